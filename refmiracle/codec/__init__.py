@@ -1,0 +1,1 @@
+"""Layer 3: the .rmc file: its bytes, and the model that they describe."""

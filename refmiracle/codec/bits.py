@@ -1,0 +1,84 @@
+"""Indices as bits, and unsigned integers as the fewest bytes that hold them."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from refmiracle.errors import InputError
+
+
+def pack_indices(indices: ArrayLike, bits: int) -> bytes:
+    """Return indices as `bits` bits each, highest bit first, padded with zeros to whole bytes.
+
+    Parameters
+    ----------
+    indices : array_like of int, shape (R,)
+        0 <= index < 2**bits.
+    bits : int
+        1 to 63.
+
+    Raises
+    ------
+    InputError
+        If an index does not fit.
+    """
+    indices = np.asarray(indices, dtype=np.int64)
+    if np.any(indices < 0) or np.any(indices >> bits):
+        raise InputError(f"an index is out of range; expected 0 to {2**bits - 1}")
+    shifts = np.arange(bits - 1, -1, -1)
+    return np.packbits((indices[:, None] >> shifts & 1).astype(np.uint8)).tobytes()
+
+
+def unpack_indices(payload: bytes, bits: int, count: int) -> NDArray[np.int64]:
+    """Return the `count` indices that `pack_indices` wrote.
+
+    Raises
+    ------
+    InputError
+        If the payload is not exactly as long as they need, or a padding bit is set.
+    """
+    if len(payload) != packed_size(bits, count):
+        raise InputError(
+            f"the indices take {packed_size(bits, count)} bytes, but {len(payload)} are there"
+        )
+    flat = np.unpackbits(np.frombuffer(payload, dtype=np.uint8))
+    if np.any(flat[bits * count :]):
+        raise InputError("the padding bits after the last index are not zero")
+    places = np.int64(1) << np.arange(bits - 1, -1, -1)
+    return flat[: bits * count].reshape(count, bits) @ places
+
+
+def packed_size(bits: int, count: int) -> int:
+    """Return the bytes that `count` indices of `bits` bits take."""
+    return -(-bits * count // 8)
+
+
+def write_varint(value: int) -> bytes:
+    """Return an unsigned integer as LEB128: seven bits a byte, lowest first, top bit = more."""
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*out, value])
+
+
+def read_varint(data: bytes, offset: int) -> tuple[int, int]:
+    """Return the integer at `offset` and the offset behind it.
+
+    Raises
+    ------
+    InputError
+        If it is cut off, above 2**32 - 1, or not written in the fewest bytes.
+    """
+    value = 0
+    for count in range(5):
+        if offset + count >= len(data):
+            raise InputError("the file ends within its header")
+        byte = data[offset + count]
+        value |= (byte & 0x7F) << (7 * count)
+        if byte < 0x80:
+            if value >= 2**32 or (byte == 0 and count > 0):
+                break
+            return value, offset + count + 1
+    raise InputError(f"the integer at byte {offset} is not a canonical varint below 2**32")

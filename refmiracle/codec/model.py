@@ -1,0 +1,44 @@
+"""From a compressed model to float32 weights, the same bits everywhere."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refmiracle.codec.container import CompressedModel
+from refmiracle.engines.contract import Engine
+from refmiracle.posterior.blocks import Places, find_places, to_weights
+from refmiracle.rec import minimal_random_coding
+
+Float32Weights = dict[str, NDArray[np.float32]]
+
+
+def decode_blocks(
+    places: Places, rho: NDArray[np.float16], rows: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return the coded variables rho z, one float32 product each; shape (blocks, block_size)."""
+    return rho.astype(np.float32)[places.tensor] * rows
+
+
+def decode_model(model: CompressedModel, engine: Engine) -> Float32Weights:
+    """Return the weights of a compressed model by tensor name.
+
+    Each block is the row of the codebook that its index names, times the scales of its places;
+    each weight is the variable at its place, times its sign.  Only rows that are named are
+    computed.
+
+    Parameters
+    ----------
+    model : CompressedModel
+    engine : Engine
+        Any: the bits do not depend on it.
+
+    Returns
+    -------
+    dict of str to ndarray of float32
+    """
+    layout = model.layout
+    places = find_places(layout)
+    rows = minimal_random_coding.decode(engine, layout.seed, model.indices, layout.block_size)
+    variables = decode_blocks(places, model.rho, rows)
+    return to_weights(layout.network, engine, places, variables)

@@ -1,0 +1,47 @@
+"""The fast engine: float32, compiled by numba, on all cores.
+
+Same contract as the reference; what each function computes is said there, how it is made fast
+here.  The modules are untyped because numba compiles their functions for the types it meets.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from refmiracle.engines.numba_engine import coding, layers, posterior, threads
+
+ENGINE: Any = SimpleNamespace(
+    name="numba",
+    dtype=np.dtype(np.float32),
+    philox4x32=coding.philox4x32,
+    normal_quantile=coding.normal_quantile,
+    normals=coding.normals,
+    log_s=posterior.log_s,
+    gaussian_kl=posterior.gaussian_kl,
+    mean_kl=posterior.mean_kl,
+    mean_kl_forward=posterior.mean_kl_forward,
+    mean_kl_backward=posterior.mean_kl_backward,
+    mean_var_forward=posterior.mean_var_forward,
+    mean_var_backward=posterior.mean_var_backward,
+    expand_hash=posterior.expand_hash,
+    expand_hash_backward=posterior.expand_hash_backward,
+    images=layers.images,
+    conv2d=layers.conv2d,
+    conv2d_backward=layers.conv2d_backward,
+    maxpool2d=layers.maxpool2d,
+    maxpool2d_backward=layers.maxpool2d_backward,
+    relu=layers.relu,
+    relu_backward=layers.relu_backward,
+    dense=layers.dense,
+    dense_backward=layers.dense_backward,
+    softmax_cross_entropy=layers.softmax_cross_entropy,
+    adam_step=layers.adam_step,
+    log_weights=coding.log_weights,
+    select_indices=coding.select_indices,
+    codebook_rows=coding.codebook_rows,
+    shards=threads.shards,
+    map=threads.parallel_map,
+)

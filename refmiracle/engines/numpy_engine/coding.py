@@ -1,0 +1,110 @@
+"""Minimal random coding of blocks against a codebook that the decoder can draw too.
+
+Source: Havasi, Peharz and Hernandez-Lobato, arXiv 1810.00440, algorithm 1: draw K = 2^bits
+candidates from P, send the index of one drawn with probability proportional to q / p.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from refmiracle.numerics.normal import normal_quantile
+from refmiracle.numerics.philox import Stream, stream_words, words_to_uniform
+
+Array = NDArray[np.float64]
+
+CANDIDATES_AT_ONCE = 4096
+
+
+def normals(seed: int, stream: int, rows: ArrayLike, count: int) -> Array:
+    """Return the first `count` standard normals of rows of a random stream; float64 here."""
+    return normal_quantile(words_to_uniform(stream_words(seed, stream, rows, count)))
+
+
+def codebook_rows(seed: int, indices: ArrayLike, dimension: int) -> NDArray[np.float32]:
+    """Return the candidates that indices name: standard normals, rounded to float32.
+
+    Row k of the codebook is row k of the stream CODEBOOK; the same on every machine.
+
+    Parameters
+    ----------
+    seed : int
+    indices : array_like of int, shape (R,)
+        0 <= index < 2**32.
+    dimension : int
+        Normals in each candidate (the block size).
+
+    Returns
+    -------
+    ndarray of float32, shape (R, dimension)
+    """
+    return normals(seed, Stream.CODEBOOK, indices, dimension).astype(np.float32)
+
+
+def log_weights(candidates: ArrayLike, delta: Array, log_s: Array) -> Array:
+    """Return log q(z) / p(z) in nats of every candidate for every block.
+
+    Q = N(delta, s), P = N(0, 1), whitened:  sum_d z^2 / 2 - (z - delta)^2 / (2 s) - (log s) / 2.
+    Expanded, this is two matrix products, but (z - delta)^2 / s would then be a difference of
+    huge terms where s is tiny.
+
+    Parameters
+    ----------
+    candidates : ndarray, shape (K, block_size)
+    delta, log_s : ndarray, shape (blocks, block_size)
+
+    Returns
+    -------
+    ndarray of float64, shape (blocks, K)
+    """
+    z = np.asarray(candidates, dtype=np.float64)
+    return np.stack(
+        [
+            0.5 * (z**2 - (z - d) ** 2 * np.exp(-ls) - ls).sum(axis=1)
+            for d, ls in zip(delta, log_s, strict=True)
+        ]
+    )
+
+
+def select_indices(
+    seed: int, bits: int, blocks: ArrayLike, delta: Array, log_s: Array
+) -> NDArray[np.int64]:
+    """Draw for each block the index k of a candidate with probability q(z_k)/p(z_k) / sum.
+
+    By Gumbel-max: argmax_k log w_k + g_k with g_k = -log(-log u_k), u_k from the row of the
+    stream SELECTION that bears the block's number; of equal sums the lowest index wins.  The
+    candidates pass in chunks, so memory does not grow with their number.
+
+    Parameters
+    ----------
+    seed : int
+    bits : int
+        K = 2**bits candidates.
+    blocks : array_like of int, shape (R,)
+        Numbers of the blocks within the file.
+    delta, log_s : ndarray, shape (R, block_size)
+        Whitened posteriors of those blocks.
+
+    Returns
+    -------
+    ndarray of int64, shape (R,)
+    """
+    blocks = np.asarray(blocks)
+    best = np.full(len(blocks), -np.inf)
+    index = np.zeros(len(blocks), dtype=np.int64)
+    for start in range(0, 2**bits, CANDIDATES_AT_ONCE):
+        rows = np.arange(start, min(start + CANDIDATES_AT_ONCE, 2**bits))
+        lw = log_weights(codebook_rows(seed, rows, delta.shape[1]), delta, log_s)
+        score = lw + gumbel(seed, blocks, len(rows), start)
+        k = score.argmax(axis=1)
+        top = score[np.arange(len(blocks)), k]
+        index = np.where(top > best, rows[k], index)
+        best = np.maximum(top, best)
+    return index
+
+
+def gumbel(seed: int, blocks: ArrayLike, count: int, first: int) -> Array:
+    """Return Gumbel variates first, ..., first + count - 1 of rows of the stream SELECTION."""
+    words = stream_words(seed, Stream.SELECTION, blocks, count, first)
+    return -np.log(-np.log(words_to_uniform(words)))

@@ -1,0 +1,146 @@
+"""Layers of the network, each forward with its backward below it.
+
+Activations are (channels, height, width, batch) or (features, batch); kernels (height, width,
+in, out); g-arrays dy, dx, dw, db are gradients of the loss by what their name says.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+ADAM_BETA1 = 0.9
+ADAM_BETA2 = 0.999
+ADAM_EPSILON = 1e-8
+
+
+def images(pixels: NDArray[np.uint8]) -> Array:
+    """Return pixel / 255 - 1/2 as activations (1, height, width, batch).
+
+    Parameters
+    ----------
+    pixels : ndarray of uint8, shape (batch, height, width)
+    """
+    return pixels.transpose(1, 2, 0)[None] / 255.0 - 0.5
+
+
+def conv2d(x: Array, w: Array, b: Array) -> Array:
+    """Return the valid cross-correlation y[o,i,j] = b[o] + sum_{u,v,c} w[u,v,c,o] x[c,i+u,j+v].
+
+    Parameters
+    ----------
+    x : ndarray, shape (in, height, width, batch)
+    w : ndarray, shape (kh, kw, in, out)
+    b : ndarray, shape (out,)
+
+    Returns
+    -------
+    ndarray, shape (out, height - kh + 1, width - kw + 1, batch)
+    """
+    kh, kw = w.shape[:2]
+    rows, columns = x.shape[1] - kh + 1, x.shape[2] - kw + 1
+    y = np.zeros((w.shape[3], rows, columns, x.shape[3])) + b[:, None, None, None]
+    for u, v in np.ndindex(kh, kw):
+        y += np.tensordot(w[u, v], x[:, u : u + rows, v : v + columns], axes=(0, 0))
+    return y
+
+
+def conv2d_backward(
+    x: Array, w: Array, dy: Array, need_dx: bool = True
+) -> tuple[Array | None, Array, Array]:
+    """Return dx, dw, db.  Each product of the forward sum, read for the other factor.
+
+    dx[c,i+u,j+v] += sum_o w[u,v,c,o] dy[o,i,j];  dw[u,v,c,o] = sum_{i,j,n} x[c,i+u,j+v] dy[o,i,j]
+    """
+    rows, columns = dy.shape[1:3]
+    dx, dw = np.zeros_like(x), np.zeros_like(w)
+    for u, v in np.ndindex(*w.shape[:2]):
+        window = np.s_[:, u : u + rows, v : v + columns]
+        dw[u, v] = np.tensordot(x[window], dy, axes=((1, 2, 3), (1, 2, 3)))
+        if need_dx:
+            dx[window] += np.tensordot(w[u, v], dy, axes=(1, 0))
+    return (dx if need_dx else None), dw, dy.sum(axis=(1, 2, 3))
+
+
+def maxpool2d(x: Array) -> tuple[Array, NDArray[np.uint8]]:
+    """Return the maximum of each 2x2 window and which of the four it was (0..3, row by row).
+
+    Of equal maxima the first in that order wins.  An odd last row or column is dropped.
+    """
+    c, h, w, n = x.shape
+    windows = x[:, : h // 2 * 2, : w // 2 * 2].reshape(c, h // 2, 2, w // 2, 2, n)
+    windows = windows.transpose(0, 1, 3, 2, 4, 5).reshape(c, h // 2, w // 2, 4, n)
+    return windows.max(axis=3), windows.argmax(axis=3).astype(np.uint8)
+
+
+def maxpool2d_backward(dy: Array, winner: NDArray[np.uint8], shape: tuple[int, ...]) -> Array:
+    """Return dx of `shape`: the gradient goes to the winner of each window, 0 to the others."""
+    dx = np.zeros(shape)
+    rows, columns = dy.shape[1:3]
+    for k in range(4):
+        u, v = divmod(k, 2)
+        dx[:, u : 2 * rows : 2, v : 2 * columns : 2] = np.where(winner == k, dy, 0.0)
+    return dx
+
+
+def relu(x: Array) -> Array:
+    """Return max(x, 0)."""
+    return np.maximum(x, 0.0)
+
+
+def relu_backward(y: Array, dy: Array) -> Array:
+    """Return dx = dy where the output y was positive, else 0 (the subgradient 0 at x = 0)."""
+    return np.where(y > 0.0, dy, 0.0)
+
+
+def dense(x: Array, w: Array, b: Array) -> Array:
+    """Return W^T x + b: x (in, batch), w (in, out), b (out,) -> (out, batch)."""
+    return w.T @ x + b[:, None]
+
+
+def dense_backward(
+    x: Array, w: Array, dy: Array, need_dx: bool = True
+) -> tuple[Array | None, Array, Array]:
+    """Return dx = W dy, dw = x dy^T, db = sum over the batch of dy."""
+    return (w @ dy if need_dx else None), x @ dy.T, dy.sum(axis=1)
+
+
+def softmax_cross_entropy(logits: Array, labels: NDArray[np.integer]) -> tuple[Array, Array]:
+    """Return the loss of each sample in nats and its gradient by the logits.
+
+    loss = log sum_k exp(z_k) - z_label;  dloss/dz = softmax(z) - onehot(label)
+
+    Parameters
+    ----------
+    logits : ndarray, shape (classes, batch)
+    labels : ndarray of int, shape (batch,)
+        Values in [0, classes).
+
+    Returns
+    -------
+    losses : ndarray, shape (batch,)
+    dlogits : ndarray, shape (classes, batch)
+    """
+    z = logits - logits.max(axis=0)
+    log_total = np.log(np.exp(z).sum(axis=0))
+    batch = np.arange(len(labels))
+    dlogits = np.exp(z - log_total)
+    dlogits[labels, batch] -= 1.0
+    return log_total - z[labels, batch], dlogits
+
+
+def adam_step(
+    theta: Array, g: Array, m: Array, v: Array, step: int, rate: float
+) -> tuple[Array, Array, Array]:
+    """Return theta, m and v after step number `step` (1, 2, ...) of Adam (Kingma and Ba 2015).
+
+    m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2
+    theta = theta - rate (m / (1 - b1^step)) / (sqrt(v / (1 - b2^step)) + 1e-8)
+    """
+    m = ADAM_BETA1 * m + (1.0 - ADAM_BETA1) * g
+    v = ADAM_BETA2 * v + (1.0 - ADAM_BETA2) * g**2
+    m_hat = m / (1.0 - ADAM_BETA1**step)
+    v_hat = v / (1.0 - ADAM_BETA2**step)
+    return theta - rate * m_hat / (np.sqrt(v_hat) + ADAM_EPSILON), m, v

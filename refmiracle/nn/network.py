@@ -1,0 +1,135 @@
+"""A network: a name, a number for the file format, and a list of layers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refmiracle.engines.contract import Array, Engine
+from refmiracle.nn.layers import Layer, Tensor, Weights
+
+EVALUATION_BATCH = 500
+
+
+@dataclass(frozen=True)
+class Network:
+    """A feed-forward classifier of 28x28 images.
+
+    Parameters
+    ----------
+    name : str
+    number : int
+        Its number in the file format (docs/SPEC.md); never reused.
+    layers : tuple of Layer
+    hash_factors : tuple of int
+        For each tensor how many weights share one coded variable, by default.
+    """
+
+    name: str
+    number: int
+    layers: tuple[Layer, ...]
+    hash_factors: tuple[int, ...]
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Return all tensors in the order of the file format."""
+        return tuple(t for layer in self.layers for t in layer.tensors())
+
+    def count(self) -> int:
+        """Return the number of weights."""
+        return sum(math.prod(t.shape) for t in self.tensors())
+
+
+def forward(network: Network, engine: Engine, weights: Weights, x: Array) -> Array:
+    """Return the logits, shape (classes, batch), of activations x, shape (1, 28, 28, batch)."""
+    for layer in network.layers:
+        x, _ = layer.forward(engine, weights, x)
+    return x
+
+
+def _shard_gradients(
+    network: Network,
+    engine: Engine,
+    weights: Weights,
+    pixels: NDArray[np.uint8],
+    labels: NDArray[np.integer],
+    scale: float,
+) -> tuple[float, Weights]:
+    """Return scale times the summed loss of some samples, and its gradients."""
+    x = engine.images(pixels)
+    kept = []
+    for layer in network.layers:
+        x, k = layer.forward(engine, weights, x)
+        kept.append(k)
+    losses, dy = engine.softmax_cross_entropy(x, labels)
+    dy = dy * engine.dtype.type(scale)
+    grads: Weights = {}
+    for depth in range(len(network.layers) - 1, -1, -1):
+        dy, own = network.layers[depth].backward(
+            engine, weights, kept[depth], dy, need_dx=depth > 0
+        )
+        grads.update(own)
+    return float(losses.sum()) * scale, grads
+
+
+def loss_and_grads(
+    network: Network,
+    engine: Engine,
+    weights: Weights,
+    pixels: NDArray[np.uint8],
+    labels: NDArray[np.integer],
+) -> tuple[float, Weights]:
+    """Return the mean softmax cross-entropy of a batch, in nats, and its gradients.
+
+    Parameters
+    ----------
+    network : Network
+    engine : Engine
+    weights : dict of str to ndarray
+        By tensor name.
+    pixels : ndarray of uint8, shape (batch, 28, 28)
+    labels : ndarray of int, shape (batch,)
+
+    Returns
+    -------
+    loss : float
+    grads : dict of str to ndarray
+        By tensor name, in the shapes of the weights.
+    """
+    scale = 1.0 / len(labels)
+    parts = engine.map(
+        lambda s: _shard_gradients(network, engine, weights, pixels[s], labels[s], scale),
+        engine.shards(len(labels)),
+    )
+    loss, grads = parts[0]
+    for other_loss, other in parts[1:]:
+        loss += other_loss
+        for name, g in other.items():
+            grads[name] += g
+    return loss, grads
+
+
+def predict(
+    network: Network, engine: Engine, weights: Weights, pixels: NDArray[np.uint8]
+) -> NDArray[np.int64]:
+    """Return the class with the largest logit for each image; shape (images,)."""
+
+    def classes(start: int) -> NDArray[np.int64]:
+        x = engine.images(pixels[start : start + EVALUATION_BATCH])
+        return forward(network, engine, weights, x).argmax(axis=0)
+
+    parts = engine.map(classes, range(0, len(pixels), EVALUATION_BATCH))
+    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
+
+
+def error_rate(
+    network: Network,
+    engine: Engine,
+    weights: Weights,
+    pixels: NDArray[np.uint8],
+    labels: NDArray[np.integer],
+) -> float:
+    """Return the share of images whose predicted class is not their label, in [0, 1]."""
+    return float(np.mean(predict(network, engine, weights, pixels) != labels))

@@ -1,0 +1,161 @@
+"""From weights to coded variables to blocks: hashing, signs and permutation.
+
+Coded variable j of a tensor stands for `factor` weights of it; the variables of all tensors, in
+tensor order, are permuted at random and cut into blocks of equal size.  All of it follows from
+the description in a file's header, so encoder and decoder find the same blocks.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refmiracle.engines.contract import Array, Engine
+from refmiracle.nn.layers import Weights
+from refmiracle.nn.network import Network
+from refmiracle.numerics.philox import Stream, stream_permutation, stream_words
+
+
+class Grouping(IntEnum):
+    """Along which axis of a tensor the weights that share a variable lie."""
+
+    OUTPUTS = 0
+    INPUTS = 1
+
+
+class Signs(IntEnum):
+    """Which weights of a hashed tensor (factor > 1) are negated."""
+
+    NONE = 0
+    UNIT = 1
+    WEIGHT = 2
+
+
+@dataclass(frozen=True)
+class BlockLayout:
+    """Where each weight finds its coded variable.
+
+    Parameters
+    ----------
+    network : Network
+    factors : tuple of int
+        One hash factor for each tensor.
+    grouping : Grouping
+    signs : Signs
+    block_size : int
+        Variables in a block; the last block may be short.
+    seed : int
+    """
+
+    network: Network
+    factors: tuple[int, ...]
+    grouping: Grouping
+    signs: Signs
+    block_size: int
+    seed: int
+
+    def sizes(self) -> list[int]:
+        """Return the number of coded variables of each tensor: ceil(weights / factor)."""
+        tensors = self.network.tensors()
+        return [-(-math.prod(t.shape) // f) for t, f in zip(tensors, self.factors, strict=True)]
+
+    def variables(self) -> int:
+        """Return the number of coded variables."""
+        return sum(self.sizes())
+
+    def blocks(self) -> int:
+        """Return the number of blocks."""
+        return -(-self.variables() // self.block_size)
+
+
+def tensor_signs(layout: BlockLayout, number: int) -> NDArray[np.float32]:
+    """Return the sign of each weight of tensor `number`, in C order, +1 or -1.
+
+    UNIT gives one sign to each output unit, so that units that share their variables are +h and
+    -h before the ReLU; WEIGHT gives one to each weight (Chen et al. 2015).  A sign is -1 where
+    the top bit of its word in row `number` of the stream SIGNS is set.
+    """
+    shape = layout.network.tensors()[number].shape
+    count = {Signs.NONE: 0, Signs.UNIT: shape[-1], Signs.WEIGHT: math.prod(shape)}[layout.signs]
+    if count == 0 or layout.factors[number] == 1:
+        return np.ones(math.prod(shape), dtype=np.float32)
+    words = stream_words(layout.seed, Stream.SIGNS, [number], count)[0]
+    signs = np.where(words >> np.uint32(31), np.float32(-1), np.float32(1))
+    return np.resize(signs, math.prod(shape))
+
+
+@dataclass(frozen=True)
+class Places:
+    """The tables that a `BlockLayout` spells out.
+
+    Attributes
+    ----------
+    of_weights : ndarray of int64, shape (weights,)
+        For each weight, tensors one after the other in C order, the place of its variable in
+        the flat array of all blocks.
+    signs : ndarray of float32, shape (weights,)
+    tensor : ndarray of int64, shape (blocks, block_size)
+        Which tensor each place belongs to; 0 for unused places.
+    used : ndarray of bool, shape (blocks, block_size)
+        False for the places at the end of a short last block.
+    """
+
+    of_weights: NDArray[np.int64]
+    signs: NDArray[np.float32]
+    tensor: NDArray[np.int64]
+    used: NDArray[np.bool_]
+
+
+def find_places(layout: BlockLayout) -> Places:
+    """Spell out a layout; see docs/SPEC.md for the same in words."""
+    tensors, sizes = layout.network.tensors(), layout.sizes()
+    variables = layout.variables()
+    permutation = stream_permutation(layout.seed, Stream.PERMUTATION, 0, variables)
+    place = np.empty(variables, dtype=np.int64)
+    place[permutation] = np.arange(variables)
+
+    of_weights, signs = [], []
+    first = 0
+    for number, (t, factor, size) in enumerate(zip(tensors, layout.factors, sizes, strict=True)):
+        variable = first + np.arange(math.prod(t.shape)) // factor
+        if layout.grouping == Grouping.INPUTS:
+            # Counted with the outputs outermost, the inputs of one output are neighbours.
+            variable = variable.reshape(t.shape[-1], -1).T.ravel()
+        of_weights.append(place[variable])
+        signs.append(tensor_signs(layout, number))
+        first += size
+
+    shape = (layout.blocks(), layout.block_size)
+    tensor = np.zeros(math.prod(shape), dtype=np.int64)
+    tensor[:variables] = np.repeat(np.arange(len(tensors)), sizes)[permutation]
+    return Places(
+        of_weights=np.concatenate(of_weights),
+        signs=np.concatenate(signs),
+        tensor=tensor.reshape(shape),
+        used=(np.arange(math.prod(shape)) < variables).reshape(shape),
+    )
+
+
+def to_weights(network: Network, engine: Engine, places: Places, variables: Array) -> Weights:
+    """Return the weights by tensor name from the coded variables, shape (blocks, block_size)."""
+    flat = engine.expand_hash(variables, places.of_weights, places.signs)
+    weights, first = {}, 0
+    for t in network.tensors():
+        size = math.prod(t.shape)
+        weights[t.name] = flat[first : first + size].reshape(t.shape)
+        first += size
+    return weights
+
+
+def to_variable_gradients(
+    network: Network, engine: Engine, places: Places, grads: Weights
+) -> Array:
+    """Return dL/dvariable, shape (blocks, block_size), from dL/dweight by tensor name."""
+    flat = np.concatenate([grads[t.name].ravel() for t in network.tensors()])
+    count = places.tensor.size
+    g = engine.expand_hash_backward(flat, places.of_weights, places.signs, count)
+    return g.reshape(places.tensor.shape)

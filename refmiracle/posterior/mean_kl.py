@@ -1,0 +1,70 @@
+"""Mean-KL (arXiv 2307.07816): each block spends its budget by construction, no penalty.
+
+The forward and backward passes, with their derivation, stand in `engines.numpy_engine.posterior`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from refmiracle.engines.contract import Array, Engine
+from refmiracle.numerics.philox import Stream
+from refmiracle.posterior.blocks import Places
+
+Parameters = dict[str, Array]
+
+
+@dataclass(frozen=True)
+class MeanKL:
+    """Free parameters tau and phi for each coded variable.
+
+    Parameters
+    ----------
+    engine : Engine
+    places : Places
+    budget : float
+        C, nats in each block.
+    """
+
+    engine: Engine
+    places: Places
+    budget: float
+    name: str = "mean-kl"
+
+    def initial(self, seed: int, spread: float, rho: Array) -> Parameters:
+        """Return tau ~ N(0, spread^2) and equal shares, with no share for unused places."""
+        used, dtype = self.places.used, self.engine.dtype
+        tau = spread * self.engine.normals(seed, Stream.INITIALISATION, [0], used.size)
+        return {
+            "tau": np.where(used, tau.reshape(used.shape), 0).astype(dtype),
+            "phi": np.where(used, 0.0, -np.inf).astype(dtype),
+        }
+
+    def sample(self, parameters: Parameters, rho: Array, eps: Array) -> Array:
+        """Return w = mu + sigma eps, shape (blocks, block_size)."""
+        return self.engine.mean_kl_forward(
+            parameters["tau"], parameters["phi"], rho, self.budget, eps
+        )
+
+    def gradients(
+        self, parameters: Parameters, rho: Array, eps: Array, g: Array
+    ) -> tuple[Parameters, Array]:
+        """Return the parameters' gradients and dL/dlog rho of each place, from g = dL/dw."""
+        dtau, dphi, dlog_rho = self.engine.mean_kl_backward(
+            parameters["tau"], parameters["phi"], rho, self.budget, eps, g
+        )
+        return {"tau": dtau, "phi": dphi}, dlog_rho
+
+    def whitened(self, parameters: Parameters, rho: Array) -> tuple[Array, Array]:
+        """Return delta = mu / rho and log s = log(sigma^2 / rho^2), shape (blocks, block_size)."""
+        return self.engine.mean_kl(parameters["tau"], parameters["phi"], self.budget)
+
+    def anneal(self, parameters: Parameters, rho: Array, factor: float) -> None:
+        """Do nothing: there is no penalty to anneal."""
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint must keep beside the parameters: nothing."""
+        return {}

@@ -1,0 +1,84 @@
+"""Mean-Var, the baseline of MIRACLE (arXiv 1810.00440): mu and log sigma free, KL penalised.
+
+Each block has its own penalty beta, which grows by a factor at each step that finds the block
+above its budget and shrinks by it at each step that finds it below (Havasi et al., section 3.2
+and cambridge-mlg/miracle, compressible_model.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from refmiracle.engines.contract import Array, Engine
+from refmiracle.numerics.philox import Stream
+from refmiracle.posterior.blocks import Places
+
+Parameters = dict[str, Array]
+
+INITIAL_BETA = 1e-8
+
+
+@dataclass(frozen=True)
+class MeanVar:
+    """Free parameters mu and log sigma for each coded variable, and beta for each block.
+
+    Parameters
+    ----------
+    engine : Engine
+    places : Places
+    budget : float
+        C, nats in each block: what beta steers each block's KL to.
+    """
+
+    engine: Engine
+    places: Places
+    budget: float
+    name: str = "mean-var"
+    beta: Array = field(init=False)
+
+    def __post_init__(self) -> None:
+        beta = np.full(len(self.places.used), INITIAL_BETA, dtype=self.engine.dtype)
+        object.__setattr__(self, "beta", beta)
+
+    def initial(self, seed: int, spread: float, rho: Array) -> Parameters:
+        """Return mu ~ N(0, (spread rho)^2) and sigma = spread rho / 10."""
+        shape, dtype = self.places.used.shape, self.engine.dtype
+        z = self.engine.normals(seed, Stream.INITIALISATION, [0], self.places.used.size)
+        return {
+            "mu": (spread * rho * z.reshape(shape)).astype(dtype),
+            "log_sigma": np.log(0.1 * spread * rho).astype(dtype),
+        }
+
+    def sample(self, parameters: Parameters, rho: Array, eps: Array) -> Array:
+        """Return w = mu + sigma eps, shape (blocks, block_size)."""
+        return self.engine.mean_var_forward(parameters["mu"], parameters["log_sigma"], eps)
+
+    def gradients(
+        self, parameters: Parameters, rho: Array, eps: Array, g: Array
+    ) -> tuple[Parameters, Array]:
+        """Return the gradients of loss + sum_b beta_b KL_b, from g = dL/dw."""
+        dmu, dlog_sigma, dlog_rho = self.engine.mean_var_backward(
+            parameters["mu"], parameters["log_sigma"], rho, self.beta, eps, g
+        )
+        used = self.places.used
+        return {"mu": dmu * used, "log_sigma": dlog_sigma * used}, dlog_rho * used
+
+    def whitened(self, parameters: Parameters, rho: Array) -> tuple[Array, Array]:
+        """Return delta = mu / rho and log s = log(sigma^2 / rho^2), shape (blocks, block_size)."""
+        used = self.places.used
+        delta = np.where(used, parameters["mu"] / rho, 0)
+        log_s = np.where(used, 2 * (parameters["log_sigma"] - np.log(rho)), 0)
+        return delta.astype(self.engine.dtype), log_s.astype(self.engine.dtype)
+
+    def anneal(self, parameters: Parameters, rho: Array, factor: float) -> None:
+        """Multiply or divide each block's beta by `factor`, as its KL is above or below budget."""
+        delta, log_s = self.whitened(parameters, rho)
+        kl = self.engine.gaussian_kl(delta, log_s).sum(axis=1)
+        self.beta[:] = np.where(kl > self.budget, self.beta * factor, self.beta / factor)
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint must keep beside the parameters."""
+        return {"beta": self.beta}

@@ -1,0 +1,46 @@
+"""Minimal random coding (Havasi, Peharz and Hernandez-Lobato, arXiv 1810.00440, algorithm 1).
+
+The encoder draws index k of candidate z_k ~ P, k < K = 2^bits, with probability proportional to
+q(z_k) / p(z_k); the decoder draws the same candidates and takes number k.  The sample follows Q
+approximately: its total variation distance to Q is at most sqrt(chi^2(Q || P) / K) / 2
+(docs/derivations.md), small once bits exceed KL / ln 2 by a few.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from refmiracle.engines.contract import Array, Engine
+
+NUMBER = 0
+
+
+def encode(
+    engine: Engine, seed: int, bits: int, blocks: ArrayLike, delta: Array, log_s: Array
+) -> NDArray[np.int64]:
+    """Return one index for each block; the only thing that is sent for it.
+
+    Parameters
+    ----------
+    engine : Engine
+    seed : int
+        Names the codebook, and the private stream of the selection.
+    bits : int
+        log2 of the number of candidates.
+    blocks : array_like of int, shape (R,)
+        The blocks' numbers in the file: each draws from its own row of the private stream.
+    delta, log_s : ndarray, shape (R, block_size)
+        Whitened posteriors mu / rho and log(sigma^2 / rho^2).
+
+    Returns
+    -------
+    ndarray of int64, shape (R,)
+        0 <= index < 2**bits.
+    """
+    return engine.select_indices(seed, bits, blocks, delta, log_s)
+
+
+def decode(engine: Engine, seed: int, indices: ArrayLike, dimension: int) -> NDArray[np.float32]:
+    """Return the whitened samples that indices name, shape (R, dimension), in float32."""
+    return engine.codebook_rows(seed, indices, dimension)
