@@ -1,0 +1,44 @@
+"""What the commands share: exit codes, one-line errors, and options that several take."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from refmiracle.engines import ENGINES
+from refmiracle.errors import InputError
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+
+def run_command(body: Callable[[], int]) -> int:
+    """Run a command: bad input is one line and exit code 2, Ctrl-C is exit code 130."""
+    try:
+        return body()
+    except InputError as e:
+        print(f"refmiracle: error: {e}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt as e:
+        print(f"refmiracle: interrupted{': ' if e.args else ''}{e}", file=sys.stderr)
+        return INTERRUPTED
+
+
+def add_engine(parser: argparse.ArgumentParser, default: str | None) -> None:
+    """Add --engine."""
+    parser.add_argument(
+        "--engine", choices=sorted(ENGINES), default=default, help="which engine computes"
+    )
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """Add --data."""
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="folder with the four IDX files under their MNIST names, gzip or not"
+        " (default: the MNIST that refmiracle carries)",
+    )

@@ -1,0 +1,1 @@
+"""Layer 4: data, the training loop, progressive encoding, checkpoints."""

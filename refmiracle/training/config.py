@@ -1,0 +1,136 @@
+"""What a run is made of, and the presets."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from refmiracle.errors import InputError
+from refmiracle.nn.lenet5 import LENET5
+from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
+from refmiracle.training.data import Split
+
+PARAMETERIZATIONS = ("mean-kl", "mean-var")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that a run's result depends on, but the machine.
+
+    Attributes
+    ----------
+    preset, engine, parameterization : str
+    seed : int
+    bits_per_block, block_size : int
+    hash_factors : tuple of int
+        One for each tensor of LeNet-5.
+    steps : int
+        Training steps before the first block is encoded.
+    batch_size : int
+    rate : float
+        Adam's rate at the start; it falls by a half cosine to `encoding_rate`.
+    scale_rate : float
+        Adam's rate for log rho, as a part of the rate.
+    groups : int
+        In how many groups the blocks are encoded.
+    group_steps : int
+        Training steps of the blocks that are left, after each group but the last.
+    encoding_rate, final_rate : float
+        Adam's rate while encoding falls by a half cosine from one to the other.
+    spread : float
+        Standard deviation of the initial tau (Mean-KL), or of mu / rho (Mean-Var).
+    rho_gain : float
+        The scales begin at rho_gain / sqrt(fan-in).
+    anneal : float
+        Mean-Var: factor on beta at each step.
+    data : str
+        SHA-256 of the training images and labels.
+    """
+
+    preset: str = "default"
+    engine: str = "numba"
+    parameterization: str = "mean-kl"
+    seed: int = 0
+    bits_per_block: int = 14
+    block_size: int = 30
+    hash_factors: tuple[int, ...] = LENET5.hash_factors
+    steps: int = 20_000
+    batch_size: int = 128
+    rate: float = 4e-2
+    scale_rate: float = 0.2
+    groups: int = 100
+    group_steps: int = 100
+    encoding_rate: float = 6e-3
+    final_rate: float = 2e-3
+    spread: float = 0.3
+    rho_gain: float = 2.0
+    anneal: float = 1.001
+    data: str = ""
+
+    def layout(self) -> BlockLayout:
+        """Return the description of the coded variables."""
+        return BlockLayout(
+            network=LENET5,
+            factors=self.hash_factors,
+            grouping=Grouping.OUTPUTS,
+            signs=Signs.UNIT,
+            block_size=self.block_size,
+            seed=self.seed,
+        )
+
+    def total_steps(self) -> int:
+        """Return all training steps, those between groups included."""
+        return self.steps + (self.groups - 1) * self.group_steps
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a dict that JSON can hold."""
+        return asdict(self)
+
+
+PRESETS = {
+    "smoke": Config(
+        preset="smoke", steps=600, batch_size=64, groups=20, group_steps=15, encoding_rate=1e-2
+    ),
+    "default": Config(preset="default"),
+    "paper": Config(preset="paper", steps=200_000, groups=886, group_steps=100),
+}
+
+
+def config_from_dict(values: dict[str, Any]) -> Config:
+    """Return the config that `Config.to_dict` wrote.
+
+    Raises
+    ------
+    InputError
+        If its fields are not those of this version.
+    """
+    if set(values) != {f.name for f in fields(Config)}:
+        raise InputError("its settings are not those of this version of refmiracle")
+    return Config(**{**values, "hash_factors": tuple(values["hash_factors"])})
+
+
+def fingerprint(train: Split) -> str:
+    """Return the SHA-256 of images and labels, to tell one training set from another."""
+    return hashlib.sha256(train.images.tobytes() + train.labels.tobytes()).hexdigest()
+
+
+def check_config(config: Config) -> Config:
+    """Return the config if its values are in range.
+
+    Raises
+    ------
+    InputError
+        If one is not; the message names the flag.
+    """
+    variables = replace(config, block_size=1).layout().variables()
+    ranges = {
+        "bits-per-block": (config.bits_per_block, 1, 24),
+        "block-size": (config.block_size, 1, variables),
+        "seed": (config.seed, 0, 2**32 - 1),
+    }
+    for flag, (value, low, high) in ranges.items():
+        if not low <= value <= high:
+            raise InputError(f"--{flag} {value} is out of range; expected {low} to {high}")
+    blocks = config.layout().blocks()
+    return replace(config, groups=min(config.groups, blocks))

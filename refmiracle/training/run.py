@@ -1,0 +1,201 @@
+"""A whole run: train, encode group by group, write the file, measure it; stop and resume."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from refmiracle.codec.container import read_model, write_model
+from refmiracle.codec.model import decode_model
+from refmiracle.engines import get_engine
+from refmiracle.errors import InputError
+from refmiracle.files import write_atomically
+from refmiracle.nn.network import error_rate
+from refmiracle.training.config import Config
+from refmiracle.training.data import Split
+from refmiracle.training.metrics import append_metrics, keep_metrics
+from refmiracle.training.progress import progress_bar
+from refmiracle.training.state import State, load_checkpoint, save_checkpoint
+from refmiracle.training.trainer import Trainer
+
+CHECKPOINT_SECONDS = 30.0
+STEPS_PER_LINE = 500
+BYTES_PER_WEIGHT = 4
+
+
+def model_path(out: Path) -> Path:
+    """Return where a run writes its compressed model."""
+    return out / "model.rmc"
+
+
+def checkpoint_path(out: Path) -> Path:
+    """Return where a run keeps its checkpoint."""
+    return out / "checkpoint.npz"
+
+
+def prepare_folder(out: Path, resume: bool) -> tuple[Config, State] | None:
+    """Make the folder of a run; return its checkpoint if it is to go on.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be made or holds a run that is not to be resumed.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise InputError(f"{out}: cannot be made: {e.strerror or e}") from e
+    checkpoint = checkpoint_path(out)
+    if checkpoint.exists():
+        if not resume:
+            raise InputError(
+                f"{out}: it holds a run already; go on with it by --resume, or name another --out"
+            )
+        return load_checkpoint(checkpoint)
+    if model_path(out).exists():
+        raise InputError(f"{out}: it holds a model.rmc without its checkpoint; name another --out")
+    return None
+
+
+@contextmanager
+def stop_requested() -> Iterator[threading.Event]:
+    """Turn the first Ctrl-C into an event, so that a step is never half done; a second kills."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+
+    def request(signum: int, frame: Any) -> None:
+        event.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = signal.signal(signal.SIGINT, request)
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def run_training(trainer: Trainer, validation: Split, out: Path) -> None:
+    """Train and encode to the end, with checkpoints, metrics and a progress bar.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        After Ctrl-C, once the checkpoint is written.
+    """
+    config, state = trainer.config, trainer.state
+    checkpoint, metrics = checkpoint_path(out), out / "metrics.jsonl"
+    keep_metrics(metrics, state.step)
+    save_checkpoint(checkpoint, config, state)
+    bar = progress_bar(config.total_steps(), state.step, config.preset)
+    saved = resumed = time.monotonic()
+    seconds_before = state.seconds
+    with stop_requested() as stop:
+        while True:
+            group = trainer.group_due()
+            if group is not None:
+                trainer.encode_group(group)
+            finished = state.step == config.total_steps()
+            if not finished:
+                trainer.train_step()
+                bar.update()
+            state.seconds = seconds_before + time.monotonic() - resumed
+            if state.step % STEPS_PER_LINE == 0 or finished:
+                figures = measure(trainer, validation)
+                append_metrics(metrics, figures)
+                bar.set_postfix_str(
+                    f"loss {figures['loss_nats']:.3f} nats, validation error"
+                    f" {figures['validation_error']:.2%}, KL {figures['kl_bits']:.0f} bits,"
+                    f" sent {figures['sent_bits']} bits"
+                )
+            if finished or stop.is_set() or time.monotonic() - saved > CHECKPOINT_SECONDS:
+                save_checkpoint(checkpoint, config, state)
+                saved = time.monotonic()
+            if finished or stop.is_set():
+                break
+    bar.close()
+    if not finished:
+        raise KeyboardInterrupt
+
+
+def measure(trainer: Trainer, validation: Split) -> dict[str, Any]:
+    """Return a line of metrics and begin to gather losses anew."""
+    state, config = trainer.state, trainer.config
+    loss = float(np.mean(state.losses)) if state.losses else float("nan")
+    state.losses.clear()
+    return {
+        "step": state.step,
+        "phase": "train" if state.step < config.steps else "encode",
+        "loss_nats": loss,
+        "validation_error": trainer.validation_error(validation),
+        "kl_bits": trainer.kl_bits(),
+        "sent_bits": trainer.encoded() * config.bits_per_block,
+        "rate": trainer.rate(state.step),
+        "seconds": round(state.seconds, 3),
+    }
+
+
+def finish(trainer: Trainer, validation: Split, test: Split, out: Path) -> dict[str, Any]:
+    """Write model.rmc, read it back, measure what was read, and write summary.json."""
+    config = trainer.config
+    path = model_path(out)
+    write_model(path, trainer.compressed())
+    summary = {
+        **evaluate_file(path, config.engine, test),
+        "validation_error": evaluate_file(path, config.engine, validation)["test_error"],
+        "train_seconds": round(trainer.state.seconds, 3),
+        "steps": trainer.state.step,
+        "config": config.to_dict(),
+        **{
+            name: getattr(config, name)
+            for name in (
+                "preset",
+                "seed",
+                "engine",
+                "parameterization",
+                "bits_per_block",
+                "block_size",
+            )
+        },
+    }
+    write_atomically(out / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
+    return summary
+
+
+def evaluate_file(path: Path, engine: str, test: Split) -> dict[str, Any]:
+    """Return the size, ratio and test error of a .rmc file.
+
+    Returns
+    -------
+    dict
+        bytes and bits_total: of the whole file; index_bits: of its indices; ratio: the weights
+        as float32 over the bytes; test_error in [0, 1]; test_images; sha256 of the file.
+
+    Raises
+    ------
+    InputError
+        If the file is not an intact .rmc file.
+    """
+    model, data = read_model(path)
+    loaded = get_engine(engine)
+    network = model.layout.network
+    weights = decode_model(model, loaded)
+    return {
+        "bytes": len(data),
+        "bits_total": 8 * len(data),
+        "index_bits": model.bits_per_block * model.layout.blocks(),
+        "ratio": network.count() * BYTES_PER_WEIGHT / len(data),
+        "test_error": error_rate(network, loaded, weights, test.images, test.labels),
+        "test_images": len(test.images),
+        "sha256": hashlib.sha256(data).hexdigest(),
+    }

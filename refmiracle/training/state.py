@@ -1,0 +1,104 @@
+"""What a run holds between two steps, and how it stands on disk."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refmiracle.engines.contract import Array
+from refmiracle.errors import InputError
+from refmiracle.files import write_atomically
+from refmiracle.training.config import Config, config_from_dict
+
+CHECKPOINT_VERSION = 1
+OPEN = -1
+
+
+@dataclass
+class State:
+    """The variables of a run.
+
+    Attributes
+    ----------
+    step : int
+        Training steps done.
+    seconds : float
+        Wall time spent training, over all sessions of the run.
+    parameters : dict of str to ndarray
+        The posterior's parameters and "log_rho".
+    moments : dict of str to (ndarray, ndarray)
+        Adam's m and v of each parameter.
+    indices : ndarray of int64, shape (blocks,)
+        The index of each encoded block, -1 for open ones.
+    extra : dict of str to ndarray
+        What the parameterization keeps beside its parameters.
+    losses : list of float
+        Loss of each step since the last line of metrics, nats.
+    """
+
+    step: int
+    seconds: float
+    parameters: dict[str, Array]
+    moments: dict[str, tuple[Array, Array]]
+    indices: NDArray[np.int64]
+    extra: dict[str, Array]
+    losses: list[float] = field(default_factory=list)
+
+
+def save_checkpoint(path: Path, config: Config, state: State) -> None:
+    """Write a checkpoint whole or not at all."""
+    arrays: dict[str, Any] = {
+        "version": np.array(CHECKPOINT_VERSION),
+        "config": np.array(json.dumps(config.to_dict())),
+        "step": np.array(state.step),
+        "seconds": np.array(state.seconds),
+        "indices": state.indices,
+        "losses": np.array(state.losses, dtype=np.float64),
+    }
+    for name, value in state.parameters.items():
+        m, v = state.moments[name]
+        arrays |= {f"parameter.{name}": value, f"m.{name}": m, f"v.{name}": v}
+    arrays |= {f"extra.{name}": value for name, value in state.extra.items()}
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    write_atomically(path, buffer.getvalue())
+
+
+def load_checkpoint(path: Path) -> tuple[Config, State]:
+    """Read a checkpoint.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, is damaged, or is of another version.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as f:
+            a = {name: f[name] for name in f.files}
+        if int(a["version"]) != CHECKPOINT_VERSION:
+            raise InputError(
+                f"checkpoint version {int(a['version'])}; expected {CHECKPOINT_VERSION}"
+            )
+        config = config_from_dict(json.loads(str(a["config"])))
+        names = [n.removeprefix("parameter.") for n in a if n.startswith("parameter.")]
+        state = State(
+            step=int(a["step"]),
+            seconds=float(a["seconds"]),
+            parameters={n: a[f"parameter.{n}"] for n in names},
+            moments={n: (a[f"m.{n}"], a[f"v.{n}"]) for n in names},
+            indices=a["indices"],
+            extra={n.removeprefix("extra."): a[n] for n in a if n.startswith("extra.")},
+            losses=a["losses"].tolist(),
+        )
+    except InputError as e:
+        raise InputError(f"{path}: {e}") from e
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as e:
+        raise InputError(f"{path}: it is no intact checkpoint ({e})") from e
+    return config, state

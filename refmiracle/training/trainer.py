@@ -1,0 +1,206 @@
+"""The variational training of the open blocks, and the encoding of blocks one group at a time.
+
+Progressive encoding as in MIRACLE (arXiv 1810.00440, algorithm 2): once a block is encoded its
+weights are fixed, and the blocks that are left are trained on around them.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refmiracle.codec.container import CompressedModel
+from refmiracle.engines import get_engine
+from refmiracle.engines.contract import Array
+from refmiracle.nn.layers import Weights
+from refmiracle.nn.network import error_rate, loss_and_grads
+from refmiracle.numerics.philox import Stream, stream_permutation
+from refmiracle.posterior.blocks import find_places, to_variable_gradients, to_weights
+from refmiracle.posterior.mean_kl import MeanKL
+from refmiracle.posterior.mean_var import MeanVar
+from refmiracle.posterior.scales import quantise_scales
+from refmiracle.rec import minimal_random_coding
+from refmiracle.training.config import Config
+from refmiracle.training.data import Split
+from refmiracle.training.state import OPEN, State
+
+POSTERIORS: dict[str, type[MeanKL] | type[MeanVar]] = {"mean-kl": MeanKL, "mean-var": MeanVar}
+VALIDATION_ROWS = 2**31
+
+
+class Trainer:
+    """A run's fixed parts (config, tables, engine) and its state.
+
+    Parameters
+    ----------
+    config : Config
+    train : Split
+        The images to train on, without those kept for validation.
+    state : State, optional
+        Where to go on; a fresh start by default.
+    """
+
+    def __init__(self, config: Config, train: Split, state: State | None = None) -> None:
+        self.config = config
+        self.train = train
+        self.engine = get_engine(config.engine)
+        self.layout = config.layout()
+        self.places = find_places(self.layout)
+        budget = config.bits_per_block * math.log(2)
+        self.posterior = POSTERIORS[config.parameterization](self.engine, self.places, budget)
+        order = stream_permutation(config.seed, Stream.ORDER, 0, self.layout.blocks())
+        self.groups = np.array_split(order, config.groups)
+        self.state = state or self._initial()
+        for name, value in self.posterior.state().items():
+            value[:] = self.state.extra[name]
+            self.state.extra[name] = value
+        self.fixed = self._rows(np.maximum(self.state.indices, 0))
+
+    def _initial(self) -> State:
+        config, tensors = self.config, self.layout.network.tensors()
+        log_rho = np.log([config.rho_gain / math.sqrt(t.fan_in) for t in tensors])
+        rho = quantise_scales(log_rho).astype(self.engine.dtype)[self.places.tensor]
+        parameters = self.posterior.initial(config.seed, config.spread, rho)
+        parameters["log_rho"] = log_rho.astype(self.engine.dtype)
+        return State(
+            step=0,
+            seconds=0.0,
+            parameters=parameters,
+            moments={n: (np.zeros_like(p), np.zeros_like(p)) for n, p in parameters.items()},
+            indices=np.full(self.layout.blocks(), OPEN, dtype=np.int64),
+            extra={n: v.copy() for n, v in self.posterior.state().items()},
+        )
+
+    def _rows(self, indices: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the whitened samples that indices name."""
+        return minimal_random_coding.decode(
+            self.engine, self.config.seed, indices, self.config.block_size
+        )
+
+    def scales(self) -> NDArray[np.float16]:
+        """Return the scales rho as they will be sent: training uses these."""
+        return quantise_scales(self.state.parameters["log_rho"])
+
+    def rho(self) -> Array:
+        """Return the scale of each place, shape (blocks, block_size)."""
+        return self.scales().astype(self.engine.dtype)[self.places.tensor]
+
+    def sample(self, rho: Array, row: int) -> tuple[Array, Array]:
+        """Return the coded variables (encoded blocks as sent) and the noise that drew them."""
+        shape = self.places.tensor.shape
+        eps = self.engine.normals(self.config.seed, Stream.NOISE, [row], rho.size).reshape(shape)
+        w = self.posterior.sample(self.state.parameters, rho, eps)
+        encoded = self.state.indices != OPEN
+        w[encoded] = rho[encoded] * self.fixed[encoded]
+        return w, eps
+
+    def weights(self, variables: Array) -> Weights:
+        """Return the network's weights from the coded variables."""
+        return to_weights(self.layout.network, self.engine, self.places, variables)
+
+    def rate(self, step: int) -> float:
+        """Return Adam's rate at a step: two half cosines, training and encoding."""
+        c = self.config
+        if step < c.steps:
+            high, low, done = c.rate, c.encoding_rate, step / c.steps
+        else:
+            high, low = c.encoding_rate, c.final_rate
+            done = (step - c.steps) / max(1, c.total_steps() - c.steps)
+        return low + (high - low) * 0.5 * (1.0 + math.cos(math.pi * done))
+
+    def batch(self, step: int) -> Split:
+        """Return the images of a step: each pass over the data has an order of its own."""
+        size = self.config.batch_size
+        epoch, number = divmod(step, len(self.train.images) // size)
+        chosen = _epoch_order(self.config.seed, epoch, len(self.train.images))
+        chosen = chosen[number * size : (number + 1) * size]
+        return Split(self.train.images[chosen], self.train.labels[chosen])
+
+    def train_step(self) -> float:
+        """Take one step of Adam on the open blocks, and on rho while none is encoded."""
+        step, parameters = self.state.step, self.state.parameters
+        rho = self.rho()
+        w, eps = self.sample(rho, step)
+        batch = self.batch(step)
+        loss, grads = loss_and_grads(
+            self.layout.network, self.engine, self.weights(w), batch.images, batch.labels
+        )
+        g = to_variable_gradients(self.layout.network, self.engine, self.places, grads)
+        updates, dlog_rho = self.posterior.gradients(parameters, rho, eps, g)
+        rates = dict.fromkeys(updates, self.rate(step))
+        if step < self.config.steps:
+            tensors = len(parameters["log_rho"])
+            updates["log_rho"] = np.bincount(
+                self.places.tensor.ravel(), weights=dlog_rho.ravel(), minlength=tensors
+            )
+            rates["log_rho"] = self.config.scale_rate * self.rate(step)
+        for name, gradient in updates.items():
+            m, v = self.state.moments[name]
+            parameters[name], m, v = self.engine.adam_step(
+                parameters[name], gradient, m, v, step + 1, rates[name]
+            )
+            self.state.moments[name] = m, v
+        self.posterior.anneal(parameters, rho, self.config.anneal)
+        self.state.step += 1
+        self.state.losses.append(loss)
+        return loss
+
+    def group_due(self) -> int | None:
+        """Return the number of the group to encode before the next step, if one is due."""
+        past = self.state.step - self.config.steps
+        if past < 0 or past % self.config.group_steps:
+            return None
+        group = past // self.config.group_steps
+        return group if self.state.indices[self.groups[group][0]] == OPEN else None
+
+    def encode_group(self, group: int) -> None:
+        """Encode the blocks of a group and fix their weights."""
+        blocks = self.groups[group]
+        delta, log_s = self.posterior.whitened(self.state.parameters, self.rho())
+        indices = minimal_random_coding.encode(
+            self.engine,
+            self.config.seed,
+            self.config.bits_per_block,
+            blocks,
+            delta[blocks],
+            log_s[blocks],
+        )
+        self.fixed[blocks] = self._rows(indices)
+        self.state.indices[blocks] = indices
+
+    def kl_bits(self) -> float:
+        """Return KL[Q || P] of all blocks, in bits."""
+        delta, log_s = self.posterior.whitened(self.state.parameters, self.rho())
+        return float(self.engine.gaussian_kl(delta, log_s).sum() / math.log(2))
+
+    def validation_error(self, validation: Split) -> float:
+        """Return the error of one sample of the posterior, encoded blocks as sent, in [0, 1]."""
+        w, _ = self.sample(self.rho(), VALIDATION_ROWS + self.state.step)
+        return error_rate(
+            self.layout.network,
+            self.engine,
+            self.weights(w),
+            validation.images,
+            validation.labels,
+        )
+
+    def encoded(self) -> int:
+        """Return the number of encoded blocks."""
+        return int(np.count_nonzero(self.state.indices != OPEN))
+
+    def compressed(self) -> CompressedModel:
+        """Return the compressed model; all blocks must be encoded."""
+        return CompressedModel(
+            layout=self.layout,
+            bits_per_block=self.config.bits_per_block,
+            rho=self.scales(),
+            indices=self.state.indices,
+        )
+
+
+@lru_cache(maxsize=2)
+def _epoch_order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
+    return stream_permutation(seed, Stream.BATCHES, epoch, count)
