@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import tempfile
 from pathlib import Path
 
 from refmiracle.errors import InputError
@@ -15,20 +15,18 @@ def write_atomically(path: Path, data: bytes) -> None:
     Raises
     ------
     InputError
-        If the folder cannot be written to; what stood at `path` is still there.
+        If the file cannot be written; what stood at `path` is still there.
     """
     path = Path(path)
-    temporary = None
+    # Always the same name, so that killed runs do not leave one file each.
+    temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as f:
-            temporary = f.name
+        with open(temporary, "wb") as f:
             f.write(data)
             f.flush()
             os.fsync(f.fileno())
         os.replace(temporary, path)
     except OSError as e:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise InputError(f"{path}: cannot be written: {e.strerror or e}") from e

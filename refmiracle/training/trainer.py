@@ -143,7 +143,7 @@ class Trainer:
                 parameters[name], gradient, m, v, step + 1, rates[name]
             )
             self.state.moments[name] = m, v
-        self.posterior.anneal(parameters, rho, self.config.anneal)
+        self.posterior.anneal(parameters, rho, self.config.anneal())
         self.state.step += 1
         self.state.losses.append(loss)
         return loss

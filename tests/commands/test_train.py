@@ -1,0 +1,257 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tiny import TINY
+
+from refmiracle import decode, evaluate, train
+from refmiracle.__main__ import main as refmiracle_main
+from refmiracle.training import run
+from refmiracle.training.config import PRESETS
+
+SUMMARY = {
+    "bytes",
+    "bits_total",
+    "ratio",
+    "test_error",
+    "validation_error",
+    "train_seconds",
+    "steps",
+    "seed",
+    "engine",
+    "parameterization",
+    "bits_per_block",
+    "block_size",
+    "sha256",
+}
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """The smoke preset, made tiny."""
+    monkeypatch.setitem(PRESETS, "smoke", replace(TINY, preset="smoke"))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished tiny run and what train printed."""
+    out = tmp_path_factory.mktemp("finished") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(PRESETS, "smoke", replace(TINY, preset="smoke"))
+        assert train.main(["--preset", "smoke", "--out", str(out)]) == 0
+    return out
+
+
+def test_files_of_a_run(finished):
+    data = (finished / "model.rmc").read_bytes()
+    summary = json.loads((finished / "summary.json").read_text())
+    assert summary.keys() >= SUMMARY
+    assert summary["bytes"] == len(data)
+    assert summary["bits_total"] == 8 * len(data)
+    assert summary["index_bits"] == 886 * TINY.bits_per_block
+    assert summary["ratio"] == 431_080 * 4 / len(data)
+    lines = (finished / "metrics.jsonl").read_text().splitlines()
+    last = json.loads(lines[-1])
+    assert last["step"] == TINY.total_steps()
+    assert last["sent_bits"] == 886 * TINY.bits_per_block
+
+
+def test_evaluate_prints_what_train_measured(finished, capsys):
+    summary = json.loads((finished / "summary.json").read_text())
+    assert evaluate.main([str(finished / "model.rmc"), "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert all(summary[name] == value for name, value in figures.items())
+    assert evaluate.main([str(finished / "model.rmc")]) == 0
+    printed = capsys.readouterr().out
+    assert f"{summary['bytes']} bytes" in printed
+    assert f"test error {summary['test_error']:.2%}" in printed
+
+
+def test_decode_writes_the_same_bytes_from_both_engines(finished, tmp_path):
+    files = []
+    for engine in ("numba", "numpy"):
+        path = tmp_path / f"{engine}.npz"
+        arguments = [str(finished / "model.rmc"), "--out", str(path), "--engine", engine]
+        assert decode.main(arguments) == 0
+        files.append(path.read_bytes())
+    assert files[0] == files[1]
+    with np.load(path) as f:
+        assert sum(f[name].size for name in f.files) == 431_080
+        assert {f[name].dtype for name in f.files} == {np.dtype(np.float32)}
+
+
+def test_a_finished_run_resumes_to_itself(finished, tiny):
+    before = (finished / "model.rmc").read_bytes()
+    assert train.main(["--preset", "smoke", "--out", str(finished), "--resume"]) == 0
+    assert (finished / "model.rmc").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "it holds a run already"),
+        (["--resume", "--seed", "7"], "--seed 7: the run to resume was started with 0"),
+        (["--resume", "--preset", "paper"], "--preset paper: the run to resume"),
+    ],
+)
+def test_a_run_is_not_overwritten(finished, tiny, capsys, arguments, message):
+    before = {p: p.read_bytes() for p in finished.iterdir()}
+    assert train.main([*arguments, "--out", str(finished)]) == 2
+    assert message in capsys.readouterr().err
+    assert {p: p.read_bytes() for p in finished.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--bits-per-block", "25"], "--bits-per-block 25 is out of range; expected 1 to 24"),
+        (["--bits-per-block", "0"], "--bits-per-block 0 is out of range"),
+        (["--block-size", "0"], "--block-size 0 is out of range; expected 1 to 26580"),
+        (["--seed", "-1"], "--seed -1 is out of range; expected 0 to 4294967295"),
+        (["--data", "nowhere"], "nowhere: there is no train-images-idx3-ubyte"),
+    ],
+)
+def test_bad_flags_are_one_line_and_leave_nothing(tmp_path, capsys, arguments, message):
+    out = tmp_path / "run"
+    assert train.main([*arguments, "--out", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not out.exists()
+
+
+def test_out_that_cannot_be_made(tmp_path, tiny, capsys):
+    (tmp_path / "file").write_text("in the way")
+    assert train.main(["--preset", "smoke", "--out", str(tmp_path / "file" / "run")]) == 2
+    assert "cannot be made" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["--preset", "huge"], ["--engine", "cuda"], ["--what"]])
+def test_usage_errors_exit_with_2(arguments, capsys):
+    with pytest.raises(SystemExit) as e:
+        train.main(arguments)
+    assert e.value.code == 2
+
+
+@pytest.mark.parametrize("command", [evaluate.main, lambda a: decode.main([*a, "--out", "w.npz"])])
+@pytest.mark.parametrize("content", [None, b"", b"not a model", b"RMC\x01" + bytes(100)])
+def test_bad_models_are_one_line(tmp_path, monkeypatch, capsys, command, content):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "model.rmc"
+    if content is not None:
+        path.write_bytes(content)
+    assert command([str(path)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert str(path) in error
+    assert not (tmp_path / "w.npz").exists()
+
+
+def test_decode_to_a_folder_that_is_not_there(finished, tmp_path, capsys):
+    out = tmp_path / "absent" / "w.npz"
+    assert decode.main([str(finished / "model.rmc"), "--out", str(out)]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_interrupt_writes_a_checkpoint_and_exits_with_130(tmp_path, tiny, monkeypatch, capsys):
+    step = run.Trainer.train_step
+
+    def interrupted(trainer):
+        if trainer.state.step == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(trainer)
+
+    out = tmp_path / "run"
+    monkeypatch.setattr(run.Trainer, "train_step", interrupted)
+    assert train.main(["--preset", "smoke", "--out", str(out)]) == 130
+    assert "after 4 of 11 steps; go on with --resume" in capsys.readouterr().err
+    assert not (out / "model.rmc").exists()
+    monkeypatch.setattr(run.Trainer, "train_step", step)
+    assert train.main(["--out", str(out), "--resume"]) == 0
+    whole = tmp_path / "whole"
+    assert train.main(["--preset", "smoke", "--out", str(whole)]) == 0
+    assert (out / "model.rmc").read_bytes() == (whole / "model.rmc").read_bytes()
+
+
+CHILD = textwrap.dedent(
+    """
+    import sys
+    from dataclasses import replace
+    from refmiracle import train
+    from refmiracle.training import config, run
+    run.CHECKPOINT_SECONDS = 0.0
+    run.STEPS_PER_LINE = 10
+    config.PRESETS["smoke"] = replace(
+        config.PRESETS["smoke"], bits_per_block=4, steps=60, batch_size=32, groups=20, group_steps=2
+    )
+    sys.exit(train.main(["--preset", "smoke", *sys.argv[1:]]))
+    """
+)
+
+
+def child(out, *arguments, **environment):
+    return subprocess.Popen(
+        [sys.executable, "-c", CHILD, "--out", str(out), *arguments],
+        env={**os.environ, **environment},
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+
+
+def test_killed_at_random_and_resumed_gives_the_same_bytes(tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert child(whole).wait() == 0
+    rng = np.random.default_rng(0)
+    kills = 0
+    while kills < 4:
+        process = child(killed, "--resume")
+        while process.poll() is None and not (killed / "checkpoint.npz").exists():
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0.3, 2.5))
+        process.kill()
+        kills += process.wait() != 0
+        if (killed / "model.rmc").exists():
+            break
+    assert kills, "the run ended before it was killed once"
+    assert child(killed, "--resume").wait() == 0
+    assert (killed / "model.rmc").read_bytes() == (whole / "model.rmc").read_bytes()
+    strip = [
+        [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
+        for lines in ((d / "metrics.jsonl").read_text().splitlines() for d in (whole, killed))
+    ]
+    assert strip[0] == strip[1]
+
+
+def test_one_and_two_threads_give_the_same_file(tmp_path):
+    for threads in ("1", "2"):
+        assert child(tmp_path / threads, NUMBA_NUM_THREADS=threads).wait() == 0
+    assert (tmp_path / "1/model.rmc").read_bytes() == (tmp_path / "2/model.rmc").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["--help"], 0, "evaluate"),
+        (["--version"], 0, "refmiracle 0."),
+        ([], 2, "no command given"),
+        (["fly"], 2, "unknown command 'fly'"),
+    ],
+)
+def test_console_script(arguments, code, says, capsys):
+    assert refmiracle_main(arguments) == code
+    captured = capsys.readouterr()
+    assert says in captured.out + captured.err
+
+
+def test_console_script_runs_a_command(finished, capsys):
+    assert refmiracle_main(["evaluate", str(finished / "model.rmc")]) == 0
+    assert "test error" in capsys.readouterr().out

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tiny import TINY
+
+from refmiracle.codec.container import parse_model
+from refmiracle.codec.model import decode_model
+from refmiracle.training.run import run_training
+from refmiracle.training.state import OPEN, load_checkpoint, save_checkpoint
+from refmiracle.training.trainer import Trainer
+
+
+def finish(trainer):
+    """Run a trainer to its end as `run_training` does, without files."""
+    while True:
+        group = trainer.group_due()
+        if group is not None:
+            trainer.encode_group(group)
+        if trainer.state.step == trainer.config.total_steps():
+            return trainer.compressed().to_bytes()
+        trainer.train_step()
+
+
+@pytest.mark.parametrize("parameterization", ["mean-kl", "mean-var"])
+@pytest.mark.parametrize("engine", ["numba", "numpy"])
+def test_resuming_at_any_step_gives_the_same_bytes(tmp_path, mnist, engine, parameterization):
+    config = replace(TINY, engine=engine, parameterization=parameterization)
+    if engine == "numpy":  # slow: few small steps, stopped once
+        config = replace(config, steps=2, batch_size=4, groups=2, group_steps=1)
+    expected = finish(Trainer(config, mnist[0]))
+
+    path = tmp_path / "checkpoint.npz"
+    trainer = Trainer(config, mnist[0])
+    for step in range(config.total_steps()):
+        group = trainer.group_due()
+        if group is not None:
+            trainer.encode_group(group)
+        trainer.train_step()
+        if engine == "numba" or step == config.steps:
+            save_checkpoint(path, config, trainer.state)
+            trainer = Trainer(*load_stopped(path, mnist[0]))
+    assert finish(trainer) == expected
+
+
+def load_stopped(path, train):
+    config, state = load_checkpoint(path)
+    return config, train, state
+
+
+def test_seeds_differ_and_repeat(mnist):
+    files = [finish(Trainer(replace(TINY, seed=s), mnist[0])) for s in (1, 1, 2)]
+    assert files[0] == files[1] != files[2]
+
+
+def test_the_file_decodes_to_what_training_fixed(mnist):
+    trainer = Trainer(replace(TINY, block_size=47), mnist[0])
+    data = finish(trainer)
+    decoded = decode_model(parse_model(data), trainer.engine)
+    used = trainer.weights(trainer.sample(trainer.rho(), 0)[0])
+    for name, value in decoded.items():
+        assert np.array_equal(value, used[name]), name
+
+
+def test_encoded_blocks_and_scales_stay_fixed(mnist):
+    trainer = Trainer(TINY, mnist[0])
+    while trainer.group_due() is None:
+        trainer.train_step()
+    trainer.encode_group(0)
+    encoded = trainer.state.indices != OPEN
+    assert 0 < encoded.sum() < len(encoded)
+    scales, before = trainer.scales(), trainer.sample(trainer.rho(), 0)[0]
+    trainer.train_step()
+    after = trainer.sample(trainer.rho(), 0)[0]
+    assert np.array_equal(trainer.scales(), scales)
+    assert np.array_equal(before[encoded], after[encoded])
+    assert not np.any(np.all(before[~encoded] == after[~encoded], axis=1))
+
+
+def test_every_block_is_encoded_once_in_random_order(mnist):
+    trainer = Trainer(TINY, mnist[0])
+    order = np.concatenate(trainer.groups)
+    assert np.array_equal(np.sort(order), np.arange(trainer.layout.blocks()))
+    assert not np.array_equal(order, np.arange(len(order)))
+
+
+def test_mean_kl_spends_its_budget_at_every_step(mnist):
+    trainer = Trainer(TINY, mnist[0])
+    budget = TINY.bits_per_block * trainer.layout.blocks()
+    for _ in range(3):
+        assert trainer.kl_bits() == pytest.approx(budget, rel=1e-5)
+        trainer.train_step()
+
+
+def test_mean_var_penalty_steers_towards_the_budget(mnist):
+    config = replace(TINY, parameterization="mean-var", steps=60)
+    trainer = Trainer(config, mnist[0])
+    before = trainer.kl_bits()
+    assert before > 2 * config.bits_per_block * trainer.layout.blocks()
+    for _ in range(60):
+        trainer.train_step()
+    assert trainer.kl_bits() < before
+    assert trainer.state.extra["beta"].max() > 1e-3
+
+
+def test_rate_falls_from_rate_to_encoding_rate_to_final_rate(mnist):
+    trainer = Trainer(TINY, mnist[0])
+    rates = [trainer.rate(s) for s in range(TINY.total_steps() + 1)]
+    assert rates[0] == TINY.rate
+    assert rates[TINY.steps] == TINY.encoding_rate
+    assert rates[-1] == pytest.approx(TINY.final_rate)
+    assert rates == sorted(rates, reverse=True)
+
+
+def test_each_epoch_sees_each_image_once_in_a_new_order(mnist):
+    config = replace(TINY, batch_size=11_000)
+    trainer = Trainer(config, mnist[0])
+    key = [hash(image.tobytes()) for image in mnist[0].images]
+    orders = []
+    for epoch in range(2):
+        batches = [trainer.batch(5 * epoch + i).images for i in range(5)]
+        orders.append([hash(image.tobytes()) for b in batches for image in b])
+    assert sorted(orders[0]) == sorted(orders[1]) == sorted(key)
+    assert orders[0] != orders[1]
+
+
+def test_training_learns(tmp_path, mnist):
+    config = replace(
+        TINY, bits_per_block=14, steps=250, batch_size=64, groups=4, group_steps=10
+    )
+    trainer = Trainer(config, mnist[0])
+    run_training(trainer, mnist[1], tmp_path)
+    # Chance is 0.9; at this length about 0.15.
+    assert trainer.validation_error(mnist[1]) < 0.5
