@@ -18,6 +18,8 @@ def write_atomically(path: Path, data: bytes) -> None:
         If the file cannot be written; what stood at `path` is still there.
     """
     path = Path(path)
+    if not path.name:
+        raise InputError(f"{path}: cannot be written: it is no name of a file")
     # Always the same name, so that killed runs do not leave one file each.
     temporary = path.with_name(f".{path.name}.tmp")
     try:

@@ -55,7 +55,15 @@ def packed_size(bits: int, count: int) -> int:
 
 
 def write_varint(value: int) -> bytes:
-    """Return an unsigned integer as LEB128: seven bits a byte, lowest first, top bit = more."""
+    """Return an unsigned integer as LEB128: seven bits a byte, lowest first, top bit = more.
+
+    Raises
+    ------
+    InputError
+        If it is negative or above 2**32 - 1.
+    """
+    if not 0 <= value < 2**32:
+        raise InputError(f"{value} is out of range; expected 0 to {2**32 - 1}")
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)

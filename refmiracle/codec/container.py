@@ -51,7 +51,13 @@ class CompressedModel:
     indices: NDArray[np.int64]
 
     def to_bytes(self) -> bytes:
-        """Return the file."""
+        """Return the file.
+
+        Raises
+        ------
+        InputError
+            If no reader would accept it.
+        """
         layout = self.layout
         head = bytes(
             [
@@ -71,7 +77,10 @@ class CompressedModel:
             + self.rho.astype("<f2").tobytes()
             + pack_indices(self.indices, self.bits_per_block)
         )
-        return body + zlib.crc32(body).to_bytes(CRC_BYTES, "little")
+        data = body + zlib.crc32(body).to_bytes(CRC_BYTES, "little")
+        if len(self.indices) != parse_model(data).layout.blocks():
+            raise InputError(f"{len(self.indices)} indices do not fit {layout.blocks()} blocks")
+        return data
 
 
 def parse_model(data: bytes) -> CompressedModel:

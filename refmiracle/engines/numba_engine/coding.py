@@ -63,7 +63,7 @@ def _log(p):
     if m < SQRT_HALF:
         m, e = m + m, e - 1
     f = (m - 1.0) / (m + 1.0)
-    return 2.0 * f * _horner(ATANH_SERIES, f * f) + float(e) * LN2
+    return 2.0 * f * _horner(ATANH_SERIES, f * f) + np.float64(e) * LN2
 
 
 @numba.njit(**EXACT)
@@ -95,7 +95,7 @@ def _normals(seed, stream, rows, out):
         for block in range((count + 3) // 4):
             words = _philox(np.uint64(block), rows[r], np.uint64(0), np.uint64(0), seed, stream)
             for j in range(min(4, count - 4 * block)):
-                out[r, 4 * block + j] = _quantile((float(words[j]) + 0.5) * 2.0**-32)
+                out[r, 4 * block + j] = _quantile((np.float64(words[j]) + 0.5) * 2.0**-32)
 
 
 @numba.njit(**FAST)
@@ -108,7 +108,7 @@ def _score(candidates, delta, log_s, scores):
             mean, half_precision = delta[b, d], 0.5 * math.exp(-log_s[b, d])
             z = candidates[d]
             for k in range(len(row)):
-                x = float(z[k])
+                x = np.float64(z[k])
                 row[k] += 0.5 * x * x - (x - mean) * (x - mean) * half_precision
 
 
@@ -124,7 +124,7 @@ def _select(scores, seed, stream, blocks, start, best, index):
                 continue
             n = start + k
             words = _philox(np.uint64(n // 4), blocks[b], np.uint64(0), np.uint64(0), seed, stream)
-            u = (float(words[n % 4]) + 0.5) * 2.0**-32
+            u = (np.float64(words[n % 4]) + 0.5) * 2.0**-32
             score = scores[b, k] - math.log(-math.log(u))
             if score > best[b]:
                 best[b], index[b] = score, n

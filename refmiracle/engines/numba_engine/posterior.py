@@ -51,14 +51,14 @@ def _log_s(x):
 @numba.njit(**COMPILE)
 def _log_s_many(x, out):
     for i in range(x.size):
-        out[i] = _log_s(float(x[i]))
+        out[i] = _log_s(np.float64(x[i]))
 
 
 @numba.njit(**COMPILE)
 def _gaussian_kl(delta, log_s, out):
     for i in range(delta.size):
-        d = float(delta[i])
-        out[i] = 0.5 * (d * d + _excess(-float(log_s[i])))
+        d = np.float64(delta[i])
+        out[i] = 0.5 * (d * d + _excess(-np.float64(log_s[i])))
 
 
 @numba.njit(**COMPILE)
@@ -69,7 +69,7 @@ def _shares(phi, share):
         top = max(top, phi[j])
     total = 0.0
     for j in range(len(phi)):
-        share[j] = math.exp(float(phi[j] - top))
+        share[j] = math.exp(np.float64(phi[j] - top))
         total += share[j]
     for j in range(len(phi)):
         share[j] /= total
@@ -90,7 +90,7 @@ def _mean_kl(tau, phi, budget, delta, log_s):
         _shares(phi[b], share)
         for j in range(tau.shape[1]):
             r = math.sqrt(2.0 * budget * share[j])
-            t, h = _tanh_sech(float(tau[b, j]))
+            t, h = _tanh_sech(np.float64(tau[b, j]))
             delta[b, j] = r * t
             log_s[b, j] = _log_s(r * h)
 
@@ -102,7 +102,7 @@ def _mean_kl_forward(tau, phi, rho, budget, eps, w):
         _shares(phi[b], share)
         for j in range(tau.shape[1]):
             r = math.sqrt(2.0 * budget * share[j])
-            t, h = _tanh_sech(float(tau[b, j]))
+            t, h = _tanh_sech(np.float64(tau[b, j]))
             w[b, j] = rho[b, j] * (r * t + math.exp(0.5 * _log_s(r * h)) * eps[b, j])
 
 
@@ -115,13 +115,13 @@ def _mean_kl_backward(tau, phi, rho, budget, eps, g, dtau, dphi, dlog_rho):
         total = 0.0
         for j in range(tau.shape[1]):
             r = math.sqrt(2.0 * budget * share[j])
-            t, h = _tanh_sech(float(tau[b, j]))
+            t, h = _tanh_sech(np.float64(tau[b, j]))
             x = r * h
             log_s = _log_s(x)
             spent = -math.expm1(log_s)
             root_s = math.exp(0.5 * log_s)
             q = -eps[b, j] * root_s * (x / spent if spent > 0.0 else 1.0 / SQRT2)
-            grho = float(g[b, j]) * float(rho[b, j])
+            grho = np.float64(g[b, j]) * np.float64(rho[b, j])
             dtau[b, j] = grho * (r * h * h - q * x * t)
             dlog_rho[b, j] = grho * (r * t + root_s * eps[b, j])
             half_rg[j] = 0.5 * r * grho * (t + q * h)
