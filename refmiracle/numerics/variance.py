@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 SQRT2 = math.sqrt(2.0)
 SERIES_LIMIT = 0.5
 SERIES_TERMS = 17
-NEWTON_STEPS = 9
+NEWTON_STEPS = 6
 
 
 def exp_excess(y: ArrayLike) -> NDArray[np.float64]:

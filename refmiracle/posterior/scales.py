@@ -15,5 +15,6 @@ LARGEST = float(np.finfo(np.float16).max)
 
 def quantise_scales(log_rho: ArrayLike) -> NDArray[np.float16]:
     """Return rho = exp(log rho) rounded to float16, kept within its normal numbers."""
-    rho = np.exp(np.asarray(log_rho, dtype=np.float64))
+    log_rho = np.asarray(log_rho, dtype=np.float64)
+    rho = np.exp(np.clip(log_rho, np.log(SMALLEST), np.log(LARGEST)))
     return np.clip(rho, SMALLEST, LARGEST).astype(np.float16)

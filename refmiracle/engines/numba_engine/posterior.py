@@ -69,7 +69,7 @@ def _shares(phi, share):
         top = max(top, phi[j])
     total = 0.0
     for j in range(len(phi)):
-        share[j] = math.exp(np.float64(phi[j] - top))
+        share[j] = math.exp(np.float64(phi[j]) - np.float64(top))
         total += share[j]
     for j in range(len(phi)):
         share[j] /= total

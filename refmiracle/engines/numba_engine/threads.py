@@ -1,7 +1,8 @@
 """The threads of the numba engine: compiled functions release the GIL, so plain threads do.
 
-What is a part of the work never depends on how many threads there are, nor does the order in
-which results are put together; so neither do the results.
+Results never depend on how many threads there are: rows that are split among them do not touch
+each other, and what is summed (the gradients of a batch) is split and summed by a rule that knows
+only the batch.
 """
 
 from __future__ import annotations

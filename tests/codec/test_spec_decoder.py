@@ -1,0 +1,376 @@
+"""docs/SPEC.md is complete and true: the decoder written from it agrees with the package.
+
+The check values come from the document, where they stand as computed by `spec_decoder`, which
+shares no code with the package; those of Philox and of CRC-32 are published ones.
+"""
+
+import math
+import re
+import struct
+import zlib
+from decimal import Decimal
+from pathlib import Path
+
+import mpmath
+import numpy as np
+import pytest
+import spec_decoder
+
+from refmiracle.codec.bits import pack_indices, read_varint, write_varint
+from refmiracle.codec.container import CompressedModel, parse_model
+from refmiracle.codec.model import decode_model
+from refmiracle.engines import get_engine
+from refmiracle.errors import InputError
+from refmiracle.nn.lenet5 import LENET5
+from refmiracle.nn.network import forward
+from refmiracle.numerics import normal, philox
+from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
+
+SPEC = (Path(__file__).parents[2] / "docs" / "SPEC.md").read_text(encoding="utf-8")
+SHAPES = {t.name: t.shape for t in LENET5.tensors()}
+COUNTS = tuple(math.prod(shape) for shape in SHAPES.values())
+DEFAULT = LENET5.hash_factors
+
+
+def section(number):
+    """Return the text of a section, to the next heading."""
+    return re.split(rf"^##+ {re.escape(number)}\.? ", SPEC, flags=re.M)[1].split("\n##")[0]
+
+
+def table(number):
+    """Return the rows of the tables of a section, each a list of cells without quotes."""
+    lines = [line for line in section(number).splitlines() if line.startswith("|")]
+    rows = [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in lines]
+    return [r for i, r in enumerate(rows) if "---" not in r[0] and not is_header(rows, i)]
+
+
+def is_header(rows, i):
+    return i + 1 < len(rows) and "---" in rows[i + 1][0]
+
+
+def code_bytes(number):
+    """Return the bytes of the dump of a section, without its remarks."""
+    dump = section(number).split("```text\n")[1].split("```")[0]
+    return bytes.fromhex("".join(line[:28] for line in dump.splitlines()))
+
+
+def words(cell):
+    return [int(w, 16) for w in cell.split()]
+
+
+def float64_bits(x):
+    return struct.pack(">d", x).hex()
+
+
+def float32_bits(x):
+    return struct.pack(">f", x).hex()
+
+
+@mpmath.workdps(40)
+def relative_error(z, p):
+    """Return how far z is from the quantile of p, found by Newton's method in 40 digits."""
+    exact, p = mpmath.mpf(z), mpmath.mpf(p)
+    t = min(p, 1 - p)
+    root = -abs(exact)
+    for _ in range(4):
+        root -= (mpmath.ncdf(root) - t) / mpmath.npdf(root)
+    assert abs(mpmath.ncdf(root) / t - 1) < mpmath.mpf(10) ** -30
+    return float(abs(exact / (root if p < 0.5 else -root) - 1))
+
+
+def make_model(rng, grouping, signs, factors, block_size, bits, seed):
+    layout = BlockLayout(LENET5, factors, grouping, signs, block_size, seed)
+    indices = rng.integers(0, 2**bits, layout.blocks())
+    rho = rng.uniform(0.01, 2.0, len(factors)).astype(np.float16)
+    return CompressedModel(layout, bits, rho, indices)
+
+
+# --- the sections, one by one
+
+
+def test_known_answers_of_philox(engine):
+    rows = table("4.1")
+    assert len(rows) == 3
+    for counter, key, result in rows:
+        assert list(spec_decoder.philox4x32(words(counter), words(key))) == words(result)
+        got = engine.philox4x32(np.array(words(counter)), np.array(words(key)))
+        np.testing.assert_array_equal(got, words(result))
+
+
+def test_philox_agrees_with_cpp26():
+    # C++26 [rand.predef]: the 10000th output of a default std::philox4x32 is 1955073260; its
+    # default seed is 20111115, and each counter gives four outputs.
+    assert spec_decoder.philox4x32((2499, 0, 0, 0), (20111115, 0))[3] == 1955073260
+
+
+def test_streams_of_the_document():
+    names = {row[1]: int(row[0]) for row in table("4.2") if row[1].isupper()}
+    assert names == {s.name: s.value for s in philox.Stream}
+    rows = [row for row in table("4.2") if re.fullmatch(r"[0-9a-f]{8}( [0-9a-f]{8}){5}", row[3])]
+    assert len(rows) == 4
+    for seed, stream, row, first in rows:
+        assert spec_decoder.words(int(seed), int(stream), int(row), 6) == words(first)
+        got = philox.stream_words(int(seed), int(stream), [int(row)], 6)[0]
+        assert got.tolist() == words(first)
+
+
+def test_coefficients_of_the_document():
+    dump = section("6.3").split("```text\n")[1].split("```")[0]
+    groups = [re.sub(r"^[A-F]", " ", g).split() for g in dump.strip().split("\n\n")]
+    assert [len(g) for g in groups] == [8] * 6
+    printed = [tuple(map(float, g)) for g in groups]
+    for number, name in enumerate(("CENTRAL", "MIDDLE", "FAR")):
+        pair = (printed[2 * number], printed[2 * number + 1])
+        assert getattr(spec_decoder, name) == pair
+        assert getattr(normal, name) == pair
+    # Wichura's check sums of the mantissas, from the listing in Applied Statistics.
+    mantissas = [sum(Decimal(c.split("e")[0]) for c in g if c != "1") for g in groups]
+    assert mantissas[0] + mantissas[1] == Decimal("55.8831928806149014439")
+    assert mantissas[2] + mantissas[3] == Decimal("49.33206503301610289036")
+    assert mantissas[4] + mantissas[5] == Decimal("47.52583317549289671629")
+
+
+def test_constants_of_the_logarithm():
+    assert float64_bits(spec_decoder.SQRT_HALF) == "3fe6a09e667f3bcd"
+    assert float64_bits(spec_decoder.LN2) == "3fe62e42fefa39ef"
+    assert float(mpmath.sqrt(mpmath.mpf(1) / 2)) == spec_decoder.SQRT_HALF
+    assert float(mpmath.log(2)) == spec_decoder.LN2
+    assert "`3fe6a09e667f3bcd`" in section("6.2")
+    assert "`3fe62e42fefa39ef`" in section("6.2")
+
+
+def test_normals_of_the_document(engine):
+    rows = [row for row in table("6.4") if len(row) == 5]
+    assert len(rows) == 22
+    for word, bits64, bits32, decimal, _ in rows:
+        p = (int(word, 16) + 0.5) * 2.0**-32
+        z = spec_decoder.quantile(p)
+        assert float64_bits(z) == bits64, word
+        assert float32_bits(spec_decoder.normal(int(word, 16))) == bits32, word
+        assert float(decimal) == z
+        assert float64_bits(float(engine.normal_quantile(np.array([p]))[0])) == bits64, word
+        assert relative_error(z, p) < 1e-15, word
+
+
+def test_quantiles_of_the_document(engine):
+    rows = [row for row in table("6.4") if len(row) == 4]
+    assert len(rows) == 8
+    for p, bits_of_p, bits64, _ in rows:
+        assert float64_bits(float(p)) == bits_of_p
+        assert float64_bits(spec_decoder.quantile(float(p))) == bits64, p
+        assert float64_bits(float(engine.normal_quantile(np.array([float(p)]))[0])) == bits64, p
+        assert relative_error(spec_decoder.quantile(float(p)), float(p)) < 1e-15, p
+
+
+def test_ties_of_the_document():
+    marked = [row for row in table("6.4") if row[-1].startswith("tie")]
+    assert len(marked) >= 4
+    for _, bits64, bits32, _, note in marked:
+        assert int(bits64, 16) % 2**29 == 2**28, "not halfway between two float32"
+        assert int(bits32, 16) % 2 == 0
+        larger = abs(struct.unpack(">f", bytes.fromhex(bits32))[0]) > abs(
+            struct.unpack(">d", bytes.fromhex(bits64))[0]
+        )
+        assert ("away from 0" in note) == larger
+
+
+def test_normals_are_accurate_and_odd(rng):
+    for word in rng.integers(0, 2**32, 300).tolist():
+        p = (word + 0.5) * 2.0**-32
+        z = spec_decoder.quantile(p)
+        assert relative_error(z, p) < 1e-15
+        assert spec_decoder.quantile((2**32 - 1 - word + 0.5) * 2.0**-32) == -z
+
+
+def test_normals_of_random_words_agree(rng, engine):
+    sample = rng.integers(0, 2**32, 20000) >> rng.integers(0, 32, 20000)
+    p = (sample + 0.5) * 2.0**-32
+    want = np.array([spec_decoder.quantile(x) for x in p.tolist()])
+    np.testing.assert_array_equal(engine.normal_quantile(p), want)
+
+
+def test_varints_of_the_document():
+    rows = table("2.2")
+    assert len(rows) == 6
+    for value, encoded in rows:
+        assert write_varint(int(value)) == bytes.fromhex(encoded)
+        assert spec_decoder.read_varint(bytes.fromhex(encoded), 0)[0] == int(value)
+    refused = re.findall(r"`([0-9a-f ]+)`", section("2.2").split("must be refused")[1])
+    assert len(refused) == 4
+    for encoded in refused:
+        with pytest.raises(InputError):
+            read_varint(bytes.fromhex(encoded), 0)
+        with pytest.raises(spec_decoder.InvalidFileError):
+            spec_decoder.read_varint(bytes.fromhex(encoded), 0)
+
+
+def test_indices_of_the_document():
+    assert "the indices 9, 31, 18 in 5 bits" in section("2.3")
+    assert "`4f e4`" in section("2.3")
+    assert pack_indices([9, 31, 18], 5) == bytes.fromhex("4f e4")
+
+
+def test_checksum_of_the_document():
+    assert zlib.crc32(b"123456789") == 0xCBF43926
+    assert "`cbf43926`" in section("2.4")
+
+
+def test_tensors_of_the_document():
+    rows = table("3")
+    listed = [(r[1], tuple(map(int, re.findall(r"\d+", r[2]))), int(r[3])) for r in rows[:8]]
+    assert listed == [(n, s, math.prod(s)) for n, s in spec_decoder.TENSORS]
+    assert listed == [(n, s, math.prod(s)) for n, s in SHAPES.items()]
+
+
+def test_largest_file_of_the_document():
+    ones = (1,) * 8
+    layout = BlockLayout(LENET5, ones, Grouping.OUTPUTS, Signs.NONE, 1, 2**32 - 1)
+    indices = np.zeros(layout.blocks(), dtype=np.int64)
+    data = CompressedModel(layout, 24, np.ones(8, np.float16), indices).to_bytes()
+    assert f"{len(data):,} bytes" in section("2.6")
+    assert len(parse_model(data).indices) == 431080
+
+
+# --- the worked examples
+
+
+def test_header_of_the_document():
+    layout = BlockLayout(LENET5, DEFAULT, Grouping.OUTPUTS, Signs.UNIT, 30, 300)
+    rho = np.full(8, 0.125, dtype=np.float16)
+    data = CompressedModel(layout, 14, rho, np.zeros(886, dtype=np.int64)).to_bytes()
+    header = code_bytes("9.1")
+    assert data[: len(header)] == header
+    assert len(data) == len(header) + 1551 + 4 == 1590
+
+
+def test_complete_file_of_the_document(engine):
+    data = code_bytes("9.2")
+    assert len(data) == 47
+    file = spec_decoder.parse(data)
+    assert (file.block_size, file.seed, file.indices) == (3, 7, [9, 31, 18])
+
+    rows = [r for r in table("9.2") if r[0].isdigit()]
+    assert [int(r[0]) for r in rows] == file.indices
+    for index, row, normals in rows:
+        count = len(row.split())
+        assert spec_decoder.words(7, 3, int(index), count) == words(row)
+        assert [float32_bits(spec_decoder.normal(w)) for w in words(row)] == normals.split()
+
+    weights = spec_decoder.decode(data)
+    rows = [r for r in table("9.2") if r[0] in SHAPES]
+    assert len(rows) == 8
+    for name, first, signs in rows:
+        assert float32_bits(weights[name][0]) == first
+        table_of_signs = spec_decoder.sign_table(file, list(SHAPES).index(name))
+        assert signs == "".join("-" if s < 0 else "+" for s in table_of_signs[:10])
+        variable = weights[name][0] * table_of_signs[0]
+        assert weights[name][:10] == [variable * s for s in table_of_signs[:10]]
+
+    assert f"`{checksum(weights):08x}`" in section("9.2")
+    assert checksum(decode_model(parse_model(data), engine)) == checksum(weights)
+    assert parse_model(data).to_bytes() == data
+
+
+# --- whole files
+
+
+def checksum(weights):
+    """CRC-32 of all weights as little-endian float32, tensors in the order of the file."""
+    flat = np.concatenate([np.asarray(weights[name]).ravel() for name in SHAPES])
+    return zlib.crc32(flat.astype("<f4").tobytes())
+
+
+@pytest.mark.parametrize("row", range(6))
+def test_whole_files_of_the_document(row):
+    flags, bits, block_size, seed, factors, size, file_crc, weights_crc = table("10")[row]
+    layout = BlockLayout(
+        LENET5,
+        tuple(map(int, factors.split())),
+        Grouping(int(flags, 16) & 15),
+        Signs(int(flags, 16) >> 4),
+        int(block_size),
+        int(seed),
+    )
+    rho = np.array([0x2400 + 0x111 * t for t in range(8)], dtype=np.uint16).view(np.float16)
+    indices = [(b * 2654435761) % 2**32 >> (32 - int(bits)) for b in range(layout.blocks())]
+    model = CompressedModel(layout, int(bits), rho, np.array(indices))
+    data = model.to_bytes()
+    assert len(data) == int(size)
+    assert data[-4:][::-1].hex() == file_crc
+    assert f"{checksum(spec_decoder.decode(data)):08x}" == weights_crc
+    for name in ("numpy", "numba"):
+        assert f"{checksum(decode_model(parse_model(data), get_engine(name))):08x}" == weights_crc
+
+
+def test_one_file_of_the_document_has_ties():
+    order = spec_decoder.words(2, spec_decoder.PERMUTATION, 0, 431080)
+    assert len(order) - len(set(order)) == 18
+    assert "18 pairs" in section("10")
+
+
+@pytest.mark.parametrize(
+    ("grouping", "signs", "factors", "block_size", "bits", "seed"),
+    [
+        pytest.param(Grouping.OUTPUTS, Signs.UNIT, DEFAULT, 30, 14, 0, id="default"),
+        pytest.param(Grouping.INPUTS, Signs.UNIT, DEFAULT, 30, 14, 1, id="inputs"),
+        pytest.param(Grouping.OUTPUTS, Signs.WEIGHT, DEFAULT, 30, 12, 2, id="weight-signs"),
+        pytest.param(Grouping.INPUTS, Signs.NONE, DEFAULT, 30, 12, 3, id="no-signs"),
+        pytest.param(
+            Grouping.OUTPUTS, Signs.UNIT, (3, 7, 9, 11, 13, 17, 19, 3), 10, 8, 4, id="odd-factors"
+        ),
+        pytest.param(
+            Grouping.INPUTS, Signs.WEIGHT, (7, 20, 501, 3, 67, 6, 23, 4), 64, 9, 5, id="odd-inputs"
+        ),
+        pytest.param(Grouping.OUTPUTS, Signs.UNIT, DEFAULT, 26579, 10, 6, id="last-block-of-one"),
+        pytest.param(Grouping.OUTPUTS, Signs.UNIT, DEFAULT, 26580, 10, 7, id="one-block"),
+        pytest.param(Grouping.OUTPUTS, Signs.UNIT, DEFAULT, 30, 1, 8, id="1-bit"),
+        pytest.param(Grouping.OUTPUTS, Signs.UNIT, DEFAULT, 40, 24, 9, id="24-bits"),
+        pytest.param(Grouping.OUTPUTS, Signs.UNIT, DEFAULT, 30, 14, 2**32 - 1, id="last-seed"),
+        pytest.param(Grouping.INPUTS, Signs.WEIGHT, COUNTS, 3, 5, 10, id="one-variable-each"),
+    ],
+)
+def test_decodes_the_same_bits(rng, grouping, signs, factors, block_size, bits, seed):
+    model = make_model(rng, grouping, signs, factors, block_size, bits, seed)
+    want = spec_decoder.decode(model.to_bytes())
+    assert list(want) == list(SHAPES)
+    for name in ("numpy", "numba"):
+        got = decode_model(model, get_engine(name))
+        assert list(got) == list(want)
+        for tensor, values in got.items():
+            assert values.dtype == np.float32
+            assert values.shape == SHAPES[tensor]
+            packed = struct.pack(f"<{len(want[tensor])}f", *want[tensor])
+            assert values.astype("<f4").tobytes() == packed, (name, tensor)
+
+
+def test_predictions_agree(rng, engine):
+    model = make_model(rng, Grouping.OUTPUTS, Signs.UNIT, DEFAULT, 30, 10, 11)
+    pixels = rng.integers(0, 256, (1, 28, 28), dtype=np.uint8)
+    weights = decode_model(model, engine)
+    got = forward(LENET5, engine, weights, engine.images(pixels))[:, 0]
+    want = spec_decoder.logits(spec_decoder.decode(model.to_bytes()), pixels[0].tolist())
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-4 * np.abs(want).max())
+
+
+def test_both_readers_refuse_the_same_files(rng):
+    """Of files with a few changed bytes and a right checksum, both accept the same ones."""
+    layout = BlockLayout(LENET5, COUNTS, Grouping.OUTPUTS, Signs.UNIT, 3, 300)
+    whole = CompressedModel(layout, 5, np.ones(8, np.float16), np.array([9, 31, 18])).to_bytes()
+    accepted = 0
+    for _ in range(3000):
+        body = bytearray(whole[:-4])
+        for _ in range(rng.integers(1, 3)):
+            body[rng.integers(3, len(body))] ^= 1 << rng.integers(0, 8)
+        data = bytes(body) + struct.pack("<I", zlib.crc32(body))
+        try:
+            spec_decoder.parse(data)
+            valid = True
+        except spec_decoder.InvalidFileError:
+            valid = False
+        if valid:
+            accepted += 1
+            assert parse_model(data).to_bytes() == data
+        else:
+            with pytest.raises(InputError):
+                parse_model(data)
+    assert 100 < accepted < 2900

@@ -1,0 +1,121 @@
+"""Independent oracles and measures of error for the tests.
+
+Nothing here takes a value from refmiracle: Philox is plain Python integers, s(x) is mpmath.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import mpmath
+import numpy as np
+from mpmath import mpf
+
+
+def by_engine(engine, double, single):
+    """The tolerance for an engine that works in float64, or in float32."""
+    return double if engine.dtype == np.float64 else single
+
+
+def as_stored(engine, *arrays):
+    """The values that an engine sees of float64 arrays, as float64 again."""
+    return tuple(np.asarray(a, dtype=engine.dtype).astype(np.float64) for a in arrays)
+
+
+def relative_error(got, want):
+    """Largest |got - want| / |want|; where want is 0, so must be got. NaN gives NaN: no pass."""
+    got, want = np.asarray(got, dtype=np.float64), np.asarray(want, dtype=np.float64)
+    assert got.shape == want.shape
+    error = np.abs(got - want)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.max(np.where(error == 0.0, 0.0, error / np.abs(want)), initial=0.0)
+
+
+def scaled_error(got, want):
+    """Largest |got - want| over the largest |want|: for sums, whose terms may cancel."""
+    got, want = np.asarray(got, dtype=np.float64), np.asarray(want, dtype=np.float64)
+    assert got.shape == want.shape
+    return np.max(np.abs(got - want), initial=0.0) / np.max(np.abs(want), initial=1e-300)
+
+
+def mp_relative_error(got, want):
+    """Largest |got - want| / |want| of floats against mpmath numbers, taken in mpmath."""
+    pairs = zip(np.ravel(got).tolist(), want, strict=True)
+    return np.max([float(abs(mpf(g) / w - 1) if w else abs(mpf(g))) for g, w in pairs])
+
+
+def same_bits(a, b):
+    """Whether two arrays hold the same bytes (so -0.0 is not 0.0, and NaN equals itself)."""
+    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+
+
+def numerical_gradient(f, x, step=1e-5):
+    """Central differences of the scalar f(x) by every element of x, in float64."""
+    gradient = np.empty(x.shape)
+    for i in np.ndindex(x.shape):
+        h = np.zeros(x.shape)
+        h[i] = step
+        gradient[i] = (f(x + h) - f(x - h)) / (2.0 * step)
+    return gradient
+
+
+def philox(counter, key, rounds=10):
+    """Philox4x32 of one counter in plain Python (Salmon et al. 2011, section 3)."""
+    (c0, c1, c2, c3), (k0, k1) = counter, key
+    for _ in range(rounds):
+        high0, low0 = divmod(0xD2511F53 * c0, 2**32)
+        high1, low1 = divmod(0xCD9E8D57 * c2, 2**32)
+        c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
+        k0, k1 = (k0 + 0x9E3779B9) % 2**32, (k1 + 0xBB67AE85) % 2**32
+    return c0, c1, c2, c3
+
+
+def row_words(seed, stream, row, count):
+    """The first `count` words of a row of a stream, by the rule of the file format."""
+    blocks = [philox((n, row, 0, 0), (seed, int(stream))) for n in range(-(-count // 4))]
+    return [word for block in blocks for word in block][:count]
+
+
+def mp_log_s(x, digits=50):
+    """log s(x) to about `digits` digits: Newton's method on exp(-y) - 1 + y = x^2, y = -log s.
+
+    For small x the left side is about y^2 / 2, a difference of numbers near 1: the working
+    precision grows with -2 log10 x to keep its digits.
+    """
+    x = mpf(x)
+    if x == 0:
+        return mpf(0)
+    with mpmath.workdps(digits + 10 + 2 * max(0, int(-mpmath.log10(x)) + 1)):
+        y = mpmath.sqrt(2) * x + x * x
+        while True:
+            e = mpmath.exp(-y)
+            step = (e - 1 + y - x * x) / (1 - e)
+            y -= step
+            if abs(step) < y * mpf(10) ** -(digits // 2 + 5):  # the next would be below 10^-digits
+                return -y
+
+
+def mp_gradient(f, values, digits=60):
+    """Central differences of f(list of mpf) by each value, in mpmath: right to about 1e-28."""
+    with mpmath.workdps(digits):
+        values, h = [mpf(float(v)) for v in np.ravel(values)], mpf(10) ** -15
+
+        def shifted(i, by):
+            return f([v + by if j == i else v for j, v in enumerate(values)])
+
+        return [float((shifted(i, h) - shifted(i, -h)) / (2 * h)) for i in range(len(values))]
+
+
+def run_python(code, **environment):
+    """Standard output of a fresh interpreter, with some environment variables set."""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout

@@ -1,0 +1,272 @@
+"""A decoder of .rmc files in plain Python, written from docs/SPEC.md alone.
+
+It imports the standard library only and shares no code with refmiracle, so that
+agreement of the two says that the document is complete.  Section numbers are those of SPEC.md.
+
+    python tests/spec_decoder.py model.rmc      # one line for each tensor
+"""
+
+import itertools
+import math
+import struct
+import sys
+import zlib
+from typing import NamedTuple
+
+# Section 3: the tensors of network 1, in the order of the file.
+TENSORS = (
+    ("conv1.weight", (5, 5, 1, 20)),
+    ("conv1.bias", (20,)),
+    ("conv2.weight", (5, 5, 20, 50)),
+    ("conv2.bias", (50,)),
+    ("dense1.weight", (800, 500)),
+    ("dense1.bias", (500,)),
+    ("dense2.weight", (500, 10)),
+    ("dense2.bias", (10,)),
+)
+CODEBOOK, PERMUTATION, SIGNS = 3, 5, 6
+OUTPUTS, INPUTS = 0, 1
+NONE, UNIT, WEIGHT = 0, 1, 2
+
+# Section 6: AS 241, highest power first.
+CENTRAL = (
+    (2.5090809287301226727e3, 3.3430575583588128105e4, 6.7265770927008700853e4,
+     4.5921953931549871457e4, 1.3731693765509461125e4, 1.9715909503065514427e3,
+     1.3314166789178437745e2, 3.3871328727963666080e0),
+    (5.2264952788528545610e3, 2.8729085735721942674e4, 3.9307895800092710610e4,
+     2.1213794301586595867e4, 5.3941960214247511077e3, 6.8718700749205790830e2,
+     4.2313330701600911252e1, 1.0),
+)  # fmt: skip
+MIDDLE = (
+    (7.74545014278341407640e-4, 2.27238449892691845833e-2, 2.41780725177450611770e-1,
+     1.27045825245236838258e0, 3.64784832476320460504e0, 5.76949722146069140550e0,
+     4.63033784615654529590e0, 1.42343711074968357734e0),
+    (1.05075007164441684324e-9, 5.47593808499534494600e-4, 1.51986665636164571966e-2,
+     1.48103976427480074590e-1, 6.89767334985100004550e-1, 1.67638483018380384940e0,
+     2.05319162663775882187e0, 1.0),
+)  # fmt: skip
+FAR = (
+    (2.01033439929228813265e-7, 2.71155556874348757815e-5, 1.24266094738807843860e-3,
+     2.65321895265761230930e-2, 2.96560571828504891230e-1, 1.78482653991729133580e0,
+     5.46378491116411436990e0, 6.65790464350110377720e0),
+    (2.04426310338993978564e-15, 1.42151175831644588870e-7, 1.84631831751005468180e-5,
+     7.86869131145613259100e-4, 1.48753612908506148525e-2, 1.36929880922735805310e-1,
+     5.99832206555887937690e-1, 1.0),
+)  # fmt: skip
+SERIES = tuple(1.0 / k for k in (21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1))
+SQRT_HALF = 0.7071067811865476
+LN2 = 0.6931471805599453
+
+
+class InvalidFileError(ValueError):
+    """The bytes are no valid .rmc file of version 1."""
+
+
+class File(NamedTuple):
+    """Section 2: the fields of a file."""
+
+    grouping: int
+    signs: int
+    block_size: int
+    seed: int
+    factors: list
+    rho: tuple
+    indices: list
+
+
+def require(condition, message):
+    if not condition:
+        raise InvalidFileError(message)
+
+
+def read_varint(data, offset):
+    value = 0
+    for i in range(5):
+        require(offset + i < len(data), "the header is cut off")
+        byte = data[offset + i]
+        value |= (byte & 127) << (7 * i)
+        if byte < 128:
+            require(i == 0 or byte != 0, "an integer is not in its shortest form")
+            require(value < 2**32, "an integer does not fit in 32 bits")
+            return value, offset + i + 1
+    raise InvalidFileError("an integer is longer than five bytes")
+
+
+def variables_of(factors):
+    return [-(-math.prod(shape) // f) for (_, shape), f in zip(TENSORS, factors, strict=True)]
+
+
+def parse(data):
+    """Section 2: the container, checked in the order of section 2.5."""
+    require(data[:3] == b"RMC", "wrong magic")
+    require(len(data) >= 12, "too short")
+    version, network, code, flags, bits = data[3:8]
+    require(version == 1, "unknown version")
+    body = data[:-4]
+    require(zlib.crc32(body) == struct.unpack("<I", data[-4:])[0], "wrong checksum")
+    require(network == 1, "unknown network")
+    require(code == 0, "unknown random code")
+    grouping, signs = flags & 15, flags >> 4
+    require(grouping <= INPUTS and signs <= WEIGHT, "unknown layout flags")
+    require(1 <= bits <= 24, "bits out of range")
+    block_size, offset = read_varint(body, 8)
+    seed, offset = read_varint(body, offset)
+    factors = []
+    for _, shape in TENSORS:
+        factor, offset = read_varint(body, offset)
+        require(1 <= factor <= math.prod(shape), "hash factor out of range")
+        factors.append(factor)
+    variables = sum(variables_of(factors))
+    require(1 <= block_size <= variables, "block size out of range")
+    blocks = -(-variables // block_size)
+    payload = offset + 2 * len(TENSORS)
+    padding = -(blocks * bits) % 8
+    require(len(body) == payload + (blocks * bits + padding) // 8, "wrong length")
+    for pattern in struct.unpack("<8H", body[offset:payload]):
+        require(0x0400 <= pattern <= 0x7BFF, "a scale is not a positive normal float16")
+    rho = struct.unpack("<8e", body[offset:payload])
+    stream = int.from_bytes(body[payload:], "big")
+    require(stream & ((1 << padding) - 1) == 0, "padding bits are set")
+    text = f"{stream >> padding:0{blocks * bits}b}"
+    indices = [int(text[i : i + bits], 2) for i in range(0, blocks * bits, bits)]
+    return File(grouping, signs, block_size, seed, factors, rho, indices)
+
+
+def philox4x32(counter, key):
+    """Section 4.1: ten rounds."""
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(10):
+        p0, p1 = 0xD2511F53 * c0, 0xCD9E8D57 * c2
+        c0, c1, c2, c3 = p1 >> 32 ^ c1 ^ k0, p1 & 0xFFFFFFFF, p0 >> 32 ^ c3 ^ k1, p0 & 0xFFFFFFFF
+        k0, k1 = (k0 + 0x9E3779B9) & 0xFFFFFFFF, (k1 + 0xBB67AE85) & 0xFFFFFFFF
+    return c0, c1, c2, c3
+
+
+def words(seed, stream, row, count):
+    """Section 4.2: the first words of a row of a stream."""
+    out = []
+    for block in range(-(-count // 4)):
+        out.extend(philox4x32((block, row, 0, 0), (seed, stream)))
+    return out[:count]
+
+
+def polynomial(coefficients, x):
+    value = coefficients[0]
+    for c in coefficients[1:]:
+        value = value * x + c
+    return value
+
+
+def log(p):
+    """Section 6.2."""
+    m, e = math.frexp(p)
+    if m < SQRT_HALF:
+        m, e = m + m, e - 1
+    f = (m - 1.0) / (m + 1.0)
+    return (2.0 * f) * polynomial(SERIES, f * f) + float(e) * LN2
+
+
+def quantile(p):
+    """Section 6.3."""
+    q = p - 0.5
+    if abs(q) <= 0.425:
+        r = 0.180625 - q * q
+        return q * (polynomial(CENTRAL[0], r) / polynomial(CENTRAL[1], r))
+    r = math.sqrt(-log(p if q < 0.0 else 1.0 - p))
+    (top, bottom), x = (MIDDLE, r - 1.6) if r <= 5.0 else (FAR, r - 5.0)
+    z = polynomial(top, x) / polynomial(bottom, x)
+    return -z if q < 0.0 else z
+
+
+def to_float32(x):
+    return struct.unpack("<f", struct.pack("<f", x))[0]
+
+
+def normal(word):
+    """Sections 5 and 6: a word as a float32 normal."""
+    return to_float32(quantile((word + 0.5) * 2.0**-32))
+
+
+def sign_table(file, number):
+    """Section 8.2: signs of a tensor, to be read cyclically."""
+    shape = TENSORS[number][1]
+    if file.factors[number] == 1 or file.signs == NONE:
+        return [1.0]
+    count = shape[-1] if file.signs == UNIT else math.prod(shape)
+    return [-1.0 if w >> 31 else 1.0 for w in words(file.seed, SIGNS, number, count)]
+
+
+def decode(data):
+    """Return the weights by tensor name, each a flat list in C order of float32 values."""
+    file = parse(data)
+    sizes = variables_of(file.factors)
+    order = words(file.seed, PERMUTATION, 0, sum(sizes))
+    permutation = sorted(range(len(order)), key=order.__getitem__)  # Python's sort is stable
+    z_at = []
+    for index in file.indices:
+        z_at.extend(map(normal, words(file.seed, CODEBOOK, index, file.block_size)))
+    z = [0.0] * len(order)
+    for place, variable in enumerate(permutation):
+        z[variable] = z_at[place]
+
+    weights, first = {}, 0
+    for number, (name, shape) in enumerate(TENSORS):
+        rho, factor, outputs = file.rho[number], file.factors[number], shape[-1]
+        values = [to_float32(rho * z[first + v]) for v in range(sizes[number])]
+        signs = sign_table(file, number)
+        inputs = math.prod(shape) // outputs
+        tensor = []
+        for i in range(math.prod(shape)):
+            n = i if file.grouping == OUTPUTS else i % outputs * inputs + i // outputs
+            tensor.append(signs[i % len(signs)] * values[n // factor])
+        weights[name] = tensor
+        first += sizes[number]
+    return weights
+
+
+def convolve(x, w, b, inputs, outputs):
+    """Section 3: x[channel][row][column] with a 5x5 kernel."""
+    side = len(x[0]) - 4
+    y = [[[b[o]] * side for _ in range(side)] for o in range(outputs)]
+    for u, v, c in itertools.product(range(5), range(5), range(inputs)):
+        kernel = w[((u * 5 + v) * inputs + c) * outputs :][:outputs]
+        for o, i, j in itertools.product(range(outputs), range(side), range(side)):
+            y[o][i][j] += kernel[o] * x[c][i + u][j + v]
+    return y
+
+
+def pool_relu(x):
+    """Section 3: the maximum of each 2x2 window, then of that and 0."""
+    half = range(0, len(x[0]), 2)
+    return [
+        [[max(m[i][j], m[i][j + 1], m[i + 1][j], m[i + 1][j + 1], 0.0) for j in half] for i in half]
+        for m in x
+    ]
+
+
+def dense(x, w, b):
+    """Section 3: W^T x + b."""
+    return [b[o] + sum(x[a] * w[a * len(b) + o] for a in range(len(x))) for o in range(len(b))]
+
+
+def logits(weights, pixels):
+    """Section 3: the ten logits of one image, 28 rows of 28 numbers from 0 to 255."""
+    x = [[[p / 255 - 0.5 for p in row] for row in pixels]]
+    x = pool_relu(convolve(x, weights["conv1.weight"], weights["conv1.bias"], 1, 20))
+    x = pool_relu(convolve(x, weights["conv2.weight"], weights["conv2.bias"], 20, 50))
+    x = [value for channel in x for row in channel for value in row]
+    x = [max(h, 0.0) for h in dense(x, weights["dense1.weight"], weights["dense1.bias"])]
+    return dense(x, weights["dense2.weight"], weights["dense2.bias"])
+
+
+def main(path):
+    with open(path, "rb") as f:
+        weights = decode(f.read())
+    for name, tensor in weights.items():
+        crc = zlib.crc32(struct.pack(f"<{len(tensor)}f", *tensor))
+        print(f"{name:14} {len(tensor):6} weights, CRC-32 {crc:08x}, first {tensor[0]!r}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

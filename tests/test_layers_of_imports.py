@@ -1,0 +1,110 @@
+"""Imports run only downwards through the layers, and importing the package loads nothing heavy."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+from oracles import run_python
+
+import refmiracle
+
+ROOT = Path(refmiracle.__file__).parent
+LONGEST_MODULE = 400
+
+# The bottom stands below all layers: what it holds, everyone may import.
+BOTTOM = -1
+LAYERS = {
+    "": BOTTOM,
+    "errors": BOTTOM,
+    "files": BOTTOM,
+    "numerics": 0,
+    "engines": 1,
+    "nn": 2,
+    "rec": 2,
+    "posterior": 2,
+    "codec": 3,
+    "training": 4,
+    "studies": 4,
+    "command": 5,
+    "train": 5,
+    "evaluate": 5,
+    "decode": 5,
+    "bench": 5,
+    "conformance": 5,
+    "report": 5,
+    "study": 5,
+    "__main__": 5,
+}
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix("__init__").strip("."): path
+    for path in sorted(ROOT.rglob("*.py"))
+}
+
+
+def imports(source):
+    """Full names of all that a module imports, at its top or within a function."""
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute here"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def own_parts(source):
+    """First parts below the package ("codec", "errors", ...) of what a module imports of it."""
+    own = {name.partition(".")[2] for name in imports(source) if name.split(".")[0] == "refmiracle"}
+    # `from refmiracle import __version__` takes a name, not a module: it is the package's own.
+    tops = {name.split(".")[0] for name in own}
+    known = {module.split(".")[0] for module in MODULES}
+    return {top if top in known else "" for top in tops}
+
+
+def test_the_walker_sees_every_kind_of_import():
+    source = """
+import refmiracle.codec.bits
+from refmiracle import errors, __version__
+def f():
+    from refmiracle.training import trainer
+"""
+    assert own_parts(source) == {"codec", "errors", "", "training"}
+
+
+def test_all_layers_are_found():
+    """A list of modules that is empty would pass every test below."""
+    assert {m.split(".")[0] for m in MODULES} >= {"numerics", "engines", "nn", "rec", "codec"}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_run_downwards(module):
+    part = module.split(".")[0]
+    assert part in LAYERS, "give the new module a layer"
+    for imported in own_parts(MODULES[module].read_text(encoding="utf-8")):
+        assert LAYERS[imported] <= LAYERS[part], f"{module} imports {imported}"
+
+
+@pytest.mark.parametrize("module", ["", "errors", "files"])
+def test_the_bottom_imports_only_errors(module):
+    assert own_parts(MODULES[module].read_text(encoding="utf-8")) <= {"errors"}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_modules_are_short(module):
+    assert len(MODULES[module].read_text(encoding="utf-8").splitlines()) <= LONGEST_MODULE
+
+
+@pytest.mark.parametrize(
+    ("statement", "absent"),
+    [
+        ("import refmiracle", {"numba", "scipy", "numpy"}),
+        ("from refmiracle.engines import get_engine; get_engine('numpy')", {"numba", "scipy"}),
+    ],
+)
+def test_what_importing_does_not_load(statement, absent):
+    loaded = set(run_python(f"{statement}; import sys; print(*sys.modules)").split())
+    assert "refmiracle" in loaded
+    assert not loaded & absent
