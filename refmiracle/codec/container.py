@@ -30,7 +30,7 @@ LARGEST_FILE = 1 << 22
 CRC_BYTES = 4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CompressedModel:
     """All that a .rmc file says.
 

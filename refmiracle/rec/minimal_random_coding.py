@@ -2,8 +2,9 @@
 
 The encoder draws index k of candidate z_k ~ P, k < K = 2^bits, with probability proportional to
 q(z_k) / p(z_k); the decoder draws the same candidates and takes number k.  The sample follows Q
-approximately: its total variation distance to Q is at most sqrt(chi^2(Q || P) / K) / 2
-(docs/derivations.md), small once bits exceed KL / ln 2 by a few.
+approximately: its total variation distance to Q is at most sqrt(chi^2(Q || P) / K) / 2.  At
+bits = KL / ln 2, where Mean-KL trains, the sample is visibly narrower than Q; the training of the
+blocks that are still open makes up for it (docs/derivations.md gives figures).
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ def damaged_gzip():
 def test_damaged_gzip(tmp_path, data):
     path = tmp_path / "images.gz"
     path.write_bytes(data)
-    with pytest.raises(InputError, match="images.gz"):
+    with pytest.raises(InputError, match=r"images\.gz"):
         read_idx(path, axes=3)
 
 
