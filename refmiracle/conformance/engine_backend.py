@@ -1,0 +1,337 @@
+"""Our engines as backends of the suite; also the shortest full example of one."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+import refmiracle
+from refmiracle.codec.bits import pack_indices, unpack_indices
+from refmiracle.codec.container import CompressedModel, parse_model
+from refmiracle.codec.model import decode_model
+from refmiracle.engines import get_engine
+from refmiracle.engines.contract import Array, Engine
+from refmiracle.errors import InputError
+from refmiracle.nn.lenet5 import LENET5, network_by_number
+from refmiracle.nn.network import forward, loss_and_grads
+from refmiracle.numerics.philox import stream_permutation, stream_words
+from refmiracle.posterior.blocks import (
+    BlockLayout,
+    Grouping,
+    Places,
+    Signs,
+    find_places,
+    to_variable_gradients,
+    to_weights,
+)
+from refmiracle.posterior.scales import quantise_scales
+from refmiracle.rec import minimal_random_coding
+
+Results = tuple[Any, ...]
+SAMPLE_STRIDE = 997
+
+
+def as_bytes(data: Array) -> bytes:
+    """Return the bytes of an array of uint8."""
+    return np.ascontiguousarray(data, dtype=np.uint8).tobytes()
+
+
+def as_uint8(data: bytes) -> Array:
+    """Return bytes as an array of uint8."""
+    return np.frombuffer(data, dtype=np.uint8)
+
+
+def lenet5_layout(
+    block_size: Array, seed: Array, factors: Array, grouping: Array, signs: Array
+) -> BlockLayout:
+    """Return the layout of LeNet-5 that a case describes."""
+    return BlockLayout(
+        LENET5,
+        tuple(int(f) for f in factors),
+        Grouping(int(grouping)),
+        Signs(int(signs)),
+        int(block_size),
+        int(seed),
+    )
+
+
+def sum_by_tensor(places: Places, values: Array) -> Array:
+    """Return the sum of the places of each tensor."""
+    return np.bincount(
+        places.tensor.ravel(), weights=values.ravel(), minlength=len(LENET5.tensors())
+    )
+
+
+class EngineBackend:
+    """An engine behind the names of `refmiracle.conformance.operations`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.name = f"refmiracle {engine.name} engine"
+        self.version = refmiracle.__version__
+        self.dtypes: Sequence[str] = (str(engine.dtype),)
+        for same in (
+            "philox4x32",
+            "normal_quantile",
+            "log_s",
+            "gaussian_kl",
+            "mean_kl_forward",
+            "mean_kl_backward",
+            "mean_var_forward",
+            "mean_var_backward",
+            "expand_hash",
+            "images",
+            "conv2d",
+            "relu",
+            "dense",
+            "softmax_cross_entropy",
+            "log_weights",
+        ):
+            setattr(self, same, getattr(engine, same))
+
+    # --- bits
+
+    def stream_words(
+        self, seed: Array, stream: Array, row: Array, first: Array, count: Array
+    ) -> Array:
+        """Return words of a stream."""
+        return stream_words(int(seed), int(stream), [int(row)], int(count), int(first))[0]
+
+    def stream_permutation(self, seed: Array, stream: Array, row: Array, count: Array) -> Array:
+        """Return a permutation drawn from a stream."""
+        return stream_permutation(int(seed), int(stream), int(row), int(count))
+
+    def pack_indices(self, indices: Array, bits: Array) -> Array:
+        """Return indices as bytes."""
+        return as_uint8(pack_indices(indices, int(bits)))
+
+    def unpack_indices(self, payload: Array, bits: Array, count: Array) -> Array:
+        """Return the indices that bytes hold."""
+        return unpack_indices(as_bytes(payload), int(bits), int(count))
+
+    def read_container(self, data: Array) -> Results:
+        """Return the fields of a .rmc file."""
+        model = parse_model(as_bytes(data))
+        layout = model.layout
+        return (
+            layout.network.number,
+            int(layout.grouping),
+            int(layout.signs),
+            model.bits_per_block,
+            layout.block_size,
+            layout.seed,
+            np.array(layout.factors),
+            model.rho.view(np.uint16),
+            model.indices,
+        )
+
+    def write_container(
+        self,
+        network: Array,
+        grouping: Array,
+        signs: Array,
+        bits: Array,
+        block_size: Array,
+        seed: Array,
+        factors: Array,
+        rho: Array,
+        indices: Array,
+    ) -> Array:
+        """Return the bytes of a .rmc file with these fields."""
+        layout = BlockLayout(
+            network_by_number(int(network)),
+            tuple(int(f) for f in factors),
+            Grouping(int(grouping)),
+            Signs(int(signs)),
+            int(block_size),
+            int(seed),
+        )
+        scales = np.asarray(rho, dtype=np.uint16).view(np.float16)
+        return as_uint8(CompressedModel(layout, int(bits), scales, indices).to_bytes())
+
+    def block_layout(
+        self,
+        block_size: Array,
+        seed: Array,
+        factors: Array,
+        grouping: Array,
+        signs: Array,
+        weights: Array,
+    ) -> Results:
+        """Return place and sign of some weights, numbered through all tensors."""
+        places = find_places(lenet5_layout(block_size, seed, factors, grouping, signs))
+        return places.of_weights[weights], places.signs[weights].astype(np.int64)
+
+    # --- numerics and posterior
+
+    def codebook(self, seed: Array, indices: Array, dimension: Array) -> Array:
+        """Return rows of the codebook."""
+        return self.engine.codebook_rows(int(seed), indices, int(dimension))
+
+    def mean_kl(self, tau: Array, phi: Array, budget: Array) -> Results:
+        """Return the whitened posterior."""
+        return self.engine.mean_kl(tau, phi, float(budget))
+
+    def expand_hash_backward(self, g: Array, places: Array, signs: Array, count: Array) -> Array:
+        """Return the gradient of the coded variables."""
+        return self.engine.expand_hash_backward(g, places, signs, int(count))
+
+    # --- layers
+
+    def conv2d_backward(self, x: Array, w: Array, dy: Array) -> Results:
+        """Return dx, dw, db."""
+        return self.engine.conv2d_backward(x, w, dy, True)
+
+    def dense_backward(self, x: Array, w: Array, dy: Array) -> Results:
+        """Return dx, dw, db."""
+        return self.engine.dense_backward(x, w, dy, True)
+
+    def maxpool2d(self, x: Array) -> Array:
+        """Return the maxima."""
+        return self.engine.maxpool2d(x)[0]
+
+    def maxpool2d_backward(self, x: Array, dy: Array) -> Array:
+        """Return dx."""
+        return self.engine.maxpool2d_backward(dy, self.engine.maxpool2d(x)[1], x.shape)
+
+    def relu_backward(self, x: Array, dy: Array) -> Array:
+        """Return dx."""
+        return self.engine.relu_backward(self.engine.relu(x), dy)
+
+    # --- coding
+
+    def select_indices(
+        self, seed: Array, bits: Array, blocks: Array, delta: Array, log_s: Array
+    ) -> Array:
+        """Return one index for each block."""
+        return minimal_random_coding.encode(self.engine, int(seed), int(bits), blocks, delta, log_s)
+
+    def decode_blocks(self, seed: Array, indices: Array, dimension: Array, rho: Array) -> Array:
+        """Return rho z for the rows that indices name; rho as float16 bits, one a place."""
+        rows = minimal_random_coding.decode(self.engine, int(seed), indices, int(dimension))
+        return np.asarray(rho, dtype=np.uint16).view(np.float16).astype(np.float32) * rows
+
+    # --- the whole network
+
+    def loss_and_grads(
+        self,
+        block_size: Array,
+        seed: Array,
+        factors: Array,
+        grouping: Array,
+        signs: Array,
+        bits: Array,
+        tau: Array,
+        phi: Array,
+        rho: Array,
+        eps: Array,
+        images: Array,
+        labels: Array,
+    ) -> Results:
+        """Return the loss of one sample of the posterior and its gradients; rho by tensor."""
+        layout = lenet5_layout(block_size, seed, factors, grouping, signs)
+        places = find_places(layout)
+        budget = int(bits) * math.log(2)
+        scales = np.asarray(rho, dtype=self.engine.dtype)[places.tensor]
+        w = self.engine.mean_kl_forward(tau, phi, scales, budget, eps)
+        weights = to_weights(LENET5, self.engine, places, w)
+        loss, grads = loss_and_grads(LENET5, self.engine, weights, images, labels)
+        g = to_variable_gradients(LENET5, self.engine, places, grads)
+        dtau, dphi, dlog_rho = self.engine.mean_kl_backward(tau, phi, scales, budget, eps, g)
+        return loss, dtau, dphi, sum_by_tensor(places, dlog_rho)
+
+    def adam_step(
+        self, theta: Array, g: Array, m: Array, v: Array, step: Array, rate: Array
+    ) -> Results:
+        """Return theta, m and v after a step of Adam."""
+        return self.engine.adam_step(theta, g, m, v, int(step), float(rate))
+
+    def train_steps(
+        self,
+        block_size: Array,
+        seed: Array,
+        factors: Array,
+        grouping: Array,
+        signs: Array,
+        bits: Array,
+        tau: Array,
+        phi: Array,
+        log_rho: Array,
+        eps: Array,
+        images: Array,
+        labels: Array,
+        rates: Array,
+        scale_rate: Array,
+    ) -> Results:
+        """Return the loss of each step, and the parameters behind the last."""
+        parameters = {"tau": tau, "phi": phi, "log_rho": log_rho}
+        moments = {n: (np.zeros_like(p), np.zeros_like(p)) for n, p in parameters.items()}
+        losses = []
+        for step, rate in enumerate(rates):
+            loss, *grads = self.loss_and_grads(
+                block_size, seed, factors, grouping, signs, bits,
+                parameters["tau"], parameters["phi"], quantise_scales(parameters["log_rho"]),
+                eps[step], images[step], labels[step],
+            )  # fmt: skip
+            losses.append(loss)
+            for name, g in zip(parameters, grads, strict=True):
+                m, v = moments[name]
+                own = float(rate) * (float(scale_rate) if name == "log_rho" else 1.0)
+                parameters[name], m, v = self.engine.adam_step(
+                    parameters[name], g, m, v, step + 1, own
+                )
+                moments[name] = m, v
+        return (np.array(losses), *parameters.values())
+
+    # --- files
+
+    def encode_model(
+        self,
+        block_size: Array,
+        seed: Array,
+        factors: Array,
+        grouping: Array,
+        signs: Array,
+        bits: Array,
+        rho: Array,
+        delta: Array,
+        log_s: Array,
+    ) -> Array:
+        """Return the file of a posterior, its blocks encoded all at once; rho as float16 bits."""
+        layout = lenet5_layout(block_size, seed, factors, grouping, signs)
+        indices = self.select_indices(seed, bits, np.arange(layout.blocks()), delta, log_s)
+        scales = np.asarray(rho, dtype=np.uint16).view(np.float16)
+        return as_uint8(CompressedModel(layout, int(bits), scales, indices).to_bytes())
+
+    def decode_model(self, data: Array) -> Results:
+        """Return the SHA-256 of all weights, and every 997th of them.
+
+        The digest is over little-endian float32, tensor after tensor, each in C order.
+        """
+        weights = decode_model(parse_model(as_bytes(data)), self.engine)
+        flat = np.concatenate([w.ravel() for w in weights.values()]).astype("<f4")
+        digest = hashlib.sha256(flat.tobytes()).digest()
+        return as_uint8(digest), flat[::SAMPLE_STRIDE]
+
+    def predict(self, data: Array, images: Array) -> Results:
+        """Return the logits of a file's network, shape (10, images), and the classes."""
+        model = parse_model(as_bytes(data))
+        if not len(images):
+            raise InputError("there are no images to classify")
+        weights = decode_model(model, self.engine)
+        logits = forward(model.layout.network, self.engine, weights, self.engine.images(images))
+        return logits, logits.argmax(axis=0)
+
+
+def numba_backend() -> EngineBackend:
+    """Return the fast engine."""
+    return EngineBackend(get_engine("numba"))
+
+
+def numpy_backend() -> EngineBackend:
+    """Return the reference engine."""
+    return EngineBackend(get_engine("numpy"))

@@ -1,0 +1,84 @@
+"""The engine contract as the suite poses it: names, arguments and results of each operation.
+
+docs/CONFORMANCE.md says what each computes; docs/SPEC.md and docs/derivations.md give the
+mathematics.  Scalars are arrays of shape ().
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One function that a backend may offer.
+
+    Attributes
+    ----------
+    stage : str
+    inputs, outputs : tuple of str
+        Names of the arguments and of the results, in order.
+    """
+
+    stage: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+def _operation(stage: str, inputs: str, outputs: str) -> Operation:
+    return Operation(stage, tuple(inputs.split()), tuple(outputs.split()))
+
+
+HEADER = "network grouping signs bits block_size seed factors rho indices"
+LAYOUT = "block_size seed factors grouping signs"
+POSTERIOR = "tau phi rho budget eps"
+
+OPERATIONS: dict[str, Operation] = {
+    "philox4x32": _operation("bits", "counter key", "words"),
+    "stream_words": _operation("bits", "seed stream row first count", "words"),
+    "stream_permutation": _operation("bits", "seed stream row count", "permutation"),
+    "pack_indices": _operation("bits", "indices bits", "payload"),
+    "unpack_indices": _operation("bits", "payload bits count", "indices"),
+    "read_container": _operation("bits", "data", HEADER),
+    "write_container": _operation("bits", HEADER, "data"),
+    "block_layout": _operation("bits", f"{LAYOUT} weights", "places weight_signs"),
+    "normal_quantile": _operation("numerics", "p", "z"),
+    "codebook": _operation("numerics", "seed indices dimension", "rows"),
+    "log_s": _operation("numerics", "x", "log_s"),
+    "ds_dx": _operation("numerics", "x", "slope"),
+    "gaussian_kl": _operation("numerics", "delta log_s", "kl"),
+    "mean_kl": _operation("posterior", "tau phi budget", "delta log_s"),
+    "mean_kl_forward": _operation("posterior", POSTERIOR, "w"),
+    "mean_kl_backward": _operation("posterior", f"{POSTERIOR} g", "dtau dphi dlog_rho"),
+    "mean_var_forward": _operation("posterior", "mu log_sigma eps", "w"),
+    "mean_var_backward": _operation(
+        "posterior", "mu log_sigma rho beta eps g", "dmu dlog_sigma dlog_rho"
+    ),
+    "expand_hash": _operation("posterior", "variables places signs", "w"),
+    "expand_hash_backward": _operation("posterior", "g places signs count", "dvariables"),
+    "images": _operation("layers", "pixels", "x"),
+    "conv2d": _operation("layers", "x w b", "y"),
+    "conv2d_backward": _operation("layers", "x w dy", "dx dw db"),
+    "maxpool2d": _operation("layers", "x", "y"),
+    "maxpool2d_backward": _operation("layers", "x dy", "dx"),
+    "relu": _operation("layers", "x", "y"),
+    "relu_backward": _operation("layers", "x dy", "dx"),
+    "dense": _operation("layers", "x w b", "y"),
+    "dense_backward": _operation("layers", "x w dy", "dx dw db"),
+    "softmax_cross_entropy": _operation("layers", "logits labels", "losses dlogits"),
+    "log_weights": _operation("coding", "candidates delta log_s", "log_w"),
+    "select_indices": _operation("coding", "seed bits blocks delta log_s", "indices"),
+    "decode_blocks": _operation("coding", "seed indices dimension rho", "w"),
+    "loss_and_grads": _operation(
+        "network", f"{LAYOUT} bits tau phi rho eps images labels", "loss dtau dphi dlog_rho"
+    ),
+    "adam_step": _operation("optimiser", "theta g m v step rate", "new_theta new_m new_v"),
+    "train_steps": _operation(
+        "trajectory",
+        f"{LAYOUT} bits tau phi log_rho eps images labels rates scale_rate",
+        "losses new_tau new_phi new_log_rho",
+    ),
+    "encode_model": _operation("files", f"{LAYOUT} bits rho delta log_s", "data"),
+    "decode_model": _operation("files", "data", "sha256 sample"),
+    "predict": _operation("predictions", "data images", "logits classes"),
+}

@@ -1,0 +1,178 @@
+"""Pose the cases to a backend and judge the answers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refmiracle.conformance.backends import Backend, BrokenError, RefusedError
+from refmiracle.conformance.bounds import Comparison, compare
+from refmiracle.conformance.operations import OPERATIONS
+from refmiracle.conformance.vectors import WORKING_DTYPES, Case, VectorFile
+
+PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
+KNOWN, UNEXPECTED = "known failure", "unexpected pass"
+RED = (FAILED, UNEXPECTED)
+
+
+@dataclass(frozen=True)
+class Result:
+    """The verdict on one case in one precision.
+
+    Attributes
+    ----------
+    id, operation, stage : str
+    dtype : str
+        Working precision; "" where floats do not enter.
+    status : str
+        passed, failed, skipped, known failure, unexpected pass.
+    message : str
+        What is wrong, or why the case was skipped.
+    worst : Comparison or None
+        The output that comes closest to its bound, or exceeds it most.
+    overridden : bool
+        Whether the backend set a bound of its own.
+    seconds : float
+    """
+
+    id: str
+    operation: str
+    stage: str
+    dtype: str
+    status: str
+    message: str = ""
+    worst: Comparison | None = None
+    overridden: bool = False
+    seconds: float = 0.0
+
+
+@dataclass
+class Report:
+    """All verdicts on a backend.
+
+    Attributes
+    ----------
+    backend, version : str
+    results : list of Result
+    unmatched : dict of str to str
+        Known failures and bounds that were declared for ids that are not there.
+    sources : dict of str to str
+        Where the vectors of each operation come from.
+    """
+
+    backend: str
+    version: str
+    results: list[Result] = field(default_factory=list)
+    unmatched: dict[str, str] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
+
+    def ok(self) -> bool:
+        """Tell whether nothing failed, passed unexpectedly or was declared in vain."""
+        return not self.unmatched and all(r.status not in RED for r in self.results)
+
+    def count(self, status: str) -> int:
+        """Return the number of results of a status."""
+        return sum(r.status == status for r in self.results)
+
+
+def prepare_inputs(case: Case, dtype: str) -> dict[str, NDArray[Any]]:
+    """Return the inputs of a case with its floats in the working precision."""
+    if not dtype:
+        return case.inputs
+    return {
+        name: value.astype(dtype) if value.dtype.kind == "f" else value
+        for name, value in case.inputs.items()
+    }
+
+
+def judge(
+    backend: Backend, operation: str, case: Case, dtype: str
+) -> tuple[bool, str, Comparison | None]:
+    """Return whether the answer is right, what is wrong, and the worst comparison."""
+    try:
+        got = backend.call(operation, prepare_inputs(case, dtype), dtype)
+    except RefusedError as e:
+        if case.fault is not None:
+            return True, "", None
+        return False, f"refused: {e}", None
+    except BrokenError as e:
+        return False, f"broken: {e}", None
+    if case.fault is not None:
+        return False, f"accepted inputs whose fault is: {case.fault}", None
+    names = OPERATIONS[operation].outputs
+    if len(got) != len(names):
+        return False, f"{len(got)} results, expected {len(names)}: {', '.join(names)}", None
+    bounds: dict[str, Any] = {**case.bounds, **backend.bounds.get(case.id, {})}
+    worst, message = None, ""
+    for name, value in zip(names, got, strict=True):
+        if name not in case.outputs:
+            continue
+        bound = bounds[name].get(dtype) or bounds[name]["any"]
+        found = compare(value, case.outputs[name], bound, dtype)
+        if not found.ok and not message:
+            message = f"{name} {found.detail}"
+        if worst is None or tightness(found) > tightness(worst):
+            worst = found
+    return not message, message, worst
+
+
+def tightness(comparison: Comparison) -> float:
+    """Return the error as a part of its bound; above 1 is wrong."""
+    if comparison.error <= 0.0:
+        return 0.0
+    return comparison.error / comparison.bound if comparison.bound > 0.0 else float("inf")
+
+
+def run_case(backend: Backend, file: VectorFile, case: Case) -> Iterator[Result]:
+    """Yield the verdict on a case in each precision that it is posed in."""
+    for dtype in case.dtypes or ("",):
+        start = (case.id, file.operation, file.stage, dtype)
+        if not backend.supports(file.operation):
+            yield Result(*start, SKIPPED, f"{file.operation} is not declared")
+            continue
+        if dtype and dtype not in backend.dtypes:
+            yield Result(*start, SKIPPED, f"{dtype} is not declared")
+            continue
+        began = time.perf_counter()
+        right, message, worst = judge(backend, file.operation, case, dtype)
+        status = PASSED if right else FAILED
+        if case.id in backend.known_failures:
+            status = UNEXPECTED if right else KNOWN
+            reason = backend.known_failures[case.id]
+            message = f"declared as a known failure: {reason}" if right else reason
+        yield Result(
+            *start,
+            status,
+            message,
+            worst,
+            overridden=case.id in backend.bounds,
+            seconds=time.perf_counter() - began,
+        )
+
+
+def run_suite(backend: Backend, files: Iterable[VectorFile], only: tuple[str, ...] = ()) -> Report:
+    """Pose all cases, or those whose id is or begins with one of `only`, in stage order."""
+    files = list(files)
+    report = Report(backend.name, backend.version)
+    ids = {case.id for file in files for case in file.cases}
+    report.unmatched = {
+        **{i: "known failure" for i in backend.known_failures if i not in ids},
+        **{i: "bound" for i in backend.bounds if i not in ids},
+    }
+    for file in files:
+        report.sources[file.operation] = file.source
+        for case in file.cases:
+            if not only or any(case.id == o or case.id.startswith(f"{o}/") for o in only):
+                with np.errstate(all="ignore"):
+                    report.results += run_case(backend, file, case)
+    return report
+
+
+def precisions(backend: Backend) -> tuple[str, ...]:
+    """Return the working precisions that a backend declares."""
+    return tuple(d for d in WORKING_DTYPES if d in backend.dtypes)

@@ -1,0 +1,212 @@
+"""Golden files as Python objects: JSON for structure and small arrays, .npy for large ones."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import refmiracle
+from refmiracle.errors import InputError
+
+SCHEMA = "refmiracle-golden/1"
+# The flow from bits to predictions: the first stage that fails is the cause of those behind it.
+STAGES = (
+    "bits",
+    "numerics",
+    "posterior",
+    "layers",
+    "coding",
+    "network",
+    "optimiser",
+    "trajectory",
+    "files",
+    "predictions",
+)
+DTYPES = ("bool", "uint8", "uint16", "uint32", "int64", "float32", "float64")
+WORKING_DTYPES = ("float64", "float32")
+
+Value = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One question to a backend, and its answer.
+
+    Attributes
+    ----------
+    id : str
+        ``stage/operation/name``; never reused or renamed.
+    since : str
+        Version of the vectors that brought it.
+    dtypes : tuple of str
+        The working precisions that the case is posed in; empty if floats do not enter.
+    inputs, outputs : dict of str to ndarray
+        By name, in the order of the operation's arguments and results.
+    bounds : dict
+        For each output, for each working precision (or "any"), one kind and its value; see
+        `refmiracle.conformance.bounds`.
+    fault : str or None
+        What is wrong with the inputs of a negative case: the backend must refuse them.
+    gap : float or None
+        Between the best and the second candidate, where an argmax is compared.
+    flags : tuple of str
+        What makes the case hard; the file's notes explain them.
+    note : str
+    """
+
+    id: str
+    since: str
+    dtypes: tuple[str, ...]
+    inputs: dict[str, Value]
+    outputs: dict[str, Value]
+    bounds: dict[str, dict[str, dict[str, float]]]
+    fault: str | None
+    gap: float | None
+    flags: tuple[str, ...]
+    note: str
+
+
+@dataclass(frozen=True)
+class VectorFile:
+    """The cases of one operation.
+
+    Attributes
+    ----------
+    operation, stage : str
+    source, tool : str
+        Where the answers come from, and what wrote them down.
+    notes : dict of str to str
+        What each flag means.
+    cases : tuple of Case
+    path : Path
+    """
+
+    operation: str
+    stage: str
+    source: str
+    tool: str
+    notes: dict[str, str]
+    cases: tuple[Case, ...]
+    path: Path
+
+
+def default_golden() -> Path:
+    """Return the vectors that the project carries: in the wheel, or beside the package."""
+    package = Path(refmiracle.__file__).parent
+    inside = package / "data" / "golden" / "v1"
+    return inside if inside.is_dir() else package.parent / "data" / "golden" / "v1"
+
+
+def decode_array(value: Any, folder: Path) -> Value:
+    """Return the array that a golden file writes as an object.
+
+    ``{"dtype", "shape", "data"}`` lists the elements in C order, non-finite ones as the strings
+    "nan", "inf" and "-inf"; ``{"hex"}`` is a string of bytes; ``{"npy", "sha256"}`` names a file
+    beside it.
+
+    Raises
+    ------
+    InputError
+        If it is none of these, or its parts disagree.
+    """
+    if not isinstance(value, dict):
+        raise InputError(f"an array is an object, not {value!r:.40}")
+    if set(value) == {"hex"}:
+        return np.frombuffer(bytes.fromhex(value["hex"]), dtype=np.uint8)
+    if set(value) == {"npy", "sha256"}:
+        return _load_npy(folder / Path(value["npy"]).name, value["sha256"])
+    if set(value) != {"dtype", "shape", "data"} or value["dtype"] not in DTYPES:
+        raise InputError(f"an array has dtype, shape and data, not {sorted(value)}")
+    if len(value["data"]) != math.prod(value["shape"]):
+        raise InputError(f"{len(value['data'])} elements do not fill the shape {value['shape']}")
+    floats = value["dtype"].startswith("float")
+    data = [float(x) for x in value["data"]] if floats else value["data"]
+    return np.array(data, dtype=value["dtype"]).reshape(value["shape"])
+
+
+def _load_npy(path: Path, sha256: str) -> Value:
+    try:
+        if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+            raise InputError(f"{path.name} is not the file that was written: its SHA-256 differs")
+        array: Value = np.load(path, allow_pickle=False)
+    except OSError as e:
+        raise InputError(f"{path.name}: {e.strerror or e}") from e
+    return array
+
+
+def _parse_case(raw: dict[str, Any], folder: Path) -> Case:
+    return Case(
+        id=raw["id"],
+        since=raw["since"],
+        dtypes=tuple(raw["dtypes"]),
+        inputs={k: decode_array(v, folder) for k, v in raw["inputs"].items()},
+        outputs={k: decode_array(v, folder) for k, v in raw.get("outputs", {}).items()},
+        bounds=raw.get("bounds", {}),
+        fault=raw.get("fault"),
+        gap=raw.get("gap"),
+        flags=tuple(raw.get("flags", ())),
+        note=raw.get("note", ""),
+    )
+
+
+def load_file(path: Path) -> VectorFile:
+    """Read one golden file.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read or is not of this schema; the message names it.
+    """
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        if raw["schema"] != SCHEMA:
+            raise InputError(f"schema {raw['schema']!r}; expected {SCHEMA!r}")
+        if raw["stage"] not in STAGES:
+            raise InputError(f"stage {raw['stage']!r}; expected one of {', '.join(STAGES)}")
+        return VectorFile(
+            operation=raw["operation"],
+            stage=raw["stage"],
+            source=raw["source"],
+            tool=raw["tool"],
+            notes=raw["notes"],
+            cases=tuple(_parse_case(c, path.parent) for c in raw["cases"]),
+            path=path,
+        )
+    except InputError as e:
+        raise InputError(f"{path}: {e}") from e
+    except OSError as e:
+        raise InputError(f"{path}: {e.strerror or e}") from e
+    except (ValueError, KeyError, TypeError, AttributeError) as e:
+        raise InputError(f"{path}: it is no golden file ({type(e).__name__}: {e})") from e
+
+
+def load_golden(folder: Path) -> list[VectorFile]:
+    """Read all golden files of a folder, in the order of the stages.
+
+    Raises
+    ------
+    InputError
+        If there are none, one is damaged, or an id stands twice.
+    """
+    files = [load_file(p) for p in sorted(folder.rglob("*.json")) if p.name != "schema.json"]
+    if not files:
+        raise InputError(f"{folder}: there are no golden files (*.json)")
+    seen: set[str] = set()
+    for case in all_cases(files):
+        if case.id in seen:
+            raise InputError(f"{folder}: the id {case.id} stands twice")
+        seen.add(case.id)
+    return sorted(files, key=lambda f: (STAGES.index(f.stage), f.operation))
+
+
+def all_cases(files: Iterable[VectorFile]) -> list[Case]:
+    """Return the cases of several files."""
+    return [case for f in files for case in f.cases]

@@ -1,0 +1,28 @@
+"""Write data/golden/v1 again, byte for byte: ``python tools/make_golden.py [--out DIR]``.
+
+No value comes from refmiracle.  Needs NumPy, mpmath and torch (requirements in tools/README.md).
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from pathlib import Path
+
+PARTS = ("bits", "numerics", "posterior", "layers", "coding", "network", "files")
+
+
+def main() -> None:
+    """Run the parts; each writes the files of its stages."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    default = Path(__file__).resolve().parent.parent / "data" / "golden" / "v1"
+    parser.add_argument("--out", type=Path, default=default)
+    parser.add_argument("--only", choices=PARTS, nargs="*", default=PARTS)
+    arguments = parser.parse_args()
+    for part in arguments.only:
+        importlib.import_module(f"golden.{part}").write(arguments.out)
+        print(f"{part}: written")
+
+
+if __name__ == "__main__":
+    main()
