@@ -8,16 +8,21 @@ from collections.abc import Sequence
 
 import refmiracle
 
+# Where each command stands, and what it does.
 COMMANDS = {
-    "train": "train LeNet-5 and compress it to OUT/model.rmc",
-    "evaluate": "the size of a .rmc file and the error of its network",
-    "decode": "write a .rmc file's float32 weights as .npz",
+    "train": ("refmiracle.train", "train LeNet-5 and compress it to OUT/model.rmc"),
+    "evaluate": ("refmiracle.evaluate", "the size of a .rmc file and the error of its network"),
+    "decode": ("refmiracle.decode", "write a .rmc file's float32 weights as .npz"),
+    "conformance": (
+        "refmiracle.conformance.__main__",
+        "hold a backend against the golden vectors",
+    ),
 }
 
 
 def usage() -> str:
     """Return the help text."""
-    lines = [f"  {name:<10} {what}" for name, what in COMMANDS.items()]
+    lines = [f"  {name:<12} {what}" for name, (_, what) in COMMANDS.items()]
     return "\n".join(
         ["usage: refmiracle COMMAND [OPTIONS]   (COMMAND --help tells its options)", "", *lines]
     )
@@ -36,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         problem = f"unknown command {arguments[0]!r}" if arguments else "no command given"
         print(f"refmiracle: error: {problem}\n{usage()}", file=sys.stderr)
         return 2
-    command = importlib.import_module(f"refmiracle.{arguments[0]}")
+    command = importlib.import_module(COMMANDS[arguments[0]][0])
     code: int = command.main(arguments[1:])
     return code
 

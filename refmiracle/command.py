@@ -10,6 +10,7 @@ from pathlib import Path
 from refmiracle.engines import ENGINES
 from refmiracle.errors import InputError
 
+CHECK_FAILED = 1
 BAD_INPUT = 2
 INTERRUPTED = 130
 

@@ -9,7 +9,9 @@ anything that NumPy takes by the array or DLPack protocol.  Optional attributes:
 from __future__ import annotations
 
 import base64
+import contextlib
 import importlib
+import inspect
 import json
 import os
 import shlex
@@ -76,7 +78,7 @@ class PythonBackend:
             raise InputError(f"the backend has no attribute {', '.join(missing)}")
         self.target = target
         self.name, self.version = str(target.name), str(target.version)
-        self.dtypes = tuple(target.dtypes)
+        self.dtypes: Sequence[str] = tuple(target.dtypes)
         self.known_failures = dict(getattr(target, "known_failures", {}))
         self.bounds = dict(getattr(target, "bounds", {}))
         if not any(self.supports(operation) for operation in OPERATIONS):
@@ -121,7 +123,8 @@ def load_python_backend(name: str) -> PythonBackend:
         raise InputError(f"--backend {name}: {e}") from e
     finally:
         sys.path.pop(0)
-    return PythonBackend(target() if callable(target) and not hasattr(target, "name") else target)
+    made = isinstance(target, type) or inspect.isroutine(target)
+    return PythonBackend(target() if made else target)
 
 
 def encode_value(array: NDArray[Any]) -> dict[str, Any]:
@@ -214,7 +217,8 @@ class CommandBackend:
     def close(self) -> None:
         """Close the program's input and wait for it, or end it."""
         if self.process.stdin is not None:
-            self.process.stdin.close()
+            with contextlib.suppress(OSError):  # it may have gone already
+                self.process.stdin.close()
         try:
             self.process.wait(timeout=5)
         except subprocess.TimeoutExpired:

@@ -1,0 +1,498 @@
+"""Faults that people really make, one at a time, planted in an otherwise right backend.
+
+Each is a function that stands in for one operation; `right` is the backend that it spoils.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import scipy.special
+
+from refmiracle.codec.bits import pack_indices
+from refmiracle.conformance import engine_backend
+from refmiracle.conformance.engine_backend import EngineBackend, as_bytes, as_uint8
+from refmiracle.numerics import normal, philox
+from refmiracle.numerics.philox import Stream, stream_words, words_to_uniform
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A fault, the operation that has it, and what a case that catches it is called."""
+
+    name: str
+    operation: str
+    caught_by: str
+    function: Callable[..., Any]
+
+
+FAULTS: list[Fault] = []
+
+
+def fault(operation: str, caught_by: str = "") -> Callable[[Callable[..., Any]], Any]:
+    """Register a function as a fault of an operation."""
+
+    def register(function):
+        FAULTS.append(Fault(function.__name__, operation, caught_by, function))
+        return function
+
+    return register
+
+
+def spoil(planted: Fault) -> EngineBackend:
+    """Return the reference engine with one operation replaced."""
+    right, spoiled = engine_backend.numpy_backend(), engine_backend.numpy_backend()
+    spoiled.name = f"a backend with the fault {planted.name}"
+    setattr(spoiled, planted.operation, lambda *inputs: planted.function(right, *inputs))
+    return spoiled
+
+
+# --- bits
+
+
+@fault("philox4x32")
+def seven_rounds(right, counter, key):
+    return philox.philox4x32(counter, key, rounds=7)
+
+
+@fault("philox4x32")
+def halves_of_the_products_swapped(right, counter, key):
+    return right.philox4x32(counter, key)[..., [1, 0, 3, 2]]
+
+
+@fault("philox4x32")
+def key_words_swapped(right, counter, key):
+    return right.philox4x32(counter, key[::-1])
+
+
+@fault("stream_words")
+def off_by_one_counter(right, seed, stream, row, first, count):
+    return right.stream_words(seed, stream, row, first + 4, count)
+
+
+@fault("stream_words")
+def row_and_position_swapped(right, seed, stream, row, first, count):
+    counter = np.zeros((int(first + count) // 4 + 1, 4), dtype=np.uint64)
+    counter[:, 0], counter[:, 1] = row, np.arange(len(counter))
+    return right.philox4x32(counter, (int(seed), int(stream))).ravel()[int(first) :][: int(count)]
+
+
+@fault("stream_permutation")
+def inverse_permutation(right, *inputs):
+    return np.argsort(right.stream_permutation(*inputs))
+
+
+@fault("stream_permutation")
+def words_compared_as_signed(right, seed, stream, row, count):
+    words = stream_words(int(seed), int(stream), [int(row)], int(count))[0]
+    return np.argsort(words.view(np.int32), kind="stable")
+
+
+@fault("pack_indices")
+def lowest_bit_first(right, indices, bits):
+    bits = int(bits)
+    flat = (indices[:, None] >> np.arange(bits) & 1).astype(np.uint8)
+    return np.packbits(flat)
+
+
+@fault("pack_indices", "out-of-range")
+def indices_out_of_range_are_cut(right, indices, bits):
+    return as_uint8(pack_indices(indices & ((1 << int(bits)) - 1), int(bits)))
+
+
+@fault("unpack_indices", "padding")
+def padding_bits_not_checked(right, payload, bits, count):
+    used = int(bits) * int(count)
+    whole = np.unpackbits(payload)
+    whole[used:] = 0
+    return right.unpack_indices(np.packbits(whole), bits, count)
+
+
+def with_right_crc(data):
+    body = as_bytes(data)[:-4]
+    return as_uint8(body + zlib.crc32(body).to_bytes(4, "little"))
+
+
+@fault("read_container", "crc")
+def checksum_not_checked(right, data):
+    return right.read_container(with_right_crc(data) if len(data) > 8 else data)
+
+
+@fault("read_container", "version")
+def version_not_checked(right, data):
+    old = data.copy()
+    old[3:4] = 1
+    return right.read_container(with_right_crc(old) if len(data) > 8 else data)
+
+
+@fault("read_container", "magic")
+def magic_not_checked(right, data):
+    named = data.copy()
+    named[: len(b"RMC")] = np.frombuffer(b"RMC", np.uint8)[: len(data)]
+    return right.read_container(with_right_crc(named) if len(data) > 8 else named)
+
+
+@fault("read_container", "trailing")
+def trailing_bytes_ignored(right, data):
+    for end in range(len(data), max(len(data) - 16, 8), -1):
+        try:
+            return right.read_container(data[:end])
+        except ValueError:
+            continue
+    return right.read_container(data)
+
+
+@fault("write_container")
+def checksum_in_big_endian(right, *inputs):
+    data = right.write_container(*inputs)
+    return np.concatenate([data[:-4], data[-4:][::-1]])
+
+
+@fault("block_layout")
+def permutation_applied_backwards(right, block_size, seed, factors, grouping, signs, weights):
+    layout = engine_backend.lenet5_layout(block_size, seed, factors, grouping, signs)
+    permutation = philox.stream_permutation(layout.seed, Stream.PERMUTATION, 0, layout.variables())
+    places, own_signs = right.block_layout(block_size, seed, factors, grouping, signs, weights)
+    return permutation[permutation[places]], own_signs
+
+
+@fault("block_layout", "inputs")
+def groups_always_along_the_outputs(right, block_size, seed, factors, grouping, signs, weights):
+    return right.block_layout(block_size, seed, factors, np.array(0), signs, weights)
+
+
+@fault("block_layout", "unit")
+def signs_from_the_lowest_bit(right, block_size, seed, factors, grouping, signs, weights):
+    def low_bit(*arguments, **keywords):
+        return stream_words(*arguments, **keywords) << np.uint32(31)
+
+    return patched("refmiracle.posterior.blocks.stream_words", low_bit, right.block_layout)(
+        block_size, seed, factors, grouping, signs, weights
+    )
+
+
+def patched(name, value, function):
+    """Return the function as it is while `name` is replaced."""
+    from unittest.mock import patch  # noqa: PLC0415
+
+    def call(*inputs):
+        with patch(name, value):
+            return function(*inputs)
+
+    return call
+
+
+# --- numerics
+
+
+def fused_horner(coefficients, x):
+    """Horner's rule with a fused multiply-add: one rounding for both."""
+    return np.array([_fused(coefficients, Fraction(float(v))) for v in np.ravel(x)]).reshape(
+        np.shape(x)
+    )
+
+
+def _fused(coefficients, x):
+    value = coefficients[0]
+    for c in coefficients[1:]:
+        value = float(Fraction(value) * x + Fraction(c))
+    return value
+
+
+@fault("normal_quantile")
+def fused_multiply_add_in_the_quantile(right, p):
+    valid = np.where((p > 0) & (p < 1), p, 0.5)
+    z = patched("refmiracle.numerics.normal.horner", fused_horner, normal.normal_quantile)(valid)
+    return np.where((p > 0) & (p < 1), z, np.nan)
+
+
+@fault("normal_quantile")
+def the_quantile_of_a_library(right, p):
+    return scipy.special.ndtri(p)
+
+
+@fault("codebook")
+def quantile_in_single_precision(right, seed, indices, dimension):
+    words = stream_words(int(seed), Stream.CODEBOOK, indices, int(dimension))
+    p = words_to_uniform(words).astype(np.float32).astype(np.float64)
+    return normal.normal_quantile(p).astype(np.float32)
+
+
+@fault("codebook")
+def left_end_of_each_cell(right, seed, indices, dimension):
+    words = stream_words(int(seed), Stream.CODEBOOK, indices, int(dimension))
+    return normal.normal_quantile(words * 2.0**-32).astype(np.float32)
+
+
+@fault("log_s")
+def wrong_branch_of_w(right, x):
+    return np.log(-scipy.special.lambertw(-np.exp(-1.0 - x * x), -1).real)
+
+
+@fault("log_s", "branch")
+def cancellation_at_the_branch_point(right, x):
+    return np.log(-scipy.special.lambertw(-np.exp(-1.0 - x * x)).real)
+
+
+@fault("log_s", "underflow")
+def logarithm_of_an_underflowed_s(right, x):
+    with np.errstate(divide="ignore"):
+        return np.log(np.exp(right.log_s(x)))
+
+
+@fault("ds_dx", "zero")
+def slope_zero_at_the_branch_point(right, x):
+    return np.where(x == 0.0, 0.0, right.ds_dx(x))
+
+
+@fault("gaussian_kl")
+def kl_with_cancelling_terms(right, delta, log_s):
+    return 0.5 * (delta**2 + np.exp(log_s) - 1.0 - log_s)
+
+
+@fault("gaussian_kl")
+def kl_of_p_from_q(right, delta, log_s):
+    return right.gaussian_kl(delta * np.exp(-0.5 * log_s), -log_s)
+
+
+# --- posterior
+
+
+@fault("mean_kl")
+def bits_for_nats(right, tau, phi, budget):
+    return right.mean_kl(tau, phi, budget * np.log(2.0))
+
+
+@fault("mean_kl")
+def budget_split_without_softmax(right, tau, phi, budget):
+    share = scipy.special.expit(phi)
+    return right.mean_kl(tau, np.log(share), budget)
+
+
+@fault("mean_kl_forward")
+def softmax_without_max(right, tau, phi, rho, budget, eps):
+    with np.errstate(all="ignore"):
+        e = np.exp(phi)
+        share = e / e.sum(axis=1, keepdims=True)
+        return right.mean_kl_forward(tau, np.log(share), rho, budget, eps)
+
+
+@fault("mean_kl_forward")
+def noise_scaled_by_the_variance(right, tau, phi, rho, budget, eps):
+    _, log_s = right.mean_kl(tau, phi, budget)
+    return right.mean_kl_forward(tau, phi, rho, budget, eps * np.exp(0.5 * log_s))
+
+
+@fault("mean_kl_backward")
+def gradient_without_the_softmax_term(right, tau, phi, rho, budget, eps, g):
+    dtau, dphi, dlog_rho = right.mean_kl_backward(tau, phi, rho, budget, eps, g)
+    share = scipy.special.softmax(phi, axis=1)
+    # The row sums of (r/2) G are not at hand: solve for them from sum_j dphi_j = 0.
+    with np.errstate(all="ignore"):
+        own = np.where(share < 1.0, dphi / (1.0 - share), dphi)
+    return dtau, own, dlog_rho
+
+
+@fault("mean_kl_backward")
+def gradient_without_the_noise(right, tau, phi, rho, budget, eps, g):
+    return right.mean_kl_backward(tau, phi, rho, budget, np.zeros_like(eps), g)
+
+
+@fault("mean_kl_backward")
+def gradient_by_rho_not_by_its_logarithm(right, tau, phi, rho, budget, eps, g):
+    dtau, dphi, dlog_rho = right.mean_kl_backward(tau, phi, rho, budget, eps, g)
+    return dtau, dphi, dlog_rho / rho
+
+
+@fault("mean_var_forward")
+def log_variance_for_log_sigma(right, mu, log_sigma, eps):
+    return right.mean_var_forward(mu, 0.5 * log_sigma, eps)
+
+
+@fault("mean_var_backward")
+def penalty_without_half_of_its_gradient(right, mu, log_sigma, rho, beta, eps, g):
+    dmu, dlog_sigma, dlog_rho = right.mean_var_backward(mu, log_sigma, rho, beta, eps, g)
+    return dmu, dlog_sigma, np.zeros_like(dlog_rho)
+
+
+@fault("expand_hash")
+def missing_sign_of_a_hash(right, variables, places, signs):
+    return right.expand_hash(variables, places, np.abs(signs))
+
+
+@fault("expand_hash_backward")
+def missing_sign_in_the_gradient(right, g, places, signs, count):
+    return right.expand_hash_backward(g, places, np.abs(signs), count)
+
+
+@fault("expand_hash_backward")
+def shared_gradients_overwritten(right, g, places, signs, count):
+    out = np.zeros(int(count))
+    out[places] = signs * g
+    return out
+
+
+# --- layers
+
+
+@fault("images")
+def pixels_not_centred(right, pixels):
+    return right.images(pixels) + 0.5
+
+
+@fault("conv2d")
+def true_convolution(right, x, w, b):
+    return right.conv2d(x, w[::-1, ::-1], b)
+
+
+@fault("conv2d")
+def kernel_axes_swapped(right, x, w, b):
+    return right.conv2d(x, w.transpose(1, 0, 2, 3), b)
+
+
+@fault("conv2d_backward")
+def input_gradient_not_flipped(right, x, w, dy):
+    _, dw, db = right.conv2d_backward(x, w, dy)
+    return right.conv2d_backward(x, w[::-1, ::-1], dy)[0], dw, db
+
+
+@fault("conv2d_backward")
+def bias_gradient_averaged(right, x, w, dy):
+    dx, dw, db = right.conv2d_backward(x, w, dy)
+    return dx, dw, db / dy[0].size
+
+
+@fault("maxpool2d_backward", "tie")
+def gradient_to_all_equal_maxima(right, x, dy):
+    rows, columns = dy.shape[1:3]
+    dx = np.zeros_like(x)
+    inside = x[:, : 2 * rows, : 2 * columns]
+    top = right.maxpool2d(x).repeat(2, axis=1).repeat(2, axis=2)
+    dx[:, : 2 * rows, : 2 * columns] = (inside == top) * dy.repeat(2, axis=1).repeat(2, axis=2)
+    return dx
+
+
+@fault("relu_backward", "zero")
+def gradient_one_at_zero(right, x, dy):
+    return np.where(x >= 0, dy, 0)
+
+
+@fault("dense")
+def bias_forgotten(right, x, w, b):
+    return right.dense(x, w, np.zeros_like(b))
+
+
+@fault("softmax_cross_entropy")
+def loss_in_bits(right, logits, labels):
+    losses, dlogits = right.softmax_cross_entropy(logits, labels)
+    return losses / np.log(2.0), dlogits
+
+
+@fault("softmax_cross_entropy")
+def logits_exponentiated_as_they_are(right, logits, labels):
+    with np.errstate(all="ignore"):
+        e = np.exp(logits)
+        p = e / e.sum(axis=0)
+        batch = np.arange(len(labels))
+        losses = -np.log(p[labels, batch])
+    p[labels, batch] -= 1.0
+    return losses, p
+
+
+# --- coding
+
+
+@fault("log_weights")
+def density_without_its_scale(right, candidates, delta, log_s):
+    return right.log_weights(candidates, delta, log_s) + 0.5 * log_s.sum(axis=1)[:, None]
+
+
+@fault("select_indices")
+def biased_gumbel(right, seed, bits, blocks, delta, log_s):
+    def exponential(*arguments):
+        u = words_to_uniform(stream_words(arguments[0], Stream.SELECTION, *arguments[1:]))
+        return -np.log(u)
+
+    name = "refmiracle.engines.numpy_engine.coding.gumbel"
+    return patched(name, exponential, right.select_indices)(seed, bits, blocks, delta, log_s)
+
+
+@fault("select_indices")
+def the_best_candidate_instead_of_a_sample(right, seed, bits, blocks, delta, log_s):
+    rows = right.codebook(seed, np.arange(2 ** int(bits)), np.array(delta.shape[1]))
+    return right.log_weights(rows, delta, log_s).argmax(axis=1)
+
+
+@fault("decode_blocks")
+def scales_read_as_bfloat16(right, seed, indices, dimension, rho):
+    scales = (np.asarray(rho, np.uint32) << 16).view(np.float32)
+    return scales * right.codebook(seed, indices, dimension)
+
+
+# --- network, optimiser, trajectory
+
+
+@fault("loss_and_grads")
+def sum_over_the_batch(right, *inputs):
+    return tuple(np.asarray(v) * len(inputs[-1]) for v in right.loss_and_grads(*inputs))
+
+
+@fault("loss_and_grads")
+def channels_flattened_last(right, *inputs):
+    def flattened(x, w, b):
+        if w.shape == (800, 500):
+            w = w.reshape(4, 4, 50, 500).transpose(2, 0, 1, 3).reshape(800, 500)
+        return w.T @ x + b[:, None]
+
+    with_fault = engine_backend.numpy_backend()
+    with_fault.engine = type(right.engine)(**{**vars(right.engine), "dense": flattened})
+    return with_fault.loss_and_grads(*inputs)
+
+
+@fault("adam_step", "first")
+def no_bias_correction(right, theta, g, m, v, step, rate):
+    return right.adam_step(theta, g, m, v, 10**9, rate)
+
+
+@fault("adam_step")
+def steps_counted_from_zero(right, theta, g, m, v, step, rate):
+    return right.adam_step(theta, g, m, v, step + 1, rate)
+
+
+@fault("train_steps")
+def scales_learned_at_the_full_rate(right, *inputs):
+    return right.train_steps(*inputs[:-1], np.array(1.0))
+
+
+@fault("train_steps")
+def scales_not_rounded_to_float16(right, *inputs):
+    name = "refmiracle.conformance.engine_backend.quantise_scales"
+    return patched(name, np.exp, right.train_steps)(*inputs)
+
+
+# --- files and predictions
+
+
+@fault("encode_model")
+def another_seed_for_the_selection(right, block_size, seed, factors, grouping, signs, bits, *rest):
+    data = right.encode_model(block_size, seed + 1, factors, grouping, signs, bits, *rest)
+    fields = list(right.read_container(data))
+    fields[5] = seed
+    return right.write_container(*fields)
+
+
+@fault("decode_model")
+def signs_forgotten_in_decoding(right, data):
+    fields = list(right.read_container(data))
+    fields[2] = 0
+    return right.decode_model(right.write_container(*fields))
+
+
+@fault("predict")
+def logits_of_the_mirrored_image(right, data, images):
+    return right.predict(data, images[:, :, ::-1])

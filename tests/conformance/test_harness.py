@@ -1,0 +1,484 @@
+"""The harness itself: comparisons, verdicts, reports, both adapters, the command and the plugin."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import textwrap
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from refmiracle.conformance.__main__ import main
+from refmiracle.conformance.backends import (
+    BrokenError,
+    CommandBackend,
+    PythonBackend,
+    RefusedError,
+    decode_value,
+    encode_value,
+    load_python_backend,
+)
+from refmiracle.conformance.bounds import compare
+from refmiracle.conformance.runner import FAILED, KNOWN, PASSED, SKIPPED, UNEXPECTED, run_suite
+from refmiracle.conformance.vectors import load_golden
+from refmiracle.errors import InputError
+
+# --- comparisons
+
+
+@pytest.mark.parametrize(
+    ("got", "want", "bound", "ok"),
+    [
+        ([1, 2], [1, 2], {"exact": 0}, True),
+        ([1, 3], [1, 2], {"exact": 0}, False),
+        ([0.1], [0.1], {"exact": 0}, True),
+        ([np.nextafter(0.1, 1)], [0.1], {"exact": 0}, False),
+        ([np.nan], [np.nan], {"exact": 0}, True),
+        ([0.0], [np.nan], {"relative": 1e9}, False),
+        ([np.nan], [0.0], {"scaled": 1e9}, False),
+        ([np.inf], [np.inf], {"relative": 1e-15}, True),
+        ([1e308], [np.inf], {"relative": 1.0}, False),
+        ([1.0 + 1e-9], [1.0], {"relative": 1e-8}, True),
+        ([1.0 + 1e-7], [1.0], {"relative": 1e-8}, False),
+        ([1e-300], [0.0], {"relative": 1e-8}, False),
+        ([1000.0, 1e-9], [1000.0, 0.0], {"scaled": 1e-11}, True),
+        ([1000.0, 1e-7], [1000.0, 0.0], {"scaled": 1e-11}, False),
+        ([np.nextafter(1.0, 2)], [1.0], {"ulp": 1}, True),
+        ([1.0 + 1e-12], [1.0], {"ulp": 1}, False),
+        ([1.0], [1.0, 1.0], {"exact": 0}, False),
+        ([], [], {"exact": 0}, True),
+        (["a"], [1.0], {"exact": 0}, False),
+    ],
+)
+def test_compare(got, want, bound, ok):
+    found = compare(got, np.array(want), bound, "float64")
+    assert found.ok == ok
+    assert found.detail or ok
+
+
+def test_the_unit_in_the_last_place_is_of_the_working_precision():
+    got, want = np.float32([1.0 + 1e-7]), np.array([1.0])
+    assert compare(got, want, {"ulp": 1}, "float32").ok
+    assert not compare(got, want, {"ulp": 1}, "float64").ok
+
+
+def test_the_worst_element_is_named():
+    found = compare(
+        [[1.0, 2.0], [3.0, 9.0]], np.array([[1.0, 2.0], [3.0, 4.0]]), {"ulp": 1}, "float64"
+    )
+    assert "[1, 1]" in found.detail
+    assert "9.0" in found.detail
+
+
+# --- a small set of vectors, made by hand
+
+
+def array(dtype, *data):
+    return {"dtype": dtype, "shape": [len(data)], "data": list(data)}
+
+
+def scalar(dtype, value):
+    return {"dtype": dtype, "shape": [], "data": [value]}
+
+
+def document(stage, operation, *cases):
+    return {
+        "schema": "refmiracle-golden/1",
+        "operation": operation,
+        "stage": stage,
+        "source": "by hand",
+        "tool": "none",
+        "notes": {},
+        "cases": [{"since": "1.0", "dtypes": [], **case} for case in cases],
+    }
+
+
+RELU = document(
+    "layers",
+    "relu",
+    {
+        "id": "layers/relu/signs",
+        "dtypes": ["float64", "float32"],
+        "inputs": {"x": array("float64", -1.0, 0.0, 2.0)},
+        "outputs": {"y": array("float64", 0.0, 0.0, 2.0)},
+        "bounds": {"y": {"any": {"exact": 0}}},
+    },
+)
+PACK = document(
+    "bits",
+    "pack_indices",
+    {
+        "id": "bits/pack_indices/three",
+        "inputs": {"indices": array("int64", 1, 2, 3), "bits": scalar("int64", 2)},
+        "outputs": {"payload": {"hex": "6c"}},  # 01 10 11 00
+        "bounds": {"payload": {"any": {"exact": 0}}},
+    },
+    {
+        "id": "bits/pack_indices/out-of-range",
+        "inputs": {"indices": array("int64", 4), "bits": scalar("int64", 2)},
+        "fault": "an index does not fit its bits",
+    },
+)
+
+
+@pytest.fixture
+def golden(tmp_path):
+    folder = tmp_path / "golden"
+    folder.mkdir()
+    (folder / "relu.json").write_text(json.dumps(RELU))
+    (folder / "pack.json").write_text(json.dumps(PACK))
+    return folder
+
+
+class Right:
+    name, version, dtypes = "right", "1", ("float64", "float32")
+
+    def relu(self, x):
+        return np.maximum(x, 0)
+
+    def pack_indices(self, indices, bits):
+        if indices.max() >= 2 ** int(bits):
+            raise ValueError("does not fit")
+        text = "".join(f"{i:0{int(bits)}b}" for i in indices)
+        text += "0" * (-len(text) % 8)
+        return np.array([int(text[i : i + 8], 2) for i in range(0, len(text), 8)])
+
+
+def verdicts(target, golden):
+    report = run_suite(PythonBackend(target), load_golden(golden))
+    return report, {(r.id.rpartition("/")[2], r.dtype): r.status for r in report.results}
+
+
+def test_a_right_backend_passes_in_stage_order(golden):
+    report, found = verdicts(Right(), golden)
+    assert report.ok()
+    assert list(found.items()) == [
+        (("three", ""), PASSED),
+        (("out-of-range", ""), PASSED),
+        (("signs", "float64"), PASSED),
+        (("signs", "float32"), PASSED),
+    ]
+
+
+class ReturnsItsInput(Right):
+    def relu(self, x):
+        return x
+
+
+class AcceptsAnything(Right):
+    def pack_indices(self, indices, bits):
+        return super().pack_indices(np.minimum(indices, 2 ** int(bits) - 1), bits)
+
+
+class ChangesItsInput(Right):
+    def relu(self, x):
+        x[:] = 7.0
+        return np.array([0.0, 0.0, 2.0])
+
+
+class TooManyResults(Right):
+    def relu(self, x):
+        return np.maximum(x, 0), x
+
+
+class Raises(Right):
+    def relu(self, x):
+        raise ZeroDivisionError("by zero")
+
+
+@pytest.mark.parametrize(
+    ("target", "case", "message"),
+    [
+        (ReturnsItsInput, "signs", "y at [0]: got np.float64(-1.0), expected np.float64(0.0)"),
+        (AcceptsAnything, "out-of-range", "accepted inputs whose fault is: an index"),
+        (TooManyResults, "signs", "2 results, expected 1: y"),
+        (Raises, "signs", "refused: ZeroDivisionError: by zero"),
+    ],
+)
+def test_a_wrong_backend_fails(golden, target, case, message):
+    report, _ = verdicts(target(), golden)
+    assert not report.ok()
+    red = [r for r in report.results if r.status == FAILED]
+    assert {r.id.rpartition("/")[2] for r in red} == {case}
+    assert message in red[0].message
+
+
+def test_a_backend_cannot_change_the_vectors(golden):
+    files = load_golden(golden)
+    run_suite(PythonBackend(ChangesItsInput()), files)
+    assert run_suite(PythonBackend(Right()), files).ok()
+
+
+def test_what_is_not_declared_is_skipped_never_passed(golden):
+    class Part:
+        name, version, dtypes = "part", "1", ("float32",)
+        relu = Right.relu
+
+    report, found = verdicts(Part(), golden)
+    assert found == {
+        ("three", ""): SKIPPED,
+        ("out-of-range", ""): SKIPPED,
+        ("signs", "float64"): SKIPPED,
+        ("signs", "float32"): PASSED,
+    }
+    assert "pack_indices is not declared" in report.results[0].message
+
+
+def test_known_failures_are_strict(golden):
+    class Declared(ReturnsItsInput):
+        known_failures = {"layers/relu/signs": "negative inputs are not done yet"}  # noqa: RUF012
+
+    report, found = verdicts(Declared(), golden)
+    assert report.ok()
+    assert found["signs", "float64"] == KNOWN
+
+    class Mended(Right):
+        known_failures = Declared.known_failures
+
+    report, found = verdicts(Mended(), golden)
+    assert not report.ok()
+    assert found["signs", "float64"] == UNEXPECTED
+
+    class Unmatched(Right):
+        known_failures = {"layers/relu/no-such": "?"}  # noqa: RUF012
+
+    report, _ = verdicts(Unmatched(), golden)
+    assert not report.ok()
+    assert report.unmatched == {"layers/relu/no-such": "known failure"}
+
+
+def test_a_bound_of_the_backends_own_shows(golden):
+    class Loose(ReturnsItsInput):
+        bounds = {"layers/relu/signs": {"y": {"any": {"scaled": 1.0}}}}  # noqa: RUF012
+
+    report, _ = verdicts(Loose(), golden)
+    assert report.ok()
+    assert {r.id for r in report.results if r.overridden} == {"layers/relu/signs"}
+
+
+# --- damaged vectors
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d.update(schema="refmiracle-golden/9"), "schema 'refmiracle-golden/9'"),
+        (lambda d: d.update(stage="dreams"), "stage 'dreams'"),
+        (lambda d: d.pop("cases"), "no golden file"),
+        (lambda d: d["cases"][0].pop("id"), "no golden file"),
+        (lambda d: d["cases"][0]["inputs"].update(x=3), "an array is an object"),
+        (lambda d: d["cases"][0]["inputs"]["x"].update(shape=[4]), "do not fill the shape"),
+        (lambda d: d["cases"][0]["inputs"]["x"].update(dtype="float8"), "dtype, shape and data"),
+        (lambda d: d["cases"].append(d["cases"][0]), "stands twice"),
+        (
+            lambda d: d["cases"][0]["inputs"].update(x={"npy": "absent.npy", "sha256": ""}),
+            "absent.npy",
+        ),
+    ],
+)
+def test_damaged_vectors_are_one_clear_line(golden, capsys, change, message):
+    damaged = json.loads(json.dumps(RELU))
+    change(damaged)
+    (golden / "relu.json").write_text(json.dumps(damaged))
+    backend = "refmiracle.conformance.engine_backend:numpy_backend"
+    assert main(["--backend", backend, "--golden", str(golden)]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_an_npy_file_is_held_to_its_digest(golden):
+    np.save(golden / "x.npy", np.zeros(3))
+    damaged = json.loads(json.dumps(RELU))
+    damaged["cases"][0]["inputs"]["x"] = {"npy": "x.npy", "sha256": "0" * 64}
+    (golden / "relu.json").write_text(json.dumps(damaged))
+    with pytest.raises(InputError, match="SHA-256 differs"):
+        load_golden(golden)
+
+
+# --- the command
+
+
+MODULE = textwrap.dedent(
+    """
+    import numpy as np
+
+    class Mine:
+        name, version, dtypes = "mine", "3", ("float64", "float32")
+        def relu(self, x):
+            return np.maximum(x, 0)
+
+    class Wrong(Mine):
+        def relu(self, x):
+            return x
+
+    MINE = Mine()
+    EMPTY = type("Empty", (), {"name": "empty", "version": "1", "dtypes": ()})()
+    """
+)
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    (tmp_path / "my_backend.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "my_backend", raising=False)
+
+
+def test_command_reports(module, golden, tmp_path, capsys):
+    reports = ["--json", "r.json", "--junit", "r.xml", "--markdown", "r.md"]
+    assert main(["--backend", "my_backend:MINE", "--golden", str(golden), *reports]) == 0
+    assert "2 passed, 2 skipped; mine 3" in capsys.readouterr().out
+    assert json.loads((tmp_path / "r.json").read_text())["counts"]["passed"] == 2
+    suite = ElementTree.parse(tmp_path / "r.xml").getroot()
+    assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("4", "0", "2")
+    assert "| layers | relu | 2 | 0 | 0 |" in (tmp_path / "r.md").read_text()
+
+
+def test_command_fails_and_says_how_to_repeat(module, golden, capsys):
+    assert main(["--backend", "my_backend:Wrong", "--golden", str(golden), "--json", "r.json"]) == 1
+    out = capsys.readouterr().out
+    assert "failed: layers/relu/signs (float64): y at [0]" in out
+    assert "--backend my_backend:Wrong --golden" in out
+    assert "--case layers/relu/signs" in out
+    assert "look first at the stage layers" in out
+
+
+def test_command_runs_a_part(module, golden, capsys):
+    arguments = ["--backend", "my_backend:MINE", "--golden", str(golden)]
+    assert main([*arguments, "--case", "layers/relu"]) == 0
+    assert "2 passed; mine 3" in capsys.readouterr().out
+    assert main([*arguments, "--case", "layers/rel"]) == 2
+    assert "there is no such case" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("backend", "message"),
+    [
+        ("my_backend", "expected module:object"),
+        ("my_backend:NOT", "NOT"),
+        ("no_such_module:X", "no_such_module"),
+        ("my_backend:np", "no attribute name, version, dtypes"),
+        ("my_backend:EMPTY", "offers none of the operations"),
+    ],
+)
+def test_backends_that_are_none(module, golden, capsys, backend, message):
+    if backend == "my_backend:np":
+        message = "no attribute"
+    assert main(["--backend", backend, "--golden", str(golden)]) == 2
+    assert message in capsys.readouterr().err
+
+
+# --- programs
+
+
+PROGRAM = textwrap.dedent(
+    """
+    import json, sys
+    hello = {"name": "program", "version": "2", "operations": ["relu", "pack_indices"],
+             "dtypes": ["float64"]}
+    for line in sys.stdin:
+        question = json.loads(line)
+        if question["operation"] == "hello":
+            answer = hello
+        elif question["operation"] == "relu":
+            answer = ANSWER
+        else:
+            answer = {"error": "no"}
+        print(answer if isinstance(answer, str) else json.dumps(answer), flush=True)
+    """
+)
+GOOD = repr({"outputs": {"y": encode_value(np.array([0.0, 0.0, 2.0]))}})
+
+
+@pytest.fixture
+def program(tmp_path):
+    opened = []
+
+    def start(answer):
+        path = tmp_path / f"program{len(opened)}.py"
+        path.write_text(PROGRAM.replace("ANSWER", answer))
+        opened.append(CommandBackend(f"'{sys.executable}' '{path}'"))
+        return opened[-1]
+
+    yield start
+    for backend in opened:
+        backend.close()
+        assert backend.process.poll() is not None
+
+
+def test_a_program_as_backend(program, golden):
+    report = run_suite(program(GOOD), load_golden(golden))
+    status = {(r.id.rpartition("/")[2], r.dtype): r.status for r in report.results}
+    assert status == {
+        ("three", ""): FAILED,
+        ("out-of-range", ""): PASSED,
+        ("signs", "float64"): PASSED,
+        ("signs", "float32"): SKIPPED,
+    }
+
+
+@pytest.mark.parametrize(
+    "answer", ["sys.exit(3)", "'no json'", "[]", '{"outputs": {}}', '{"outputs": {"y": 1}}']
+)
+def test_a_program_that_gives_no_answer(program, answer):
+    with pytest.raises(BrokenError):
+        program(answer).call("relu", {"x": np.zeros(3)}, "float64")
+
+
+def test_a_crash_is_no_refusal(program, golden):
+    backend = program("sys.exit(3)")
+    with pytest.raises(RefusedError):
+        backend.call("pack_indices", {}, "")
+    backend.process.kill()
+    backend.process.wait()
+    negative = run_suite(backend, load_golden(golden), only=("bits/pack_indices/out-of-range",))
+    assert [r.status for r in negative.results] == [FAILED]
+
+
+@pytest.mark.parametrize("command", ["/no/such/program", f"'{sys.executable}' -c 'print(1)'"])
+def test_programs_that_are_none(command, golden, capsys):
+    assert main(["--command", command, "--golden", str(golden)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "uint16", "uint32", "int64", "float32"])
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 0, 5), (2, 3)])
+def test_values_of_the_protocol(dtype, shape):
+    value = np.arange(np.prod(shape, dtype=int)).reshape(shape).astype(dtype)
+    back = decode_value(json.loads(json.dumps(encode_value(value))))
+    assert back.dtype == value.dtype
+    assert np.array_equal(back, value)
+
+
+# --- the plugin
+
+
+def run_pytest(tmp_path, *arguments):
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
+    return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+
+def test_pytest_plugin(module, golden, tmp_path):
+    golden_option = f"--refmiracle-golden={golden}"
+    right = run_pytest(tmp_path, "--refmiracle-backend=my_backend:MINE", golden_option, "-v")
+    assert right.returncode == 0, right.stdout + right.stderr
+    assert "test_conformance[layers/relu/signs] PASSED" in right.stdout
+    assert "test_conformance[bits/pack_indices/three] SKIPPED" in right.stdout
+    wrong = run_pytest(tmp_path, "--refmiracle-backend=my_backend:Wrong", golden_option)
+    assert wrong.returncode == 1
+    assert "y at [0]" in wrong.stdout
+
+
+def test_pytest_plugin_keeps_out_of_the_way(module, tmp_path):
+    (tmp_path / "test_own.py").write_text("def test_own():\n    pass\n")
+    own = run_pytest(tmp_path)
+    assert own.returncode == 0
+    assert "1 passed" in own.stdout
+
+
+def test_a_class_is_called_for_its_backend(module):
+    assert load_python_backend("my_backend:Wrong").name == "mine"
