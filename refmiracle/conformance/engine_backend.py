@@ -78,6 +78,7 @@ class EngineBackend:
             "philox4x32",
             "normal_quantile",
             "log_s",
+            "ds_dx",
             "gaussian_kl",
             "mean_kl_forward",
             "mean_kl_backward",

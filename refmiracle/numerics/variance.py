@@ -63,4 +63,12 @@ def half_slope_ratio(x: ArrayLike, log_s: ArrayLike) -> NDArray[np.float64]:
     """Return x / (1 - s), which tends to 1 / sqrt(2) as x -> 0; ds/dx = -2 s times this."""
     x = np.asarray(x, dtype=np.float64)
     spent = -np.expm1(np.asarray(log_s, dtype=np.float64))
-    return np.where(spent > 0.0, x / np.where(spent > 0.0, spent, 1.0), 1.0 / SQRT2)
+    # Below the normal numbers x and 1 - s have no digits left to divide; the limit has all.
+    known = spent > 1e-300
+    return np.where(known, x / np.where(known, spent, 1.0), 1.0 / SQRT2)
+
+
+def ds_dx(x: ArrayLike) -> NDArray[np.float64]:
+    """Return the slope of s(x): -2 x s / (1 - s), which tends to -sqrt(2) as x -> 0."""
+    y = log_s(x)
+    return -2.0 * np.exp(y) * half_slope_ratio(x, y)

@@ -100,7 +100,7 @@ def lowest_bit_first(right, indices, bits):
     return np.packbits(flat)
 
 
-@fault("pack_indices", "out-of-range")
+@fault("pack_indices", "index-")
 def indices_out_of_range_are_cut(right, indices, bits):
     return as_uint8(pack_indices(indices & ((1 << int(bits)) - 1), int(bits)))
 
@@ -166,7 +166,7 @@ def groups_always_along_the_outputs(right, block_size, seed, factors, grouping, 
     return right.block_layout(block_size, seed, factors, np.array(0), signs, weights)
 
 
-@fault("block_layout", "unit")
+@fault("block_layout", "default")
 def signs_from_the_lowest_bit(right, block_size, seed, factors, grouping, signs, weights):
     def low_bit(*arguments, **keywords):
         return stream_words(*arguments, **keywords) << np.uint32(31)
@@ -367,7 +367,7 @@ def bias_gradient_averaged(right, x, w, dy):
     return dx, dw, db / dy[0].size
 
 
-@fault("maxpool2d_backward", "tie")
+@fault("maxpool2d_backward", "equal-maxima")
 def gradient_to_all_equal_maxima(right, x, dy):
     rows, columns = dy.shape[1:3]
     dx = np.zeros_like(x)

@@ -127,9 +127,7 @@ def test_each_epoch_sees_each_image_once_in_a_new_order(mnist):
 
 
 def test_training_learns(tmp_path, mnist):
-    config = replace(
-        TINY, bits_per_block=14, steps=250, batch_size=64, groups=4, group_steps=10
-    )
+    config = replace(TINY, bits_per_block=14, steps=250, batch_size=64, groups=4, group_steps=10)
     trainer = Trainer(config, mnist[0])
     run_training(trainer, mnist[1], tmp_path)
     # Chance is 0.9; at this length about 0.15.

@@ -24,6 +24,7 @@ ENGINE: Any = SimpleNamespace(
     normal_quantile=coding.normal_quantile,
     normals=coding.normals,
     log_s=posterior.log_s,
+    ds_dx=posterior.ds_dx,
     gaussian_kl=posterior.gaussian_kl,
     mean_kl=posterior.mean_kl,
     mean_kl_forward=posterior.mean_kl_forward,

@@ -55,6 +55,14 @@ def _log_s_many(x, out):
 
 
 @numba.njit(**COMPILE)
+def _ds_dx_many(x, out):
+    for i in range(x.size):
+        log_s = _log_s(np.float64(x[i]))
+        spent = -math.expm1(log_s)
+        out[i] = -2.0 * math.exp(log_s) * (x[i] / spent if spent > 0.0 else 1.0 / SQRT2)
+
+
+@numba.njit(**COMPILE)
 def _gaussian_kl(delta, log_s, out):
     for i in range(delta.size):
         d = np.float64(delta[i])
@@ -156,6 +164,14 @@ def log_s(x):
     (x,) = _single(x)
     out = np.empty_like(x)
     _log_s_many(x.reshape(-1), out.reshape(-1))
+    return out
+
+
+def ds_dx(x):
+    """See `numerics.variance.ds_dx`; float32 in and out."""
+    (x,) = _single(x)
+    out = np.empty_like(x)
+    _ds_dx_many(x.reshape(-1), out.reshape(-1))
     return out
 
 

@@ -38,7 +38,7 @@ from refmiracle.engines.numpy_engine.posterior import (
 )
 from refmiracle.numerics.normal import normal_quantile
 from refmiracle.numerics.philox import philox4x32
-from refmiracle.numerics.variance import log_s
+from refmiracle.numerics.variance import ds_dx, log_s
 
 
 def shards(batch: int) -> list[slice]:
@@ -53,6 +53,7 @@ ENGINE: Any = SimpleNamespace(
     normal_quantile=normal_quantile,
     normals=normals,
     log_s=log_s,
+    ds_dx=ds_dx,
     gaussian_kl=gaussian_kl,
     mean_kl=mean_kl,
     mean_kl_forward=mean_kl_forward,
