@@ -7,6 +7,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from refmiracle.errors import InputError
 
+LARGEST_BITS = 24
+
 
 def pack_indices(indices: ArrayLike, bits: int) -> bytes:
     """Return indices as `bits` bits each, highest bit first, padded with zeros to whole bytes.
@@ -16,13 +18,15 @@ def pack_indices(indices: ArrayLike, bits: int) -> bytes:
     indices : array_like of int, shape (R,)
         0 <= index < 2**bits.
     bits : int
-        1 to 63.
+        1 to 24.
 
     Raises
     ------
     InputError
-        If an index does not fit.
+        If an index does not fit, or the number of bits is out of range.
     """
+    if not 1 <= bits <= LARGEST_BITS:
+        raise InputError(f"{bits} bits per index are out of range; expected 1 to {LARGEST_BITS}")
     indices = np.asarray(indices, dtype=np.int64)
     if np.any(indices < 0) or np.any(indices >> bits):
         raise InputError(f"an index is out of range; expected 0 to {2**bits - 1}")

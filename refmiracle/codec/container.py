@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refmiracle.codec.bits import (
+    LARGEST_BITS,
     pack_indices,
     packed_size,
     read_varint,
@@ -25,7 +26,6 @@ from refmiracle.rec import minimal_random_coding
 
 MAGIC = b"RMC"
 VERSION = 1
-LARGEST_BITS = 24
 LARGEST_FILE = 1 << 22
 CRC_BYTES = 4
 

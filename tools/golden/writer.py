@@ -146,6 +146,8 @@ def write_file(
     unknown = {f for c in cases for f in c["flags"]} - set(notes)
     if unknown:
         raise ValueError(f"{stage}/{operation}: flags without a note: {sorted(unknown)}")
+    for stale in folder.glob(f"{operation}.*.npy"):
+        stale.unlink()
     written = []
     for case in cases:
         name = case["id"].rpartition("/")[2]

@@ -1,0 +1,480 @@
+"""A second source for the golden values of bits, numerics, posterior, coding and files.
+
+Each value was written down from one source by tools/golden; here it meets another: Philox in
+other plain Python, SciPy, the W function of mpmath, integrals, the hand-derived gradients, NumPy.
+"""
+
+import importlib
+import math
+import sys
+from pathlib import Path
+
+import mpmath
+import numpy as np
+import oracles
+import pytest
+import scipy.special
+import scipy.stats
+import spec_decoder
+from mpmath import mpf
+
+from refmiracle.conformance.operations import OPERATIONS
+from refmiracle.conformance.vectors import default_golden, load_file
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "tools"))
+from golden import containers, gaussians, selection
+from golden.sources import to_float
+
+GOLDEN = default_golden()
+EPSILON = 2.0**-52
+
+
+def cases_of(operation, faulty=False):
+    """The positive or the negative cases of an operation as parameters of a test."""
+    path = GOLDEN / OPERATIONS[operation].stage / f"{operation}.json"
+    cases = [c for c in load_file(path).cases if (c.fault is not None) == faulty]
+    return pytest.mark.parametrize("case", cases, ids=lambda c: c.id.rpartition("/")[2])
+
+
+def values(arrays, *names):
+    """Some arrays by name; scalars as Python numbers."""
+    return [arrays[n].item() if arrays[n].ndim == 0 else arrays[n] for n in names]
+
+
+def rows_of(*arrays):
+    """The elements of arrays of equal shape as tuples of mpmath numbers, row by row."""
+    return [
+        [tuple(mpf(float(x)) for x in element) for element in zip(*rows, strict=True)]
+        for rows in zip(*arrays, strict=True)
+    ]
+
+
+def assert_close(got, want, relative):
+    """Whether floats agree with mpmath numbers, or both are below the least float."""
+    for g, w in zip(np.ravel(got).tolist(), want, strict=True):
+        assert abs(mpf(g) - w) <= relative * abs(w) + mpf(2) ** -1074, (g, w)
+
+
+# --- bits
+
+
+@cases_of("philox4x32")
+def test_philox(case):
+    counters, key = values(case.inputs, "counter", "key")
+    want = [oracles.philox(tuple(map(int, c)), tuple(map(int, key))) for c in counters]
+    assert case.outputs["words"].tolist() == [list(w) for w in want]
+
+
+@cases_of("stream_words")
+def test_stream_words(case):
+    seed, stream, row, first, count = values(case.inputs, *case.inputs)
+    assert case.outputs["words"].tolist() == [
+        oracles.philox((i // 4, row, 0, 0), (seed, stream))[i % 4]
+        for i in range(first, first + count)
+    ]
+
+
+@cases_of("stream_permutation")
+def test_stream_permutation(case):
+    words = oracles.row_words(*values(case.inputs, *case.inputs))
+    assert case.outputs["permutation"].tolist() == np.argsort(words, kind="stable").tolist()
+    assert ("tie" in case.flags) == (len(set(words)) < len(words))
+
+
+def as_number(indices, bits):
+    """Indices as one large number, with the padding."""
+    number = 0
+    for index in indices.tolist():
+        number = number << bits | index
+    return number << (-len(indices) * bits % 8)
+
+
+@pytest.mark.parametrize("operation", ["pack_indices", "unpack_indices"])
+def test_indices_are_one_large_number(operation):
+    for case in load_file(GOLDEN / "bits" / f"{operation}.json").cases:
+        if case.fault is None:
+            both = {**case.inputs, **case.outputs}
+            payload = both["payload"].tobytes()
+            assert int.from_bytes(payload, "big") == as_number(both["indices"], int(both["bits"]))
+
+
+def bitwise_crc(data):
+    """CRC-32 by its polynomial, one bit at a time."""
+    register = 0xFFFFFFFF
+    for byte in data:
+        register ^= byte
+        for _ in range(8):
+            register = register >> 1 ^ (0xEDB88320 if register & 1 else 0)
+    return register ^ 0xFFFFFFFF
+
+
+@cases_of("read_container")
+def test_valid_files(case):
+    data = case.inputs["data"].tobytes()
+    file = spec_decoder.parse(data)
+    for name in ("grouping", "signs", "block_size", "seed"):
+        assert case.outputs[name] == getattr(file, name)
+    assert case.outputs["factors"].tolist() == file.factors
+    assert case.outputs["indices"].tolist() == file.indices
+    assert tuple(case.outputs["rho"].view(np.float16)) == file.rho
+    assert bitwise_crc(data[:-4]) == int.from_bytes(data[-4:], "little")
+
+
+# What the decoder written from the document says of each class of fault.
+MESSAGES = {
+    "empty": "wrong magic",
+    "truncated": "wrong magic|too short|wrong checksum",
+    "wrong magic": "wrong magic",
+    "bad CRC": "wrong checksum",
+    "trailing bytes": "wrong checksum",
+    "unknown version": "unknown version",
+    "unknown network": "unknown network",
+    "unknown random code": "unknown random code",
+    "unknown layout flags": "unknown layout flags",
+    "bits out of range": "bits out of range",
+    "block size out of range": "block size out of range",
+    "hash factor out of range": "hash factor out of range",
+    "varint not canonical": "not in its shortest form",
+    "varint too large": "does not fit|longer than five",
+    "shorter than its header calls for": "cut off|wrong length",
+    "longer than its header calls for": "wrong length",
+    "scale not positive and normal": "not a positive normal float16",
+    "padding bits not zero": "padding bits are set",
+}
+
+
+@cases_of("read_container", faulty=True)
+def test_files_have_the_fault_that_they_name(case):
+    with pytest.raises(spec_decoder.InvalidFileError, match=MESSAGES[case.fault]):
+        spec_decoder.parse(case.inputs["data"].tobytes())
+
+
+def test_every_class_of_fault_has_a_file():
+    assert {fault for _, fault, _, _ in containers.faults()} == set(MESSAGES)
+
+
+def test_files_by_hand_are_those_of_the_document():
+    assert containers.assemble(containers.SMALL) == containers.WORKED_EXAMPLE
+    # The checksums of section 10.
+    checksums = {"default": "998840da", "inputs": "a4c4fe80", "bits-1": "d1b4d771"}
+    checksums["factors-do-not-divide"] = "838052ba"
+    for case in load_file(GOLDEN / "files" / "decode_model.json").cases:
+        name = case.id.rpartition("/")[2]
+        if name in checksums:
+            assert case.inputs["data"].tobytes()[-4:][::-1].hex() == checksums[name]
+
+
+@cases_of("block_layout")
+def test_layout(case):
+    """The layout with NumPy: ravelled index arrays instead of a loop over weights."""
+    _, seed, factors, grouping, _, weights = values(case.inputs, *case.inputs)
+    counts = np.array(containers.COUNTS)
+    variable_of, first = [], 0
+    for (_, shape), factor in zip(spec_decoder.TENSORS, factors.tolist(), strict=True):
+        n = np.arange(math.prod(shape))
+        if grouping == spec_decoder.INPUTS:
+            n = n.reshape(shape[-1], -1).T.ravel()
+        variable_of.append(first + n // factor)
+        first += -(-math.prod(shape) // factor)
+    words = oracles.row_words(seed, spec_decoder.PERMUTATION, 0, first)
+    place_of = np.argsort(np.argsort(words, kind="stable"))
+    places = place_of[np.concatenate(variable_of)[weights]]
+    assert case.outputs["places"].tolist() == places.tolist()
+
+    starts = np.cumsum(counts) - counts
+    for weight, sign in zip(weights.tolist(), case.outputs["weight_signs"].tolist(), strict=True):
+        assert sign == sign_of(case, weight, int(np.searchsorted(starts, weight, "right")) - 1)
+
+
+def sign_of(case, weight, tensor):
+    """The sign of a weight, from its own word alone."""
+    seed, factors, signs = values(case.inputs, "seed", "factors", "signs")
+    if factors[tensor] == 1 or signs == spec_decoder.NONE:
+        return 1
+    i = weight - sum(containers.COUNTS[:tensor])
+    if signs == spec_decoder.UNIT:
+        i %= spec_decoder.TENSORS[tensor][1][-1]
+    word = oracles.philox((i // 4, tensor, 0, 0), (seed, spec_decoder.SIGNS))[i % 4]
+    return -1 if word >= 2**31 else 1
+
+
+# --- numerics
+
+
+@cases_of("normal_quantile")
+def test_quantiles_are_within_1e_15(case):
+    with mpmath.workdps(60):
+        for p, z in zip(case.inputs["p"].tolist(), case.outputs["z"].tolist(), strict=True):
+            tail = min(mpf(p), 1 - mpf(p))
+            root = -abs(mpf(z))
+            for _ in range(4):
+                root -= (mpmath.ncdf(root) - tail) / mpmath.npdf(root)
+            want = root if p < 0.5 else -root
+            assert abs(z - want) <= mpf(10) ** -15 * abs(want) + mpf(10) ** -50
+
+
+@cases_of("codebook")
+def test_codebook_is_normal(case):
+    seed, indices, dimension = values(case.inputs, *case.inputs)
+    words = [oracles.row_words(seed, spec_decoder.CODEBOOK, k, dimension) for k in indices.tolist()]
+    want = scipy.special.ndtri((np.array(words) + 0.5) / 2.0**32).astype(np.float32)
+    np.testing.assert_array_max_ulp(case.outputs["rows"], want, 1)
+
+
+@cases_of("log_s")
+def test_log_s_is_that_of_the_w_function(case):
+    with mpmath.workdps(2400):  # near the branch point W loses twice the digits of 1/x
+        for x, got in zip(case.inputs["x"].tolist(), case.outputs["log_s"].tolist(), strict=True):
+            if x > 1e9:  # log s = -1 - x^2 + s, and s is 0 for all purposes
+                want = -1 - mpf(x) ** 2
+            elif x < 1e-100:
+                want = -mpmath.sqrt(2) * x - mpf(x) ** 2 / 3
+            else:
+                want = log_of_w(mpf(x))
+            assert got == to_float(want)
+
+
+def log_of_w(x):
+    """log s by mpmath's Lambert W, in as many digits as it takes."""
+    digits = 40 + 3 * max(0, int(-mpmath.log10(x)))
+    with mpmath.workdps(digits):
+        if x > 20:  # W(z) = z to all digits that count
+            return -1 - x * x + mpmath.exp(-1 - x * x)
+        return mpmath.log(-mpmath.lambertw(-mpmath.exp(-1 - x * x)))
+
+
+@cases_of("ds_dx")
+def test_slope_is_the_formula(case):
+    with mpmath.workdps(60):
+        for x, got in zip(case.inputs["x"].tolist(), case.outputs["slope"].tolist(), strict=True):
+            log_s = gaussians.log_s(mpf(x))
+            want = -2 * x * mpmath.exp(log_s) / -mpmath.expm1(log_s) if x else -mpmath.sqrt(2)
+            assert_close(got, [want], EPSILON)
+
+
+@cases_of("gaussian_kl")
+def test_kl_is_an_integral(case):
+    """For moderate parameters, by quadrature of q log(q / p)."""
+    tried = 0
+    inputs = (case.inputs["delta"], case.inputs["log_s"], case.outputs["kl"])
+    for delta, log_s, kl in zip(*(a.ravel().tolist() for a in inputs), strict=True):
+        if abs(delta) <= 5.0 and abs(log_s) <= 3.0 and tried < 6:
+            sigma = math.exp(log_s / 2)
+
+            def integrand(u, delta=delta, log_s=log_s, sigma=sigma):
+                z = delta + sigma * u
+                return mpmath.npdf(u) * ((z * z - u * u - log_s) / 2)
+
+            want = mpmath.quad(integrand, [-12, -4, 0, 4, 12])
+            assert abs(kl - want) <= 1e-12 * max(1.0, kl)
+            tried += 1
+
+
+# --- posterior
+
+
+@cases_of("mean_kl")
+def test_blocks_spend_their_budget(case):
+    budget = case.inputs["budget"].item()
+    with mpmath.workdps(400):
+        for block in rows_of(case.outputs["delta"], case.outputs["log_s"]):
+            spent = mpmath.fsum(gaussians.kl(delta, log_s) for delta, log_s in block)
+            assert abs(spent / budget - 1) < 1e-14
+
+
+@cases_of("mean_kl")
+def test_shares_are_the_softmax(case):
+    budget = mpf(case.inputs["budget"].item())
+    with mpmath.workdps(400):
+        for phi, block in zip(
+            case.inputs["phi"].tolist(),
+            rows_of(case.outputs["delta"], case.outputs["log_s"]),
+            strict=True,
+        ):
+            total = mpmath.fsum(mpmath.exp(mpf(p)) for p in phi)
+            for p, (delta, log_s) in zip(phi, block, strict=True):
+                share = mpmath.exp(mpf(p)) / total
+                kl = gaussians.kl(delta, log_s)
+                assert abs(kl - budget * share) <= 1e-14 * budget * share + mpf(10) ** -600
+
+
+@cases_of("mean_kl_backward")
+def test_gradients_are_the_derived_formulas(case):
+    """Equations (18), (19), (21) and (22) in mpmath."""
+    tau, phi, rho, eps, g = (case.inputs[n] for n in ("tau", "phi", "rho", "eps", "g"))
+    budget = mpf(case.inputs["budget"].item())
+    got = [case.outputs[n] for n in ("dtau", "dphi", "dlog_rho")]
+    with mpmath.workdps(400):
+        for n, block in enumerate(rows_of(tau, phi, rho, eps, g)):
+            parts = [formulas(element, block, budget) for element in block]
+            common = mpmath.fsum(half for _, half, _, _ in parts)
+            assert_close(got[0][n], [p[0] for p in parts], EPSILON)
+            assert_close(got[1][n], [half - share * common for _, half, share, _ in parts], EPSILON)
+            assert_close(got[2][n], [p[3] for p in parts], EPSILON)
+
+
+def formulas(element, block, budget):
+    """dL/dtau, (r / 2) G, the share and dL/dlog rho of one weight."""
+    tau, phi, rho, eps, g = element
+    share = mpmath.exp(phi) / mpmath.fsum(mpmath.exp(other[1]) for other in block)
+    r = mpmath.sqrt(2 * budget * share)
+    t, h = mpmath.tanh(tau), mpmath.sech(tau)
+    log_s = gaussians.log_s(r * h)
+    root = mpmath.exp(log_s / 2)
+    slope = r * h / -mpmath.expm1(log_s) if r * h else 1 / mpmath.sqrt(2)
+    q = -eps * root * slope
+    dtau = g * rho * (r * h**2 - q * r * h * t)
+    return dtau, r / 2 * g * rho * (t + q * h), share, g * rho * (r * t + root * eps)
+
+
+@cases_of("mean_kl_backward")
+def test_gradients_by_phi_sum_to_zero(case):
+    for row in case.outputs["dphi"]:
+        assert abs(math.fsum(row)) <= 4 * EPSILON * np.max(np.abs(row), initial=0.0)
+
+
+@cases_of("mean_var_backward")
+def test_mean_var_gradients_are_the_derived_formulas(case):
+    """Equation (23) in mpmath."""
+    names = ("mu", "log_sigma", "rho", "eps", "g")
+    blocks = rows_of(*(case.inputs[n] for n in names))
+    with mpmath.workdps(60):
+        for n, (beta, block) in enumerate(zip(case.inputs["beta"].tolist(), blocks, strict=True)):
+            want = [[], [], []]
+            for mu, log_sigma, rho, eps, g in block:
+                delta, sigma = mu / rho, mpmath.exp(log_sigma)
+                s = (sigma / rho) ** 2
+                want[0].append(g + beta * delta / rho)
+                want[1].append(g * sigma * eps + beta * (s - 1))
+                want[2].append(beta * (1 - s - delta**2))
+            for name, column in zip(("dmu", "dlog_sigma", "dlog_rho"), want, strict=True):
+                assert_close(case.outputs[name][n], column, EPSILON)
+
+
+@cases_of("expand_hash_backward")
+def test_hashing_backward_is_the_adjoint(case):
+    g, places, signs, count = values(case.inputs, *case.inputs)
+    matrix = np.zeros((len(g), count))
+    matrix[np.arange(len(g)), places] = signs
+    np.testing.assert_allclose(case.outputs["dvariables"], matrix.T @ g, rtol=1e-13, atol=1e-13)
+
+
+@cases_of("expand_hash")
+def test_hashing_is_a_matrix(case):
+    variables, places, signs = values(case.inputs, *case.inputs)
+    matrix = np.zeros((len(places), variables.size))
+    matrix[np.arange(len(places)), places] = signs
+    assert case.outputs["w"].tolist() == (matrix @ variables.ravel()).tolist()
+
+
+# --- coding
+
+
+def scipy_log_weights(z, delta, log_s):
+    """log q / p by SciPy's densities, summed over the weights of a block."""
+    q = scipy.stats.norm.logpdf(z, delta[:, None], np.exp(log_s / 2)[:, None])
+    return (q - scipy.stats.norm.logpdf(z)).sum(axis=2)
+
+
+@cases_of("log_weights")
+def test_log_weights_are_ratios_of_densities(case):
+    got = case.outputs["log_w"]
+    want = scipy_log_weights(*values(case.inputs, "candidates", "delta", "log_s"))
+    np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-12 * np.abs(got).max(initial=1.0))
+    if "differ" in case.id:
+        assert np.ptp(got) > 1e4
+
+
+@cases_of("select_indices")
+def test_choices_by_scipy(case):
+    assert case.gap >= selection.TOLERANCE
+    seed, bits, blocks, delta, log_s = values(case.inputs, *case.inputs)
+    got = choices_by_scipy(seed, bits, blocks.tolist(), delta, log_s)
+    assert case.outputs["indices"].tolist() == got
+    if "differ" in case.id:
+        z = normals_by_scipy(seed, bits, delta.shape[1])
+        assert np.ptp(scipy_log_weights(z, delta, log_s)) > 1e4
+
+
+def normals_by_scipy(seed, bits, dimension):
+    rows = [oracles.row_words(seed, spec_decoder.CODEBOOK, k, dimension) for k in range(2**bits)]
+    return scipy.special.ndtri((np.array(rows) + 0.5) / 2.0**32)
+
+
+def choices_by_scipy(seed, bits, blocks, delta, log_s):
+    """Gumbel-max; argmax takes the first of equals."""
+    z = normals_by_scipy(seed, bits, delta.shape[1])
+    words = [oracles.row_words(seed, selection.SELECTION, b, 2**bits) for b in blocks]
+    gumbel = scipy.stats.gumbel_r.ppf((np.array(words) + 0.5) / 2.0**32)
+    return (scipy_log_weights(z, delta, log_s) + gumbel).argmax(axis=1).tolist()
+
+
+def test_close_choices_are_rejected():
+    codebook = selection.Codebook(1, 13, 1)
+    block = 368892  # its largest word stands twice
+    assert codebook.choose(block, [0.0], [0.0], tie=True).index == 3339
+    with pytest.raises(ValueError, match=r"leads by 0\.0 only"):
+        codebook.choose(block, [0.0], [0.0])
+    with pytest.raises(ValueError, match="not equal"):
+        codebook.choose(block + 1, [0.0], [0.0], tie=True)
+
+
+@cases_of("decode_blocks")
+def test_decoded_blocks_are_one_product(case):
+    seed, indices, dimension, rho = values(case.inputs, *case.inputs)
+    rows = [selection.candidate(seed, k, dimension) for k in indices.tolist()]
+    scales = rho.view(np.float16).astype(np.float32)
+    assert oracles.same_bits(case.outputs["w"], scales * np.array(rows, dtype=np.float32))
+
+
+# --- files
+
+
+@cases_of("encode_model")
+def test_encoded_models(case):
+    assert case.gap >= selection.TOLERANCE
+    file = spec_decoder.parse(case.outputs["data"].tobytes())
+    for name in ("grouping", "signs", "block_size", "seed"):
+        assert case.inputs[name] == getattr(file, name)
+    assert case.inputs["factors"].tolist() == file.factors
+    assert tuple(case.inputs["rho"].view(np.float16)) == file.rho
+    seed, bits, delta, log_s = values(case.inputs, "seed", "bits", "delta", "log_s")
+    assert file.indices == choices_by_scipy(seed, bits, range(len(delta)), delta, log_s)
+
+
+def test_decoded_weights_follow_from_the_layout():
+    """A weight of a decoded file is sign, scale and normal at the place that the layout gives."""
+    layouts = {
+        c.id.rpartition("/")[2]: c for c in load_file(GOLDEN / "bits/block_layout.json").cases
+    }
+    case = layouts["factors-do-not-divide-along-inputs"]
+    block_size, seed, factors, grouping, signs, weights = values(case.inputs, *case.inputs)
+    fields = containers.Fields(
+        grouping, signs, block_size, seed, tuple(factors.tolist()), 12, containers.EDGES
+    )
+    decoded = spec_decoder.decode(containers.assemble(fields))
+    flat = [x for tensor in decoded.values() for x in tensor]
+    starts = np.cumsum((0, *containers.COUNTS))
+    for weight, place, sign in zip(
+        weights.tolist(),
+        *(case.outputs[n].tolist() for n in ("places", "weight_signs")),
+        strict=True,
+    ):
+        block, position = divmod(place, block_size)
+        row = selection.candidate(seed, fields.indices[block], block_size)
+        pattern = containers.EDGES[np.searchsorted(starts, weight, "right") - 1]
+        scale = np.uint16(pattern).view(np.float16).astype(np.float32)
+        assert flat[weight] == sign * float(scale * np.float32(row[position]))
+
+
+# --- the tools
+
+
+@pytest.mark.parametrize("part", ["bits", "numerics", "posterior", "coding", "files"])
+def test_the_tools_write_the_same_bytes_again(part, tmp_path):
+    importlib.import_module(f"golden.{part}").write(tmp_path)
+    written = sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*") if p.is_file())
+    kept = sorted(p.relative_to(GOLDEN) for p in (GOLDEN / part).rglob("*") if p.is_file())
+    assert written == kept
+    for path in written:
+        assert (tmp_path / path).read_bytes() == (GOLDEN / path).read_bytes(), path

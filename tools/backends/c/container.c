@@ -1,0 +1,204 @@
+/* The bytes of a .rmc file: section 2. */
+#include <string.h>
+
+#include "refmiracle.h"
+
+static const uint8_t magic[3] = {'R', 'M', 'C'};
+enum { VERSION = 1, LENET5 = 1, MINIMAL_RANDOM_CODING = 0, FIXED = 8, CHECKSUM = 4 };
+enum { SMALLEST_SCALE = 0x0400, LARGEST_SCALE = 0x7BFF };
+
+/* Section 2.4, a bit at a time. */
+uint32_t crc32(const uint8_t *data, size_t size)
+{
+    uint32_t crc = 0xFFFFFFFFu;
+
+    for (size_t i = 0; i < size; i++) {
+        crc ^= data[i];
+        for (int bit = 0; bit < 8; bit++)
+            crc = crc & 1 ? crc >> 1 ^ 0xEDB88320u : crc >> 1;
+    }
+    return crc ^ 0xFFFFFFFFu;
+}
+
+/* --- section 2.2 */
+
+static uint8_t *put_varint(uint8_t *to, uint32_t value)
+{
+    for (; value > 127; value >>= 7)
+        *to++ = (uint8_t)(value | 128);
+    *to++ = (uint8_t)value;
+    return to;
+}
+
+/* Read the varint at *offset and put the offset behind it. */
+static uint32_t take_varint(const uint8_t *body, size_t size, size_t *offset)
+{
+    uint64_t value = 0;
+
+    for (int i = 0; i < 5; i++) {
+        uint8_t byte;
+
+        if (*offset == size)
+            fail("the file ends within its header");
+        byte = body[(*offset)++];
+        value |= (uint64_t)(byte & 127) << 7 * i;
+        if (byte < 128) {
+            if (i > 0 && byte == 0)
+                fail("an integer is not in its shortest form");
+            if (value > UINT32_MAX)
+                fail("an integer does not fit in 32 bits");
+            return (uint32_t)value;
+        }
+    }
+    fail("an integer is longer than five bytes");
+}
+
+/* --- section 2.3 */
+
+size_t packed_size(uint32_t bits, size_t count)
+{
+    return (bits * count + 7) / 8;
+}
+
+void pack_indices(const uint32_t *indices, uint32_t bits, size_t count, uint8_t *payload)
+{
+    size_t place = 0;
+
+    for (size_t i = 0; i < count; i++)
+        for (uint32_t bit = bits; bit-- > 0; place++)
+            payload[place / 8] |= (uint8_t)((indices[i] >> bit & 1) << (7 - place % 8));
+}
+
+void unpack_indices(const uint8_t *payload, uint32_t bits, size_t count, uint32_t *indices)
+{
+    size_t place = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        indices[i] = 0;
+        for (uint32_t bit = 0; bit < bits; bit++, place++)
+            indices[i] = indices[i] << 1 | (payload[place / 8] >> (7 - place % 8) & 1u);
+    }
+    for (; place % 8 != 0; place++)
+        if (payload[place / 8] >> (7 - place % 8) & 1)
+            fail("a padding bit behind the last index is set");
+}
+
+/* --- reading */
+
+/* Rules 5 to 8 of section 2.5. */
+static void read_fixed(const uint8_t *data, Model *model)
+{
+    model->network = data[4];
+    model->grouping = data[6] & 15;
+    model->signs = data[6] >> 4;
+    model->bits = data[7];
+    if (model->network != LENET5)
+        fail("network %d is unknown", data[4]);
+    if (data[5] != MINIMAL_RANDOM_CODING)
+        fail("random code %d is unknown", data[5]);
+    if (model->grouping > INPUTS || model->signs > WEIGHT)
+        fail("layout flags %02x are unknown", data[6]);
+    if (model->bits < 1 || model->bits > LARGEST_BITS)
+        fail("%d bits per block are out of range", data[7]);
+}
+
+/* Rules 9 and 10. */
+static void read_varints(const uint8_t *body, size_t size, size_t *offset, Model *model)
+{
+    model->block_size = take_varint(body, size, offset);
+    model->seed = take_varint(body, size, offset);
+    for (int t = 0; t < TENSORS; t++) {
+        model->factors[t] = take_varint(body, size, offset);
+        if (model->factors[t] < 1 || model->factors[t] > tensors[t].weights)
+            fail("the hash factor of %s is out of range", tensors[t].name);
+    }
+    check_layout(model);
+}
+
+static void check_scales(const Model *model)
+{
+    for (int t = 0; t < TENSORS; t++)
+        if (model->rho[t] < SMALLEST_SCALE || model->rho[t] > LARGEST_SCALE)
+            fail("the scale of %s is not a positive normal float16", tensors[t].name);
+}
+
+static uint32_t stored_checksum(const uint8_t *at)
+{
+    return at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
+}
+
+/* The checks stand in the order of section 2.5. */
+Model read_container(const uint8_t *data, size_t size)
+{
+    Model model = {0};
+    size_t offset = FIXED, body, count;
+
+    if (size < sizeof magic || memcmp(data, magic, sizeof magic) != 0)
+        fail("it does not begin with the magic RMC");
+    if (size < FIXED + CHECKSUM)
+        fail("it is too short for a header and a checksum");
+    if (data[3] != VERSION)
+        fail("format version %d is unknown", data[3]);
+    body = size - CHECKSUM;
+    if (crc32(data, body) != stored_checksum(data + body))
+        fail("the checksum does not fit: the file is damaged");
+    read_fixed(data, &model);
+    read_varints(data, body, &offset, &model);
+    count = blocks(&model);
+    if (body - offset != 2 * TENSORS + packed_size(model.bits, count))
+        fail("the file is shorter or longer than its header says");
+    for (int t = 0; t < TENSORS; t++, offset += 2)
+        model.rho[t] = (uint16_t)(data[offset] | data[offset + 1] << 8);
+    check_scales(&model);
+    model.indices = allocate(count, sizeof *model.indices);
+    unpack_indices(data + offset, model.bits, count, model.indices);
+    return model;
+}
+
+/* --- writing */
+
+static void check_fields(const Model *model)
+{
+    if (model->network != LENET5)
+        fail("network %lu is unknown", (unsigned long)model->network);
+    if (model->bits < 1 || model->bits > LARGEST_BITS)
+        fail("%lu bits per block are out of range", (unsigned long)model->bits);
+    check_layout(model);
+    check_scales(model);
+    for (size_t b = 0; b < blocks(model); b++)
+        if (model->indices[b] >> model->bits != 0)
+            fail("the index of block %lu is out of range", (unsigned long)b);
+}
+
+uint8_t *write_container(const Model *model, size_t *size)
+{
+    size_t packed;
+    uint8_t *data, *to;
+    uint32_t crc;
+
+    check_fields(model);
+    packed = packed_size(model->bits, blocks(model));
+    data = allocate(FIXED + 5 * (2 + TENSORS) + 2 * TENSORS + packed + CHECKSUM, 1);
+    to = data + FIXED;
+    memcpy(data, magic, sizeof magic);
+    data[3] = VERSION;
+    data[4] = (uint8_t)model->network;
+    data[5] = MINIMAL_RANDOM_CODING;
+    data[6] = (uint8_t)(model->grouping | model->signs << 4);
+    data[7] = (uint8_t)model->bits;
+    to = put_varint(to, model->block_size);
+    to = put_varint(to, model->seed);
+    for (int t = 0; t < TENSORS; t++)
+        to = put_varint(to, model->factors[t]);
+    for (int t = 0; t < TENSORS; t++) {
+        *to++ = (uint8_t)model->rho[t];
+        *to++ = (uint8_t)(model->rho[t] >> 8);
+    }
+    pack_indices(model->indices, model->bits, blocks(model), to);
+    to += packed;
+    crc = crc32(data, (size_t)(to - data));
+    for (int i = 0; i < CHECKSUM; i++)
+        *to++ = (uint8_t)(crc >> 8 * i);
+    *size = (size_t)(to - data);
+    return data;
+}

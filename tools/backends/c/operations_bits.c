@@ -1,0 +1,278 @@
+/* Operations on bits, files and the codebook: arguments checked, results as arrays. */
+#include "protocol.h"
+
+enum { SAMPLE_STRIDE = 997 };
+static const int64_t most_words = (int64_t)1 << 24;
+
+static Array array_of_words(Dtype dtype, const uint32_t *words, size_t size)
+{
+    Array array = array_vector(dtype, size);
+
+    for (size_t i = 0; i < size; i++)
+        array.ints[i] = words[i];
+    return array;
+}
+
+/* Arguments block_size, seed, factors, grouping, signs. */
+static Model layout_of(const Array *in)
+{
+    Model model = {0};
+    const int64_t *factors = as_ints(&in[2], 1, UINT32_MAX);
+
+    model.network = 1;
+    model.block_size = as_word(&in[0]);
+    model.seed = as_word(&in[1]);
+    need_size(&in[2], TENSORS);
+    for (int t = 0; t < TENSORS; t++)
+        model.factors[t] = (uint32_t)factors[t];
+    model.grouping = as_word(&in[3]);
+    model.signs = as_word(&in[4]);
+    check_layout(&model);
+    return model;
+}
+
+static void take_scales(const Array *rho, Model *model)
+{
+    const int64_t *patterns = as_ints(rho, 0, UINT16_MAX);
+
+    need_size(rho, TENSORS);
+    for (int t = 0; t < TENSORS; t++)
+        model->rho[t] = (uint16_t)patterns[t];
+}
+
+static void run_philox4x32(const Array *in, Array *out)
+{
+    const uint32_t *counters = as_words(&in[0], UINT32_MAX);
+    const uint32_t *key = as_words(&in[1], UINT32_MAX);
+
+    need_size(&in[1], 2);
+    if (in[0].rank == 0 || in[0].shape[in[0].rank - 1] != 4)
+        fail("counter has four words along its last axis");
+    out[0] = array_like(UINT32, &in[0]);
+    for (size_t i = 0; i < in[0].size; i += 4) {
+        uint32_t words[4];
+
+        philox4x32(counters + i, key, words);
+        for (size_t k = 0; k < 4; k++)
+            out[0].ints[i + k] = words[k];
+    }
+}
+
+static void run_stream_words(const Array *in, Array *out)
+{
+    uint32_t seed = as_word(&in[0]), stream = as_word(&in[1]), row = as_word(&in[2]);
+    int64_t first = as_int(&in[3], 0, (int64_t)1 << 34);
+    size_t count = (size_t)as_int(&in[4], 0, most_words);
+    uint32_t *words = allocate(count, sizeof *words);
+
+    /* Word i is of the counter i div 4, which has 32 bits. */
+    if (first + (int64_t)count > (int64_t)1 << 34)
+        fail("a row has 2^34 words");
+    stream_words(seed, stream, row, (uint64_t)first, count, words);
+    out[0] = array_of_words(UINT32, words, count);
+}
+
+static void run_stream_permutation(const Array *in, Array *out)
+{
+    uint32_t seed = as_word(&in[0]), stream = as_word(&in[1]), row = as_word(&in[2]);
+    size_t count = (size_t)as_int(&in[3], 0, most_words);
+    uint32_t *permutation = allocate(count, sizeof *permutation);
+
+    stream_permutation(seed, stream, row, count, permutation);
+    out[0] = array_of_words(INT64, permutation, count);
+}
+
+static void run_pack_indices(const Array *in, Array *out)
+{
+    uint32_t bits = (uint32_t)as_int(&in[1], 1, LARGEST_BITS);
+    const uint32_t *indices = as_words(&in[0], ((uint32_t)1 << bits) - 1);
+    size_t size = packed_size(bits, in[0].size);
+    uint8_t *payload = allocate(size, 1);
+
+    need_rank(&in[0], 1);
+    pack_indices(indices, bits, in[0].size, payload);
+    out[0] = array_from_bytes(payload, size);
+}
+
+static void run_unpack_indices(const Array *in, Array *out)
+{
+    uint32_t bits = (uint32_t)as_int(&in[1], 1, LARGEST_BITS);
+    size_t count = (size_t)as_int(&in[2], 0, most_words);
+    uint32_t *indices;
+
+    need_size(&in[0], packed_size(bits, count));
+    indices = allocate(count, sizeof *indices);
+    unpack_indices(as_bytes(&in[0]), bits, count, indices);
+    out[0] = array_of_words(INT64, indices, count);
+}
+
+static void run_read_container(const Array *in, Array *out)
+{
+    Model model = read_container(as_bytes(&in[0]), in[0].size);
+    const uint32_t scalars[6] = {
+        model.network, model.grouping, model.signs, model.bits, model.block_size, model.seed,
+    };
+
+    for (int i = 0; i < 6; i++)
+        out[i] = array_scalar(scalars[i]);
+    out[6] = array_of_words(INT64, model.factors, TENSORS);
+    out[7] = array_vector(UINT16, TENSORS);
+    for (int t = 0; t < TENSORS; t++)
+        out[7].ints[t] = model.rho[t];
+    out[8] = array_of_words(INT64, model.indices, blocks(&model));
+}
+
+static void run_write_container(const Array *in, Array *out)
+{
+    const Array layout[5] = {in[4], in[5], in[6], in[1], in[2]};
+    Model model = layout_of(layout);
+    uint8_t *data;
+    size_t size;
+
+    model.network = as_word(&in[0]);
+    model.bits = as_word(&in[3]);
+    take_scales(&in[7], &model);
+    need_size(&in[8], blocks(&model));
+    model.indices = as_words(&in[8], UINT32_MAX);
+    data = write_container(&model, &size);
+    out[0] = array_from_bytes(data, size);
+}
+
+static void run_block_layout(const Array *in, Array *out)
+{
+    Model model = layout_of(in);
+    const int64_t *weights = as_ints(&in[5], 0, WEIGHTS - 1);
+    uint32_t *places = allocate(WEIGHTS, sizeof *places);
+    int8_t *signs = allocate(WEIGHTS, sizeof *signs);
+
+    place_weights(&model, places, signs);
+    out[0] = array_like(INT64, &in[5]);
+    out[1] = array_like(INT64, &in[5]);
+    for (size_t i = 0; i < in[5].size; i++) {
+        out[0].ints[i] = places[weights[i]];
+        out[1].ints[i] = signs[weights[i]];
+    }
+}
+
+static void run_codebook(const Array *in, Array *out)
+{
+    uint32_t seed = as_word(&in[0]);
+    const uint32_t *indices = as_words(&in[1], UINT32_MAX);
+    size_t shape[2] = {in[1].size, (size_t)as_int(&in[2], 0, most_words)};
+    float *row = allocate(shape[1], sizeof *row);
+
+    need_rank(&in[1], 1);
+    out[0] = array_new(FLOAT32, 2, shape);
+    for (size_t r = 0; r < shape[0]; r++) {
+        codebook_row(seed, indices[r], shape[1], row);
+        for (size_t i = 0; i < shape[1]; i++)
+            out[0].reals[r * shape[1] + i] = row[i];
+    }
+}
+
+static void run_decode_blocks(const Array *in, Array *out)
+{
+    const int64_t *rho = as_ints(&in[3], 0, UINT16_MAX);
+
+    run_codebook(in, out);
+    need_same_shape(&in[3], &out[0]);
+    for (size_t i = 0; i < out[0].size; i++) {
+        float product = float16((uint16_t)rho[i]) * (float)out[0].reals[i];
+
+        out[0].reals[i] = product;
+    }
+}
+
+static void run_select_indices(const Array *in, Array *out)
+{
+    uint32_t bits = (uint32_t)as_int(&in[1], 1, LARGEST_BITS);
+    const uint32_t *rows = as_words(&in[2], UINT32_MAX);
+    const double *delta = as_reals(&in[3]), *log_s = as_reals(&in[4]);
+    uint32_t *indices = allocate(in[2].size, sizeof *indices);
+
+    need_rank(&in[2], 1);
+    need_rank(&in[3], 2);
+    need_same_shape(&in[4], &in[3]);
+    need_size(&in[2], in[3].shape[0]);
+    select_indices(as_word(&in[0]), bits, rows, in[2].size, delta, log_s, in[3].shape[1], indices);
+    out[0] = array_of_words(INT64, indices, in[2].size);
+}
+
+static void run_encode_model(const Array *in, Array *out)
+{
+    Model model = layout_of(in);
+    size_t count = blocks(&model), size;
+    const double *delta = as_reals(&in[7]), *log_s = as_reals(&in[8]);
+    uint32_t *rows = allocate(count, sizeof *rows);
+    uint8_t *data;
+
+    model.bits = (uint32_t)as_int(&in[5], 1, LARGEST_BITS);
+    take_scales(&in[6], &model);
+    need_rank(&in[7], 2);
+    need_same_shape(&in[8], &in[7]);
+    if (in[7].shape[0] != count || in[7].shape[1] != model.block_size)
+        fail("delta does not fit the blocks of the layout");
+    for (size_t b = 0; b < count; b++)
+        rows[b] = (uint32_t)b;
+    model.indices = allocate(count, sizeof *model.indices);
+    select_indices(model.seed, model.bits, rows, count, delta, log_s, model.block_size,
+                   model.indices);
+    data = write_container(&model, &size);
+    out[0] = array_from_bytes(data, size);
+}
+
+static void run_decode_model(const Array *in, Array *out)
+{
+    Model model = read_container(as_bytes(&in[0]), in[0].size);
+    float *weights = decode_model(&model);
+    uint8_t *bytes = allocate(WEIGHTS, 4), digest[32];
+
+    float32_bytes(weights, WEIGHTS, bytes);
+    sha256(bytes, (size_t)WEIGHTS * 4, digest);
+    out[0] = array_from_bytes(digest, sizeof digest);
+    out[1] = array_vector(FLOAT32, (WEIGHTS + SAMPLE_STRIDE - 1) / SAMPLE_STRIDE);
+    for (size_t i = 0; i < out[1].size; i++)
+        out[1].reals[i] = weights[i * SAMPLE_STRIDE];
+}
+
+static void run_predict(const Array *in, Array *out)
+{
+    Model model = read_container(as_bytes(&in[0]), in[0].size);
+    const uint8_t *pixels = as_bytes(&in[1]);
+    size_t images = in[1].shape[0], shape[2] = {10, images};
+
+    need_rank(&in[1], 3);
+    if (images == 0 || in[1].shape[1] != 28 || in[1].shape[2] != 28)
+        fail("images have the shape (images, 28, 28), and there is at least one");
+    out[0] = array_new(FLOAT64, 2, shape);
+    out[1] = array_vector(INT64, images);
+    predict(decode_model(&model), pixels, images, out[0].reals);
+    for (size_t n = 0; n < images; n++)
+        for (int64_t k = 1; k < 10; k++) {
+            double best = out[0].reals[(size_t)out[1].ints[n] * images + n];
+
+            if (out[0].reals[(size_t)k * images + n] > best)
+                out[1].ints[n] = k;
+        }
+}
+
+#define HEADER "network grouping signs bits block_size seed factors rho indices"
+#define LAYOUT "block_size seed factors grouping signs"
+
+const Operation operations_bits[] = {
+    {"philox4x32", "counter key", "words", run_philox4x32},
+    {"stream_words", "seed stream row first count", "words", run_stream_words},
+    {"stream_permutation", "seed stream row count", "permutation", run_stream_permutation},
+    {"pack_indices", "indices bits", "payload", run_pack_indices},
+    {"unpack_indices", "payload bits count", "indices", run_unpack_indices},
+    {"read_container", "data", HEADER, run_read_container},
+    {"write_container", HEADER, "data", run_write_container},
+    {"block_layout", LAYOUT " weights", "places weight_signs", run_block_layout},
+    {"codebook", "seed indices dimension", "rows", run_codebook},
+    {"decode_blocks", "seed indices dimension rho", "w", run_decode_blocks},
+    {"select_indices", "seed bits blocks delta log_s", "indices", run_select_indices},
+    {"encode_model", LAYOUT " bits rho delta log_s", "data", run_encode_model},
+    {"decode_model", "data", "sha256 sample", run_decode_model},
+    {"predict", "data images", "logits classes", run_predict},
+    {NULL, NULL, NULL, NULL},
+};

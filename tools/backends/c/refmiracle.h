@@ -1,0 +1,137 @@
+/* The format and the mathematics: everything but the JSON protocol (protocol.h).
+ *
+ * Section numbers without a name are those of docs/SPEC.md; D marks docs/derivations.md.
+ */
+#ifndef REFMIRACLE_H
+#define REFMIRACLE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__GNUC__)
+#define DOES_NOT_RETURN __attribute__((noreturn, format(printf, 1, 2)))
+#else
+#define DOES_NOT_RETURN
+#endif
+
+/* --- request.c: one piece of work at a time, which succeeds or fails as a whole */
+
+/* Run work(argument).  Return 1, or 0 where it called fail(). */
+int attempt(void (*work)(void *), void *argument);
+/* Leave the work of attempt() with a message. */
+void fail(const char *format, ...) DOES_NOT_RETURN;
+/* The message of the last fail(). */
+const char *failure(void);
+/* Zeroed memory that lives until release(); fails where there is none. */
+void *allocate(size_t count, size_t size);
+void release(void);
+
+/* --- philox.c: section 4 */
+
+enum { SELECTION = 4, CODEBOOK = 3, PERMUTATION = 5, SIGNS = 6 };
+
+void philox4x32(const uint32_t counter[4], const uint32_t key[2], uint32_t words[4]);
+/* Words first, ..., first + count - 1 of a row; first + count <= 2^34. */
+void stream_words(uint32_t seed, uint32_t stream, uint32_t row, uint64_t first, size_t count,
+                  uint32_t *words);
+/* Section 7.2: permutation[place] is what stands there. */
+void stream_permutation(uint32_t seed, uint32_t stream, uint32_t row, size_t count,
+                        uint32_t *permutation);
+
+/* --- normal.c: sections 5 and 6 */
+
+double word_to_uniform(uint32_t word);
+double normal_quantile(double p);
+/* The first normals of a row of the codebook, in float32. */
+void codebook_row(uint32_t seed, uint32_t row, size_t dimension, float *z);
+
+/* --- container.c: section 2 */
+
+enum { TENSORS = 8, WEIGHTS = 431080, LARGEST_BITS = 24, LARGEST_FILE = 4194304 };
+enum { OUTPUTS = 0, INPUTS = 1 };
+enum { NO_SIGNS = 0, UNIT = 1, WEIGHT = 2 };
+
+typedef struct {
+    uint32_t network, grouping, signs, bits, block_size, seed;
+    uint32_t factors[TENSORS];
+    uint16_t rho[TENSORS]; /* patterns of float16 */
+    uint32_t *indices;     /* one for each block */
+} Model;
+
+uint32_t crc32(const uint8_t *data, size_t size);
+size_t packed_size(uint32_t bits, size_t count);
+/* Section 2.3; the payload has packed_size() bytes, zeros at first. */
+void pack_indices(const uint32_t *indices, uint32_t bits, size_t count, uint8_t *payload);
+void unpack_indices(const uint8_t *payload, uint32_t bits, size_t count, uint32_t *indices);
+Model read_container(const uint8_t *data, size_t size);
+/* Return the file and put its size where told. */
+uint8_t *write_container(const Model *model, size_t *size);
+
+/* --- layout.c: sections 3, 7 and 8 */
+
+typedef struct {
+    const char *name;
+    uint32_t weights, outputs;
+} Tensor;
+
+extern const Tensor tensors[TENSORS];
+
+/* Variables of a tensor or of all; blocks of the file. */
+size_t tensor_variables(const Model *model, int tensor);
+size_t variables(const Model *model);
+size_t blocks(const Model *model);
+/* Fail unless grouping, signs, factors and block size are ones that a file may have. */
+void check_layout(const Model *model);
+/* place and sign of each of the WEIGHTS weights */
+void place_weights(const Model *model, uint32_t *places, int8_t *signs);
+float float16(uint16_t pattern);
+/* All weights, tensors in order. */
+float *decode_model(const Model *model);
+
+/* --- sha256.c: FIPS 180-4 */
+
+void sha256(const uint8_t *data, size_t size, uint8_t digest[32]);
+/* Write float32 values as little-endian bytes. */
+void float32_bytes(const float *values, size_t count, uint8_t *bytes);
+
+/* --- posterior.c: D1 to D5.  Arrays of a block have `size` elements. */
+
+double log_s(double x);
+double ds_dx(double x);
+double gaussian_kl(double delta, double log_s);
+void mean_kl(const double *tau, const double *phi, double budget, size_t size, double *delta,
+             double *log_s);
+void mean_kl_forward(const double *tau, const double *phi, const double *rho, double budget,
+                     const double *eps, size_t size, double *w);
+void mean_kl_backward(const double *tau, const double *phi, const double *rho, double budget,
+                      const double *eps, const double *g, size_t size, double *dtau,
+                      double *dphi, double *dlog_rho);
+
+/* --- coding.c: D8 */
+
+/* log q(z)/p(z); precision is 1/s of each place. */
+double log_weight(const double *z, const double *delta, const double *log_s,
+                  const double *precision, size_t size);
+/* Draw an index for each of `count` blocks, whose numbers in the file are `rows`. */
+void select_indices(uint32_t seed, uint32_t bits, const uint32_t *rows, size_t count,
+                    const double *delta, const double *log_s, size_t size, uint32_t *indices);
+
+/* --- network.c: section 3; activations are (channels, height, width, batch) */
+
+typedef struct {
+    size_t channels, height, width, batch;
+} Extent;
+
+size_t elements(Extent e);
+/* y has (outputs, height - kh + 1, width - kw + 1, batch). */
+void conv2d(const double *x, Extent e, const double *w, const double *b, size_t kh, size_t kw,
+            size_t outputs, double *y);
+void maxpool2d(const double *x, Extent e, double *y);
+double relu(double x);
+void dense(const double *x, const double *w, const double *b, size_t inputs, size_t outputs,
+           size_t batch, double *y);
+double image_value(uint8_t pixel);
+/* logits (10, images) of images (images, 28, 28) */
+void predict(const float *weights, const uint8_t *pixels, size_t images, double *logits);
+
+#endif

@@ -1,0 +1,651 @@
+"""MIRACLE with Mean-KL in JAX, as a backend of the conformance suite.
+
+Layers come from `jax.lax` in the contract's own order of axes, gradients from `jax.grad` and
+`jax.vjp`; log s(x) and tanh with sech bring their derivatives as `jax.custom_jvp`.  Run it with
+this folder on the path:
+
+    PYTHONPATH=tools/backends python -m refmiracle.conformance --backend jax_backend:BACKEND
+
+Three things that XLA does decide how this file is written:
+
+- Under jit it contracts a product and a sum into one fused multiply-add.  What must be right to
+  the last bit, the quantile, is therefore left eager, where each operation is compiled alone.
+- On the CPU it flushes subnormal numbers to zero, of arguments and of results.
+- Indices out of range are clamped, so they are checked before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import spec_layout as spec
+from jax import lax
+from spec_layout import require
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_default_matmul_precision", "highest")
+
+Array = Any
+Results = tuple[Any, ...]
+
+SQRT2 = math.sqrt(2.0)
+NEWTON_STEPS = 9
+SERIES_TERMS = 17
+CANDIDATES_AT_ONCE = 1 << 14
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+AXES = ("CHWN", "HWIO", "CHWN")
+
+
+def double(a: Array) -> jax.Array:
+    """Return float64: what stands between arguments and results here, but for layers."""
+    return jnp.asarray(np.asarray(a, dtype=np.float64))
+
+
+def like(a: Array, *results: jax.Array) -> Results:
+    """Return results in the precision of an argument."""
+    return tuple(r.astype(a.dtype) for r in results)
+
+
+def integers(a: Array, limit: int) -> jax.Array:
+    """Return int64 that are known to lie in [0, limit)."""
+    a = np.asarray(a, dtype=np.int64)
+    require(np.all((a >= 0) & (a < limit)), f"a number is not in [0, {limit})")
+    return jnp.asarray(a)
+
+
+# --- bits
+
+
+def padded(a: Array, fill: Any) -> Array:
+    """Return an array with its first axis filled up to a power of two.
+
+    XLA compiles anew for every shape; so there are few.
+    """
+    more = (1 << max(len(a) - 1, 0).bit_length()) - len(a)
+    return np.concatenate([a, np.full((more, *a.shape[1:]), fill, dtype=a.dtype)])
+
+
+@jax.jit
+def rounds(counter: jax.Array, key: jax.Array) -> jax.Array:
+    """Return Philox4x32-10 of counters (n, 4); all in uint64."""
+
+    def one_round(_: int, state: Any) -> Any:
+        c0, c1, c2, c3, k0, k1 = state
+        p0, p1 = spec.MULTIPLIERS[0] * c0, spec.MULTIPLIERS[1] * c2
+        c = p1 >> 32 ^ c1 ^ k0, p1 & spec.LOW, p0 >> 32 ^ c3 ^ k1, p0 & spec.LOW
+        k = k0 + spec.KEY_INCREMENTS[0] & spec.LOW, k1 + spec.KEY_INCREMENTS[1] & spec.LOW
+        return *c, *k
+
+    state = lax.fori_loop(0, spec.ROUNDS, one_round, (*counter.T, *key))
+    return jnp.stack(state[:4], axis=-1).astype(jnp.uint32)
+
+
+def philox4x32(counter: Array, key: Array) -> Array:
+    """Return Philox4x32-10 of counters (..., 4)."""
+    flat = np.asarray(counter, dtype=np.uint64).reshape(-1, 4)
+    out = rounds(padded(flat, 0), np.asarray(key, dtype=np.uint64))
+    return np.asarray(out)[: len(flat)].reshape(np.shape(counter))
+
+
+def words(seed: int, stream: int, rows: Array, count: int, first: int = 0) -> Array:
+    """Return words first, first + 1, ... of rows of a stream."""
+    blocks = np.arange(first // 4, -(-(first + count) // 4), dtype=np.uint64)
+    counter = np.zeros((len(rows), len(blocks), 4), dtype=np.uint64)
+    counter[..., 0], counter[..., 1] = blocks, np.asarray(rows, dtype=np.uint64)[:, None]
+    out = philox4x32(counter, (seed, stream)).reshape(len(rows), 4 * len(blocks))
+    return out[:, first % 4 : first % 4 + count]
+
+
+def stream_words(seed: Array, stream: Array, row: Array, first: Array, count: Array) -> Array:
+    """Return words of one row of a stream."""
+    return words(int(seed), int(stream), [int(row)], int(count), int(first))[0]
+
+
+def stream_permutation(seed: Array, stream: Array, row: Array, count: Array) -> jax.Array:
+    """Return the order that sorts words of a stream."""
+    return jnp.argsort(stream_words(seed, stream, row, 0, count), stable=True)
+
+
+def find_places(layout: spec.Layout) -> spec.Places:
+    """Spell out a layout with words from here."""
+    count = sum(spec.variables(layout))
+    return spec.spell_out(
+        layout,
+        lambda stream, row, count: stream_words(layout.seed, stream, row, 0, count),
+        np.asarray(stream_permutation(layout.seed, spec.PERMUTATION, 0, count)),
+    )
+
+
+def block_layout(
+    block_size: Array, seed: Array, factors: Array, grouping: Array, signs: Array, weights: Array
+) -> Results:
+    """Return place and sign of some weights."""
+    places = find_places(spec.make_layout(block_size, seed, factors, grouping, signs))
+    return places.of_weights[weights], places.signs[weights]
+
+
+# --- numerics
+
+
+def polynomial(coefficients: tuple[float, ...], x: jax.Array) -> jax.Array:
+    """Return Horner's rule, each product and each sum rounded: not to be jitted."""
+    value = jnp.full_like(x, coefficients[0])
+    for c in coefficients[1:]:
+        value = value * x + c
+    return value
+
+
+def ratio(parts: tuple[tuple[float, ...], ...], x: jax.Array) -> jax.Array:
+    """Return a quotient of two polynomials."""
+    return polynomial(parts[0], x) / polynomial(parts[1], x)
+
+
+def exact_log(m: jax.Array, e: jax.Array) -> jax.Array:
+    """Return the logarithm of m 2^e by section 6.2 of docs/SPEC.md, for 1/2 <= m < 1."""
+    low = m < spec.SQRT_HALF
+    m, e = jnp.where(low, m + m, m), jnp.where(low, e - 1, e).astype(jnp.float64)
+    f = (m - 1.0) / (m + 1.0)
+    return 2.0 * f * polynomial(spec.LOG_SERIES, f * f) + e * spec.LN2
+
+
+def normal_quantile(p: Array) -> Array:
+    """Return the standard normal quantile, in float64 and to the last bit."""
+    shape, p = np.shape(p), np.asarray(p, dtype=np.float64).ravel()
+    p = padded(np.where((p > 0.0) & (p < 1.0), p, np.nan), 0.5)
+    # NumPy takes p apart, because XLA would flush a subnormal p to zero.
+    m, e = (jnp.asarray(a) for a in np.frexp(np.where(p < 0.5, p, 1.0 - p)))
+    q = jnp.asarray(p) - 0.5
+    centre = q * ratio(spec.CENTRAL, 0.180625 - q * q)
+    r = jnp.sqrt(-exact_log(m, e))
+    tail = jnp.where(r <= 5.0, ratio(spec.MIDDLE, r - 1.6), ratio(spec.FAR, r - 5.0))
+    z = jnp.where(jnp.abs(q) <= 0.425, centre, jnp.where(q < 0.0, -tail, tail))
+    return np.asarray(z)[: math.prod(shape)].reshape(shape)
+
+
+def uniform(words: Array) -> Array:
+    """Return (word + 1/2) / 2^32."""
+    return (np.asarray(words, dtype=np.float64) + 0.5) * 2.0**-32
+
+
+def codebook(seed: Array, indices: Array, dimension: Array) -> Array:
+    """Return rows of the codebook in float32."""
+    w = words(int(seed), spec.CODEBOOK, integers(indices, 2**32), int(dimension))
+    return normal_quantile(uniform(w)).astype(np.float32)
+
+
+def excess(y: jax.Array) -> jax.Array:
+    """Return exp(-y) - 1 + y; by its series where its terms cancel."""
+    near = jnp.where(jnp.abs(y) < 0.5, y, 0.0)
+    series = jnp.zeros_like(y)
+    for k in range(SERIES_TERMS, 1, -1):
+        series = 1.0 / math.factorial(k) - near * series
+    return jnp.where(jnp.abs(y) < 0.5, near * near * series, jnp.expm1(-y) + y)
+
+
+@jax.custom_jvp
+def solve_log_s(x: jax.Array) -> jax.Array:
+    """Solve exp(-y) - 1 + y = x^2 for y = -log s by Newton's method from above."""
+
+    def newton(_: int, y: jax.Array) -> jax.Array:
+        return y - (excess(y) - x * x) / jnp.where(y > 0.0, -jnp.expm1(-y), 1.0)
+
+    y = lax.fori_loop(0, NEWTON_STEPS, newton, SQRT2 * x + x * x)
+    # x^2 would underflow where two terms of the series are all that float64 can hold.
+    return -jnp.where(x < 1e-8, SQRT2 * x + x * x / 3.0, y)
+
+
+@solve_log_s.defjvp
+def _(primals: Any, tangents: Any) -> Any:
+    """Slope d log s / dx = -2 x / (1 - s); x / (1 - s) by its series where 1 - s has few bits."""
+    (x,), (dx,) = primals, tangents
+    log_s = solve_log_s(x)
+    spent = jnp.where(x < 1e-8, 1.0, -jnp.expm1(log_s))
+    h = jnp.where(x < 1e-8, (1.0 + SQRT2 / 3.0 * x) / SQRT2, x / spent)
+    return log_s, -2.0 * h * dx
+
+
+@jax.custom_jvp
+def tanh_sech(tau: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return tanh and 1 / cosh; nothing overflows."""
+    e = jnp.exp(-jnp.abs(tau))
+    return jnp.tanh(tau), 2.0 * e / (1.0 + e * e)
+
+
+@tanh_sech.defjvp
+def _(primals: Any, tangents: Any) -> Any:
+    """Slopes sech^2, where 1 - tanh^2 would lose its digits, and -sech tanh."""
+    (tau,), (dtau,) = primals, tangents
+    tanh, sech = tanh_sech(tau)
+    return (tanh, sech), (sech * sech * dtau, -sech * tanh * dtau)
+
+
+@jax.jit
+def slope(x: jax.Array) -> jax.Array:
+    """Return ds/dx."""
+    return jax.grad(lambda x: jnp.exp(solve_log_s(x)).sum())(x)
+
+
+def log_s(x: Array) -> Array:
+    """Return log s(x); the first term of its series where XLA would flush it to zero."""
+    solved = np.asarray(jax.jit(solve_log_s)(double(x)))
+    wide = np.asarray(x, dtype=np.float64)
+    return np.where(wide < 1e-300, -SQRT2 * wide, solved).astype(x.dtype)
+
+
+def ds_dx(x: Array) -> jax.Array:
+    """Return the slope of s(x)."""
+    return like(x, slope(double(x)))[0]
+
+
+@jax.jit
+def divergence(delta: jax.Array, log_s: jax.Array) -> jax.Array:
+    """Return the whitened KL."""
+    return 0.5 * (delta * delta + excess(-log_s))
+
+
+def gaussian_kl(delta: Array, log_s: Array) -> jax.Array:
+    """Return the whitened KL in nats."""
+    return like(delta, divergence(double(delta), double(log_s)))[0]
+
+
+# --- posterior
+
+
+def whitened(tau: jax.Array, phi: jax.Array, budget: Any) -> tuple[jax.Array, jax.Array]:
+    """Return delta and log s; the root of a share of 0 has no slope that JAX could take."""
+    share = jax.nn.softmax(phi, axis=1)
+    some = share > 0.0
+    r = jnp.where(some, jnp.sqrt(2.0 * budget * jnp.where(some, share, 1.0)), 0.0)
+    tanh, sech = tanh_sech(tau)
+    return r * tanh, solve_log_s(r * sech)
+
+
+def sample(tau: Any, phi: Any, rho: Any, budget: Any, eps: Any) -> jax.Array:
+    """Return w = rho (delta + sqrt(s) eps)."""
+    delta, log_s = whitened(tau, phi, budget)
+    return rho * (delta + jnp.exp(0.5 * log_s) * eps)
+
+
+@jax.jit
+def sample_gradients(tau: Any, phi: Any, rho: Any, budget: Any, eps: Any, g: Any) -> Results:
+    """Return the gradients of g w by tau, phi and log rho."""
+
+    def scaled(tau: Any, phi: Any, log_scale: Any) -> jax.Array:
+        return sample(tau, phi, rho * jnp.exp(log_scale), budget, eps)
+
+    return jax.vjp(scaled, tau, phi, jnp.zeros_like(rho))[1](g)
+
+
+def mean_kl(tau: Array, phi: Array, budget: Array) -> Results:
+    """Return delta and log s."""
+    return like(tau, *jax.jit(whitened)(double(tau), double(phi), float(budget)))
+
+
+def mean_kl_forward(tau: Array, phi: Array, rho: Array, budget: Array, eps: Array) -> jax.Array:
+    """Return the sample."""
+    arguments = double(tau), double(phi), double(rho), float(budget), double(eps)
+    return like(tau, jax.jit(sample)(*arguments))[0]
+
+
+def mean_kl_backward(
+    tau: Array, phi: Array, rho: Array, budget: Array, eps: Array, g: Array
+) -> Results:
+    """Return the gradients by tau, phi and log rho, the last for each weight."""
+    arguments = double(tau), double(phi), double(rho), float(budget), double(eps), double(g)
+    return like(tau, *sample_gradients(*arguments))
+
+
+def mean_var_forward(mu: Array, log_sigma: Array, eps: Array) -> jax.Array:
+    """Return mu + sigma eps."""
+    return like(mu, double(mu) + jnp.exp(double(log_sigma)) * double(eps))[0]
+
+
+@jax.jit
+def mean_var_gradients(mu: Any, log_sigma: Any, rho: Any, beta: Any, eps: Any, g: Any) -> Results:
+    """Return the gradients of g w + beta KL by mu, log sigma and log rho."""
+
+    def objective(mu: Any, log_sigma: Any, log_scale: Any) -> jax.Array:
+        sigma, scale = jnp.exp(log_sigma), rho * jnp.exp(log_scale)
+        kl = 0.5 * ((mu / scale) ** 2 + (sigma / scale) ** 2 - 1.0) - log_sigma + jnp.log(scale)
+        return (g * (mu + sigma * eps) + beta[:, None] * kl).sum()
+
+    return jax.grad(objective, (0, 1, 2))(mu, log_sigma, jnp.zeros_like(rho))
+
+
+def mean_var_backward(
+    mu: Array, log_sigma: Array, rho: Array, beta: Array, eps: Array, g: Array
+) -> Results:
+    """Return the gradients of g w + beta KL by mu, log sigma and log rho."""
+    return like(mu, *mean_var_gradients(*(double(a) for a in (mu, log_sigma, rho, beta, eps, g))))
+
+
+def expand(variables: jax.Array, places: jax.Array, signs: jax.Array) -> jax.Array:
+    """Return sign times variable for each weight."""
+    return signs.astype(variables.dtype) * variables.ravel()[places]
+
+
+def expand_hash(variables: Array, places: Array, signs: Array) -> jax.Array:
+    """Return sign times variable for each weight."""
+    places = integers(places, variables.size)
+    return expand(jnp.asarray(variables), places, jnp.asarray(signs))
+
+
+def expand_hash_backward(g: Array, places: Array, signs: Array, count: Array) -> jax.Array:
+    """Return the gradient by the variables."""
+    places, signs = integers(places, int(count)), jnp.asarray(signs)
+    nought = jnp.zeros(int(count), dtype=g.dtype)
+    return jax.vjp(lambda v: expand(v, places, signs), nought)[1](jnp.asarray(g))[0]
+
+
+# --- layers
+
+
+def correlate(x: jax.Array, w: jax.Array, b: jax.Array) -> jax.Array:
+    """Return the valid cross-correlation."""
+    y = lax.conv_general_dilated(x, w, (1, 1), "VALID", dimension_numbers=AXES)
+    return y + b[:, None, None, None]
+
+
+def pool(x: jax.Array) -> jax.Array:
+    """Return the maximum of each 2x2 window."""
+    window = (1, 2, 2, 1)
+    return lax.reduce_window(x, -jnp.inf, lax.max, window, window, "VALID")
+
+
+def affine(x: jax.Array, w: jax.Array, b: jax.Array) -> jax.Array:
+    """Return W^T x + b."""
+    return w.T @ x + b[:, None]
+
+
+def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Return the loss of each sample."""
+    log_p = jax.nn.log_softmax(logits, axis=0)
+    return -jnp.take_along_axis(log_p, labels[None], axis=0)[0]
+
+
+@partial(jax.jit, static_argnums=0)
+def backward(function: Any, arguments: Any, dy: jax.Array) -> Results:
+    """Return the gradients of a layer by its arguments."""
+    return jax.vjp(function, *arguments)[1](dy)
+
+
+def images(pixels: Array) -> jax.Array:
+    """Return pixel / 255 - 1/2; no argument tells the precision, so float64."""
+    return double(pixels).transpose(1, 2, 0)[None] / 255.0 - 0.5
+
+
+def conv2d(x: Array, w: Array, b: Array) -> jax.Array:
+    """Return the valid cross-correlation."""
+    return jax.jit(correlate)(x, w, b)
+
+
+def conv2d_backward(x: Array, w: Array, dy: Array) -> Results:
+    """Return dx, dw, db."""
+    return backward(correlate, (x, w, np.zeros(w.shape[3], dtype=w.dtype)), dy)
+
+
+def maxpool2d(x: Array) -> jax.Array:
+    """Return the maximum of each 2x2 window."""
+    return jax.jit(pool)(x)
+
+
+def maxpool2d_backward(x: Array, dy: Array) -> jax.Array:
+    """Return dx; XLA too lets the first of equals win."""
+    return backward(pool, (x,), dy)[0]
+
+
+def relu(x: Array) -> jax.Array:
+    """Return max(x, 0)."""
+    return jax.nn.relu(jnp.asarray(x))
+
+
+def relu_backward(x: Array, dy: Array) -> jax.Array:
+    """Return dx; of `jnp.maximum` it would be dy / 2 at 0."""
+    return backward(jax.nn.relu, (x,), dy)[0]
+
+
+def dense(x: Array, w: Array, b: Array) -> jax.Array:
+    """Return W^T x + b."""
+    return jax.jit(affine)(x, w, b)
+
+
+def dense_backward(x: Array, w: Array, dy: Array) -> Results:
+    """Return dx, dw, db."""
+    return backward(affine, (x, w, np.zeros(w.shape[1], dtype=w.dtype)), dy)
+
+
+@jax.jit
+def losses_and_gradient(logits: jax.Array, labels: jax.Array) -> Results:
+    """Return the loss of each sample, and the gradient of their sum."""
+    losses, gradient = jax.vjp(lambda z: cross_entropy(z, labels), logits)
+    return losses, gradient(jnp.ones_like(losses))[0]
+
+
+def softmax_cross_entropy(logits: Array, labels: Array) -> Results:
+    """Return the loss of each sample, and the gradient of their sum."""
+    return losses_and_gradient(logits, integers(labels, len(logits)))
+
+
+# --- coding
+
+
+@jax.jit
+def ratios(z: jax.Array, delta: jax.Array, log_s: jax.Array) -> jax.Array:
+    """Return log q(z) / p(z) of each candidate for each block."""
+    z, delta, log_s = z[None], delta[:, None], log_s[:, None]
+    return 0.5 * (z**2 - (z - delta) ** 2 * jnp.exp(-log_s) - log_s).sum(axis=2)
+
+
+def log_weights(candidates: Array, delta: Array, log_s: Array) -> jax.Array:
+    """Return log q(z) / p(z) in nats, (blocks, K), summed in float64."""
+    return ratios(double(candidates), double(delta), double(log_s))
+
+
+def select_indices(seed: Array, bits: Array, blocks: Array, delta: Array, log_s: Array) -> Array:
+    """Return one index for each block by Gumbel-max; the lowest of equals."""
+    rows = integers(blocks, 2**32)
+    best = jnp.full(rows.shape, -jnp.inf)
+    index = jnp.zeros_like(rows)
+    for start in range(0, 2 ** int(bits), CANDIDATES_AT_ONCE):
+        candidates = np.arange(start, min(start + CANDIDATES_AT_ONCE, 2 ** int(bits)))
+        u = uniform(words(int(seed), spec.SELECTION, rows, len(candidates), start))
+        scores = log_weights(codebook(seed, candidates, delta.shape[1]), delta, log_s)
+        scores = scores - jnp.log(-jnp.log(u))
+        index = jnp.where(scores.max(axis=1) > best, start + scores.argmax(axis=1), index)
+        best = jnp.maximum(scores.max(axis=1), best)
+    return index
+
+
+def decode_blocks(seed: Array, indices: Array, dimension: Array, rho: Array) -> jax.Array:
+    """Return rho z in float32."""
+    return spec.scales(rho).astype(np.float32) * codebook(seed, indices, dimension)
+
+
+# --- the whole network
+
+
+def network(flat: jax.Array, pixels: jax.Array) -> jax.Array:
+    """Return the logits, (10, batch), from all weights in a row."""
+    parts = jnp.split(flat, spec.SPLITS)
+    w1, b1, w2, b2, w3, b3, w4, b4 = (
+        part.reshape(shape) for part, shape in zip(parts, spec.SHAPES, strict=True)
+    )
+    x = pixels.astype(flat.dtype).transpose(1, 2, 0)[None] / 255.0 - 0.5
+    x = jax.nn.relu(pool(correlate(x, w1, b1)))
+    x = jax.nn.relu(pool(correlate(x, w2, b2)))
+    x = jax.nn.relu(affine(x.reshape(800, -1), w3, b3))
+    return affine(x, w4, b4)
+
+
+@jax.jit
+def network_loss(flat: jax.Array, pixels: jax.Array, labels: jax.Array) -> jax.Array:
+    """Return the mean loss of a batch from all weights in a row."""
+    return cross_entropy(network(flat, pixels), labels).mean()
+
+
+def batch_loss(
+    tau: jax.Array, phi: jax.Array, log_scale: jax.Array, rho: jax.Array, budget: Any,
+    places: spec.Places, eps: jax.Array, pixels: jax.Array, labels: jax.Array,
+) -> jax.Array:  # fmt: skip
+    """Return the mean loss of a batch; rho by tensor, times exp(log_scale)."""
+    scale = (rho * jnp.exp(log_scale))[places.tensors]
+    w = jax.jit(sample)(*(a.astype(jnp.float64) for a in (tau, phi, scale)), budget, eps)
+    flat = jax.jit(expand)(w.astype(tau.dtype), places.of_weights, places.signs)
+    return network_loss(flat, pixels, labels)
+
+
+loss_gradients = jax.value_and_grad(batch_loss, (0, 1, 2))
+
+
+def loss_and_grads(
+    block_size: Array, seed: Array, factors: Array, grouping: Array, signs: Array, bits: Array,
+    tau: Array, phi: Array, rho: Array, eps: Array, images: Array, labels: Array,
+) -> Results:  # fmt: skip
+    """Return the mean loss of a batch and its gradients by tau, phi and log rho."""
+    places = find_places(spec.make_layout(block_size, seed, factors, grouping, signs))
+    budget, labels = int(bits) * math.log(2.0), integers(labels, 10)
+    loss, grads = loss_gradients(
+        tau, phi, np.zeros(8), double(rho), budget, places, double(eps), images, labels
+    )
+    return loss, *like(tau, *grads)
+
+
+@jax.jit
+def adam(theta: Any, g: Any, m: Any, v: Any, step: Any, rate: Any) -> tuple[Any, Any, Any]:
+    """Return theta, m and v after a step of Adam."""
+    m = BETA1 * m + (1.0 - BETA1) * g
+    v = BETA2 * v + (1.0 - BETA2) * g * g
+    # The powers in float64: in float32, 1 - 0.999^1 would have four digits.
+    first, second = (1.0 - jnp.float64(b) ** step for b in (BETA1, BETA2))
+    divisor = jnp.sqrt(v / second.astype(v.dtype)) + EPSILON
+    return theta - rate.astype(m.dtype) * (m / first.astype(m.dtype)) / divisor, m, v
+
+
+def adam_step(theta: Array, g: Array, m: Array, v: Array, step: Array, rate: Array) -> Results:
+    """Return theta, m and v after a step of Adam."""
+    return adam(theta, g, m, v, step, rate)
+
+
+def round_scales(log_rho: jax.Array) -> jax.Array:
+    """Return exp(log rho) as float64, rounded to float16.
+
+    Of two conversions in a row XLA may drop both; `reduce_precision` it must obey.
+    """
+    rho = jnp.clip(jnp.exp(log_rho.astype(jnp.float64)), spec.SMALLEST_SCALE, spec.LARGEST_SCALE)
+    return lax.reduce_precision(rho, exponent_bits=5, mantissa_bits=10)
+
+
+def train_steps(
+    block_size: Array, seed: Array, factors: Array, grouping: Array, signs: Array, bits: Array,
+    tau: Array, phi: Array, log_rho: Array, eps: Array, images: Array, labels: Array,
+    rates: Array, scale_rate: Array,
+) -> Results:  # fmt: skip
+    """Return the loss of each step of Adam, and the parameters behind the last."""
+    places = find_places(spec.make_layout(block_size, seed, factors, grouping, signs))
+    parameters = [jnp.asarray(p) for p in (tau, phi, log_rho)]
+    moments = [(jnp.zeros_like(p), jnp.zeros_like(p)) for p in parameters]
+    budget, losses = int(bits) * math.log(2.0), []
+    for t, rate in enumerate(rates):
+        rho, truth = round_scales(parameters[2]), integers(labels[t], 10)
+        loss, grads = loss_gradients(
+            *parameters[:2], np.zeros(8), rho, budget, places, double(eps[t]), images[t], truth
+        )
+        losses.append(loss)
+        for i, g in enumerate(like(tau, *grads)):
+            own = np.float64(rate) * (float(scale_rate) if i == 2 else 1.0)
+            parameters[i], *moments[i] = adam(parameters[i], g, *moments[i], t + 1, own)
+    return jnp.stack(losses), *parameters
+
+
+# --- files
+
+
+def encode_model(
+    block_size: Array, seed: Array, factors: Array, grouping: Array, signs: Array, bits: Array,
+    rho: Array, delta: Array, log_s: Array,
+) -> Array:  # fmt: skip
+    """Return the file of a posterior."""
+    layout = spec.make_layout(block_size, seed, factors, grouping, signs)
+    indices = select_indices(seed, bits, np.arange(spec.blocks(layout)), delta, log_s)
+    return spec.write_file(spec.Header(layout, int(bits), rho, np.asarray(indices)))
+
+
+def decode_weights(data: Array) -> jax.Array:
+    """Return all float32 weights of a file in a row."""
+    layout, _, rho, indices = spec.read_file(data)
+    places = find_places(layout)
+    v = decode_blocks(layout.seed, indices, layout.block_size, rho[places.tensors])
+    return expand(v, places.of_weights, places.signs)
+
+
+def decode_model(data: Array) -> Results:
+    """Return the SHA-256 of all weights, and some of them."""
+    flat = np.asarray(decode_weights(data)).astype("<f4")
+    digest = hashlib.sha256(flat.tobytes()).digest()
+    return np.frombuffer(digest, np.uint8), flat[:: spec.SAMPLE_STRIDE]
+
+
+def predict(data: Array, images: Array) -> Results:
+    """Return logits (10, images) and classes; no argument tells the precision, so float64."""
+    flat = decode_weights(data).astype(jnp.float64)
+    require(len(images), "there are no images to classify")
+    logits = jax.jit(network)(flat, images)
+    return logits, logits.argmax(axis=0)
+
+
+BACKEND = SimpleNamespace(
+    name="JAX",
+    version=jax.__version__,
+    dtypes=("float64", "float32"),
+    pack_indices=spec.pack_indices,
+    unpack_indices=spec.unpack_indices,
+    read_container=spec.read_container,
+    write_container=spec.write_container,
+    **{
+        f.__name__: f
+        for f in (
+            philox4x32,
+            stream_words,
+            stream_permutation,
+            block_layout,
+            normal_quantile,
+            codebook,
+            log_s,
+            ds_dx,
+            gaussian_kl,
+            mean_kl,
+            mean_kl_forward,
+            mean_kl_backward,
+            mean_var_forward,
+            mean_var_backward,
+            expand_hash,
+            expand_hash_backward,
+            images,
+            conv2d,
+            conv2d_backward,
+            maxpool2d,
+            maxpool2d_backward,
+            relu,
+            relu_backward,
+            dense,
+            dense_backward,
+            softmax_cross_entropy,
+            log_weights,
+            select_indices,
+            decode_blocks,
+            loss_and_grads,
+            adam_step,
+            train_steps,
+            encode_model,
+            decode_model,
+            predict,
+        )
+    },
+)
