@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from refmiracle.codec.container import CompressedModel
+from refmiracle.codec.container import CompressedModel, read_model, write_model
 from refmiracle.codec.model import decode_model
 from refmiracle.conformance.backends import CommandBackend, encode_value
 from refmiracle.conformance.operations import OPERATIONS
@@ -22,6 +22,7 @@ from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
 SOURCES = Path(__file__).parents[2] / "tools" / "backends" / "c"
 MAKEFILE = (SOURCES / "Makefile").read_text(encoding="utf-8").replace("\\\n", " ")
 CASES = default_golden()
+MODELS = SOURCES.parents[2] / "data" / "models"
 
 
 def variable(name):
@@ -93,10 +94,20 @@ def test_decodes_random_models_bit_for_bit(program, tmp_path, rng, grouping, sig
     layout = BlockLayout(LENET5, factors, grouping, signs, 23, int(rng.integers(2**32)))
     indices = rng.integers(0, 2**14, layout.blocks())
     rho = rng.uniform(0.01, 2.0, len(factors)).astype(np.float16)
-    model = CompressedModel(layout, 14, rho, indices)
-    file, out = tmp_path / "model.rmc", tmp_path / "weights.f32"
-    file.write_bytes(model.to_bytes())
+    file = tmp_path / "model.rmc"
+    write_model(file, CompressedModel(layout, 14, rho, indices))
+    assert_decodes_alike(program, file, tmp_path)
+
+
+@pytest.mark.parametrize("file", sorted(MODELS.glob("*.rmc")), ids=lambda f: f.stem)
+def test_decodes_shipped_models_bit_for_bit(program, tmp_path, file):
+    assert_decodes_alike(program, file, tmp_path)
+
+
+def assert_decodes_alike(program, file, folder):
+    out = folder / "weights.f32"
     subprocess.run([program, "decode", file, out], check=True)
+    model, _ = read_model(file)
     weights = decode_model(model, get_engine("numpy")).values()
     assert out.read_bytes() == b"".join(w.astype("<f4").tobytes() for w in weights)
 
