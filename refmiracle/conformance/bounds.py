@@ -6,6 +6,7 @@ exact     the same values and shape; floats bit for bit, but for the sign of zer
 ulp       at most so many units in the last place of the working precision, element by element
 relative  |got - want| <= value |want|, element by element
 scaled    |got - want| <= value max |want|: for sums, whose rounding follows their largest terms
+absolute  |got - want| <= value: for sums that cancel to nothing, whose terms the bound knows
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-KINDS = ("exact", "ulp", "relative", "scaled")
+KINDS = ("exact", "ulp", "relative", "scaled", "absolute")
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,8 @@ def _errors(got: NDArray[Any], want: NDArray[Any], kind: str, dtype: str) -> NDA
             scale = np.spacing(np.abs(want).astype(dtype)).astype(np.longdouble)
         elif kind == "relative":
             scale = np.abs(wide_want)
+        elif kind == "absolute":
+            scale = np.ones_like(distance)
         else:
             scale = np.full_like(distance, np.abs(wide_want[finite]).max(initial=0.0))
         errors = np.where(scale > 0, distance / np.where(scale > 0, scale, 1), np.inf)

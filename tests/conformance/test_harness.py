@@ -46,6 +46,8 @@ from refmiracle.errors import InputError
         ([1e-300], [0.0], {"relative": 1e-8}, False),
         ([1000.0, 1e-9], [1000.0, 0.0], {"scaled": 1e-11}, True),
         ([1000.0, 1e-7], [1000.0, 0.0], {"scaled": 1e-11}, False),
+        ([1e-15], [0.0], {"absolute": 1e-14}, True),
+        ([1e-13], [0.0], {"absolute": 1e-14}, False),
         ([np.nextafter(1.0, 2)], [1.0], {"ulp": 1}, True),
         ([1.0 + 1e-12], [1.0], {"ulp": 1}, False),
         ([1.0], [1.0, 1.0], {"exact": 0}, False),
