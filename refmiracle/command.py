@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,13 +19,19 @@ INTERRUPTED = 130
 def run_command(body: Callable[[], int]) -> int:
     """Run a command: bad input is one line and exit code 2, Ctrl-C is exit code 130."""
     try:
-        return body()
+        code = body()
+        sys.stdout.flush()
+        return code
     except InputError as e:
         print(f"refmiracle: error: {e}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt as e:
         print(f"refmiracle: interrupted{': ' if e.args else ''}{e}", file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of the output has gone, as `head` does; nothing may be written any more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CHECK_FAILED
 
 
 def add_engine(parser: argparse.ArgumentParser, default: str | None) -> None:

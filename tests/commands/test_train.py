@@ -237,6 +237,14 @@ def test_one_and_two_threads_give_the_same_file(tmp_path):
     assert (tmp_path / "1/model.rmc").read_bytes() == (tmp_path / "2/model.rmc").read_bytes()
 
 
+def test_a_reader_that_goes_away_is_no_traceback(finished):
+    command = [sys.executable, "-m", "refmiracle.evaluate", str(finished / "model.rmc")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
