@@ -388,6 +388,18 @@ def bias_forgotten(right, x, w, b):
 
 
 @fault("softmax_cross_entropy")
+def losses_in_another_order_of_samples(right, logits, labels):
+    losses, dlogits = right.softmax_cross_entropy(logits, labels)
+    return losses[::-1], dlogits
+
+
+@fault("softmax_cross_entropy")
+def loss_averaged_over_the_batch(right, logits, labels):
+    losses, dlogits = right.softmax_cross_entropy(logits, labels)
+    return np.full_like(losses, losses.mean()), dlogits / len(labels)
+
+
+@fault("softmax_cross_entropy")
 def loss_in_bits(right, logits, labels):
     losses, dlogits = right.softmax_cross_entropy(logits, labels)
     return losses / np.log(2.0), dlogits
