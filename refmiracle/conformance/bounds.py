@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from refmiracle.errors import InputError
+
 KINDS = ("exact", "ulp", "relative", "scaled", "absolute")
 
 
@@ -41,6 +43,21 @@ class Comparison:
     detail: str
 
 
+def split_bound(bound: Any) -> tuple[str, float]:
+    """Return the kind of a bound and its value.
+
+    Raises
+    ------
+    InputError
+        If it is not exactly one known kind with a number.
+    """
+    if isinstance(bound, dict) and len(bound) == 1:
+        ((kind, limit),) = bound.items()
+        if kind in KINDS and isinstance(limit, (int, float)):
+            return kind, limit
+    raise InputError(f"{bound!r:.60} is no bound; expected one of {', '.join(KINDS)}, and a number")
+
+
 def compare(got: Any, want: NDArray[Any], bound: dict[str, float], dtype: str) -> Comparison:
     """Hold an output against the golden one.
 
@@ -53,7 +70,7 @@ def compare(got: Any, want: NDArray[Any], bound: dict[str, float], dtype: str) -
     dtype : str
         The working precision, which gives the unit in the last place.
     """
-    ((kind, limit),) = bound.items()
+    kind, limit = split_bound(bound)
     got = np.asarray(got)
     if got.shape != want.shape:
         detail = f"shape {got.shape}, expected {want.shape}"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from refmiracle.conformance.backends import Backend, BrokenError, RefusedError
 from refmiracle.conformance.bounds import Comparison, compare
 from refmiracle.conformance.operations import OPERATIONS
-from refmiracle.conformance.vectors import WORKING_DTYPES, Case, VectorFile
+from refmiracle.conformance.vectors import Case, VectorFile
 
 PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
 KNOWN, UNEXPECTED = "known failure", "unexpected pass"
@@ -107,12 +107,13 @@ def judge(
     names = OPERATIONS[operation].outputs
     if len(got) != len(names):
         return False, f"{len(got)} results, expected {len(names)}: {', '.join(names)}", None
-    bounds: dict[str, Any] = {**case.bounds, **backend.bounds.get(case.id, {})}
+    own = backend.bounds.get(case.id, {})
     worst, message = None, ""
     for name, value in zip(names, got, strict=True):
         if name not in case.outputs:
             continue
-        bound = bounds[name].get(dtype) or bounds[name]["any"]
+        bounds: dict[str, Any] = {**case.bounds[name], **own.get(name, {})}
+        bound = bounds[dtype] if dtype in bounds else bounds["any"]
         found = compare(value, case.outputs[name], bound, dtype)
         if not found.ok and not message:
             message = f"{name} {found.detail}"
@@ -171,8 +172,3 @@ def run_suite(backend: Backend, files: Iterable[VectorFile], only: tuple[str, ..
                 with np.errstate(all="ignore"):
                     report.results += run_case(backend, file, case)
     return report
-
-
-def precisions(backend: Backend) -> tuple[str, ...]:
-    """Return the working precisions that a backend declares."""
-    return tuple(d for d in WORKING_DTYPES if d in backend.dtypes)

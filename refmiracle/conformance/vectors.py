@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import refmiracle
+from refmiracle.conformance.bounds import split_bound
+from refmiracle.conformance.operations import OPERATIONS
 from refmiracle.errors import InputError
 
 SCHEMA = "refmiracle-golden/1"
@@ -157,6 +159,30 @@ def _parse_case(raw: dict[str, Any], folder: Path) -> Case:
     )
 
 
+def check_case(case: Case, operation: str) -> None:
+    """Hold a case against its operation, so that what runs it need not.
+
+    Raises
+    ------
+    InputError
+        If it is not what the operation takes and gives, or an output lacks a bound.
+    """
+    known = OPERATIONS[operation]
+    if tuple(case.inputs) != known.inputs:
+        raise InputError(f"{case.id}: the inputs of {operation} are {', '.join(known.inputs)}")
+    if not set(case.dtypes) <= set(WORKING_DTYPES):
+        raise InputError(f"{case.id}: dtypes may hold {', '.join(WORKING_DTYPES)}")
+    if not set(case.outputs) <= set(known.outputs) or not (case.outputs or case.fault):
+        raise InputError(f"{case.id}: the outputs of {operation} are {', '.join(known.outputs)}")
+    for name in case.outputs:
+        bounds = case.bounds.get(name, {})
+        for dtype in case.dtypes or ("any",):
+            if dtype not in bounds and "any" not in bounds:
+                raise InputError(f"{case.id}: there is no bound for {name} in {dtype}")
+        for bound in bounds.values():
+            split_bound(bound)
+
+
 def load_file(path: Path) -> VectorFile:
     """Read one golden file.
 
@@ -171,13 +197,18 @@ def load_file(path: Path) -> VectorFile:
             raise InputError(f"schema {raw['schema']!r}; expected {SCHEMA!r}")
         if raw["stage"] not in STAGES:
             raise InputError(f"stage {raw['stage']!r}; expected one of {', '.join(STAGES)}")
+        if raw["operation"] not in OPERATIONS:
+            raise InputError(f"operation {raw['operation']!r} is unknown")
+        cases = tuple(_parse_case(c, path.parent) for c in raw["cases"])
+        for case in cases:
+            check_case(case, raw["operation"])
         return VectorFile(
             operation=raw["operation"],
             stage=raw["stage"],
             source=raw["source"],
             tool=raw["tool"],
             notes=raw["notes"],
-            cases=tuple(_parse_case(c, path.parent) for c in raw["cases"]),
+            cases=cases,
             path=path,
         )
     except InputError as e:

@@ -261,6 +261,23 @@ def test_a_bound_of_the_backends_own_shows(golden):
     assert {r.id for r in report.results if r.overridden} == {"layers/relu/signs"}
 
 
+def test_a_bound_of_the_backends_own_for_one_precision_leaves_the_other(golden):
+    class LooseInDouble(ReturnsItsInput):
+        bounds = {"layers/relu/signs": {"y": {"float64": {"scaled": 1.0}}}}  # noqa: RUF012
+
+    _, found = verdicts(LooseInDouble(), golden)
+    assert found["signs", "float64"] == PASSED
+    assert found["signs", "float32"] == FAILED
+
+
+def test_a_bound_that_is_none_is_refused(golden):
+    class Nonsense(ReturnsItsInput):
+        bounds = {"layers/relu/signs": {"y": {"float64": {"nearly": 1.0}}}}  # noqa: RUF012
+
+    with pytest.raises(InputError, match="is no bound"):
+        verdicts(Nonsense(), golden)
+
+
 # --- damaged vectors
 
 
@@ -275,6 +292,18 @@ def test_a_bound_of_the_backends_own_shows(golden):
         (lambda d: d["cases"][0]["inputs"]["x"].update(shape=[4]), "do not fill the shape"),
         (lambda d: d["cases"][0]["inputs"]["x"].update(dtype="float8"), "dtype, shape and data"),
         (lambda d: d["cases"].append(d["cases"][0]), "stands twice"),
+        (lambda d: d.update(operation="fly"), "operation 'fly' is unknown"),
+        (lambda d: d["cases"][0].update(inputs={}), "the inputs of relu are x"),
+        (lambda d: d["cases"][0].update(dtypes=["float16"]), "dtypes may hold float64, float32"),
+        (lambda d: d["cases"][0].pop("outputs"), "the outputs of relu are y"),
+        (lambda d: d["cases"][0]["outputs"].update(z=d["cases"][0]["inputs"]["x"]), "are y"),
+        (lambda d: d["cases"][0].pop("bounds"), "no bound for y in float64"),
+        (
+            lambda d: d["cases"][0]["bounds"].update(y={"float64": {"exact": 0}}),
+            "no bound for y in float32",
+        ),
+        (lambda d: d["cases"][0]["bounds"].update(y={"any": {"near": 1}}), "is no bound"),
+        (lambda d: d["cases"][0]["bounds"].update(y={"any": {}}), "is no bound"),
         (
             lambda d: d["cases"][0]["inputs"].update(x={"npy": "absent.npy", "sha256": ""}),
             "absent.npy",
