@@ -39,7 +39,7 @@ def _log_s(x):
     a few percent between; each step triples the digits.
     """
     y = SQRT2 * x + x * x * (1.0 - (2 / 3) / (1.0 + SQRT2 / 3.0 * x))
-    if y < 1e-5:  # the next term is about y^3 / 72, and products of slopes might underflow below
+    if y < 1e-5:  # the next term is about y^3 / 36, and products of slopes might underflow below
         return -y
     for _ in range(2):
         slope = -math.expm1(-y)
