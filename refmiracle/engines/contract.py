@@ -16,8 +16,34 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[Any]
+LayerSpec = tuple[Any, ...]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+class NetworkPass(Protocol):
+    """Whole passes of a network; what they compute is what its layers compose to.
+
+    `units` is flat float32: for each layer with weights its units (kernel or matrix with the
+    last axis outputs / copies), then its biases (outputs).  Output o of a layer is
+    sign_o * unit_(o // copies) + bias_o, so what outputs share is computed once; `signs` has
+    the signs of each layer, shape (outputs,).
+    """
+
+    def loss_and_grads(
+        self,
+        units: Array,
+        signs: Sequence[Array],
+        pixels: NDArray[np.uint8],
+        labels: NDArray[np.int64],
+        out: Array,
+    ) -> float:
+        """Return the mean loss in nats; fill `out` with its gradient, laid out as `units`."""
+
+    def predict(
+        self, units: Array, signs: Sequence[Array], pixels: NDArray[np.uint8]
+    ) -> NDArray[np.int64]:
+        """Return the class with the largest logit for each image."""
 
 
 class Engine(Protocol):
@@ -71,6 +97,15 @@ class Engine(Protocol):
     def adam_step(
         self, theta: Array, g: Array, m: Array, v: Array, step: int, rate: float
     ) -> tuple[Array, Array, Array]: ...
+
+    def network_pass(
+        self, layers: tuple[LayerSpec, ...], copies: tuple[int, ...], size: int
+    ) -> NetworkPass | None:
+        """Return passes of a network that outdo the composition of its layers, if there are.
+
+        `layers` are as `nn.layers` describes them, `copies` how many outputs share a unit in
+        each layer with weights, `size` the rows (and columns) of an image.
+        """
 
     # relative entropy coding
     def log_weights(self, candidates: Array, delta: Array, log_s: Array) -> Array: ...

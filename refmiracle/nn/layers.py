@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from refmiracle.engines.contract import Array, Engine
+from refmiracle.engines.contract import Array, Engine, LayerSpec
 
 Weights = dict[str, Array]
 
@@ -33,6 +33,9 @@ class Tensor:
 
 class Layer(Protocol):
     """One step of a network: y = f(weights, x), and dx and the weights' gradients from dy."""
+
+    def spec(self) -> LayerSpec:
+        """Return kind and sizes as plain data, for engines with passes over whole networks."""
 
     def tensors(self) -> tuple[Tensor, ...]:
         """Return the weight arrays that the layer holds, in the order of the file format."""
@@ -63,6 +66,10 @@ class Conv2d:
     inputs: int
     outputs: int
 
+    def spec(self) -> LayerSpec:
+        """Return ("conv2d", kernel, inputs, outputs)."""
+        return "conv2d", self.kernel, self.inputs, self.outputs
+
     def tensors(self) -> tuple[Tensor, ...]:
         """Return the kernel (kh, kw, in, out) and the bias (out,)."""
         fan_in = self.kernel**2 * self.inputs
@@ -92,6 +99,10 @@ class Dense:
     name: str
     inputs: int
     outputs: int
+
+    def spec(self) -> LayerSpec:
+        """Return ("dense", inputs, outputs)."""
+        return "dense", self.inputs, self.outputs
 
     def tensors(self) -> tuple[Tensor, ...]:
         """Return the matrix (in, out) and the bias (out,)."""
@@ -124,6 +135,10 @@ class Dense:
 class MaxPool2d(Weightless):
     """Maximum of each 2x2 window."""
 
+    def spec(self) -> LayerSpec:
+        """Return ("maxpool2d",)."""
+        return ("maxpool2d",)
+
     def forward(self, engine: Engine, weights: Weights, x: Array) -> tuple[Array, Any]:
         """Return the maxima; which input won is kept."""
         y, winner = engine.maxpool2d(x)
@@ -140,6 +155,10 @@ class MaxPool2d(Weightless):
 @dataclass(frozen=True)
 class Relu(Weightless):
     """max(x, 0)."""
+
+    def spec(self) -> LayerSpec:
+        """Return ("relu",)."""
+        return ("relu",)
 
     def forward(self, engine: Engine, weights: Weights, x: Array) -> tuple[Array, Any]:
         """Return the positive part; the output is kept."""

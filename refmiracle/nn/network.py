@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from refmiracle.engines.contract import Array, Engine
+from refmiracle.engines.contract import Array, Engine, LayerSpec, NetworkPass
 from refmiracle.nn.layers import Layer, Tensor, Weights
 
 EVALUATION_BATCH = 500
+IMAGE_SIZE = 28
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,10 @@ class Network:
     def tensors(self) -> tuple[Tensor, ...]:
         """Return all tensors in the order of the file format."""
         return tuple(t for layer in self.layers for t in layer.tensors())
+
+    def specs(self) -> tuple[LayerSpec, ...]:
+        """Return all layers as plain data."""
+        return tuple(layer.spec() for layer in self.layers)
 
     def count(self) -> int:
         """Return the number of weights."""
@@ -74,6 +79,28 @@ def _shard_gradients(
     return float(losses.sum()) * scale, grads
 
 
+def split_tensors(network: Network, flat: Array) -> Weights:
+    """Return views of a flat array of all weights, by tensor name."""
+    weights, first = {}, 0
+    for t in network.tensors():
+        size = math.prod(t.shape)
+        weights[t.name] = flat[first : first + size].reshape(t.shape)
+        first += size
+    return weights
+
+
+def _unshared_pass(network: Network, engine: Engine) -> NetworkPass | None:
+    layers_with_weights = len(network.tensors()) // 2
+    return engine.network_pass(network.specs(), (1,) * layers_with_weights, IMAGE_SIZE)
+
+
+def _unshared_units(network: Network, weights: Weights) -> tuple[Array, list[Array]]:
+    """Return the weights as the units of a pass without sharing, and signs of +1."""
+    tensors = network.tensors()
+    units = np.concatenate([np.asarray(weights[t.name], np.float32).ravel() for t in tensors])
+    return units, [np.ones(t.shape, np.float32) for t in tensors[1::2]]
+
+
 def loss_and_grads(
     network: Network,
     engine: Engine,
@@ -98,6 +125,13 @@ def loss_and_grads(
     grads : dict of str to ndarray
         By tensor name, in the shapes of the weights.
     """
+    whole = _unshared_pass(network, engine)
+    if whole is not None:
+        units, signs = _unshared_units(network, weights)
+        flat = np.empty_like(units)
+        numbers = np.ascontiguousarray(labels, dtype=np.int64)
+        loss = whole.loss_and_grads(units, signs, np.ascontiguousarray(pixels), numbers, flat)
+        return loss, split_tensors(network, flat)
     scale = 1.0 / len(labels)
     parts = engine.map(
         lambda s: _shard_gradients(network, engine, weights, pixels[s], labels[s], scale),
@@ -115,6 +149,10 @@ def predict(
     network: Network, engine: Engine, weights: Weights, pixels: NDArray[np.uint8]
 ) -> NDArray[np.int64]:
     """Return the class with the largest logit for each image; shape (images,)."""
+    whole = _unshared_pass(network, engine)
+    if whole is not None:
+        units, signs = _unshared_units(network, weights)
+        return whole.predict(units, signs, np.ascontiguousarray(pixels))
 
     def classes(start: int) -> NDArray[np.int64]:
         x = engine.images(pixels[start : start + EVALUATION_BATCH])

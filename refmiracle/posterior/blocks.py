@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from refmiracle.engines.contract import Array, Engine
 from refmiracle.nn.layers import Weights
-from refmiracle.nn.network import Network
+from refmiracle.nn.network import Network, split_tensors
 from refmiracle.numerics.philox import Stream, stream_permutation, stream_words
 
 
@@ -143,12 +143,7 @@ def find_places(layout: BlockLayout) -> Places:
 def to_weights(network: Network, engine: Engine, places: Places, variables: Array) -> Weights:
     """Return the weights by tensor name from the coded variables, shape (blocks, block_size)."""
     flat = engine.expand_hash(variables, places.of_weights, places.signs)
-    weights, first = {}, 0
-    for t in network.tensors():
-        size = math.prod(t.shape)
-        weights[t.name] = flat[first : first + size].reshape(t.shape)
-        first += size
-    return weights
+    return split_tensors(network, flat)
 
 
 def to_variable_gradients(

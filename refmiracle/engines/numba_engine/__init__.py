@@ -4,7 +4,7 @@ Same contract as the reference; what each function computes is said there, how i
 here.  The modules are untyped because numba compiles their functions for the types it meets.
 
 Compiled code is kept beside each file, and made anew when that file changes.  It does not see a
-change in a file that the function calls into: after editing `products` or `numerics.normal`,
+change in a file that the function calls into: after editing `tiles` or `numerics.normal`,
 delete ``__pycache__``.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from refmiracle.engines.numba_engine import coding, layers, posterior, threads
+from refmiracle.engines.numba_engine import coding, layers, passes, posterior, threads
 
 ENGINE: Any = SimpleNamespace(
     name="numba",
@@ -44,6 +44,7 @@ ENGINE: Any = SimpleNamespace(
     dense_backward=layers.dense_backward,
     softmax_cross_entropy=layers.softmax_cross_entropy,
     adam_step=layers.adam_step,
+    network_pass=passes.network_pass,
     log_weights=coding.log_weights,
     select_indices=coding.select_indices,
     codebook_rows=coding.codebook_rows,

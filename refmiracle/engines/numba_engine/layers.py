@@ -1,7 +1,8 @@
 """Layers of the network in float32: the contract of `numpy_engine.layers`, compiled.
 
-The derivations stand beside the reference; here is only how the sums are ordered.  The inner
-products live in `products`, in this package.
+The derivations stand beside the reference.  The products are those of `convolution` and `matrix`,
+on slices of samples: arrays are brought to slices and back here.  Whole networks do without that
+(`passes`).
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from refmiracle.engines.numba_engine.products import COMPILE, add_dots, add_products
+from refmiracle.engines.numba_engine import convolution, matrix
+from refmiracle.engines.numba_engine.slices import aligned, from_slices, slices_of, to_slices
+from refmiracle.engines.numba_engine.tiles import COMPILE, TILE, TILE_FLOATS, groups_of
+from refmiracle.engines.numba_engine.vector import LANES
 
 ADAM_BETA1, ADAM_REST1 = np.float32(0.9), np.float32(0.1)
 # 1 - float32(0.999) would be 1.3e-5 off 0.001.
@@ -22,77 +26,53 @@ def single(a):
     return np.ascontiguousarray(a, dtype=np.float32)
 
 
-@numba.njit(**COMPILE)
-def window_offsets(channels, height, width, batch, row, kernel_height, kernel_width):
-    """Offsets of the input rows that make output row `row`, in the order (kh, kw, in)."""
-    offsets = np.empty(kernel_height * kernel_width * channels, np.int64)
-    k = 0
-    for u in range(kernel_height):
-        for v in range(kernel_width):
-            for c in range(channels):
-                offsets[k] = ((c * height + row + u) * width + v) * batch
-                k += 1
-    return offsets
-
-
-@numba.njit(**COMPILE)
-def _conv2d(x, w, b):
-    channels, height, width, batch = x.shape
-    kh, kw, _, out = w.shape
-    rows, columns = height - kh + 1, width - kw + 1
-    y = np.empty((out, rows, columns, batch), x.dtype)
-    for o in range(out):
-        y[o] = b[o]
-    length = columns * batch
-    for i in range(rows):
-        xo = window_offsets(channels, height, width, batch, i, kh, kw)
-        yo = (np.arange(out) * rows + i) * length
-        add_products(y.reshape(-1), yo, x.reshape(-1), xo, w.reshape(-1, out), length)
-    return y
-
-
-@numba.njit(**COMPILE)
-def _conv2d_backward_weights(x, dy, kh, kw):
-    channels, height, width, batch = x.shape
-    out, rows, columns, _ = dy.shape
-    length = columns * batch
-    dw = np.zeros((kh, kw, channels, out), x.dtype)
-    db = np.zeros(out, x.dtype)
-    for i in range(rows):
-        xo = window_offsets(channels, height, width, batch, i, kh, kw)
-        yo = (np.arange(out) * rows + i) * length
-        add_dots(x.reshape(-1), xo, dy.reshape(-1), yo, dw.reshape(-1, out), length)
-    for o in range(out):
-        db[o] = dy[o].sum()
-    return dw, db
-
-
-@numba.njit(**COMPILE)
-def _conv2d_backward_input(w, dy, height, width):
-    out, rows, columns, batch = dy.shape
-    kh, kw, channels, _ = w.shape
-    dx = np.zeros((channels, height, width, batch), dy.dtype)
-    length = columns * batch
-    for i in range(rows):
-        yo = (np.arange(out) * rows + i) * length
-        for u in range(kh):
-            for v in range(kw):
-                xo = ((np.arange(channels) * height + i + u) * width + v) * batch
-                add_products(dx.reshape(-1), xo, dy.reshape(-1), yo, w[u, v].T, length)
-    return dx
-
-
 def conv2d(x, w, b):
     """See `numpy_engine.layers.conv2d`; float32."""
-    return _conv2d(single(x), single(w), single(b))
+    x, w = single(x), single(w)
+    kh, kw, channels, units = w.shape
+    _, height, width, batch = x.shape
+    rows, columns = height - kh + 1, width - kw + 1
+    slices = slices_of(batch)
+    table = aligned(groups_of(units) * TILE * channels * kh * kw)
+    convolution.pack_forward(w.reshape(-1), (kh, kw), channels, units, table)
+    y = aligned(slices * units * rows * columns * LANES)
+    convolution.convolve(
+        table, to_slices(x), x.shape[:3], (kh, kw), units, slices, aligned(TILE_FLOATS), y
+    )
+    return from_slices(y, (units, rows, columns, batch)) + single(b)[:, None, None, None]
 
 
 def conv2d_backward(x, w, dy, need_dx=True):
     """See `numpy_engine.layers.conv2d_backward`; float32."""
     x, w, dy = single(x), single(w), single(dy)
-    dw, db = _conv2d_backward_weights(x, dy, w.shape[0], w.shape[1])
-    dx = _conv2d_backward_input(w, dy, x.shape[1], x.shape[2]) if need_dx else None
-    return dx, dw, db
+    kh, kw, channels, units = w.shape
+    kernel, shape, slices = (kh, kw), x.shape[:3], slices_of(x.shape[-1])
+    tile, planes = aligned(TILE_FLOATS), to_slices(dy, spare=1)
+    dx = None
+    if need_dx:
+        table = aligned(groups_of(channels) * TILE * units * kh * kw)
+        convolution.pack_backward(w.reshape(-1), kernel, channels, units, table)
+        dx = aligned(slices * channels * shape[1] * shape[2] * LANES)
+        convolution.input_gradient(table, planes, shape, kernel, units, slices, tile, dx)
+        dx = from_slices(dx, x.shape)
+    dw, flat = np.zeros_like(w), to_slices(x)
+    plane = planes.size // (slices * units)
+    for to in range(0, units, TILE):
+        convolution.weight_gradient(
+            flat,
+            0,
+            planes,
+            to * plane,
+            units * plane,
+            shape,
+            kernel,
+            units,
+            to,
+            slices,
+            tile,
+            dw.reshape(-1),
+        )
+    return dx, dw, dy.sum(axis=(1, 2, 3))
 
 
 @numba.njit(**COMPILE)
@@ -146,72 +126,40 @@ def maxpool2d_backward(dy, winner, shape):
     return _maxpool2d_backward(single(dy), winner, shape[1], shape[2])
 
 
-# The three products of a dense layer run along the outputs or along the batch, whichever is the
-# longer row for the vector units.
-
-
-@numba.njit(**COMPILE)
-def _dense(x, w, b):
-    inputs, batch = x.shape
-    out = w.shape[1]
-    if out < batch:
-        y = np.empty((out, batch), x.dtype)
-        for o in range(out):
-            y[o] = b[o]
-        yo, xo = np.arange(out) * batch, np.arange(inputs) * batch
-        add_products(y.reshape(-1), yo, x.reshape(-1), xo, w, batch)
-        return y
-    columns = np.empty((batch, out), x.dtype)
-    for n in range(batch):
-        columns[n] = b
-    co, wo = np.arange(batch) * out, np.arange(inputs) * out
-    add_products(columns.reshape(-1), co, w.reshape(-1), wo, x, out)
-    return np.ascontiguousarray(columns.T)
-
-
-@numba.njit(**COMPILE)
-def _dense_backward_weights(x, dy):
-    inputs, batch = x.shape
-    out = dy.shape[0]
-    dw = np.zeros((inputs, out), x.dtype)
-    db = np.empty(out, x.dtype)
-    for o in range(out):
-        db[o] = dy[o].sum()
-    if out < batch:
-        xo, yo = np.arange(inputs) * batch, np.arange(out) * batch
-        add_dots(x.reshape(-1), xo, dy.reshape(-1), yo, dw, batch)
-    else:
-        columns = np.ascontiguousarray(dy.T)
-        wo, co = np.arange(inputs) * out, np.arange(batch) * out
-        add_products(dw.reshape(-1), wo, columns.reshape(-1), co, x.T, out)
-    return dw, db
-
-
-@numba.njit(**COMPILE)
-def _dense_backward_input(w, dy):
-    out, batch = dy.shape
-    inputs = w.shape[0]
-    dx = np.zeros((inputs, batch), dy.dtype)
-    if out < batch:
-        xo, yo = np.arange(inputs) * batch, np.arange(out) * batch
-        add_products(dx.reshape(-1), xo, dy.reshape(-1), yo, w.T, batch)
-    else:
-        columns = np.ascontiguousarray(dy.T)
-        wo, co = np.arange(inputs) * out, np.arange(batch) * out
-        add_dots(w.reshape(-1), wo, columns.reshape(-1), co, dx, out)
-    return dx
-
-
 def dense(x, w, b):
     """See `numpy_engine.layers.dense`; float32."""
-    return _dense(single(x), single(w), single(b))
+    x, w = single(x), single(w)
+    (inputs, units), batch = w.shape, x.shape[-1]
+    slices = slices_of(batch)
+    table, y = aligned(groups_of(units) * TILE * inputs), aligned(slices * units * LANES)
+    matrix.pack_forward(w.reshape(-1), inputs, units, table)
+    matrix.multiply_slices(table, to_slices(x), inputs, units, slices, aligned(TILE_FLOATS), y)
+    return from_slices(y, (units, batch)) + single(b)[:, None]
 
 
 def dense_backward(x, w, dy, need_dx=True):
     """See `numpy_engine.layers.dense_backward`; float32."""
     x, w, dy = single(x), single(w), single(dy)
-    dw, db = _dense_backward_weights(x, dy)
-    return (_dense_backward_input(w, dy) if need_dx else None), dw, db
+    (inputs, units), slices = w.shape, slices_of(x.shape[-1])
+    tile, columns = aligned(TILE_FLOATS), to_slices(dy)
+    dw, dx = np.empty_like(w), None
+    matrix.multiply_samples(
+        to_slices(x),
+        columns,
+        inputs,
+        units,
+        slices,
+        aligned(groups_of(inputs) * TILE * LANES * slices),
+        aligned(matrix.strip_of(units) * LANES * slices),
+        tile,
+        dw.reshape(-1),
+    )
+    if need_dx:
+        table, dx = aligned(groups_of(inputs) * TILE * units), aligned(slices * inputs * LANES)
+        matrix.pack_backward(w.reshape(-1), inputs, units, table)
+        matrix.multiply_slices(table, columns, units, inputs, slices, tile, dx)
+        dx = from_slices(dx, x.shape)
+    return dx, dw, dy.sum(axis=1)
 
 
 def images(pixels):

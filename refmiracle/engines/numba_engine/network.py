@@ -1,0 +1,105 @@
+"""The whole network in one compiled call for each shard of a batch: loss, gradients, classes.
+
+Networks of the form (convolution, pool, ReLU) ... (dense, ReLU) ... dense; any other is composed
+of the engine's single layers.  Buffers are kept from step to step: a step allocates nothing.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+
+from refmiracle.engines.numba_engine.convolution import conv_backward, conv_forward
+from refmiracle.engines.numba_engine.matrix import dense_backward, dense_forward
+from refmiracle.engines.numba_engine.tiles import COMPILE
+from refmiracle.engines.numba_engine.vector import LANES
+
+
+@numba.njit(**COMPILE)
+def load_images(pixels, first, count, slices, x):
+    """Fill x = pixels / 255 - 1/2 of images first, ..., first + count - 1; lanes beyond are 0."""
+    size = pixels.shape[1] * pixels.shape[2]
+    flat = pixels.reshape(len(pixels), size)
+    scale, half = np.float32(1.0 / 255.0), np.float32(0.5)
+    for s in range(slices):
+        for n in range(LANES):
+            image = s * LANES + n
+            if image < count:
+                for i in range(size):
+                    x[(s * size + i) * LANES + n] = (
+                        np.float32(flat[first + image, i]) * scale - half
+                    )
+            else:
+                for i in range(size):
+                    x[(s * size + i) * LANES + n] = np.float32(0)
+
+
+@numba.njit(**COMPILE)
+def forward(convs, denses, slices):
+    """Run all stages; each one's y is the x of the next."""
+    for depth in range(len(convs)):
+        conv_forward(convs[depth], slices)
+    for depth in range(len(denses)):
+        dense_forward(denses[depth], slices)
+
+
+@numba.njit(**COMPILE)
+def cross_entropy(logits, classes, labels, first, count, slices, scale, dlogits):
+    """Return the summed loss in nats; dlogits = scale * (softmax - one-hot), zero beyond count."""
+    loss = 0.0
+    for s in range(slices):
+        for n in range(LANES):
+            at = s * classes * LANES + n
+            image = s * LANES + n
+            if image >= count:
+                for c in range(classes):
+                    dlogits[at + c * LANES] = np.float32(0)
+                continue
+            top = logits[at]
+            for c in range(1, classes):
+                top = max(top, logits[at + c * LANES])
+            total = np.float32(0)
+            for c in range(classes):
+                total += math.exp(logits[at + c * LANES] - top)
+            log_total = math.log(total)
+            for c in range(classes):
+                p = math.exp(logits[at + c * LANES] - top - log_total)
+                dlogits[at + c * LANES] = p * scale
+            own = at + labels[first + image] * LANES
+            dlogits[own] -= scale
+            loss += np.float64(log_total - (logits[own] - top))
+    return loss
+
+
+@numba.njit(**COMPILE)
+def shard_gradients(convs, denses, pixels, labels, first, count, slices, scale):
+    """Return the summed loss of images first, ..., first + count - 1; fill dw and db."""
+    load_images(pixels, first, count, slices, convs[0].x)
+    forward(convs, denses, slices)
+    last = denses[len(denses) - 1]
+    loss = cross_entropy(
+        last.y, last.units * last.copies, labels, first, count, slices, scale, last.dy
+    )
+    for depth in range(len(denses)):
+        dense_backward(denses[len(denses) - 1 - depth], slices)
+    for depth in range(len(convs)):
+        conv_backward(convs[len(convs) - 1 - depth], slices, depth + 1 < len(convs))
+    return loss
+
+
+@numba.njit(**COMPILE)
+def shard_classes(convs, denses, pixels, first, count, slices, out):
+    """Fill out[image] = the class with the largest logit, the first of equals."""
+    load_images(pixels, first, count, slices, convs[0].x)
+    forward(convs, denses, slices)
+    last = denses[len(denses) - 1]
+    classes = last.units * last.copies
+    for image in range(count):
+        at = (image // LANES) * classes * LANES + image % LANES
+        best = 0
+        for c in range(1, classes):
+            if last.y[at + c * LANES] > last.y[at + best * LANES]:
+                best = c
+        out[first + image] = best

@@ -1,0 +1,202 @@
+"""The buffers of a whole network, and its passes by the threads of the engine."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from queue import SimpleQueue
+
+import numpy as np
+
+from refmiracle.engines.numba_engine import convolution, matrix
+from refmiracle.engines.numba_engine.convolution import ConvStage
+from refmiracle.engines.numba_engine.matrix import DenseStage
+from refmiracle.engines.numba_engine.network import shard_classes, shard_gradients
+from refmiracle.engines.numba_engine.slices import aligned, slices_of
+from refmiracle.engines.numba_engine.threads import THREADS, parallel_map, shards
+from refmiracle.engines.numba_engine.tiles import TILE, TILE_FLOATS, groups_of
+from refmiracle.engines.numba_engine.vector import LANES
+
+EVALUATION_SHARD = 64
+
+
+class Conv:
+    """The packed weights of a convolution with pool and ReLU, and its buffers."""
+
+    def __init__(self, kernel, inputs, outputs, copies, size):
+        self.sizes = (inputs, size, kernel, outputs // copies, copies)
+        self.lengths = (kernel**2 * inputs * (outputs // copies), outputs)
+        self.outputs, self.pooled = outputs, (size - kernel + 1) // 2
+        places, units = kernel**2, outputs // copies
+        self.forward_table = aligned(groups_of(units) * TILE * places * inputs)
+        self.backward_table = aligned(groups_of(inputs) * TILE * places * units)
+        self.signs, self.bias = aligned(outputs), aligned(outputs)
+
+    def pack(self, w):
+        """Fill the tables from the flat units."""
+        inputs, _, kernel, units, _ = self.sizes
+        convolution.pack_forward(w, (kernel, kernel), inputs, units, self.forward_table)
+        convolution.pack_backward(w, (kernel, kernel), inputs, units, self.backward_table)
+
+    def width(self):
+        """Return the floats of one lane of y."""
+        return self.outputs * self.pooled**2
+
+    def stage(self, slices, x, dx, dw, db):
+        """Return buffers for a shard; x and dx belong to the layer below."""
+        _, size, kernel, units, _ = self.sizes
+        whole = units * slices if dx.size else TILE
+        y = self.width() * LANES * slices
+        return ConvStage(
+            *self.sizes,
+            self.forward_table,
+            self.backward_table,
+            self.signs,
+            self.bias,
+            x=x,
+            y=aligned(y),
+            winner=aligned(y, np.uint8),
+            dy=aligned(y),
+            dx=dx,
+            spread=aligned(whole * convolution.plane_of(size - kernel + 1, size - kernel + 1)),
+            tile=aligned(TILE_FLOATS),
+            dw=dw,
+            db=db,
+        )
+
+
+class Dense:
+    """The packed weights of a dense layer with or without ReLU, and its buffers."""
+
+    def __init__(self, inputs, outputs, copies, rectified):
+        self.sizes = (inputs, outputs // copies, copies, rectified)
+        self.lengths = (inputs * (outputs // copies), outputs)
+        self.outputs = outputs
+        self.forward_table = aligned(groups_of(outputs // copies) * TILE * inputs)
+        self.backward_table = aligned(groups_of(inputs) * TILE * (outputs // copies))
+        self.signs, self.bias = aligned(outputs), aligned(outputs)
+
+    def pack(self, w):
+        """Fill the tables from the flat units."""
+        inputs, units, _, _ = self.sizes
+        matrix.pack_forward(w, inputs, units, self.forward_table)
+        matrix.pack_backward(w, inputs, units, self.backward_table)
+
+    def width(self):
+        """Return the floats of one lane of y."""
+        return self.outputs
+
+    def stage(self, slices, x, dx, dw, db):
+        """Return buffers for a shard; x and dx belong to the layer below."""
+        inputs, units, _, _ = self.sizes
+        return DenseStage(
+            *self.sizes,
+            self.forward_table,
+            self.backward_table,
+            self.signs,
+            self.bias,
+            x=x,
+            y=aligned(self.outputs * LANES * slices),
+            dy=aligned(self.outputs * LANES * slices),
+            dx=dx,
+            du=aligned(units * LANES * slices),
+            samples_table=aligned(groups_of(inputs) * TILE * LANES * slices),
+            strips=aligned(matrix.strip_of(units) * LANES * slices),
+            tile=aligned(TILE_FLOATS),
+            dw=dw,
+            db=db,
+        )
+
+
+class NetworkPass:
+    """See `contract.NetworkPass`.  Its buffers serve one caller at a time."""
+
+    def __init__(self, convs, denses, pixels):
+        self.layers = [*convs, *denses]
+        self.depth = len(convs)
+        self.pixels = pixels
+        self.edges = np.cumsum([0, *(n for layer in self.layers for n in layer.lengths)])
+        self.training = (None, None, None)
+        self.evaluation = None
+
+    def _stages(self, samples, gradients):
+        """Return the number of slices of a shard of so many samples, and all its stages."""
+        slices = slices_of(samples)
+        x, dx = aligned(self.pixels * LANES * slices), aligned(0)
+        stages = []
+        for number, layer in enumerate(self.layers):
+            a, b, c = self.edges[2 * number : 2 * number + 3]
+            stage = layer.stage(slices, x, dx, gradients[a:b], gradients[b:c])
+            x, dx = stage.y, stage.dy
+            stages.append(stage)
+        return slices, tuple(stages[: self.depth]), tuple(stages[self.depth :])
+
+    def _shards(self, batch):
+        """Return first image, count, slices and stages of each shard, and their gradients."""
+        if self.training[0] != batch:
+            parts = [(part.start, part.stop - part.start) for part in shards(batch)]
+            gradients = np.zeros((len(parts), self.edges[-1]), dtype=np.float32)
+            work = [
+                (first, count, *self._stages(count, g))
+                for (first, count), g in zip(parts, gradients, strict=True)
+            ]
+            self.training = (batch, work, gradients)
+        return self.training[1:]
+
+    def _load(self, units, signs):
+        for number, layer in enumerate(self.layers):
+            a, b, c = self.edges[2 * number : 2 * number + 3]
+            layer.pack(units[a:b])
+            layer.bias[:] = units[b:c]
+            layer.signs[:] = signs[number]
+
+    def loss_and_grads(self, units, signs, pixels, labels, out):
+        """See `contract.NetworkPass.loss_and_grads`."""
+        work, gradients = self._shards(len(labels))
+        self._load(units, signs)
+        scale = np.float32(1.0 / len(labels))
+
+        def run(shard):
+            first, count, slices, convs, denses = shard
+            return shard_gradients(convs, denses, pixels, labels, first, count, slices, scale)
+
+        losses = parallel_map(run, work)
+        np.sum(gradients, axis=0, out=out)
+        return sum(losses) / len(labels)
+
+    def predict(self, units, signs, pixels):
+        """See `contract.NetworkPass.predict`."""
+        self._load(units, signs)
+        if self.evaluation is None:
+            self.evaluation = SimpleQueue()
+            for _ in range(THREADS):
+                unused = np.empty(self.edges[-1], dtype=np.float32)
+                self.evaluation.put(self._stages(EVALUATION_SHARD, unused))
+        classes = np.empty(len(pixels), dtype=np.int64)
+
+        def run(first):
+            slices, convs, denses = stages = self.evaluation.get()
+            count = min(EVALUATION_SHARD, len(pixels) - first)
+            shard_classes(convs, denses, pixels, first, count, slices, classes)
+            self.evaluation.put(stages)
+
+        parallel_map(run, range(0, len(pixels), EVALUATION_SHARD))
+        return classes
+
+
+@lru_cache(maxsize=4)
+def network_pass(layers, copies, size):
+    """See `contract.Engine.network_pass`: (conv2d, maxpool2d, relu) ... (dense, relu) ... dense."""
+    rest, copies, convs, denses = list(layers), list(copies), [], []
+    while [kind for kind, *_ in rest[:3]] == ["conv2d", "maxpool2d", "relu"]:
+        _, kernel, inputs, outputs = rest[0]
+        if (size - kernel + 1) % 2:
+            return None
+        convs.append(Conv(kernel, inputs, outputs, copies.pop(0), size))
+        rest, size = rest[3:], convs[-1].pooled
+    while rest and rest[0][0] == "dense":
+        rectified = [kind for kind, *_ in rest[1:2]] == ["relu"]
+        denses.append(Dense(*rest[0][1:], copies.pop(0), rectified))
+        rest = rest[1 + rectified :]
+    if rest or not convs or not denses or denses[-1].sizes[-1]:
+        return None
+    return NetworkPass(convs, denses, convs[0].sizes[0] * convs[0].sizes[1] ** 2)

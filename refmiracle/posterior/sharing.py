@@ -1,0 +1,94 @@
+"""The network as a function of the coded variables, with shared units computed once.
+
+Hashing along the outputs, with no sign or one for each unit, makes the outputs u f, ...,
+u f + f - 1 of a layer +h_u or -h_u, plus their own bias: f copies of one product.  In LeNet-5
+with MIRACLE's factors that leaves 25 of conv2's 50 channels and 10 of dense1's 500 units to
+compute, and the coded variables, put in order, are their weights: nothing is expanded.  An engine
+that has no passes for it, or a layout that shares otherwise, gets the expanded weights.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refmiracle.engines.contract import Array, Engine
+from refmiracle.nn.network import IMAGE_SIZE, loss_and_grads
+from refmiracle.posterior.blocks import (
+    BlockLayout,
+    Grouping,
+    Places,
+    Signs,
+    to_variable_gradients,
+    to_weights,
+)
+
+
+def unit_copies(layout: BlockLayout) -> tuple[int, ...] | None:
+    """Return how many outputs share a unit in each layer, or None if sharing is not by units."""
+    tensors = layout.network.tensors()
+    by_unit = layout.grouping == Grouping.OUTPUTS and layout.signs != Signs.WEIGHT
+    kernels, biases = layout.factors[0::2], layout.factors[1::2]
+    whole = all(t.shape[-1] % f == 0 for t, f in zip(tensors[0::2], kernels, strict=True))
+    return kernels if by_unit and whole and set(biases) == {1} else None
+
+
+class VariablePass:
+    """Loss and gradients as functions of the coded variables.
+
+    Parameters
+    ----------
+    engine : Engine
+    layout : BlockLayout
+    places : Places
+        Of that layout.
+    share : bool
+        Whether to compute shared units once, where the layout and the engine allow it.
+    """
+
+    def __init__(
+        self, engine: Engine, layout: BlockLayout, places: Places, share: bool = True
+    ) -> None:
+        self.engine, self.layout, self.places = engine, layout, places
+        copies = unit_copies(layout) if share else None
+        network = layout.network
+        self.whole = copies and engine.network_pass(network.specs(), copies, IMAGE_SIZE)
+        if not self.whole:
+            return
+        signs, place, first = [], [], 0
+        for t, factor in zip(network.tensors(), layout.factors, strict=True):
+            weights = slice(first, first + math.prod(t.shape))
+            place.append(places.of_weights[weights][::factor])
+            signs.append(places.signs[weights][: t.shape[-1]])
+            first = weights.stop
+        self.place = np.concatenate(place)
+        self.signs = signs[0::2]
+        self.units = np.empty(len(self.place), dtype=engine.dtype)
+        self.gradients = np.empty_like(self.units)
+
+    def loss_and_grads(
+        self, variables: Array, pixels: NDArray[np.uint8], labels: NDArray[np.int64], out: Array
+    ) -> float:
+        """Return the mean loss of a batch in nats, and fill `out` with dL/dvariable.
+
+        Parameters
+        ----------
+        variables, out : ndarray, shape (blocks, block_size)
+            Unused places of `out` are set to zero.
+        pixels : ndarray of uint8, shape (batch, 28, 28)
+        labels : ndarray of int64, shape (batch,)
+        """
+        network, engine = self.layout.network, self.engine
+        if self.whole:
+            # Any mode but "raise" writes to `out` without a buffer between.
+            np.take(variables.reshape(-1), self.place, out=self.units, mode="clip")
+            loss = self.whole.loss_and_grads(self.units, self.signs, pixels, labels, self.gradients)
+            out.reshape(-1)[len(self.place) :] = 0
+            out.reshape(-1)[self.place] = self.gradients
+            return loss
+        weights = to_weights(network, engine, self.places, variables)
+        loss, grads = loss_and_grads(network, engine, weights, pixels, labels)
+        out[:] = to_variable_gradients(network, engine, self.places, grads)
+        return loss
