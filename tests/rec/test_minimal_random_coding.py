@@ -22,6 +22,7 @@ from refmiracle.engines import get_engine, numba_engine, numpy_engine
 from refmiracle.numerics.philox import Stream
 from refmiracle.rec.minimal_random_coding import decode, encode
 
+NUMPY, NUMBA = get_engine("numpy"), get_engine("numba")
 FALSE_ALARM = 1e-6
 # Samples and bits; more of both make the bound tighter, and the numba engine has the time.
 SIZES = {"numpy": (5000, 9), "numba": (20_000, 11)}
@@ -160,14 +161,24 @@ def test_indices_by_a_plain_argmax(engine, rng, bits, dimension):
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 100, 1000])
-def test_chunks_do_not_change_the_indices(engine, rng, monkeypatch, chunk):
+def test_chunks_do_not_change_the_indices(rng, monkeypatch, chunk):
     """Also where the number of candidates is not a multiple of the chunk."""
     delta, log_s = random_posteriors(rng, 6, 3)
-    want = encode(engine, 2, 8, range(6), delta, log_s)
+    want = encode(NUMPY, 2, 8, range(6), delta, log_s)
     monkeypatch.setattr(numpy_engine.coding, "CANDIDATES_AT_ONCE", chunk)
-    monkeypatch.setattr(numba_engine.coding, "CHUNK", chunk)
-    assert encode(engine, 2, 8, range(6), delta, log_s).tolist() == want.tolist()
+    assert encode(NUMPY, 2, 8, range(6), delta, log_s).tolist() == want.tolist()
     assert len(set(want.tolist())) > 1
+
+
+@pytest.mark.parametrize("bits", [1, 8, 11])
+def test_a_kept_codebook_changes_nothing(rng, monkeypatch, bits):
+    """The compiled engine keeps a small codebook, and makes a large one as it goes."""
+    delta, log_s = random_posteriors(rng, 6, 3)
+    kept = encode(NUMBA, 2, bits, range(6), delta, log_s)
+    encode(NUMBA, 3, bits, range(6), delta, log_s)  # another codebook in between
+    assert encode(NUMBA, 2, bits, range(6), delta, log_s).tolist() == kept.tolist()
+    monkeypatch.setattr(numba_engine.coding, "KEPT_FLOATS", 0)
+    assert encode(NUMBA, 2, bits, range(6), delta, log_s).tolist() == kept.tolist()
 
 
 def test_engines_choose_the_same_indices(rng):

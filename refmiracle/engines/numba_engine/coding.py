@@ -1,133 +1,185 @@
-"""Random words, bit-exact normals and minimal random coding, compiled.
+"""Minimal random coding, compiled: scores and selection in one pass over the candidates.
 
-Bit-exactness rests on `EXACT`: no reordering, no fusing, no libm; the same float64 operations
-in the same order as `numerics.normal`.
+Candidates lie in chunks (dimension, CHUNK), so that LLVM vectorises over them.  Scores are sums of
+squares of differences in float64: as two matrix products they would be differences of huge terms
+where s is tiny.
 """
 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import numba
 import numpy as np
 
+from refmiracle.engines.numba_engine.normals import (
+    COUNTERS,
+    EXACT,
+    fill_candidates,
+    fill_rows,
+    philox,
+    philox_rows,
+    quantiles,
+)
 from refmiracle.engines.numba_engine.threads import parallel_map, row_parts
-from refmiracle.numerics import normal
 from refmiracle.numerics.philox import Stream
 
-EXACT: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy", "fastmath": False}
 FAST: dict[str, Any] = {**EXACT, "fastmath": {"reassoc", "contract", "nsz"}}
+NO_NAN: dict[str, Any] = {**EXACT, "fastmath": {"nnan", "nsz"}}
 
-CENTRAL_TOP, CENTRAL_BOTTOM = normal.CENTRAL
-MIDDLE_TOP, MIDDLE_BOTTOM = normal.MIDDLE
-FAR_TOP, FAR_BOTTOM = normal.FAR
-ATANH_SERIES = normal.ATANH_SERIES
-LN2, SQRT_HALF = normal.LN2, normal.SQRT_HALF
-
-M0, M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
-K0, K1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
-LOW, SHIFT = np.uint64(0xFFFFFFFF), np.uint64(32)
-
-CHUNK = 1024
+CHUNK = 4 * COUNTERS
+KEPT_FLOATS = 2**24  # a codebook up to this size is kept for the next group of blocks
 # No Gumbel variate of a 32-bit uniform is above -log(-log(1 - 2^-33)) = 22.88.
 GUMBEL_MAX = 22.88
 
 
 @numba.njit(**EXACT)
-def _philox(c0, c1, c2, c3, k0, k1):
-    for _ in range(10):
-        p0, p1 = M0 * c0, M1 * c2
-        c0, c1, c2, c3 = (p1 >> SHIFT) ^ c1 ^ k0, p1 & LOW, (p0 >> SHIFT) ^ c3 ^ k1, p0 & LOW
-        k0, k1 = (k0 + K0) & LOW, (k1 + K1) & LOW
-    return c0, c1, c2, c3
-
-
-@numba.njit(**EXACT)
 def _philox_many(counter, key, out):
     for i in range(len(counter)):
-        out[i] = _philox(counter[i, 0], counter[i, 1], counter[i, 2], counter[i, 3], key[0], key[1])
-
-
-@numba.njit(**EXACT)
-def _horner(coefficients, x):
-    value = coefficients[0]
-    for i in range(1, len(coefficients)):
-        value = value * x + coefficients[i]
-    return value
-
-
-@numba.njit(**EXACT)
-def _log(p):
-    m, e = math.frexp(p)
-    if m < SQRT_HALF:
-        m, e = m + m, e - 1
-    f = (m - 1.0) / (m + 1.0)
-    return 2.0 * f * _horner(ATANH_SERIES, f * f) + np.float64(e) * LN2
-
-
-@numba.njit(**EXACT)
-def _quantile(p):
-    if not (p > 0.0 and p < 1.0):
-        return np.nan
-    q = p - 0.5
-    if abs(q) <= 0.425:
-        r = 0.180625 - q * q
-        return q * (_horner(CENTRAL_TOP, r) / _horner(CENTRAL_BOTTOM, r))
-    r = math.sqrt(-_log(p if q < 0.0 else 1.0 - p))
-    if r <= 5.0:
-        tail = _horner(MIDDLE_TOP, r - 1.6) / _horner(MIDDLE_BOTTOM, r - 1.6)
-    else:
-        tail = _horner(FAR_TOP, r - 5.0) / _horner(FAR_BOTTOM, r - 5.0)
-    return -tail if q < 0.0 else tail
-
-
-@numba.njit(**EXACT)
-def _quantiles(p, out):
-    for i in range(p.size):
-        out[i] = _quantile(p[i])
-
-
-@numba.njit(**EXACT)
-def _normals(seed, stream, rows, out):
-    count = out.shape[1]
-    for r in range(len(rows)):
-        for block in range((count + 3) // 4):
-            words = _philox(np.uint64(block), rows[r], np.uint64(0), np.uint64(0), seed, stream)
-            for j in range(min(4, count - 4 * block)):
-                out[r, 4 * block + j] = _quantile((np.float64(words[j]) + 0.5) * 2.0**-32)
+        out[i] = philox(counter[i, 0], counter[i, 1], counter[i, 2], counter[i, 3], key[0], key[1])
 
 
 @numba.njit(**FAST)
-def _score(candidates, delta, log_s, scores):
-    """scores[b, k] = log q(z_k) / p(z_k) in nats; candidates are (dimension, K) here."""
-    for b in range(len(delta)):
-        row = scores[b]
-        row[:] = -0.5 * log_s[b].sum()
-        for d in range(delta.shape[1]):
-            mean, half_precision = delta[b, d], 0.5 * math.exp(-log_s[b, d])
-            z = candidates[d]
-            for k in range(len(row)):
-                x = np.float64(z[k])
-                row[k] += 0.5 * x * x - (x - mean) * (x - mean) * half_precision
+def _half_squares(table, out):
+    """Fill out[k] = |z_k|^2 / 2."""
+    out[:] = 0.0
+    for d in range(table.shape[0]):
+        z = table[d]
+        for k in range(len(out)):
+            x = np.float64(z[k])
+            out[k] += 0.5 * x * x
+
+
+@numba.njit(**FAST)
+def _score(table, half_squares, delta, half_precision, constant, scores):
+    """Fill scores[k] = log q(z_k) / p(z_k) in nats, for one block; dimensions are 4 n."""
+    for k in range(len(scores)):
+        scores[k] = half_squares[k] + constant
+    for d in range(0, len(delta), 4):
+        z0, z1, z2, z3 = table[d], table[d + 1], table[d + 2], table[d + 3]
+        m0, m1, m2, m3 = delta[d], delta[d + 1], delta[d + 2], delta[d + 3]
+        h0, h1 = half_precision[d], half_precision[d + 1]
+        h2, h3 = half_precision[d + 2], half_precision[d + 3]
+        for k in range(len(scores)):
+            x0, x1 = np.float64(z0[k]) - m0, np.float64(z1[k]) - m1
+            x2, x3 = np.float64(z2[k]) - m2, np.float64(z3[k]) - m3
+            scores[k] -= (x0 * x0 * h0 + x1 * x1 * h1) + (x2 * x2 * h2 + x3 * x3 * h3)
+
+
+@numba.njit(**NO_NAN)
+def _maximum(scores):
+    top = scores[0]
+    for k in range(1, len(scores)):
+        top = max(top, scores[k])
+    return top
 
 
 @numba.njit(**EXACT)
-def _select(scores, seed, stream, blocks, start, best, index):
-    """Add Gumbel variates to the scores of candidates start, start + 1, ... and keep the best.
+def _perturbed(scores, k, words):
+    """Return score k plus its Gumbel variate."""
+    u = (np.float64(np.int64(words[k % 4, k // 4])) + 0.5) * 2.0**-32
+    return scores[k] - math.log(-math.log(u))
 
-    A candidate that could not win with the largest variate there is needs none.
+
+@numba.njit(**EXACT)
+def _flag_survivors(scores, words, best, flags):
+    """Flag the candidates that may beat `best` once they have their Gumbel variates.
+
+    With u = (word + 1/2) / 2^32 the variate -log(-log u) is at most -log(1 - u); so only those
+    with 1 - u < exp(-t), t = best - score, can; and exp(-t) < (1 + t/4 + ... + (t/4)^3/6)^-4.
     """
+    for j in range(4):
+        for i in range(COUNTERS):
+            t = best - scores[4 * i + j]
+            t = 0.25 * t if t > 0.0 else 0.0
+            rest = 1.0 - (np.float64(np.int64(words[j, i])) + 0.5) * 2.0**-32
+            bound = 1.0 + t * (1.0 + t * (0.5 + t * (1.0 / 6.0)))
+            bound *= bound
+            flags[4 * i + j] = rest * (bound * bound) < 1.000001
+
+
+@numba.njit(**EXACT)
+def _select(scores, count, seed, block, start, words, flags, best, index):
+    """Return the best score with its Gumbel variate, and its index, after these candidates."""
+    top = _maximum(scores[:count])
+    if top + GUMBEL_MAX <= best:
+        return best, index
+    philox_rows(np.uint64(start // 4), block, np.uint64(0), *seed, words)
+    least = best
+    if best == -np.inf:  # the candidate with the largest score sets a first bound
+        k = 0
+        while scores[k] < top:
+            k += 1
+        least = _perturbed(scores, k, words)
+    _flag_survivors(scores, words, least, flags)
+    eights = flags.view(np.uint64)
+    for e in range((count + 7) // 8):
+        if eights[e]:
+            for k in range(8 * e, min(8 * e + 8, count)):
+                if flags[k]:
+                    score = _perturbed(scores, k, words)
+                    if score > best:
+                        best, index = score, start + k
+    return best, index
+
+
+@numba.njit(**EXACT)
+def _search(
+    table, half_squares, start, count, seed, blocks, delta, half_precision, constant, best, index
+):
+    """Pass over candidates start, ..., start + count - 1 for all blocks; keep each one's best."""
+    scores, flags = np.empty(CHUNK), np.empty(CHUNK, np.uint8)
+    words = np.empty((4, COUNTERS), np.uint64)
     for b in range(len(blocks)):
-        for k in range(scores.shape[1]):
-            if scores[b, k] + GUMBEL_MAX <= best[b]:
-                continue
-            n = start + k
-            words = _philox(np.uint64(n // 4), blocks[b], np.uint64(0), np.uint64(0), seed, stream)
-            u = (np.float64(words[n % 4]) + 0.5) * 2.0**-32
-            score = scores[b, k] - math.log(-math.log(u))
-            if score > best[b]:
-                best[b], index[b] = score, n
+        _score(table, half_squares, delta[b], half_precision[b], constant[b], scores)
+        best[b], index[b] = _select(
+            scores, count, seed, blocks[b], start, words, flags, best[b], index[b]
+        )
+
+
+@numba.njit(**EXACT)
+def _fill_chunk(seed, start, dimension, table, half_squares):
+    fill_candidates(seed, np.uint64(Stream.CODEBOOK), start, table)
+    _half_squares(table[:dimension], half_squares)
+
+
+@numba.njit(**FAST)
+def _fill_scores(candidates, delta, half_precision, constant, scores):
+    half_squares = np.empty(scores.shape[1])
+    _half_squares(candidates, half_squares)
+    for b in range(len(delta)):
+        _score(candidates, half_squares, delta[b], half_precision[b], constant[b], scores[b])
+
+
+def _whole_dimension(dimension):
+    return -(-dimension // 4) * 4
+
+
+def _targets(delta, log_s):
+    """Return delta, exp(-log_s) / 2 and -sum log_s / 2 in float64, filled up to 4 n dimensions."""
+    delta, log_s = np.asarray(delta, dtype=np.float64), np.asarray(log_s, dtype=np.float64)
+    shape = (len(delta), _whole_dimension(delta.shape[1]))
+    whole, half_precision = np.zeros(shape), np.zeros(shape)
+    whole[:, : delta.shape[1]] = delta
+    half_precision[:, : delta.shape[1]] = 0.5 * np.exp(-log_s)
+    return whole, half_precision, -0.5 * log_s.sum(axis=1)
+
+
+@lru_cache(maxsize=1)
+def _kept_codebook(seed, bits, dimension):
+    """Return the tables and half squares of all chunks."""
+    chunks = -(-(2**bits) // CHUNK)
+    tables = np.empty((chunks, _whole_dimension(dimension), CHUNK), dtype=np.float32)
+    half_squares = np.empty((chunks, CHUNK))
+
+    def fill(part):
+        for c in range(part.start, part.stop):
+            _fill_chunk(np.uint64(seed), c * CHUNK, dimension, tables[c], half_squares[c])
+
+    parallel_map(fill, row_parts(chunks))
+    return tables, half_squares
 
 
 def philox4x32(counter, key):
@@ -142,7 +194,7 @@ def normal_quantile(p):
     """See `numerics.normal.normal_quantile`; the same bits."""
     p = np.ascontiguousarray(p, dtype=np.float64)
     out = np.empty_like(p)
-    _quantiles(p.reshape(-1), out.reshape(-1))
+    quantiles(p.reshape(-1), out.reshape(-1))
     return out
 
 
@@ -150,7 +202,7 @@ def normals(seed, stream, rows, count):
     """See `numpy_engine.coding.normals`; computed in float64, rounded to float32."""
     rows = np.asarray(rows, dtype=np.uint64)
     out = np.empty((len(rows), count), dtype=np.float32)
-    _normals(np.uint64(seed), np.uint64(stream), rows, out)
+    fill_rows(np.uint64(seed), np.uint64(stream), rows, out)
     return out
 
 
@@ -161,34 +213,39 @@ def codebook_rows(seed, indices, dimension):
 
 def log_weights(candidates, delta, log_s):
     """See `numpy_engine.coding.log_weights`; summed in float64."""
+    candidates = np.asarray(candidates, dtype=np.float32)
+    delta, half_precision, constant = _targets(delta, log_s)
+    table = np.zeros((delta.shape[1], len(candidates)), dtype=np.float32)
+    table[: candidates.shape[1]] = candidates.T
     scores = np.empty((len(delta), len(candidates)))
-    _score(
-        np.ascontiguousarray(np.asarray(candidates).T, dtype=np.float32),
-        np.ascontiguousarray(delta, dtype=np.float64),
-        np.ascontiguousarray(log_s, dtype=np.float64),
-        scores,
-    )
+    _fill_scores(table, delta, half_precision, constant, scores)
     return scores
 
 
 def select_indices(seed, bits, blocks, delta, log_s):
     """See `numpy_engine.coding.select_indices`; each thread passes over its own candidates."""
     blocks = np.asarray(blocks, dtype=np.uint64)
-    delta = np.ascontiguousarray(delta, dtype=np.float64)
-    log_s = np.ascontiguousarray(log_s, dtype=np.float64)
+    dimension = delta.shape[1]
+    targets = _targets(delta, log_s)
+    chunks, depth = -(-(2**bits) // CHUNK), _whole_dimension(dimension)
+    kept = chunks * CHUNK * depth <= KEPT_FLOATS and _kept_codebook(seed, bits, dimension)
+    selection = np.uint64(seed), np.uint64(Stream.SELECTION)
 
     def best_of(part):
         best = np.full(len(blocks), -np.inf)
         index = np.zeros(len(blocks), dtype=np.int64)
-        for start in range(part.start, part.stop, CHUNK):
-            rows = np.arange(start, min(start + CHUNK, part.stop))
-            scores = log_weights(codebook_rows(seed, rows, delta.shape[1]), delta, log_s)
-            _select(
-                scores, np.uint64(seed), np.uint64(Stream.SELECTION), blocks, start, best, index
-            )
+        table, half_squares = np.empty((depth, CHUNK), dtype=np.float32), np.empty(CHUNK)
+        for c in range(part.start, part.stop):
+            start = c * CHUNK
+            if kept:
+                table, half_squares = kept[0][c], kept[1][c]
+            else:
+                _fill_chunk(np.uint64(seed), start, dimension, table, half_squares)
+            count = min(CHUNK, 2**bits - start)
+            _search(table, half_squares, start, count, selection, blocks, *targets, best, index)
         return best, index
 
-    results = parallel_map(best_of, row_parts(2**bits))
+    results = parallel_map(best_of, row_parts(chunks))
     best = np.stack([r[0] for r in results])
     index = np.stack([r[1] for r in results])
     # The first part with the maximum holds the lowest index, as ties require.

@@ -1,0 +1,199 @@
+"""Random words and bit-exact normals, compiled.
+
+Bit-exactness rests on `EXACT`: no reordering, no fusing, no libm; the same float64 operations as
+in `numerics.normal`, each correctly rounded, so that it does not matter how many LLVM does at a
+time.  To let it, the work is laid out in loops without branches over buffers: words, then the
+central rational for all of them, then the tails alone.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numba
+import numpy as np
+
+from refmiracle.numerics import normal
+
+EXACT: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy", "fastmath": False}
+
+CENTRAL_TOP, CENTRAL_BOTTOM = normal.CENTRAL
+MIDDLE_TOP, MIDDLE_BOTTOM = normal.MIDDLE
+FAR_TOP, FAR_BOTTOM = normal.FAR
+ATANH_SERIES = normal.ATANH_SERIES
+LN2, SQRT_HALF = normal.LN2, normal.SQRT_HALF
+
+M0, M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
+K0, K1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
+LOW, SHIFT = np.uint64(0xFFFFFFFF), np.uint64(32)
+FRACTION, HALF_BITS = np.int64((1 << 52) - 1), np.int64(0x3FE << 52)
+
+COUNTERS = 256  # computed at a time: 1024 words, whose buffers stay in the first-level cache
+
+
+@numba.njit(**EXACT)
+def _round(state):
+    c0, c1, c2, c3, k0, k1 = state
+    p0, p1 = M0 * c0, M1 * c2
+    c0, c1, c2, c3 = (p1 >> SHIFT) ^ c1 ^ k0, p1 & LOW, (p0 >> SHIFT) ^ c3 ^ k1, p0 & LOW
+    return c0, c1, c2, c3, (k0 + K0) & LOW, (k1 + K1) & LOW
+
+
+@numba.njit(forceinline=True, **EXACT)
+def philox(c0, c1, c2, c3, k0, k1):
+    """Return the four words of a counter; all are uint64 below 2^32.
+
+    Without a loop, and inlined: only then a loop around the call is vectorised.
+    """
+    s = _round(_round(_round(_round(_round((c0, c1, c2, c3, k0, k1))))))
+    c0, c1, c2, c3, _, _ = _round(_round(_round(_round(_round(s)))))
+    return c0, c1, c2, c3
+
+
+@numba.njit(**EXACT)
+def philox_rows(c0, row, row_step, k0, k1, words):
+    """Fill words[j, i] with word j of (c0, row + i row_step, 0, 0), or (c0 + i, row, 0, 0).
+
+    The latter, the counters that follow in one row, where row_step is 0.
+    """
+    # Masked, LLVM sees that products of 32 bits by 32 do.
+    k0, k1, c0, row = k0 & LOW, k1 & LOW, c0 & LOW, row & LOW
+    step, zero = np.uint64(0) if row_step else np.uint64(1), np.uint64(0)
+    w0, w1, w2, w3 = words[0], words[1], words[2], words[3]
+    for i in range(len(w0)):
+        a, b = (c0 + np.uint64(i) * step) & LOW, (row + np.uint64(i) * row_step) & LOW
+        w0[i], w1[i], w2[i], w3[i] = philox(a, b, zero, zero, k0, k1)
+
+
+@numba.njit(**EXACT)
+def _horner(coefficients, x):
+    value = coefficients[0]
+    for i in range(1, len(coefficients)):
+        value = value * x + coefficients[i]
+    return value
+
+
+@numba.njit(**EXACT)
+def _log_of_fraction(m, e):
+    """Return log(m 2^e) for sqrt(1/2) <= m < sqrt(2)."""
+    f = (m - 1.0) / (m + 1.0)
+    return 2.0 * f * _horner(ATANH_SERIES, f * f) + np.float64(e) * LN2
+
+
+@numba.njit(**EXACT)
+def _central(q):
+    r = 0.180625 - q * q
+    return q * (_horner(CENTRAL_TOP, r) / _horner(CENTRAL_BOTTOM, r))
+
+
+@numba.njit(**EXACT)
+def _quantile(p):
+    if not (p > 0.0 and p < 1.0):
+        return np.nan
+    q = p - 0.5
+    if abs(q) <= 0.425:
+        return _central(q)
+    m, e = math.frexp(p if q < 0.0 else 1.0 - p)
+    if m < SQRT_HALF:
+        m, e = m + m, e - 1
+    r = math.sqrt(-_log_of_fraction(m, e))
+    if r <= 5.0:
+        tail = _horner(MIDDLE_TOP, r - 1.6) / _horner(MIDDLE_BOTTOM, r - 1.6)
+    else:
+        tail = _horner(FAR_TOP, r - 5.0) / _horner(FAR_BOTTOM, r - 5.0)
+    return -tail if q < 0.0 else tail
+
+
+@numba.njit(**EXACT)
+def quantiles(p, out):
+    """Fill out with the normal quantiles of any p; see `numerics.normal.normal_quantile`."""
+    for i in range(p.size):
+        out[i] = _quantile(p[i])
+
+
+@numba.njit(**EXACT)
+def _tails(p, count, bits, e, z):
+    """Fill z with the quantiles of p[:count] (overwritten), all |p - 1/2| > 0.425, p >= 2^-33.
+
+    There r <= 5, and the parts of p that frexp gives stand in its bits.
+    """
+    for i in range(count):
+        z[i] = p[i] - 0.5
+        p[i] = p[i] if z[i] < 0.0 else 1.0 - p[i]
+    for i in range(count):
+        e[i] = (bits[i] >> 52) - 1022
+        bits[i] = (bits[i] & FRACTION) | HALF_BITS
+    for i in range(count):
+        m, low = p[i], p[i] < SQRT_HALF
+        m, exponent = (m + m if low else m), (e[i] - 1 if low else e[i])
+        x = math.sqrt(-_log_of_fraction(m, exponent)) - 1.6
+        tail = _horner(MIDDLE_TOP, x) / _horner(MIDDLE_BOTTOM, x)
+        z[i] = -tail if z[i] < 0.0 else tail
+
+
+@numba.njit(**EXACT)
+def quantiles_of_words(words, z):
+    """Fill z, float32, with the normals of words, uint64 below 2^32; both flat."""
+    count = words.size
+    p, places = np.empty(count), np.empty(count, np.int64)
+    tails = 0
+    for i in range(count):
+        p[i] = (np.float64(np.int64(words[i])) + 0.5) * 2.0**-32
+        z[i] = _central(p[i] - 0.5)
+    for i in range(count):
+        places[tails] = i
+        tails += abs(p[i] - 0.5) > 0.425
+    far, value, e = np.empty(tails), np.empty(tails), np.empty(tails, np.int64)
+    for i in range(tails):
+        far[i] = p[places[i]]
+    _tails(far, tails, far.view(np.int64), e, value)
+    for i in range(tails):
+        z[places[i]] = value[i]
+
+
+@numba.njit(**EXACT)
+def fill_normals(seed, stream, row, first, out):
+    """Fill out with normals first, first + 1, ... of a row of a stream; first is 4 n."""
+    words, z = np.empty((4, COUNTERS), np.uint64), np.empty((4, COUNTERS), np.float32)
+    for start in range(0, out.size, 4 * COUNTERS):
+        counter = np.uint64((first + start) // 4)
+        philox_rows(counter, row, np.uint64(0), seed, stream, words)
+        quantiles_of_words(words.reshape(-1), z.reshape(-1))
+        for i in range(min(COUNTERS, (out.size - start) // 4)):
+            at = start + 4 * i
+            out[at], out[at + 1], out[at + 2], out[at + 3] = z[0, i], z[1, i], z[2, i], z[3, i]
+        for k in range(max(start, out.size // 4 * 4), min(start + 4 * COUNTERS, out.size)):
+            out[k] = z[k % 4, (k - start) // 4]
+
+
+@numba.njit(**EXACT)
+def fill_rows(seed, stream, rows, out):
+    """Fill out[r] with the first normals of row rows[r] of a stream."""
+    count, zero = out.shape[1], np.uint64(0)
+    words, flat = np.empty(out.size, np.uint64), out.reshape(-1)
+    for r in range(len(rows)):
+        for k in range(0, count, 4):
+            four = philox(np.uint64(k // 4), rows[r], zero, zero, seed, stream)
+            for j in range(min(4, count - k)):
+                words[r * count + k + j] = four[j]
+    for start in range(0, out.size, 4 * COUNTERS):
+        stop = min(start + 4 * COUNTERS, out.size)
+        quantiles_of_words(words[start:stop], flat[start:stop])
+
+
+@numba.njit(**EXACT)
+def fill_candidates(seed, stream, first, table):
+    """Fill table[d, i] with normal d of row first + i of a stream.
+
+    The number of table rows is a multiple of 4, that of columns one of COUNTERS.
+    """
+    words = np.empty((4, COUNTERS), np.uint64)
+    z = np.empty((4, COUNTERS), np.float32)
+    for start in range(0, table.shape[1], COUNTERS):
+        for d in range(0, table.shape[0], 4):
+            row = np.uint64(first + start)
+            philox_rows(np.uint64(d // 4), row, np.uint64(1), seed, stream, words)
+            quantiles_of_words(words.reshape(-1), z.reshape(-1))
+            for j in range(4):
+                table[d + j, start : start + COUNTERS] = z[j]
