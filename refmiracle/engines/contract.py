@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[Any]
+Moments = tuple[tuple[Array, Array], tuple[Array, Array]]
 LayerSpec = tuple[Any, ...]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -74,6 +75,51 @@ class Engine(Protocol):
     ) -> tuple[Array, Array, Array]: ...
     def expand_hash(self, variables: Array, places: Array, signs: Array) -> Array: ...
     def expand_hash_backward(self, g: Array, places: Array, signs: Array, count: int) -> Array: ...
+
+    # the posterior's part of a training step; the arrays that are filled or updated come last
+    def mean_kl_sample(
+        self,
+        tau: Array,
+        phi: Array,
+        rho: Array,
+        budget: float,
+        seed: int,
+        row: int,
+        w: Array,
+        eps: Array,
+    ) -> None: ...
+    def mean_kl_step(
+        self,
+        tau: Array,
+        phi: Array,
+        rho: Array,
+        tensor: NDArray[np.int64],
+        budget: float,
+        eps: Array,
+        g: Array,
+        moments: Moments,
+        step: int,
+        rate: float,
+        dlog_rho: Array,
+    ) -> None: ...
+    def mean_var_sample(
+        self, mu: Array, log_sigma: Array, seed: int, row: int, w: Array, eps: Array
+    ) -> None: ...
+    def mean_var_step(
+        self,
+        mu: Array,
+        log_sigma: Array,
+        rho: Array,
+        tensor: NDArray[np.int64],
+        used: NDArray[np.bool_],
+        beta: Array,
+        eps: Array,
+        g: Array,
+        moments: Moments,
+        step: int,
+        rate: float,
+        dlog_rho: Array,
+    ) -> None: ...
 
     # network
     def images(self, pixels: NDArray[np.uint8]) -> Array: ...

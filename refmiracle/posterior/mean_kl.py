@@ -15,6 +15,7 @@ from refmiracle.numerics.philox import Stream
 from refmiracle.posterior.blocks import Places
 
 Parameters = dict[str, Array]
+Moments = dict[str, tuple[Array, Array]]
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,37 @@ class MeanKL:
             "phi": np.where(used, 0.0, -np.inf).astype(dtype),
         }
 
-    def sample(self, parameters: Parameters, rho: Array, eps: Array) -> Array:
-        """Return w = mu + sigma eps, shape (blocks, block_size)."""
-        return self.engine.mean_kl_forward(
-            parameters["tau"], parameters["phi"], rho, self.budget, eps
+    def sample(
+        self, parameters: Parameters, rho: Array, seed: int, row: int, w: Array, eps: Array
+    ) -> None:
+        """Fill eps with a row of noise and w = mu + sigma eps; shape (blocks, block_size)."""
+        tau, phi = parameters["tau"], parameters["phi"]
+        self.engine.mean_kl_sample(tau, phi, rho, self.budget, seed, row, w, eps)
+
+    def update(
+        self,
+        parameters: Parameters,
+        moments: Moments,
+        rho: Array,
+        eps: Array,
+        g: Array,
+        step: int,
+        rate: float,
+        dlog_rho: Array,
+    ) -> None:
+        """Take a step of Adam from g = dL/dw, and fill dL/dlog rho of each tensor."""
+        self.engine.mean_kl_step(
+            parameters["tau"],
+            parameters["phi"],
+            rho,
+            self.places.tensor,
+            self.budget,
+            eps,
+            g,
+            (moments["tau"], moments["phi"]),
+            step,
+            rate,
+            dlog_rho,
         )
 
     def gradients(

@@ -17,6 +17,7 @@ from refmiracle.numerics.philox import Stream
 from refmiracle.posterior.blocks import Places
 
 Parameters = dict[str, Array]
+Moments = dict[str, tuple[Array, Array]]
 
 INITIAL_BETA = 1e-8
 
@@ -52,9 +53,39 @@ class MeanVar:
             "log_sigma": np.log(0.1 * spread * rho).astype(dtype),
         }
 
-    def sample(self, parameters: Parameters, rho: Array, eps: Array) -> Array:
-        """Return w = mu + sigma eps, shape (blocks, block_size)."""
-        return self.engine.mean_var_forward(parameters["mu"], parameters["log_sigma"], eps)
+    def sample(
+        self, parameters: Parameters, rho: Array, seed: int, row: int, w: Array, eps: Array
+    ) -> None:
+        """Fill eps with a row of noise and w = mu + sigma eps; shape (blocks, block_size)."""
+        mu, log_sigma = parameters["mu"], parameters["log_sigma"]
+        self.engine.mean_var_sample(mu, log_sigma, seed, row, w, eps)
+
+    def update(
+        self,
+        parameters: Parameters,
+        moments: Moments,
+        rho: Array,
+        eps: Array,
+        g: Array,
+        step: int,
+        rate: float,
+        dlog_rho: Array,
+    ) -> None:
+        """Take a step of Adam from g = dL/dw, and fill dL/dlog rho of each tensor."""
+        self.engine.mean_var_step(
+            parameters["mu"],
+            parameters["log_sigma"],
+            rho,
+            self.places.tensor,
+            self.places.used,
+            self.beta,
+            eps,
+            g,
+            (moments["mu"], moments["log_sigma"]),
+            step,
+            rate,
+            dlog_rho,
+        )
 
     def gradients(
         self, parameters: Parameters, rho: Array, eps: Array, g: Array

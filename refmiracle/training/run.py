@@ -94,6 +94,8 @@ def run_training(trainer: Trainer, validation: Split, out: Path) -> None:
         After Ctrl-C, once the checkpoint is written.
     """
     config, state = trainer.config, trainer.state
+    if trainer.finished():
+        return
     checkpoint, metrics = checkpoint_path(out), out / "metrics.jsonl"
     keep_metrics(metrics, state.step)
     save_checkpoint(checkpoint, config, state)
@@ -105,7 +107,7 @@ def run_training(trainer: Trainer, validation: Split, out: Path) -> None:
             group = trainer.group_due()
             if group is not None:
                 trainer.encode_group(group)
-            finished = state.step == config.total_steps()
+            finished = trainer.finished()
             if not finished:
                 trainer.train_step()
                 bar.update()

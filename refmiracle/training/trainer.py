@@ -16,12 +16,13 @@ from refmiracle.codec.container import CompressedModel
 from refmiracle.engines import get_engine
 from refmiracle.engines.contract import Array
 from refmiracle.nn.layers import Weights
-from refmiracle.nn.network import error_rate, loss_and_grads
+from refmiracle.nn.network import error_rate
 from refmiracle.numerics.philox import Stream, stream_permutation
-from refmiracle.posterior.blocks import find_places, to_variable_gradients, to_weights
+from refmiracle.posterior.blocks import find_places, to_weights
 from refmiracle.posterior.mean_kl import MeanKL
 from refmiracle.posterior.mean_var import MeanVar
 from refmiracle.posterior.scales import quantise_scales
+from refmiracle.posterior.sharing import VariablePass
 from refmiracle.rec import minimal_random_coding
 from refmiracle.training.config import Config
 from refmiracle.training.data import Split
@@ -41,9 +42,14 @@ class Trainer:
         The images to train on, without those kept for validation.
     state : State, optional
         Where to go on; a fresh start by default.
+    share : bool
+        Whether to compute units that share their coded variables once (`posterior.sharing`).
+        Either way is the same up to rounding; without is for comparison.
     """
 
-    def __init__(self, config: Config, train: Split, state: State | None = None) -> None:
+    def __init__(
+        self, config: Config, train: Split, state: State | None = None, share: bool = True
+    ) -> None:
         self.config = config
         self.train = train
         self.engine = get_engine(config.engine)
@@ -57,7 +63,14 @@ class Trainer:
         for name, value in self.posterior.state().items():
             value[:] = self.state.extra[name]
             self.state.extra[name] = value
+        self.network = VariablePass(self.engine, self.layout, self.places, share)
         self.fixed = self._rows(np.maximum(self.state.indices, 0))
+        shape, dtype = self.places.tensor.shape, self.engine.dtype
+        self.w, self.eps, self.g = (np.empty(shape, dtype=dtype) for _ in range(3))
+        self.dlog_rho = np.empty(len(self.layout.sizes()))
+        size = config.batch_size
+        self.images = np.empty((size, *train.images.shape[1:]), dtype=np.uint8)
+        self.labels = np.empty(size, dtype=np.int64)
 
     def _initial(self) -> State:
         config, tensors = self.config, self.layout.network.tensors()
@@ -90,12 +103,15 @@ class Trainer:
 
     def sample(self, rho: Array, row: int) -> tuple[Array, Array]:
         """Return the coded variables (encoded blocks as sent) and the noise that drew them."""
-        shape = self.places.tensor.shape
-        eps = self.engine.normals(self.config.seed, Stream.NOISE, [row], rho.size).reshape(shape)
-        w = self.posterior.sample(self.state.parameters, rho, eps)
-        encoded = self.state.indices != OPEN
-        w[encoded] = rho[encoded] * self.fixed[encoded]
+        w, eps = np.empty_like(self.w), np.empty_like(self.eps)
+        self._draw(rho, row, w, eps)
         return w, eps
+
+    def _draw(self, rho: Array, row: int, w: Array, eps: Array) -> None:
+        self.posterior.sample(self.state.parameters, rho, self.config.seed, row, w, eps)
+        encoded = self.state.indices != OPEN
+        if encoded.any():
+            np.multiply(rho, self.fixed, out=w, where=encoded[:, None])
 
     def weights(self, variables: Array) -> Weights:
         """Return the network's weights from the coded variables."""
@@ -111,38 +127,35 @@ class Trainer:
             done = (step - c.steps) / max(1, c.total_steps() - c.steps)
         return low + (high - low) * 0.5 * (1.0 + math.cos(math.pi * done))
 
-    def batch(self, step: int) -> Split:
-        """Return the images of a step: each pass over the data has an order of its own."""
+    def batch(self, step: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """Return images and labels of a step, in buffers that the next one fills anew.
+
+        Each pass over the data has an order of its own.
+        """
         size = self.config.batch_size
         epoch, number = divmod(step, len(self.train.images) // size)
         chosen = _epoch_order(self.config.seed, epoch, len(self.train.images))
         chosen = chosen[number * size : (number + 1) * size]
-        return Split(self.train.images[chosen], self.train.labels[chosen])
+        # Any mode but "raise" writes to `out` without a buffer between.
+        np.take(self.train.images, chosen, axis=0, out=self.images, mode="clip")
+        self.labels[:] = self.train.labels[chosen]
+        return self.images, self.labels
 
     def train_step(self) -> float:
         """Take one step of Adam on the open blocks, and on rho while none is encoded."""
-        step, parameters = self.state.step, self.state.parameters
-        rho = self.rho()
-        w, eps = self.sample(rho, step)
-        batch = self.batch(step)
-        loss, grads = loss_and_grads(
-            self.layout.network, self.engine, self.weights(w), batch.images, batch.labels
+        step, parameters, moments = self.state.step, self.state.parameters, self.state.moments
+        rho, rate = self.rho(), self.rate(step)
+        self._draw(rho, step, self.w, self.eps)
+        loss = self.network.loss_and_grads(self.w, *self.batch(step), self.g)
+        self.posterior.update(
+            parameters, moments, rho, self.eps, self.g, step + 1, rate, self.dlog_rho
         )
-        g = to_variable_gradients(self.layout.network, self.engine, self.places, grads)
-        updates, dlog_rho = self.posterior.gradients(parameters, rho, eps, g)
-        rates = dict.fromkeys(updates, self.rate(step))
         if step < self.config.steps:
-            tensors = len(parameters["log_rho"])
-            updates["log_rho"] = np.bincount(
-                self.places.tensor.ravel(), weights=dlog_rho.ravel(), minlength=tensors
+            rate *= self.config.scale_rate
+            log_rho, m, v = self.engine.adam_step(
+                parameters["log_rho"], self.dlog_rho, *moments["log_rho"], step + 1, rate
             )
-            rates["log_rho"] = self.config.scale_rate * self.rate(step)
-        for name, gradient in updates.items():
-            m, v = self.state.moments[name]
-            parameters[name], m, v = self.engine.adam_step(
-                parameters[name], gradient, m, v, step + 1, rates[name]
-            )
-            self.state.moments[name] = m, v
+            parameters["log_rho"], moments["log_rho"] = log_rho, (m, v)
         self.posterior.anneal(parameters, rho, self.config.anneal())
         self.state.step += 1
         self.state.losses.append(loss)
@@ -155,6 +168,10 @@ class Trainer:
             return None
         group = past // self.config.group_steps
         return group if self.state.indices[self.groups[group][0]] == OPEN else None
+
+    def finished(self) -> bool:
+        """Return whether all steps are taken and all blocks encoded."""
+        return self.state.step == self.config.total_steps() and self.group_due() is None
 
     def encode_group(self, group: int) -> None:
         """Encode the blocks of a group and fix their weights."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from refmiracle.engines.numba_engine import coding, layers, passes, posterior, threads
+from refmiracle.engines.numba_engine import adam, coding, layers, passes, posterior, steps, threads
 
 ENGINE: Any = SimpleNamespace(
     name="numba",
@@ -29,8 +29,12 @@ ENGINE: Any = SimpleNamespace(
     mean_kl=posterior.mean_kl,
     mean_kl_forward=posterior.mean_kl_forward,
     mean_kl_backward=posterior.mean_kl_backward,
+    mean_kl_sample=steps.mean_kl_sample,
+    mean_kl_step=steps.mean_kl_step,
     mean_var_forward=posterior.mean_var_forward,
     mean_var_backward=posterior.mean_var_backward,
+    mean_var_sample=steps.mean_var_sample,
+    mean_var_step=steps.mean_var_step,
     expand_hash=posterior.expand_hash,
     expand_hash_backward=posterior.expand_hash_backward,
     images=layers.images,
@@ -43,7 +47,7 @@ ENGINE: Any = SimpleNamespace(
     dense=layers.dense,
     dense_backward=layers.dense_backward,
     softmax_cross_entropy=layers.softmax_cross_entropy,
-    adam_step=layers.adam_step,
+    adam_step=adam.adam_step,
     network_pass=passes.network_pass,
     log_weights=coding.log_weights,
     select_indices=coding.select_indices,

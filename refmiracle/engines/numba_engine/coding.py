@@ -42,30 +42,24 @@ def _philox_many(counter, key, out):
 
 
 @numba.njit(**FAST)
-def _half_squares(table, out):
-    """Fill out[k] = |z_k|^2 / 2."""
-    out[:] = 0.0
-    for d in range(table.shape[0]):
-        z = table[d]
-        for k in range(len(out)):
-            x = np.float64(z[k])
-            out[k] += 0.5 * x * x
+def _score(table, delta, precision, constant, scores):
+    """Fill scores[k] = log q(z_k) / p(z_k) in nats, for one block; dimensions are 4 n.
 
-
-@numba.njit(**FAST)
-def _score(table, half_squares, delta, half_precision, constant, scores):
-    """Fill scores[k] = log q(z_k) / p(z_k) in nats, for one block; dimensions are 4 n."""
-    for k in range(len(scores)):
-        scores[k] = half_squares[k] + constant
+    z^2 / 2 - (z - delta)^2 / (2 s) = z delta - delta^2 / 2 - (z - delta)^2 (1/s - 1) / 2, where
+    nothing cancels; `precision` is (1/s - 1) / 2, and `constant` holds what z is not in.
+    """
+    scores[:] = constant
     for d in range(0, len(delta), 4):
         z0, z1, z2, z3 = table[d], table[d + 1], table[d + 2], table[d + 3]
         m0, m1, m2, m3 = delta[d], delta[d + 1], delta[d + 2], delta[d + 3]
-        h0, h1 = half_precision[d], half_precision[d + 1]
-        h2, h3 = half_precision[d + 2], half_precision[d + 3]
+        h0, h1, h2, h3 = precision[d], precision[d + 1], precision[d + 2], precision[d + 3]
         for k in range(len(scores)):
-            x0, x1 = np.float64(z0[k]) - m0, np.float64(z1[k]) - m1
-            x2, x3 = np.float64(z2[k]) - m2, np.float64(z3[k]) - m3
-            scores[k] -= (x0 * x0 * h0 + x1 * x1 * h1) + (x2 * x2 * h2 + x3 * x3 * h3)
+            x0, x1 = np.float64(z0[k]), np.float64(z1[k])
+            x2, x3 = np.float64(z2[k]), np.float64(z3[k])
+            linear = (x0 * m0 + x1 * m1) + (x2 * m2 + x3 * m3)
+            x0, x1, x2, x3 = x0 - m0, x1 - m1, x2 - m2, x3 - m3
+            square = (x0 * x0 * h0 + x1 * x1 * h1) + (x2 * x2 * h2 + x3 * x3 * h3)
+            scores[k] += linear - square
 
 
 @numba.njit(**NO_NAN)
@@ -126,31 +120,21 @@ def _select(scores, count, seed, block, start, words, flags, best, index):
 
 
 @numba.njit(**EXACT)
-def _search(
-    table, half_squares, start, count, seed, blocks, delta, half_precision, constant, best, index
-):
+def _search(table, start, count, seed, blocks, delta, precision, constant, best, index):
     """Pass over candidates start, ..., start + count - 1 for all blocks; keep each one's best."""
     scores, flags = np.empty(CHUNK), np.empty(CHUNK, np.uint8)
     words = np.empty((4, COUNTERS), np.uint64)
     for b in range(len(blocks)):
-        _score(table, half_squares, delta[b], half_precision[b], constant[b], scores)
+        _score(table, delta[b], precision[b], constant[b], scores)
         best[b], index[b] = _select(
             scores, count, seed, blocks[b], start, words, flags, best[b], index[b]
         )
 
 
-@numba.njit(**EXACT)
-def _fill_chunk(seed, start, dimension, table, half_squares):
-    fill_candidates(seed, np.uint64(Stream.CODEBOOK), start, table)
-    _half_squares(table[:dimension], half_squares)
-
-
 @numba.njit(**FAST)
-def _fill_scores(candidates, delta, half_precision, constant, scores):
-    half_squares = np.empty(scores.shape[1])
-    _half_squares(candidates, half_squares)
+def _fill_scores(candidates, delta, precision, constant, scores):
     for b in range(len(delta)):
-        _score(candidates, half_squares, delta[b], half_precision[b], constant[b], scores[b])
+        _score(candidates, delta[b], precision[b], constant[b], scores[b])
 
 
 def _whole_dimension(dimension):
@@ -158,28 +142,31 @@ def _whole_dimension(dimension):
 
 
 def _targets(delta, log_s):
-    """Return delta, exp(-log_s) / 2 and -sum log_s / 2 in float64, filled up to 4 n dimensions."""
+    """Return what `_score` takes of each block, in float64, filled up to 4 n dimensions."""
     delta, log_s = np.asarray(delta, dtype=np.float64), np.asarray(log_s, dtype=np.float64)
     shape = (len(delta), _whole_dimension(delta.shape[1]))
-    whole, half_precision = np.zeros(shape), np.zeros(shape)
+    whole, precision = np.zeros(shape), np.zeros(shape)
     whole[:, : delta.shape[1]] = delta
-    half_precision[:, : delta.shape[1]] = 0.5 * np.exp(-log_s)
-    return whole, half_precision, -0.5 * log_s.sum(axis=1)
+    precision[:, : delta.shape[1]] = 0.5 * np.expm1(-log_s)
+    return whole, precision, 0.0 - 0.5 * (log_s + delta * delta).sum(axis=1)
+
+
+def _fill_chunk(seed, chunk, table):
+    fill_candidates(np.uint64(seed), np.uint64(Stream.CODEBOOK), chunk * CHUNK, table)
 
 
 @lru_cache(maxsize=1)
 def _kept_codebook(seed, bits, dimension):
-    """Return the tables and half squares of all chunks."""
+    """Return the tables of all chunks, shape (chunks, dimension filled up, CHUNK)."""
     chunks = -(-(2**bits) // CHUNK)
     tables = np.empty((chunks, _whole_dimension(dimension), CHUNK), dtype=np.float32)
-    half_squares = np.empty((chunks, CHUNK))
 
     def fill(part):
         for c in range(part.start, part.stop):
-            _fill_chunk(np.uint64(seed), c * CHUNK, dimension, tables[c], half_squares[c])
+            _fill_chunk(seed, c, tables[c])
 
     parallel_map(fill, row_parts(chunks))
-    return tables, half_squares
+    return tables
 
 
 def philox4x32(counter, key):
@@ -214,11 +201,11 @@ def codebook_rows(seed, indices, dimension):
 def log_weights(candidates, delta, log_s):
     """See `numpy_engine.coding.log_weights`; summed in float64."""
     candidates = np.asarray(candidates, dtype=np.float32)
-    delta, half_precision, constant = _targets(delta, log_s)
-    table = np.zeros((delta.shape[1], len(candidates)), dtype=np.float32)
+    targets = _targets(delta, log_s)
+    table = np.zeros((targets[0].shape[1], len(candidates)), dtype=np.float32)
     table[: candidates.shape[1]] = candidates.T
     scores = np.empty((len(delta), len(candidates)))
-    _fill_scores(table, delta, half_precision, constant, scores)
+    _fill_scores(table, *targets, scores)
     return scores
 
 
@@ -228,21 +215,20 @@ def select_indices(seed, bits, blocks, delta, log_s):
     dimension = delta.shape[1]
     targets = _targets(delta, log_s)
     chunks, depth = -(-(2**bits) // CHUNK), _whole_dimension(dimension)
-    kept = chunks * CHUNK * depth <= KEPT_FLOATS and _kept_codebook(seed, bits, dimension)
+    keep = chunks * CHUNK * depth <= KEPT_FLOATS
+    kept = _kept_codebook(seed, bits, dimension) if keep else None
     selection = np.uint64(seed), np.uint64(Stream.SELECTION)
 
     def best_of(part):
         best = np.full(len(blocks), -np.inf)
         index = np.zeros(len(blocks), dtype=np.int64)
-        table, half_squares = np.empty((depth, CHUNK), dtype=np.float32), np.empty(CHUNK)
+        scratch = np.empty((depth, CHUNK), dtype=np.float32)
         for c in range(part.start, part.stop):
-            start = c * CHUNK
-            if kept:
-                table, half_squares = kept[0][c], kept[1][c]
-            else:
-                _fill_chunk(np.uint64(seed), start, dimension, table, half_squares)
-            count = min(CHUNK, 2**bits - start)
-            _search(table, half_squares, start, count, selection, blocks, *targets, best, index)
+            table = scratch if kept is None else kept[c]
+            if kept is None:
+                _fill_chunk(seed, c, table)
+            count = min(CHUNK, 2**bits - c * CHUNK)
+            _search(table, c * CHUNK, count, selection, blocks, *targets, best, index)
         return best, index
 
     results = parallel_map(best_of, row_parts(chunks))

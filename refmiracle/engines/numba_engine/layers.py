@@ -15,11 +15,6 @@ from refmiracle.engines.numba_engine.slices import aligned, from_slices, slices_
 from refmiracle.engines.numba_engine.tiles import COMPILE, TILE, TILE_FLOATS, groups_of
 from refmiracle.engines.numba_engine.vector import LANES
 
-ADAM_BETA1, ADAM_REST1 = np.float32(0.9), np.float32(0.1)
-# 1 - float32(0.999) would be 1.3e-5 off 0.001.
-ADAM_BETA2, ADAM_REST2 = np.float32(0.999), np.float32(0.001)
-ADAM_EPSILON = np.float32(1e-8)
-
 
 def single(a):
     """Return a contiguous float32 array."""
@@ -189,26 +184,3 @@ def softmax_cross_entropy(logits, labels):
     dlogits = np.exp(z - log_total)
     dlogits[labels, batch] -= np.float32(1)
     return log_total - z[labels, batch], dlogits
-
-
-@numba.njit(**COMPILE)
-def _adam(theta, g, m, v, rate, correction1, correction2):
-    for i in range(theta.size):
-        m[i] = ADAM_BETA1 * m[i] + ADAM_REST1 * g[i]
-        v[i] = ADAM_BETA2 * v[i] + ADAM_REST2 * g[i] * g[i]
-        theta[i] -= rate * (m[i] * correction1) / (np.sqrt(v[i] * correction2) + ADAM_EPSILON)
-
-
-def adam_step(theta, g, m, v, step, rate):
-    """See `numpy_engine.layers.adam_step`; float32."""
-    theta, m, v = (np.array(a, dtype=np.float32, order="C") for a in (theta, m, v))
-    corrections = (np.float32(1 / (1 - b**step)) for b in (0.9, 0.999))
-    _adam(
-        theta.reshape(-1),
-        single(g).reshape(-1),
-        m.reshape(-1),
-        v.reshape(-1),
-        np.float32(rate),
-        *corrections,
-    )
-    return theta, m, v

@@ -1,141 +1,155 @@
 """Gaussian posteriors over blocks: the contract of `numpy_engine.posterior`, compiled.
 
 Parameters and results are float32; what stands between them is float64 in registers, because
-the branch point (s near 1) eats half of the digits.
+the branch point (s near 1) eats half of the digits.  Loops
+run over the places of many blocks at a time, so that they vectorise whatever the size of a block.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numba
 import numpy as np
 
+from refmiracle.engines.numba_engine.elementary import (
+    COMPILE,
+    excess_of,
+    exp,
+    half_slope_ratio,
+    log_s_start,
+    log_s_step,
+    minus_log_s,
+    spent_of,
+    tanh_sech,
+)
 from refmiracle.engines.numba_engine.threads import parallel_map, row_parts
-
-COMPILE: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
-SQRT2 = math.sqrt(2.0)
-
-
-@numba.njit(**COMPILE)
-def _excess_series(y):
-    """exp(-y) - 1 + y for small y, where the terms would cancel."""
-    series = 1 / 120 - y * (1 / 720 - y * (1 / 5040 - y * (1 / 40320)))
-    return y * y * (0.5 - y * (1 / 6 - y * (1 / 24 - y * series)))
-
-
-@numba.njit(**COMPILE)
-def _excess(y):
-    """exp(-y) - 1 + y for every y."""
-    return _excess_series(y) if abs(y) < 0.02 else math.expm1(-y) + y
-
-
-@numba.njit(**COMPILE)
-def _log_s(x):
-    """Two steps of Halley's method on exp(-y) - 1 + y = x^2, for y = -log s.
-
-    The start is right to the second order at x = 0 and has the right slope at infinity, within
-    a few percent between; each step triples the digits.
-    """
-    y = SQRT2 * x + x * x * (1.0 - (2 / 3) / (1.0 + SQRT2 / 3.0 * x))
-    if y < 1e-5:  # the next term is about y^3 / 36, and products of slopes might underflow below
-        return -y
-    for _ in range(2):
-        slope = -math.expm1(-y)
-        f = (_excess_series(y) if y < 0.02 else y - slope) - x * x
-        y -= 2.0 * f * slope / (2.0 * slope * slope - f * (1.0 - slope))
-    return -y
 
 
 @numba.njit(**COMPILE)
 def _log_s_many(x, out):
     for i in range(x.size):
-        out[i] = _log_s(np.float64(x[i]))
+        out[i] = -minus_log_s(np.float64(x[i]))
 
 
 @numba.njit(**COMPILE)
 def _ds_dx_many(x, out):
     for i in range(x.size):
-        log_s = _log_s(np.float64(x[i]))
-        spent = -math.expm1(log_s)
-        out[i] = -2.0 * math.exp(log_s) * (x[i] / spent if spent > 0.0 else 1.0 / SQRT2)
+        y = minus_log_s(np.float64(x[i]))
+        out[i] = -2.0 * exp(-y) * half_slope_ratio(np.float64(x[i]), spent_of(y))
 
 
 @numba.njit(**COMPILE)
 def _gaussian_kl(delta, log_s, out):
     for i in range(delta.size):
         d = np.float64(delta[i])
-        out[i] = 0.5 * (d * d + _excess(-np.float64(log_s[i])))
+        out[i] = 0.5 * (d * d + excess_of(-np.float64(log_s[i])))
 
 
 @numba.njit(**COMPILE)
 def _shares(phi, share):
-    """softmax(phi) of one block."""
-    top = phi[0]
-    for j in range(1, len(phi)):
-        top = max(top, phi[j])
-    total = 0.0
-    for j in range(len(phi)):
-        share[j] = math.exp(np.float64(phi[j]) - np.float64(top))
-        total += share[j]
-    for j in range(len(phi)):
-        share[j] /= total
+    """Fill share with softmax(phi) of some blocks, (blocks, size); it lies flat in `share`."""
+    blocks, size = phi.shape
+    for b in range(blocks):
+        top = phi[b, 0]
+        for j in range(1, size):
+            top = max(top, phi[b, j])
+        for j in range(size):
+            share[b * size + j] = np.float64(phi[b, j]) - np.float64(top)
+    for i in range(blocks * size):
+        share[i] = exp(share[i])
+    for b in range(blocks):
+        total = 0.0
+        for j in range(size):
+            total += share[b * size + j]
+        for j in range(size):
+            share[b * size + j] /= total
 
 
 @numba.njit(**COMPILE)
-def _tanh_sech(tau):
-    e = math.exp(-abs(tau))
-    h = 2.0 * e / (1.0 + e * e)
-    t = -math.expm1(-2.0 * abs(tau)) / (1.0 + e * e)
-    return (t if tau >= 0.0 else -t), h
+def _spend(tau, phi, budget, share, r, t, h, y):
+    """Fill share, r, t = tanh tau, h = sech tau and y = -log s(r h); flat, for some blocks.
+
+    In several loops: the steps for one place wait for each other, and a processor works on
+    many places at once only where the body of a loop is short.
+    """
+    _shares(phi, share)
+    tau = tau.reshape(-1)
+    for i in range(len(share)):
+        r[i] = math.sqrt(2.0 * budget * share[i])
+        t[i], h[i] = tanh_sech(np.float64(tau[i]))
+        y[i] = log_s_start(r[i] * h[i])
+    for i in range(len(share)):
+        y[i] = log_s_step(y[i], r[i] * h[i])
+    for i in range(len(share)):
+        y[i] = log_s_step(y[i], r[i] * h[i])
 
 
 @numba.njit(**COMPILE)
 def _mean_kl(tau, phi, budget, delta, log_s):
-    share = np.empty(tau.shape[1])
-    for b in range(tau.shape[0]):
-        _shares(phi[b], share)
-        for j in range(tau.shape[1]):
-            r = math.sqrt(2.0 * budget * share[j])
-            t, h = _tanh_sech(np.float64(tau[b, j]))
-            delta[b, j] = r * t
-            log_s[b, j] = _log_s(r * h)
+    buffer = np.empty((5, tau.size))
+    share, r, t, h, y = buffer[0], buffer[1], buffer[2], buffer[3], buffer[4]
+    _spend(tau, phi, budget, share, r, t, h, y)
+    delta, log_s = delta.reshape(-1), log_s.reshape(-1)
+    for i in range(len(y)):
+        delta[i], log_s[i] = r[i] * t[i], -y[i]
 
 
 @numba.njit(**COMPILE)
-def _mean_kl_forward(tau, phi, rho, budget, eps, w):
-    share = np.empty(tau.shape[1])
-    for b in range(tau.shape[0]):
-        _shares(phi[b], share)
-        for j in range(tau.shape[1]):
-            r = math.sqrt(2.0 * budget * share[j])
-            t, h = _tanh_sech(np.float64(tau[b, j]))
-            w[b, j] = rho[b, j] * (r * t + math.exp(0.5 * _log_s(r * h)) * eps[b, j])
+def mean_kl_forward_blocks(tau, phi, rho, budget, eps, w):
+    """Fill w with samples of some blocks; arrays of shape (blocks, size)."""
+    buffer = np.empty((5, tau.size))
+    share, r, t, h, y = buffer[0], buffer[1], buffer[2], buffer[3], buffer[4]
+    _spend(tau, phi, budget, share, r, t, h, y)
+    rho, eps, w = rho.reshape(-1), eps.reshape(-1), w.reshape(-1)
+    for i in range(len(y)):
+        w[i] = rho[i] * (r[i] * t[i] + exp(-0.5 * y[i]) * eps[i])
 
 
 @numba.njit(**COMPILE)
-def _mean_kl_backward(tau, phi, rho, budget, eps, g, dtau, dphi, dlog_rho):
-    share = np.empty(tau.shape[1])
-    half_rg = np.empty(tau.shape[1])
-    for b in range(tau.shape[0]):
-        _shares(phi[b], share)
+def mean_kl_backward_blocks(tau, phi, rho, budget, eps, g, dtau, dphi, dlog_rho):
+    """Fill the gradients of some blocks; arrays of shape (blocks, size)."""
+    blocks, size = tau.shape
+    buffer = np.empty((5, tau.size))
+    share, r, t, h, y = buffer[0], buffer[1], buffer[2], buffer[3], buffer[4]
+    _spend(tau, phi, budget, share, r, t, h, y)
+    rho, eps, g = rho.reshape(-1), eps.reshape(-1), g.reshape(-1)
+    dtau, dlog_rho = dtau.reshape(-1), dlog_rho.reshape(-1)
+    for i in range(len(y)):
+        x, root_s = r[i] * h[i], exp(-0.5 * y[i])
+        q = -eps[i] * root_s * half_slope_ratio(x, spent_of(y[i]))
+        grho = np.float64(g[i]) * np.float64(rho[i])
+        dtau[i] = grho * (r[i] * h[i] * h[i] - q * x * t[i])
+        dlog_rho[i] = grho * (r[i] * t[i] + root_s * eps[i])
+        y[i] = 0.5 * r[i] * grho * (t[i] + q * h[i])
+    for b in range(blocks):
+        half_rg, own = y[b * size : (b + 1) * size], share[b * size : (b + 1) * size]
         total = 0.0
-        for j in range(tau.shape[1]):
-            r = math.sqrt(2.0 * budget * share[j])
-            t, h = _tanh_sech(np.float64(tau[b, j]))
-            x = r * h
-            log_s = _log_s(x)
-            spent = -math.expm1(log_s)
-            root_s = math.exp(0.5 * log_s)
-            q = -eps[b, j] * root_s * (x / spent if spent > 0.0 else 1.0 / SQRT2)
-            grho = np.float64(g[b, j]) * np.float64(rho[b, j])
-            dtau[b, j] = grho * (r * h * h - q * x * t)
-            dlog_rho[b, j] = grho * (r * t + root_s * eps[b, j])
-            half_rg[j] = 0.5 * r * grho * (t + q * h)
+        for j in range(size):
             total += half_rg[j]
-        for j in range(tau.shape[1]):
-            dphi[b, j] = half_rg[j] - share[j] * total
+        for j in range(size):
+            dphi[b, j] = half_rg[j] - own[j] * total
+
+
+@numba.njit(**COMPILE)
+def mean_var_forward_blocks(mu, log_sigma, eps, w):
+    """Fill w with samples; flat arrays."""
+    for i in range(mu.size):
+        w[i] = mu[i] + exp(np.float64(log_sigma[i])) * eps[i]
+
+
+@numba.njit(**COMPILE)
+def mean_var_backward_blocks(mu, log_sigma, rho, beta, eps, g, dmu, dlog_sigma, dlog_rho):
+    """Fill the gradients of some blocks; arrays of shape (blocks, size)."""
+    blocks, size = mu.shape
+    for b in range(blocks):
+        for j in range(size):
+            sigma = exp(np.float64(log_sigma[b, j]))
+            delta, ratio = np.float64(mu[b, j]) / rho[b, j], sigma / rho[b, j]
+            s = ratio * ratio
+            dmu[b, j] = g[b, j] + beta[b] * delta / rho[b, j]
+            dlog_sigma[b, j] = g[b, j] * sigma * eps[b, j] + beta[b] * (s - 1.0)
+            dlog_rho[b, j] = beta[b] * (1.0 - s - delta * delta)
 
 
 @numba.njit(**COMPILE)
@@ -147,7 +161,7 @@ def _expand(variables, places, signs, w):
 @numba.njit(**COMPILE)
 def _reduce(g, places, signs, out):
     for i in range(len(places)):
-        out[places[i]] += signs[i] * g[i]
+        out[places[i]] += signs[i] * np.float64(g[i])
 
 
 def _single(*arrays):
@@ -201,7 +215,7 @@ def mean_kl_forward(tau, phi, rho, budget, eps):
     w = np.empty_like(tau)
 
     def run(part):
-        _mean_kl_forward(tau[part], phi[part], rho[part], float(budget), eps[part], w[part])
+        mean_kl_forward_blocks(tau[part], phi[part], rho[part], float(budget), eps[part], w[part])
 
     _by_blocks(run, len(tau))
     return w
@@ -213,7 +227,7 @@ def mean_kl_backward(tau, phi, rho, budget, eps, g):
     out = np.empty_like(tau), np.empty_like(tau), np.empty_like(tau)
 
     def run(part):
-        _mean_kl_backward(
+        mean_kl_backward_blocks(
             tau[part],
             phi[part],
             rho[part],
@@ -230,16 +244,16 @@ def mean_kl_backward(tau, phi, rho, budget, eps, g):
 def mean_var_forward(mu, log_sigma, eps):
     """See `numpy_engine.posterior.mean_var_forward`; float32."""
     mu, log_sigma, eps = _single(mu, log_sigma, eps)
-    return mu + np.exp(log_sigma) * eps
+    w = np.empty_like(mu)
+    mean_var_forward_blocks(mu.reshape(-1), log_sigma.reshape(-1), eps.reshape(-1), w.reshape(-1))
+    return w
 
 
 def mean_var_backward(mu, log_sigma, rho, beta, eps, g):
     """See `numpy_engine.posterior.mean_var_backward`; float32."""
-    mu, log_sigma, rho, beta, eps, g = _single(mu, log_sigma, rho, beta, eps, g)
-    sigma = np.exp(log_sigma)
-    delta, s = mu / rho, (sigma / rho) ** 2
-    b = beta[:, None]
-    return g + b * delta / rho, g * sigma * eps + b * (s - 1), b * (1 - s - delta**2)
+    out = tuple(np.empty(mu.shape, dtype=np.float32) for _ in range(3))
+    mean_var_backward_blocks(*_single(mu, log_sigma, rho, beta, eps, g), *out)
+    return out
 
 
 def expand_hash(variables, places, signs):
@@ -251,8 +265,8 @@ def expand_hash(variables, places, signs):
 
 
 def expand_hash_backward(g, places, signs, count):
-    """See `numpy_engine.posterior.expand_hash_backward`; summed in weight order, float32."""
+    """See `numpy_engine.posterior.expand_hash_backward`; summed in float64."""
     g, signs = _single(g, signs)
-    out = np.zeros(count, dtype=np.float32)
+    out = np.zeros(count)
     _reduce(g, places, signs, out)
-    return out
+    return out.astype(np.float32)

@@ -7,7 +7,7 @@ only the batch.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import lru_cache
 from itertools import pairwise
 
@@ -22,11 +22,28 @@ def _pool() -> ThreadPoolExecutor:
 
 
 def parallel_map(function, items):
-    """Return [function(item) for item in items], in that order, computed by the threads."""
+    """Return [function(item) for item in items], in that order, computed by the threads.
+
+    The calling thread works too, so that little is lost where waking another takes long.
+    """
     items = list(items)
     if len(items) < 2 or THREADS < 2:
         return [function(item) for item in items]
-    return list(_pool().map(function, items))
+    results = [None] * len(items)
+    turns = iter(range(len(items)))  # its `next` is atomic, so each turn is taken once
+
+    def work():
+        for i in turns:
+            results[i] = function(items[i])
+
+    others = [_pool().submit(work) for _ in range(min(THREADS, len(items)) - 1)]
+    try:
+        work()
+    finally:
+        wait(others)
+    for other in others:
+        other.result()
+    return results
 
 
 def row_parts(rows, parts=None):

@@ -7,7 +7,7 @@ down as it is meant.  Offsets count floats and are not checked: callers are `til
 
 from __future__ import annotations
 
-import llvmlite.binding as llvm  # type: ignore[import-untyped]
+import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils

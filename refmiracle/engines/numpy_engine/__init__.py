@@ -36,6 +36,12 @@ from refmiracle.engines.numpy_engine.posterior import (
     mean_var_backward,
     mean_var_forward,
 )
+from refmiracle.engines.numpy_engine.steps import (
+    mean_kl_sample,
+    mean_kl_step,
+    mean_var_sample,
+    mean_var_step,
+)
 from refmiracle.numerics.normal import normal_quantile
 from refmiracle.numerics.philox import philox4x32
 from refmiracle.numerics.variance import ds_dx, log_s
@@ -58,8 +64,12 @@ ENGINE: Any = SimpleNamespace(
     mean_kl=mean_kl,
     mean_kl_forward=mean_kl_forward,
     mean_kl_backward=mean_kl_backward,
+    mean_kl_sample=mean_kl_sample,
+    mean_kl_step=mean_kl_step,
     mean_var_forward=mean_var_forward,
     mean_var_backward=mean_var_backward,
+    mean_var_sample=mean_var_sample,
+    mean_var_step=mean_var_step,
     expand_hash=expand_hash,
     expand_hash_backward=expand_hash_backward,
     images=images,

@@ -1,0 +1,77 @@
+"""The posterior's part of a step: fused passes against the composition that defines them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from oracles import scaled_error
+
+from refmiracle.engines import get_engine
+
+NUMPY, NUMBA = get_engine("numpy"), get_engine("numba")
+TENSORS, BUDGET = 3, 7.0
+
+
+def random_state(rng, blocks, size):
+    """Parameters, scales, moments and a gradient; the last block is short where it can be."""
+    used = np.ones((blocks, size), dtype=bool)
+    used[-1, size // 2 + 1 :] = False
+    first, second = rng.normal(size=(2, blocks, size))
+    return {
+        "first": first,
+        "second": second,
+        "rho": rng.uniform(0.1, 2.0, (blocks, size)),
+        "tensor": rng.integers(0, TENSORS, (blocks, size)),
+        "used": used,
+        "g": rng.normal(size=(blocks, size)) * used,
+        "moments": tuple(tuple(rng.uniform(0.1, 1.0, (2, blocks, size))) for _ in range(2)),
+    }
+
+
+def run_step(engine, kind, state, single):
+    """Sample and step in one engine; return all that came out."""
+    dtype = np.float32 if single else np.float64
+    cast = {n: np.array(a, dtype=dtype) for n, a in state.items() if n in ("rho", "g")}
+    first, second = (np.array(state[n], dtype=dtype) for n in ("first", "second"))
+    moments = tuple(
+        (np.array(m, dtype=dtype), np.array(v, dtype=dtype)) for m, v in state["moments"]
+    )
+    w, eps = np.empty_like(first), np.empty_like(first)
+    dlog_rho = np.empty(TENSORS)
+    tensor, used = state["tensor"], state["used"]
+    if kind == "mean-kl":
+        second[~used] = -np.inf
+        engine.mean_kl_sample(first, second, cast["rho"], BUDGET, 5, 6, w, eps)
+        engine.mean_kl_step(
+            first, second, cast["rho"], tensor, BUDGET, eps, cast["g"], moments, 7, 0.01, dlog_rho
+        )
+    else:
+        beta = np.linspace(0.0, 1.0, len(first)).astype(dtype)
+        engine.mean_var_sample(first, second, 5, 6, w, eps)
+        engine.mean_var_step(
+            first, second, cast["rho"], tensor, used, beta, eps, cast["g"], moments, 7, 0.01,
+            dlog_rho,
+        )  # fmt: skip
+    return [first, second[used], *(a for pair in moments for a in pair), w, eps, dlog_rho]
+
+
+@pytest.mark.parametrize("kind", ["mean-kl", "mean-var"])
+@pytest.mark.parametrize(("blocks", "size"), [(1, 1), (3, 5), (41, 30), (2, 2000), (700, 3)])
+def test_fused_is_the_composition(rng, kind, blocks, size):
+    state = random_state(rng, blocks, size)
+    # From what float32 holds, so that both begin with the same.
+    state = {
+        n: np.float32(a) if n in ("first", "second", "rho", "g") else a for n, a in state.items()
+    }
+    state["moments"] = tuple(tuple(np.float32(a) for a in pair) for pair in state["moments"])
+    expected = run_step(NUMPY, kind, state, single=False)
+    for got, want in zip(run_step(NUMBA, kind, state, single=True), expected, strict=True):
+        assert scaled_error(got, want) < 2e-6
+
+
+@pytest.mark.parametrize("kind", ["mean-kl", "mean-var"])
+def test_noise_is_the_row_of_the_stream(rng, kind):
+    """So that what is trained does not depend on how a pass is cut into groups and threads."""
+    state = random_state(rng, 41, 30)
+    _, _, *_, eps, _ = run_step(NUMBA, kind, state, single=True)
+    assert np.array_equal(eps, NUMBA.normals(5, 1, [6], eps.size).reshape(eps.shape))
