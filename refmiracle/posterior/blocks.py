@@ -121,11 +121,12 @@ def find_places(layout: BlockLayout) -> Places:
     of_weights, signs = [], []
     first = 0
     for number, (t, factor, size) in enumerate(zip(tensors, layout.factors, sizes, strict=True)):
-        variable = first + np.arange(math.prod(t.shape)) // factor
+        # Weight i, counted along the axis of the grouping, stands for variable i // factor.
+        places = np.repeat(place[first : first + size], factor)[: math.prod(t.shape)]
         if layout.grouping == Grouping.INPUTS:
             # Counted with the outputs outermost, the inputs of one output are neighbours.
-            variable = variable.reshape(t.shape[-1], -1).T.ravel()
-        of_weights.append(place[variable])
+            places = places.reshape(t.shape[-1], -1).T.ravel()
+        of_weights.append(places)
         signs.append(tensor_signs(layout, number))
         first += size
 
