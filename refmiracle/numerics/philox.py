@@ -113,4 +113,7 @@ def stream_permutation(seed: int, stream: int, row: int, count: int) -> NDArray[
     ndarray of int64, shape (count,)
         Position p of the permuted sequence holds element ``permutation[p]``.
     """
-    return np.argsort(stream_words(seed, stream, [row], count)[0], kind="stable")
+    words = stream_words(seed, stream, [row], count)[0].astype(np.uint64)
+    # Behind its word, each position breaks the tie of equal words, and comes out with it.
+    pairs = np.sort(words << WORD_BITS | np.arange(count, dtype=np.uint64))
+    return (pairs & LOW_WORD).astype(np.int64)

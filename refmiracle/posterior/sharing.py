@@ -52,20 +52,21 @@ class VariablePass:
         self, engine: Engine, layout: BlockLayout, places: Places, share: bool = True
     ) -> None:
         self.engine, self.layout, self.places = engine, layout, places
-        copies = unit_copies(layout) if share else None
-        network = layout.network
-        self.whole = copies and engine.network_pass(network.specs(), copies, IMAGE_SIZE)
-        if not self.whole:
-            return
+        network, copies = layout.network, unit_copies(layout) if share else None
+        self.shared = copies is not None
+        one_each = (1,) * (len(layout.factors) // 2)
+        self.whole = engine.network_pass(network.specs(), copies or one_each, IMAGE_SIZE)
         signs, place, first = [], [], 0
         for t, factor in zip(network.tensors(), layout.factors, strict=True):
             weights = slice(first, first + math.prod(t.shape))
             place.append(places.of_weights[weights][::factor])
-            signs.append(places.signs[weights][: t.shape[-1]])
+            unit_signs = places.signs[weights][: t.shape[-1]]
+            signs.append(unit_signs if self.shared else np.ones_like(unit_signs))
             first = weights.stop
-        self.place = np.concatenate(place)
         self.signs = signs[0::2]
-        self.units = np.empty(len(self.place), dtype=engine.dtype)
+        self.place = np.concatenate(place)
+        count = len(self.place) if self.shared else network.count()
+        self.units = np.empty(count, dtype=engine.dtype)
         self.gradients = np.empty_like(self.units)
 
     def loss_and_grads(
@@ -81,14 +82,22 @@ class VariablePass:
         labels : ndarray of int64, shape (batch,)
         """
         network, engine = self.layout.network, self.engine
-        if self.whole:
-            # Any mode but "raise" writes to `out` without a buffer between.
-            np.take(variables.reshape(-1), self.place, out=self.units, mode="clip")
-            loss = self.whole.loss_and_grads(self.units, self.signs, pixels, labels, self.gradients)
-            out.reshape(-1)[len(self.place) :] = 0
-            out.reshape(-1)[self.place] = self.gradients
+        if self.whole is None:
+            weights = to_weights(network, engine, self.places, variables)
+            loss, grads = loss_and_grads(network, engine, weights, pixels, labels)
+            out[:] = to_variable_gradients(network, engine, self.places, grads)
             return loss
-        weights = to_weights(network, engine, self.places, variables)
-        loss, grads = loss_and_grads(network, engine, weights, pixels, labels)
-        out[:] = to_variable_gradients(network, engine, self.places, grads)
+        places = self.places
+        if not self.shared:
+            self.units = engine.expand_hash(variables, places.of_weights, places.signs)
+            loss = self.whole.loss_and_grads(self.units, self.signs, pixels, labels, self.gradients)
+            out.reshape(-1)[:] = engine.expand_hash_backward(
+                self.gradients, places.of_weights, places.signs, out.size
+            )
+            return loss
+        # Any mode but "raise" writes to `out` without a buffer between.
+        np.take(variables.reshape(-1), self.place, out=self.units, mode="clip")
+        loss = self.whole.loss_and_grads(self.units, self.signs, pixels, labels, self.gradients)
+        out.reshape(-1)[len(self.place) :] = 0
+        out.reshape(-1)[self.place] = self.gradients
         return loss

@@ -6,6 +6,8 @@ import hashlib
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+import numpy as np
+
 from refmiracle.errors import InputError
 from refmiracle.nn.lenet5 import LENET5
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
@@ -117,7 +119,9 @@ def config_from_dict(values: dict[str, Any]) -> Config:
 
 def fingerprint(train: Split) -> str:
     """Return the SHA-256 of images and labels, to tell one training set from another."""
-    return hashlib.sha256(train.images.tobytes() + train.labels.tobytes()).hexdigest()
+    digest = hashlib.sha256(np.ascontiguousarray(train.images).data)
+    digest.update(np.ascontiguousarray(train.labels).data)
+    return digest.hexdigest()
 
 
 def check_config(config: Config) -> Config:

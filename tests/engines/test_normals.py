@@ -27,10 +27,11 @@ def test_fill_normals(first, count):
 
 
 def test_fill_candidates():
-    """Dimension by candidate, from any first candidate on."""
-    table = np.empty((12, 2 * normals.COUNTERS), dtype=np.float32)
+    """Dimension by candidate, in the order of a chunk, from any first candidate on."""
+    table = np.empty((12, 4 * normals.COUNTERS), dtype=np.float32)
     normals.fill_candidates(np.uint64(SEED), np.uint64(STREAM), 1000, table)
-    assert same_bits(table.T, expected(np.arange(1000, 1000 + table.shape[1]), 12))
+    rows = 1000 + np.arange(table.shape[1]).reshape(-1, 4).T.ravel()
+    assert same_bits(table.T, expected(rows, 12))
 
 
 @pytest.mark.parametrize(("rows", "count"), [(0, 3), (1, 1), (1, 5001), (700, 3), (37, 30)])

@@ -19,7 +19,7 @@ from oracles import row_words, run_python, same_bits
 from scipy import special, stats
 
 from refmiracle.engines import get_engine, numba_engine, numpy_engine
-from refmiracle.numerics.philox import Stream
+from refmiracle.numerics.philox import Stream, words_to_uniform
 from refmiracle.rec.minimal_random_coding import decode, encode
 
 NUMPY, NUMBA = get_engine("numpy"), get_engine("numba")
@@ -188,6 +188,33 @@ def test_engines_choose_the_same_indices(rng):
     )
     assert a.tolist() == b.tolist()
     assert len(set(a.tolist())) > 100
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("width", [1e-3, 1.0, 30.0])
+def test_no_winner_is_passed_over(rng, seed, width):
+    """Candidates that cannot win get no Gumbel variate: none that would have won is among them.
+
+    From posteriors so wide that the variates decide to some so narrow that they hardly matter;
+    an odd number of blocks, and several chunks.
+    """
+    delta, log_s = (width * a for a in random_posteriors(rng, 15, 3))
+    scores = NUMPY.log_weights(NUMPY.codebook_rows(seed, np.arange(2**13), 3), delta, log_s)
+    scores += numpy_engine.coding.gumbel(seed, range(15), 2**13, 0)
+    assert encode(NUMBA, seed, 13, range(15), delta, log_s).tolist() == scores.argmax(1).tolist()
+
+
+def test_the_bound_on_gumbel_variates_holds(rng):
+    """Also for the least and the largest word, and a score that just wins."""
+    words = rng.integers(0, 2**32, size=20_000, dtype=np.uint64)
+    words[:2] = 0, 2**32 - 1
+    variates = -np.log(-np.log(words_to_uniform(words)))
+    flags = np.empty(len(words), dtype=np.uint8)
+    for margin in (0.0, 1e-9):
+        numba_engine.coding._flag_survivors(margin - variates, words, 0.0, flags)
+        assert flags.all()
+    numba_engine.coding._flag_survivors(-3.0 - variates, words, 0.0, flags)
+    assert flags.mean() < 1e-3  # three nats short, nearly all are spared
 
 
 def test_a_block_does_not_depend_on_its_neighbours(engine, rng):

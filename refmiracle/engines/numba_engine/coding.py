@@ -1,8 +1,9 @@
 """Minimal random coding, compiled: scores and selection in one pass over the candidates.
 
-Candidates lie in chunks (dimension, CHUNK), so that LLVM vectorises over them.  Scores are sums of
-squares of differences in float64: as two matrix products they would be differences of huge terms
-where s is tiny.
+Candidates lie in chunks (dimension, CHUNK), so that LLVM vectorises over them, and within a chunk
+in the order in which Philox leaves the words that select among them (`_candidate_of_column`).
+Scores are sums of squares of differences in float64: as two matrix products they would be
+differences of huge terms where s is tiny.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ from refmiracle.engines.numba_engine.normals import (
 from refmiracle.engines.numba_engine.threads import parallel_map, row_parts
 from refmiracle.numerics.philox import Stream
 
-FAST: dict[str, Any] = {**EXACT, "fastmath": {"reassoc", "contract", "nsz"}}
-NO_NAN: dict[str, Any] = {**EXACT, "fastmath": {"nnan", "nsz"}}
+FUSED: dict[str, Any] = {**EXACT, "fastmath": {"contract"}}
 
 CHUNK = 4 * COUNTERS
+WORTH_THREADS = 2**16  # normals
 KEPT_FLOATS = 2**24  # a codebook up to this size is kept for the next group of blocks
 # No Gumbel variate of a 32-bit uniform is above -log(-log(1 - 2^-33)) = 22.88.
 GUMBEL_MAX = 22.88
@@ -41,114 +42,119 @@ def _philox_many(counter, key, out):
         out[i] = philox(counter[i, 0], counter[i, 1], counter[i, 2], counter[i, 3], key[0], key[1])
 
 
-@numba.njit(**FAST)
-def _score(table, delta, precision, constant, scores):
-    """Fill scores[k] = log q(z_k) / p(z_k) in nats, for one block; dimensions are 4 n.
+@numba.njit(**FUSED)
+def _score_two(table, delta, precision, constant, scores):
+    """Fill scores[b, k] = log q(z_k) / p(z_k) in nats, for two blocks; dimensions are 2 n.
 
-    z^2 / 2 - (z - delta)^2 / (2 s) = z delta - delta^2 / 2 - (z - delta)^2 (1/s - 1) / 2, where
-    nothing cancels; `precision` is (1/s - 1) / 2, and `constant` holds what z is not in.
+    With y = z - delta, z^2 / 2 - y^2 / (2 s) = delta^2 / 2 + y (delta - y (1/s - 1) / 2), which
+    is exact where Q = P; `precision` is (1/s - 1) / 2, and `constant` holds what z is not in.
+    Two blocks by two dimensions: more constants would not stay in registers.
     """
-    scores[:] = constant
-    for d in range(0, len(delta), 4):
-        z0, z1, z2, z3 = table[d], table[d + 1], table[d + 2], table[d + 3]
-        m0, m1, m2, m3 = delta[d], delta[d + 1], delta[d + 2], delta[d + 3]
-        h0, h1, h2, h3 = precision[d], precision[d + 1], precision[d + 2], precision[d + 3]
-        for k in range(len(scores)):
+    one, two = scores[0], scores[1]
+    one[:], two[:] = constant[0], constant[1]
+    for d in range(0, delta.shape[1], 2):
+        z0, z1 = table[d], table[d + 1]
+        m0, m1, h0, h1 = delta[0, d], delta[0, d + 1], precision[0, d], precision[0, d + 1]
+        n0, n1, i0, i1 = delta[1, d], delta[1, d + 1], precision[1, d], precision[1, d + 1]
+        for k in range(len(one)):
             x0, x1 = np.float64(z0[k]), np.float64(z1[k])
-            x2, x3 = np.float64(z2[k]), np.float64(z3[k])
-            linear = (x0 * m0 + x1 * m1) + (x2 * m2 + x3 * m3)
-            x0, x1, x2, x3 = x0 - m0, x1 - m1, x2 - m2, x3 - m3
-            square = (x0 * x0 * h0 + x1 * x1 * h1) + (x2 * x2 * h2 + x3 * x3 * h3)
-            scores[k] += linear - square
-
-
-@numba.njit(**NO_NAN)
-def _maximum(scores):
-    top = scores[0]
-    for k in range(1, len(scores)):
-        top = max(top, scores[k])
-    return top
+            y0, y1 = x0 - m0, x1 - m1
+            one[k] = one[k] + y0 * (m0 - y0 * h0) + y1 * (m1 - y1 * h1)
+            y0, y1 = x0 - n0, x1 - n1
+            two[k] = two[k] + y0 * (n0 - y0 * i0) + y1 * (n1 - y1 * i1)
 
 
 @numba.njit(**EXACT)
-def _perturbed(scores, k, words):
-    """Return score k plus its Gumbel variate."""
-    u = (np.float64(np.int64(words[k % 4, k // 4])) + 0.5) * 2.0**-32
-    return scores[k] - math.log(-math.log(u))
+def _any_above(scores, bound):
+    """Tell whether a score is above a bound; counting vectorises, a maximum does not."""
+    count = 0
+    for k in range(len(scores)):
+        count += scores[k] > bound
+    return count > 0
 
 
 @numba.njit(**EXACT)
+def _perturbed(score, word):
+    """Return a score plus its Gumbel variate."""
+    u = (np.float64(np.int64(word)) + 0.5) * 2.0**-32
+    return score - math.log(-math.log(u))
+
+
+@numba.njit(**FUSED)
 def _flag_survivors(scores, words, best, flags):
     """Flag the candidates that may beat `best` once they have their Gumbel variates.
 
     With u = (word + 1/2) / 2^32 the variate -log(-log u) is at most -log(1 - u); so only those
     with 1 - u < exp(-t), t = best - score, can; and exp(-t) < (1 + t/4 + ... + (t/4)^3/6)^-4.
     """
-    for j in range(4):
-        for i in range(COUNTERS):
-            t = best - scores[4 * i + j]
-            t = 0.25 * t if t > 0.0 else 0.0
-            rest = 1.0 - (np.float64(np.int64(words[j, i])) + 0.5) * 2.0**-32
-            bound = 1.0 + t * (1.0 + t * (0.5 + t * (1.0 / 6.0)))
-            bound *= bound
-            flags[4 * i + j] = rest * (bound * bound) < 1.000001
+    for k in range(len(flags)):
+        t = 0.25 * (best - scores[k])
+        t = t if t > 0.0 else 0.0
+        rest = (1.0 - 2.0**-33) - np.float64(np.int64(words[k])) * 2.0**-32
+        bound = 1.0 + t * (1.0 + t * (0.5 + t * (1.0 / 6.0)))
+        bound *= bound
+        flags[k] = rest * (bound * bound) < 1.000001
 
 
 @numba.njit(**EXACT)
-def _select(scores, count, seed, block, start, words, flags, best, index):
+def _candidate_of_column(k):
+    """Return which candidate of a chunk lies in column k; see `normals.fill_candidates`."""
+    return 4 * (k % COUNTERS) + k // COUNTERS
+
+
+@numba.njit(**EXACT)
+def _select(scores, selection, block, start, words, flags, best, index):
     """Return the best score with its Gumbel variate, and its index, after these candidates."""
-    top = _maximum(scores[:count])
-    if top + GUMBEL_MAX <= best:
+    if not _any_above(scores, best - GUMBEL_MAX):
         return best, index
-    philox_rows(np.uint64(start // 4), block, np.uint64(0), *seed, words)
+    philox_rows(np.uint64(start // 4), block, np.uint64(0), *selection, words.reshape(4, COUNTERS))
     least = best
     if best == -np.inf:  # the candidate with the largest score sets a first bound
-        k = 0
-        while scores[k] < top:
-            k += 1
-        least = _perturbed(scores, k, words)
+        k = scores.argmax()
+        least = _perturbed(scores[k], words[k])
     _flag_survivors(scores, words, least, flags)
     eights = flags.view(np.uint64)
-    for e in range((count + 7) // 8):
+    for e in range(len(eights)):
         if eights[e]:
-            for k in range(8 * e, min(8 * e + 8, count)):
+            for k in range(8 * e, 8 * e + 8):
                 if flags[k]:
-                    score = _perturbed(scores, k, words)
-                    if score > best:
-                        best, index = score, start + k
+                    score, n = _perturbed(scores[k], words[k]), start + _candidate_of_column(k)
+                    if score > best or (score == best and n < index):
+                        best, index = score, n
     return best, index
 
 
 @numba.njit(**EXACT)
-def _search(table, start, count, seed, blocks, delta, precision, constant, best, index):
-    """Pass over candidates start, ..., start + count - 1 for all blocks; keep each one's best."""
-    scores, flags = np.empty(CHUNK), np.empty(CHUNK, np.uint8)
-    words = np.empty((4, COUNTERS), np.uint64)
-    for b in range(len(blocks)):
-        _score(table, delta[b], precision[b], constant[b], scores)
-        best[b], index[b] = _select(
-            scores, count, seed, blocks[b], start, words, flags, best[b], index[b]
-        )
+def _search(table, start, count, selection, blocks, delta, precision, constant, best, index):
+    """Pass over a chunk of the `count` candidates for all blocks; keep each one's best."""
+    scores, flags = np.empty((2, CHUNK)), np.empty(CHUNK, np.uint8)
+    words = np.empty(CHUNK, np.uint64)
+    for two in range(0, len(blocks), 2):
+        _score_two(table, delta[two:], precision[two:], constant[two:], scores)
+        if count < CHUNK:
+            for k in range(CHUNK):
+                if _candidate_of_column(k) >= count:
+                    scores[:, k] = -np.inf
+        for b in range(two, min(two + 2, len(blocks))):
+            best[b], index[b] = _select(
+                scores[b - two], selection, blocks[b], start, words, flags, best[b], index[b]
+            )
 
 
-@numba.njit(**FAST)
-def _fill_scores(candidates, delta, precision, constant, scores):
-    for b in range(len(delta)):
-        _score(candidates, delta[b], precision[b], constant[b], scores[b])
-
-
-def _whole_dimension(dimension):
-    return -(-dimension // 4) * 4
+def _filled_up(count, unit):
+    return -(-count // unit) * unit
 
 
 def _targets(delta, log_s):
-    """Return what `_score` takes of each block, in float64, filled up to 4 n dimensions."""
+    """Return what `_score_two` takes, filled up to 2 n blocks and 2 n dimensions."""
     delta, log_s = np.asarray(delta, dtype=np.float64), np.asarray(log_s, dtype=np.float64)
-    shape = (len(delta), _whole_dimension(delta.shape[1]))
-    whole, precision = np.zeros(shape), np.zeros(shape)
-    whole[:, : delta.shape[1]] = delta
-    precision[:, : delta.shape[1]] = 0.5 * np.expm1(-log_s)
-    return whole, precision, 0.0 - 0.5 * (log_s + delta * delta).sum(axis=1)
+    blocks, dimension = delta.shape
+    shape = _filled_up(blocks, 2), _filled_up(dimension, 2)
+    whole, precision, constant = np.zeros(shape), np.zeros(shape), np.zeros(shape[0])
+    whole[:blocks, :dimension] = delta
+    precision[:blocks, :dimension] = 0.5 * np.expm1(-log_s)
+    constant[:blocks] = 0.5 * (delta * delta - log_s).sum(axis=1)
+    return whole, precision, constant
 
 
 def _fill_chunk(seed, chunk, table):
@@ -159,7 +165,7 @@ def _fill_chunk(seed, chunk, table):
 def _kept_codebook(seed, bits, dimension):
     """Return the tables of all chunks, shape (chunks, dimension filled up, CHUNK)."""
     chunks = -(-(2**bits) // CHUNK)
-    tables = np.empty((chunks, _whole_dimension(dimension), CHUNK), dtype=np.float32)
+    tables = np.empty((chunks, _filled_up(dimension, 4), CHUNK), dtype=np.float32)
 
     def fill(part):
         for c in range(part.start, part.stop):
@@ -189,7 +195,12 @@ def normals(seed, stream, rows, count):
     """See `numpy_engine.coding.normals`; computed in float64, rounded to float32."""
     rows = np.asarray(rows, dtype=np.uint64)
     out = np.empty((len(rows), count), dtype=np.float32)
-    fill_rows(np.uint64(seed), np.uint64(stream), rows, out)
+
+    def fill(part):
+        fill_rows(np.uint64(seed), np.uint64(stream), rows[part], out[part])
+
+    # Few normals are made sooner than another thread wakes.
+    parallel_map(fill, row_parts(len(rows), None if out.size > WORTH_THREADS else 1))
     return out
 
 
@@ -201,12 +212,14 @@ def codebook_rows(seed, indices, dimension):
 def log_weights(candidates, delta, log_s):
     """See `numpy_engine.coding.log_weights`; summed in float64."""
     candidates = np.asarray(candidates, dtype=np.float32)
-    targets = _targets(delta, log_s)
-    table = np.zeros((targets[0].shape[1], len(candidates)), dtype=np.float32)
+    blocks = len(delta)
+    delta, precision, constant = _targets(delta, log_s)
+    table = np.zeros((delta.shape[1], len(candidates)), dtype=np.float32)
     table[: candidates.shape[1]] = candidates.T
     scores = np.empty((len(delta), len(candidates)))
-    _fill_scores(table, *targets, scores)
-    return scores
+    for b in range(0, len(delta), 2):
+        _score_two(table, delta[b:], precision[b:], constant[b:], scores[b:])
+    return scores[:blocks]
 
 
 def select_indices(seed, bits, blocks, delta, log_s):
@@ -214,7 +227,7 @@ def select_indices(seed, bits, blocks, delta, log_s):
     blocks = np.asarray(blocks, dtype=np.uint64)
     dimension = delta.shape[1]
     targets = _targets(delta, log_s)
-    chunks, depth = -(-(2**bits) // CHUNK), _whole_dimension(dimension)
+    chunks, depth = -(-(2**bits) // CHUNK), _filled_up(dimension, 4)
     keep = chunks * CHUNK * depth <= KEPT_FLOATS
     kept = _kept_codebook(seed, bits, dimension) if keep else None
     selection = np.uint64(seed), np.uint64(Stream.SELECTION)
@@ -227,8 +240,7 @@ def select_indices(seed, bits, blocks, delta, log_s):
             table = scratch if kept is None else kept[c]
             if kept is None:
                 _fill_chunk(seed, c, table)
-            count = min(CHUNK, 2**bits - c * CHUNK)
-            _search(table, c * CHUNK, count, selection, blocks, *targets, best, index)
+            _search(table, c * CHUNK, 2**bits, selection, blocks, *targets, best, index)
         return best, index
 
     results = parallel_map(best_of, row_parts(chunks))

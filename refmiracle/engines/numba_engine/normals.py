@@ -136,7 +136,9 @@ def _tails(p, count, bits, e, z):
 def quantiles_of_words(words, z):
     """Fill z, float32, with the normals of words, uint64 below 2^32; both flat."""
     count = words.size
-    p, places = np.empty(count), np.empty(count, np.int64)
+    scratch = np.empty((5, count))
+    p, far, value, bits = scratch[0], scratch[1], scratch[2], scratch.view(np.int64)
+    places = bits[3]
     tails = 0
     for i in range(count):
         p[i] = (np.float64(np.int64(words[i])) + 0.5) * 2.0**-32
@@ -144,10 +146,9 @@ def quantiles_of_words(words, z):
     for i in range(count):
         places[tails] = i
         tails += abs(p[i] - 0.5) > 0.425
-    far, value, e = np.empty(tails), np.empty(tails), np.empty(tails, np.int64)
     for i in range(tails):
         far[i] = p[places[i]]
-    _tails(far, tails, far.view(np.int64), e, value)
+    _tails(far, tails, bits[1], bits[4], value)
     for i in range(tails):
         z[places[i]] = value[i]
 
@@ -169,31 +170,32 @@ def fill_normals(seed, stream, row, first, out):
 
 @numba.njit(**EXACT)
 def fill_rows(seed, stream, rows, out):
-    """Fill out[r] with the first normals of row rows[r] of a stream."""
+    """Fill out[r] with the first normals of row rows[r] of a stream, a few rows at a time."""
     count, zero = out.shape[1], np.uint64(0)
-    words, flat = np.empty(out.size, np.uint64), out.reshape(-1)
-    for r in range(len(rows)):
-        for k in range(0, count, 4):
-            four = philox(np.uint64(k // 4), rows[r], zero, zero, seed, stream)
-            for j in range(min(4, count - k)):
-                words[r * count + k + j] = four[j]
-    for start in range(0, out.size, 4 * COUNTERS):
-        stop = min(start + 4 * COUNTERS, out.size)
-        quantiles_of_words(words[start:stop], flat[start:stop])
+    group = max(1, 4 * COUNTERS // max(1, count))
+    words = np.empty((group, count), np.uint64)
+    for first in range(0, len(rows), group):
+        here = min(group, len(rows) - first)
+        for r in range(here):
+            for k in range(0, count, 4):
+                four = philox(np.uint64(k // 4), rows[first + r], zero, zero, seed, stream)
+                for j in range(min(4, count - k)):
+                    words[r, k + j] = four[j]
+        quantiles_of_words(words[:here].reshape(-1), out[first : first + here].reshape(-1))
 
 
 @numba.njit(**EXACT)
 def fill_candidates(seed, stream, first, table):
-    """Fill table[d, i] with normal d of row first + i of a stream.
+    """Fill table[d, k] with normal d of row first + 4 (k mod COUNTERS) + k div COUNTERS.
 
-    The number of table rows is a multiple of 4, that of columns one of COUNTERS.
+    In this order the rows stand as `philox_rows` leaves as many words of one row, flat.  The
+    table has 4 COUNTERS columns, and a multiple of 4 rows.
     """
-    words = np.empty((4, COUNTERS), np.uint64)
-    z = np.empty((4, COUNTERS), np.float32)
-    for start in range(0, table.shape[1], COUNTERS):
+    words, z = np.empty((4, COUNTERS), np.uint64), np.empty((4, COUNTERS), np.float32)
+    for k in range(4):
+        row, columns = np.uint64(first + k), slice(k * COUNTERS, (k + 1) * COUNTERS)
         for d in range(0, table.shape[0], 4):
-            row = np.uint64(first + start)
-            philox_rows(np.uint64(d // 4), row, np.uint64(1), seed, stream, words)
+            philox_rows(np.uint64(d // 4), row, np.uint64(4), seed, stream, words)
             quantiles_of_words(words.reshape(-1), z.reshape(-1))
             for j in range(4):
-                table[d + j, start : start + COUNTERS] = z[j]
+                table[d + j, columns] = z[j]

@@ -12,11 +12,12 @@ from refmiracle.engines.numba_engine.convolution import ConvStage
 from refmiracle.engines.numba_engine.matrix import DenseStage
 from refmiracle.engines.numba_engine.network import shard_classes, shard_gradients
 from refmiracle.engines.numba_engine.slices import aligned, slices_of
-from refmiracle.engines.numba_engine.threads import THREADS, parallel_map, shards
+from refmiracle.engines.numba_engine.threads import THREADS, parallel_map, row_parts, shards
 from refmiracle.engines.numba_engine.tiles import TILE, TILE_FLOATS, groups_of
 from refmiracle.engines.numba_engine.vector import LANES
 
 EVALUATION_SHARD = 64
+WORTH_THREADS = 100_000  # weights
 
 
 class Conv:
@@ -31,10 +32,14 @@ class Conv:
         self.backward_table = aligned(groups_of(inputs) * TILE * places * units)
         self.signs, self.bias = aligned(outputs), aligned(outputs)
 
-    def pack(self, w):
-        """Fill the tables from the flat units."""
+    def pack_forward(self, w):
+        """Fill the table for the forward pass from the flat units."""
         inputs, _, kernel, units, _ = self.sizes
         convolution.pack_forward(w, (kernel, kernel), inputs, units, self.forward_table)
+
+    def pack_backward(self, w):
+        """Fill the table for the gradient by the input."""
+        inputs, _, kernel, units, _ = self.sizes
         convolution.pack_backward(w, (kernel, kernel), inputs, units, self.backward_table)
 
     def width(self):
@@ -75,10 +80,14 @@ class Dense:
         self.backward_table = aligned(groups_of(inputs) * TILE * (outputs // copies))
         self.signs, self.bias = aligned(outputs), aligned(outputs)
 
-    def pack(self, w):
-        """Fill the tables from the flat units."""
+    def pack_forward(self, w):
+        """Fill the table for the forward pass from the flat units."""
         inputs, units, _, _ = self.sizes
         matrix.pack_forward(w, inputs, units, self.forward_table)
+
+    def pack_backward(self, w):
+        """Fill the table for the gradient by the input."""
+        inputs, units, _, _ = self.sizes
         matrix.pack_backward(w, inputs, units, self.backward_table)
 
     def width(self):
@@ -143,11 +152,21 @@ class NetworkPass:
         return self.training[1:]
 
     def _load(self, units, signs):
+        packing = []
         for number, layer in enumerate(self.layers):
             a, b, c = self.edges[2 * number : 2 * number + 3]
-            layer.pack(units[a:b])
             layer.bias[:] = units[b:c]
             layer.signs[:] = signs[number]
+            packing += [(layer.pack_forward, units[a:b]), (layer.pack_backward, units[a:b])]
+        self._map(lambda task: task[0](task[1]), packing)
+
+    def _map(self, function, items):
+        """Use the threads for what is large; for what is small, waking them takes longer."""
+        if self.edges[-1] > WORTH_THREADS:
+            parallel_map(function, items)
+            return
+        for item in items:
+            function(item)
 
     def loss_and_grads(self, units, signs, pixels, labels, out):
         """See `contract.NetworkPass.loss_and_grads`."""
@@ -160,7 +179,9 @@ class NetworkPass:
             return shard_gradients(convs, denses, pixels, labels, first, count, slices, scale)
 
         losses = parallel_map(run, work)
-        np.sum(gradients, axis=0, out=out)
+        self._map(
+            lambda part: np.sum(gradients[:, part], axis=0, out=out[part]), row_parts(len(out))
+        )
         return sum(losses) / len(labels)
 
     def predict(self, units, signs, pixels):

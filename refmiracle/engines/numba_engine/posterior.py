@@ -25,6 +25,8 @@ from refmiracle.engines.numba_engine.elementary import (
 )
 from refmiracle.engines.numba_engine.threads import parallel_map, row_parts
 
+REDUCTION_PARTS = 4
+
 
 @numba.njit(**COMPILE)
 def _log_s_many(x, out):
@@ -160,8 +162,16 @@ def _expand(variables, places, signs, w):
 
 @numba.njit(**COMPILE)
 def _reduce(g, places, signs, out):
+    if not len(places):
+        return
+    # Neighbours that share a place are summed in a register.
+    place, total = places[0], 0.0
     for i in range(len(places)):
-        out[places[i]] += signs[i] * np.float64(g[i])
+        if places[i] != place:
+            out[place] += total
+            place, total = places[i], 0.0
+        total += signs[i] * np.float64(g[i])
+    out[place] += total
 
 
 def _single(*arrays):
@@ -259,14 +269,21 @@ def mean_var_backward(mu, log_sigma, rho, beta, eps, g):
 def expand_hash(variables, places, signs):
     """See `numpy_engine.posterior.expand_hash`; float32."""
     variables, signs = _single(variables, signs)
-    w = np.empty(len(places), dtype=np.float32)
-    _expand(variables.reshape(-1), places, signs, w)
+    w, flat = np.empty(len(places), dtype=np.float32), variables.reshape(-1)
+    parallel_map(
+        lambda part: _expand(flat, places[part], signs[part], w[part]), row_parts(len(places))
+    )
     return w
 
 
 def expand_hash_backward(g, places, signs, count):
     """See `numpy_engine.posterior.expand_hash_backward`; summed in float64."""
     g, signs = _single(g, signs)
-    out = np.zeros(count)
-    _reduce(g, places, signs, out)
-    return out.astype(np.float32)
+    # Parts have sums of their own, as many whatever the number of threads.
+    parts = row_parts(len(places), REDUCTION_PARTS)
+    sums = np.zeros((len(parts), count))
+    parallel_map(
+        lambda p: _reduce(g[parts[p]], places[parts[p]], signs[parts[p]], sums[p]),
+        range(len(parts)),
+    )
+    return sums.sum(axis=0).astype(np.float32)
