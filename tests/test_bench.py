@@ -243,7 +243,7 @@ def test_fresh_processes(images, monkeypatch):
 def test_ours_is_told_whether_to_share_units(images, shared):
     made = Bench(CONFIG, images, images, TINY, (), threads=1)
     step = figures.our_step(made, 8, shared)
-    assert bool(step.__self__.network.whole) == shared
+    assert step.__self__.network.shared == shared
     assert step.__self__.config.batch_size == 8
     assert np.isfinite(step())
 

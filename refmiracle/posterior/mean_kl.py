@@ -77,15 +77,6 @@ class MeanKL:
             dlog_rho,
         )
 
-    def gradients(
-        self, parameters: Parameters, rho: Array, eps: Array, g: Array
-    ) -> tuple[Parameters, Array]:
-        """Return the parameters' gradients and dL/dlog rho of each place, from g = dL/dw."""
-        dtau, dphi, dlog_rho = self.engine.mean_kl_backward(
-            parameters["tau"], parameters["phi"], rho, self.budget, eps, g
-        )
-        return {"tau": dtau, "phi": dphi}, dlog_rho
-
     def whitened(self, parameters: Parameters, rho: Array) -> tuple[Array, Array]:
         """Return delta = mu / rho and log s = log(sigma^2 / rho^2), shape (blocks, block_size)."""
         return self.engine.mean_kl(parameters["tau"], parameters["phi"], self.budget)

@@ -87,16 +87,6 @@ class MeanVar:
             dlog_rho,
         )
 
-    def gradients(
-        self, parameters: Parameters, rho: Array, eps: Array, g: Array
-    ) -> tuple[Parameters, Array]:
-        """Return the gradients of loss + sum_b beta_b KL_b, from g = dL/dw."""
-        dmu, dlog_sigma, dlog_rho = self.engine.mean_var_backward(
-            parameters["mu"], parameters["log_sigma"], rho, self.beta, eps, g
-        )
-        used = self.places.used
-        return {"mu": dmu * used, "log_sigma": dlog_sigma * used}, dlog_rho * used
-
     def whitened(self, parameters: Parameters, rho: Array) -> tuple[Array, Array]:
         """Return delta = mu / rho and log s = log(sigma^2 / rho^2), shape (blocks, block_size)."""
         used = self.places.used

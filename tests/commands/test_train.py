@@ -191,7 +191,12 @@ CHILD = textwrap.dedent(
     run.CHECKPOINT_SECONDS = 0.0
     run.STEPS_PER_LINE = 10
     config.PRESETS["smoke"] = replace(
-        config.PRESETS["smoke"], bits_per_block=4, steps=60, batch_size=32, groups=20, group_steps=2
+        config.PRESETS["smoke"],
+        bits_per_block=4,
+        steps=200,
+        batch_size=32,
+        groups=20,
+        group_steps=4,
     )
     sys.exit(train.main(["--preset", "smoke", *sys.argv[1:]]))
     """
@@ -216,7 +221,7 @@ def test_killed_at_random_and_resumed_gives_the_same_bytes(tmp_path):
         process = child(killed, "--resume")
         while process.poll() is None and not (killed / "checkpoint.npz").exists():
             time.sleep(0.01)
-        time.sleep(rng.uniform(0.3, 2.5))
+        time.sleep(rng.uniform(0.1, 1.2))
         process.kill()
         kills += process.wait() != 0
         if (killed / "model.rmc").exists():

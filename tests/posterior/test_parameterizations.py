@@ -44,15 +44,21 @@ def test_mean_kl_begins_with_equal_shares_of_the_used_places(engine, places, rho
 
 
 @pytest.mark.parametrize("kind", [MeanKL, MeanVar])
-def test_unused_places_cost_nothing_and_get_no_gradient(engine, places, rho, rng, kind):
-    posterior = kind(engine, places, BUDGET)
+def test_unused_places_cost_nothing_and_do_not_move(engine, places, rho, rng, kind):
+    posterior, used = kind(engine, places, BUDGET), places.used
     parameters = posterior.initial(0, 0.3, rho)
-    eps, g = rng.normal(size=(2, *places.used.shape))
-    gradients, dlog_rho = posterior.gradients(parameters, rho, eps, g * places.used)
-    for values in (*posterior.whitened(parameters, rho), *gradients.values(), dlog_rho):
-        assert not values[~places.used].any()
+    before = {name: values.copy() for name, values in parameters.items()}
+    moments = {n: (np.zeros_like(p), np.zeros_like(p)) for n, p in parameters.items()}
+    eps, g = rng.normal(size=(2, *used.shape)).astype(engine.dtype)
+    dlog_rho = np.empty(8)
+    posterior.update(parameters, moments, rho, eps, g * used, 1, 0.01, dlog_rho)
+    assert np.isfinite(dlog_rho).all()
+    for values in posterior.whitened(parameters, rho):
+        assert not values[~used].any()
         assert np.isfinite(values).all()
-    assert all(values[places.used].any() for values in gradients.values())
+    for name, values in parameters.items():
+        assert np.array_equal(values[~used], before[name][~used])
+        assert (values[used] != before[name][used]).any()
 
 
 @pytest.mark.parametrize("kind", [MeanKL, MeanVar])
