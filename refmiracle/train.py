@@ -11,6 +11,7 @@ from typing import Any
 
 from refmiracle.command import add_data, add_engine, run_command
 from refmiracle.errors import InputError
+from refmiracle.rec.minimal_random_coding import SELECTIONS
 from refmiracle.training.config import (
     PARAMETERIZATIONS,
     PRESETS,
@@ -28,7 +29,18 @@ from refmiracle.training.run import (
 from refmiracle.training.state import State
 from refmiracle.training.trainer import Trainer
 
-SETTINGS = ("preset", "parameterization", "bits_per_block", "block_size", "seed", "engine")
+# Flags that take a whole number, each a field of Config.
+NUMBERS = {
+    "bits_per_block": "1 to 24",
+    "block_size": "variables in a block",
+    "seed": "names the noise, the order of the images and the codebook (default: 0)",
+    "steps": "training steps before the first block is encoded",
+    "groups": "in how many groups the blocks are encoded",
+    "group_steps": "training steps after each group",
+    "validation": "training images kept for validation; 0: train on all (default: 5000)",
+    "shift": "augmentation: move each training image at random by up to N pixels (default: 0)",
+}
+SETTINGS = ("preset", "parameterization", "selection", "engine", *NUMBERS)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -36,9 +48,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="refmiracle train", description=__doc__)
     parser.add_argument("--preset", choices=list(PRESETS), help="how long (default: default)")
     parser.add_argument("--parameterization", choices=PARAMETERIZATIONS, help="default: mean-kl")
-    parser.add_argument("--bits-per-block", type=int, metavar="N", help="1 to 24")
-    parser.add_argument("--block-size", type=int, metavar="N", help="variables in a block")
-    parser.add_argument("--seed", type=int, metavar="N", help="default: 0")
+    for name, text in NUMBERS.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, metavar="N", help=text)
+    parser.add_argument(
+        "--selection",
+        choices=SELECTIONS,
+        help="send a candidate drawn as MIRACLE draws it, or the best one (default: sample)",
+    )
     add_engine(parser, default=None)
     add_data(parser)
     parser.add_argument("--out", type=Path, default=Path("run"), metavar="DIR", help="default: run")
@@ -78,12 +94,12 @@ def run(arguments: argparse.Namespace) -> int:
     given = {n: getattr(arguments, n) for n in SETTINGS if getattr(arguments, n) is not None}
     folder = arguments.data or default_folder()
     everything, test = load_split(folder, "train"), load_split(folder, "t10k")
-    train, validation = split_validation(everything)
     data = fingerprint(everything)
     if not arguments.resume:
-        choose_config(given, data, None)
+        split_validation(everything, choose_config(given, data, None).validation)
     found = prepare_folder(arguments.out, arguments.resume)
     config = choose_config(given, data, found)
+    train, validation = split_validation(everything, config.validation)
     trainer = Trainer(config, train, found[1] if found else None)
     try:
         run_training(trainer, validation, arguments.out)
@@ -94,9 +110,11 @@ def run(arguments: argparse.Namespace) -> int:
         ) from None
     summary = finish(trainer, validation, test, arguments.out)
     print(f"{model_path(arguments.out)}: {describe(summary)}")
+    error = summary["validation_error"]
     print(
-        f"validation error {summary['validation_error']:.2%}, trained for"
-        f" {summary['train_seconds']:.0f} s in {summary['steps']} steps"
+        "no validation images" if error is None else f"validation error {error:.2%}",
+        f"trained for {summary['train_seconds']:.0f} s in {summary['steps']} steps",
+        sep=", ",
     )
     return 0
 

@@ -44,9 +44,9 @@ def parts_of_step(trainer):
     state, rho = trainer.state, trainer.rho()
     return {
         "noise and sample": lambda: trainer._draw(rho, 0, trainer.w, trainer.eps),
-        "gather the images": lambda: trainer.batch(0),
+        "gather the images": lambda: trainer.batches.batch(0),
         "network, forward and backward": lambda: trainer.network.loss_and_grads(
-            trainer.w, trainer.images, trainer.labels, trainer.g
+            trainer.w, trainer.batches.images, trainer.batches.labels, trainer.g
         ),
         "posterior backward and Adam": lambda: trainer.posterior.update(
             state.parameters, state.moments, rho, trainer.eps, trainer.g, 1, 1e-6,
@@ -63,7 +63,7 @@ def parts_of_network(trainer, shared):
     whole = trainer.engine.network_pass(layout.network.specs(), copies, IMAGE_SIZE)
     gradients = np.zeros(whole.edges[-1], dtype=np.float32)
     slices, convs, denses = whole._stages(SHARD, gradients)
-    pixels, labels = trainer.images, trainer.labels
+    pixels, labels = trainer.batches.images, trainer.batches.labels
     scale = np.float32(1 / SHARD)
     network.shard_gradients(convs, denses, pixels, labels, 0, SHARD, slices, scale)
     calls = {"images": lambda: network.load_images(pixels, 0, SHARD, slices, convs[0].x)}

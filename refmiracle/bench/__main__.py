@@ -68,7 +68,7 @@ def check_writable(path: Path) -> None:
 def measure(bench: Bench) -> list[Figure]:
     """Measure all, with a progress bar, and with an eye on what else the machine does."""
     tasks = plan(bench)
-    bar = progress_bar(len(tasks), 0, "bench")
+    bar = progress_bar(len(tasks), 0, "bench", "figure")
     figures = []
     for name, task in tasks:
         bar.set_postfix_str(name)

@@ -33,6 +33,7 @@ class Stream(IntEnum):
     PERMUTATION = 5
     SIGNS = 6
     ORDER = 7
+    SHIFTS = 8
 
 
 def philox4x32(counter: ArrayLike, key: ArrayLike, rounds: int = 10) -> NDArray[np.uint32]:

@@ -15,10 +15,18 @@ from numpy.typing import ArrayLike, NDArray
 from refmiracle.engines.contract import Array, Engine
 
 NUMBER = 0
+SELECTIONS = ("sample", "best")
+CANDIDATES_AT_ONCE = 2**14
 
 
 def encode(
-    engine: Engine, seed: int, bits: int, blocks: ArrayLike, delta: Array, log_s: Array
+    engine: Engine,
+    seed: int,
+    bits: int,
+    blocks: ArrayLike,
+    delta: Array,
+    log_s: Array,
+    selection: str = "sample",
 ) -> NDArray[np.int64]:
     """Return one index for each block; the only thing that is sent for it.
 
@@ -33,13 +41,33 @@ def encode(
         The blocks' numbers in the file: each draws from its own row of the private stream.
     delta, log_s : ndarray, shape (R, block_size)
         Whitened posteriors mu / rho and log(sigma^2 / rho^2).
+    selection : str
+        ``sample`` draws the index as algorithm 1 does; ``best`` takes the candidate with the
+        largest q(z_k) / p(z_k), which is no sample of Q: it lies nearer to the mean.
 
     Returns
     -------
     ndarray of int64, shape (R,)
         0 <= index < 2**bits.
     """
+    if selection == "best":
+        return _best_candidates(engine, seed, bits, delta, log_s)
     return engine.select_indices(seed, bits, blocks, delta, log_s)
+
+
+def _best_candidates(
+    engine: Engine, seed: int, bits: int, delta: Array, log_s: Array
+) -> NDArray[np.int64]:
+    """Return argmax_k log q(z_k) / p(z_k) for each block; of equal ones the lowest index."""
+    best = np.full(len(delta), -np.inf)
+    index = np.zeros(len(delta), dtype=np.int64)
+    for first in range(0, 2**bits, CANDIDATES_AT_ONCE):
+        rows = np.arange(first, min(first + CANDIDATES_AT_ONCE, 2**bits))
+        scores = engine.log_weights(engine.codebook_rows(seed, rows, delta.shape[1]), delta, log_s)
+        top = scores.max(axis=1)
+        index = np.where(top > best, first + scores.argmax(axis=1), index)
+        best = np.maximum(top, best)
+    return index
 
 
 def decode(engine: Engine, seed: int, indices: ArrayLike, dimension: int) -> NDArray[np.float32]:

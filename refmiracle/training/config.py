@@ -11,9 +11,12 @@ import numpy as np
 from refmiracle.errors import InputError
 from refmiracle.nn.lenet5 import LENET5
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
-from refmiracle.training.data import Split
+from refmiracle.training.data import VALIDATION_IMAGES, Split
 
 PARAMETERIZATIONS = ("mean-kl", "mean-var")
+# Rows of noise below this are for training, those above for validation.
+LONGEST = 2**31 - 1
+LARGEST_SHIFT = 14
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,9 @@ class Config:
     preset, engine, parameterization : str
     seed : int
     bits_per_block, block_size : int
+    selection : str
+        Which candidate is sent: ``sample``, one drawn with probability proportional to q / p as
+        in MIRACLE, or ``best``, the one with the largest q / p.
     hash_factors : tuple of int
         One for each tensor of LeNet-5.
     steps : int
@@ -35,11 +41,15 @@ class Config:
     scale_rate : float
         Adam's rate for log rho, as a part of the rate.
     groups : int
-        In how many groups the blocks are encoded.
+        In how many groups the blocks are encoded; at most one for each block.
     group_steps : int
         Training steps of the blocks that are left, after each group but the last.
     encoding_rate, final_rate : float
         Adam's rate while encoding falls by a half cosine from one to the other.
+    validation : int
+        How many training images, the last ones, are kept for validation; 0 trains on all.
+    shift : int
+        Each training image is moved at random by up to so many pixels each way; 0 moves none.
     spread : float
         Standard deviation of the initial tau (Mean-KL), or of mu / rho (Mean-Var).
     rho_gain : float
@@ -54,6 +64,7 @@ class Config:
     seed: int = 0
     bits_per_block: int = 14
     block_size: int = 30
+    selection: str = "sample"
     hash_factors: tuple[int, ...] = LENET5.hash_factors
     steps: int = 20_000
     batch_size: int = 128
@@ -63,6 +74,8 @@ class Config:
     group_steps: int = 100
     encoding_rate: float = 6e-3
     final_rate: float = 2e-3
+    validation: int = VALIDATION_IMAGES
+    shift: int = 0
     spread: float = 0.3
     rho_gain: float = 2.0
     data: str = ""
@@ -91,8 +104,8 @@ class Config:
         return float(1e5 ** (2.0 / self.steps))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a dict that JSON can hold."""
-        return asdict(self)
+        """Return a dict that JSON gives back unchanged."""
+        return {**asdict(self), "hash_factors": list(self.hash_factors)}
 
 
 PRESETS = {
@@ -134,12 +147,21 @@ def check_config(config: Config) -> Config:
     """
     variables = replace(config, block_size=1).layout().variables()
     ranges = {
-        "bits-per-block": (config.bits_per_block, 1, 24),
-        "block-size": (config.block_size, 1, variables),
-        "seed": (config.seed, 0, 2**32 - 1),
+        "bits_per_block": (1, 24),
+        "block_size": (1, variables),
+        "seed": (0, 2**32 - 1),
+        "steps": (1, LONGEST),
+        "groups": (1, LONGEST),
+        "group_steps": (1, LONGEST),
+        "validation": (0, LONGEST),
+        "shift": (0, LARGEST_SHIFT),
     }
-    for flag, (value, low, high) in ranges.items():
+    for name, (low, high) in ranges.items():
+        value = getattr(config, name)
         if not low <= value <= high:
+            flag = name.replace("_", "-")
             raise InputError(f"--{flag} {value} is out of range; expected {low} to {high}")
-    blocks = config.layout().blocks()
-    return replace(config, groups=min(config.groups, blocks))
+    config = replace(config, groups=min(config.groups, config.layout().blocks()))
+    if config.total_steps() > LONGEST:
+        raise InputError(f"a run of {config.total_steps()} steps; at most {LONGEST} are possible")
+    return config

@@ -112,19 +112,19 @@ def _find(folder: Path, name: str) -> Path:
     raise InputError(f"{folder}: there is no {name} or {name}.gz")
 
 
-def split_validation(train: Split) -> tuple[Split, Split]:
-    """Return the training images less the last 5,000, and those 5,000 for validation.
+def split_validation(train: Split, kept: int = VALIDATION_IMAGES) -> tuple[Split, Split]:
+    """Return the training images less the last `kept`, and those for validation.
 
     Raises
     ------
     InputError
-        If there are too few images to keep any for training.
+        If there are too few images to keep so many from training.
     """
-    count = len(train.images) - VALIDATION_IMAGES
-    if count < VALIDATION_IMAGES:
+    count = len(train.images) - kept
+    if count < kept:
         raise InputError(
-            f"{len(train.images)} training images are too few; expected at least"
-            f" {2 * VALIDATION_IMAGES}, of which {VALIDATION_IMAGES} are kept for validation"
+            f"{len(train.images)} training images are too few; expected at least {2 * kept}, of"
+            f" which {kept} are kept for validation"
         )
     return (
         Split(train.images[:count], train.labels[:count]),

@@ -18,7 +18,7 @@ class Silence:
         """Do nothing."""
 
 
-def progress_bar(total: int, initial: int, description: str) -> Any:
+def progress_bar(total: int, initial: int, description: str, unit: str = "step") -> Any:
     """Return a tqdm bar on standard error, or its silent stand-in."""
     try:
         from tqdm import tqdm  # noqa: PLC0415 (an extra)
@@ -28,7 +28,7 @@ def progress_bar(total: int, initial: int, description: str) -> Any:
         total=total,
         initial=initial,
         desc=description,
-        unit="step",
+        unit=unit,
         dynamic_ncols=True,
         mininterval=1.0,
     )

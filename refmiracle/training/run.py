@@ -42,6 +42,11 @@ def checkpoint_path(out: Path) -> Path:
     return out / "checkpoint.npz"
 
 
+def summary_path(out: Path) -> Path:
+    """Return where a run writes its figures."""
+    return out / "summary.json"
+
+
 def prepare_folder(out: Path, resume: bool) -> tuple[Config, State] | None:
     """Make the folder of a run; return its checkpoint if it is to go on.
 
@@ -85,8 +90,10 @@ def stop_requested() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-def run_training(trainer: Trainer, validation: Split, out: Path) -> None:
+def run_training(trainer: Trainer, validation: Split, out: Path, bar: Any = None) -> None:
     """Train and encode to the end, with checkpoints, metrics and a progress bar.
+
+    `bar` stands in for the one on standard error.
 
     Raises
     ------
@@ -99,7 +106,7 @@ def run_training(trainer: Trainer, validation: Split, out: Path) -> None:
     checkpoint, metrics = checkpoint_path(out), out / "metrics.jsonl"
     keep_metrics(metrics, state.step)
     save_checkpoint(checkpoint, config, state)
-    bar = progress_bar(config.total_steps(), state.step, config.preset)
+    bar = bar or progress_bar(config.total_steps(), state.step, config.preset)
     saved = resumed = time.monotonic()
     seconds_before = state.seconds
     with stop_requested() as stop:
@@ -115,11 +122,7 @@ def run_training(trainer: Trainer, validation: Split, out: Path) -> None:
             if state.step % STEPS_PER_LINE == 0 or finished:
                 figures = measure(trainer, validation)
                 append_metrics(metrics, figures)
-                bar.set_postfix_str(
-                    f"loss {figures['loss_nats']:.3f} nats, validation error"
-                    f" {figures['validation_error']:.2%}, KL {figures['kl_bits']:.0f} bits,"
-                    f" sent {figures['sent_bits']} bits"
-                )
+                bar.set_postfix_str(_postfix(figures))
             if finished or stop.is_set() or time.monotonic() - saved > CHECKPOINT_SECONDS:
                 save_checkpoint(checkpoint, config, state)
                 saved = time.monotonic()
@@ -130,8 +133,20 @@ def run_training(trainer: Trainer, validation: Split, out: Path) -> None:
         raise KeyboardInterrupt
 
 
+def _postfix(figures: dict[str, Any]) -> str:
+    error = figures["validation_error"]
+    validation = "" if error is None else f" validation error {error:.2%},"
+    return (
+        f"loss {figures['loss_nats']:.3f} nats,{validation} KL {figures['kl_bits']:.0f} bits,"
+        f" sent {figures['sent_bits']} bits"
+    )
+
+
 def measure(trainer: Trainer, validation: Split) -> dict[str, Any]:
-    """Return a line of metrics and begin to gather losses anew."""
+    """Return a line of metrics and begin to gather losses anew.
+
+    The validation error is None where no images are kept for it.
+    """
     state, config = trainer.state, trainer.config
     loss = float(np.mean(state.losses)) if state.losses else float("nan")
     state.losses.clear()
@@ -139,7 +154,7 @@ def measure(trainer: Trainer, validation: Split) -> dict[str, Any]:
         "step": state.step,
         "phase": "train" if state.step < config.steps else "encode",
         "loss_nats": loss,
-        "validation_error": trainer.validation_error(validation),
+        "validation_error": trainer.validation_error(validation) if config.validation else None,
         "kl_bits": trainer.kl_bits(),
         "sent_bits": trainer.encoded() * config.bits_per_block,
         "rate": trainer.rate(state.step),
@@ -147,14 +162,21 @@ def measure(trainer: Trainer, validation: Split) -> dict[str, Any]:
     }
 
 
-def finish(trainer: Trainer, validation: Split, test: Split, out: Path) -> dict[str, Any]:
-    """Write model.rmc, read it back, measure what was read, and write summary.json."""
+def finish(trainer: Trainer, validation: Split, test: Split | None, out: Path) -> dict[str, Any]:
+    """Write model.rmc, read it back, measure what was read, and write summary.json.
+
+    Without `test` the summary has no test error: a study that chooses must not see it.
+    """
     config = trainer.config
     path = model_path(out)
     write_model(path, trainer.compressed())
+    splits = {"test": test, "validation": validation if config.validation else None}
+    measured: dict[str, Any] = {"validation_error": None}
+    for name, split in splits.items():
+        if split is not None:
+            measured |= evaluate_file(path, config.engine, split, name)
     summary = {
-        **evaluate_file(path, config.engine, test),
-        "validation_error": evaluate_file(path, config.engine, validation)["test_error"],
+        **measured,
         "train_seconds": round(trainer.state.seconds, 3),
         "steps": trainer.state.step,
         "config": config.to_dict(),
@@ -170,18 +192,18 @@ def finish(trainer: Trainer, validation: Split, test: Split, out: Path) -> dict[
             )
         },
     }
-    write_atomically(out / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
+    write_atomically(summary_path(out), (json.dumps(summary, indent=2) + "\n").encode())
     return summary
 
 
-def evaluate_file(path: Path, engine: str, test: Split) -> dict[str, Any]:
-    """Return the size, ratio and test error of a .rmc file.
+def evaluate_file(path: Path, engine: str, split: Split, name: str = "test") -> dict[str, Any]:
+    """Return the size, ratio and error of a .rmc file.
 
     Returns
     -------
     dict
         bytes and bits_total: of the whole file; index_bits: of its indices; ratio: the weights
-        as float32 over the bytes; test_error in [0, 1]; test_images; sha256 of the file.
+        as float32 over the bytes; NAME_error in [0, 1]; NAME_images; sha256 of the file.
 
     Raises
     ------
@@ -197,7 +219,7 @@ def evaluate_file(path: Path, engine: str, test: Split) -> dict[str, Any]:
         "bits_total": 8 * len(data),
         "index_bits": model.bits_per_block * model.layout.blocks(),
         "ratio": network.count() * BYTES_PER_WEIGHT / len(data),
-        "test_error": error_rate(network, loaded, weights, test.images, test.labels),
-        "test_images": len(test.images),
+        f"{name}_error": error_rate(network, loaded, weights, split.images, split.labels),
+        f"{name}_images": len(split.images),
         "sha256": hashlib.sha256(data).hexdigest(),
     }

@@ -7,7 +7,6 @@ weights are fixed, and the blocks that are left are trained on around them.
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,12 +23,13 @@ from refmiracle.posterior.mean_var import MeanVar
 from refmiracle.posterior.scales import quantise_scales
 from refmiracle.posterior.sharing import VariablePass
 from refmiracle.rec import minimal_random_coding
-from refmiracle.training.config import Config
+from refmiracle.training.batches import Batches
+from refmiracle.training.config import LONGEST, Config
 from refmiracle.training.data import Split
 from refmiracle.training.state import OPEN, State
 
 POSTERIORS: dict[str, type[MeanKL] | type[MeanVar]] = {"mean-kl": MeanKL, "mean-var": MeanVar}
-VALIDATION_ROWS = 2**31
+VALIDATION_ROWS = LONGEST + 1
 
 
 class Trainer:
@@ -51,7 +51,6 @@ class Trainer:
         self, config: Config, train: Split, state: State | None = None, share: bool = True
     ) -> None:
         self.config = config
-        self.train = train
         self.engine = get_engine(config.engine)
         self.layout = config.layout()
         self.places = find_places(self.layout)
@@ -68,9 +67,7 @@ class Trainer:
         shape, dtype = self.places.tensor.shape, self.engine.dtype
         self.w, self.eps, self.g = (np.empty(shape, dtype=dtype) for _ in range(3))
         self.dlog_rho = np.empty(len(self.layout.sizes()))
-        size = config.batch_size
-        self.images = np.empty((size, *train.images.shape[1:]), dtype=np.uint8)
-        self.labels = np.empty(size, dtype=np.int64)
+        self.batches = Batches(config, train)
 
     def _initial(self) -> State:
         config, tensors = self.config, self.layout.network.tensors()
@@ -127,26 +124,12 @@ class Trainer:
             done = (step - c.steps) / max(1, c.total_steps() - c.steps)
         return low + (high - low) * 0.5 * (1.0 + math.cos(math.pi * done))
 
-    def batch(self, step: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """Return images and labels of a step, in buffers that the next one fills anew.
-
-        Each pass over the data has an order of its own.
-        """
-        size = self.config.batch_size
-        epoch, number = divmod(step, len(self.train.images) // size)
-        chosen = _epoch_order(self.config.seed, epoch, len(self.train.images))
-        chosen = chosen[number * size : (number + 1) * size]
-        # Any mode but "raise" writes to `out` without a buffer between.
-        np.take(self.train.images, chosen, axis=0, out=self.images, mode="clip")
-        self.labels[:] = self.train.labels[chosen]
-        return self.images, self.labels
-
     def train_step(self) -> float:
         """Take one step of Adam on the open blocks, and on rho while none is encoded."""
         step, parameters, moments = self.state.step, self.state.parameters, self.state.moments
         rho, rate = self.rho(), self.rate(step)
         self._draw(rho, step, self.w, self.eps)
-        loss = self.network.loss_and_grads(self.w, *self.batch(step), self.g)
+        loss = self.network.loss_and_grads(self.w, *self.batches.batch(step), self.g)
         self.posterior.update(
             parameters, moments, rho, self.eps, self.g, step + 1, rate, self.dlog_rho
         )
@@ -184,6 +167,7 @@ class Trainer:
             blocks,
             delta[blocks],
             log_s[blocks],
+            self.config.selection,
         )
         self.fixed[blocks] = self._rows(indices)
         self.state.indices[blocks] = indices
@@ -216,8 +200,3 @@ class Trainer:
             rho=self.scales(),
             indices=self.state.indices,
         )
-
-
-@lru_cache(maxsize=2)
-def _epoch_order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
-    return stream_permutation(seed, Stream.BATCHES, epoch, count)

@@ -120,7 +120,7 @@ def test_each_epoch_sees_each_image_once_in_a_new_order(mnist):
     key = [hash(image.tobytes()) for image in mnist[0].images]
     orders = []
     for epoch in range(2):
-        batches = [trainer.batch(5 * epoch + i)[0].copy() for i in range(5)]
+        batches = [trainer.batches.batch(5 * epoch + i)[0].copy() for i in range(5)]
         orders.append([hash(image.tobytes()) for b in batches for image in b])
     assert sorted(orders[0]) == sorted(orders[1]) == sorted(key)
     assert orders[0] != orders[1]

@@ -73,7 +73,7 @@ def permutation_of(count):
 def decode(path):
     """Return the weights of LeNet-5 by tensor name, in float32."""
     try:
-        from sobol_seq import i4_sobol_generate
+        from sobol_seq import i4_sobol_generate  # noqa: PLC0415 (an extra)
     except ImportError:
         raise InputError("sobol_seq is not installed; pip install sobol_seq==0.2.0") from None
     log_rho, indices = read_file(path)

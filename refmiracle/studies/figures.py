@@ -1,0 +1,72 @@
+"""The figures of the studies (extra ``plot``): the same bytes for the same results."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from refmiracle.errors import InputError
+
+FORMATS = ("png", "svg")
+# Okabe and Ito's palette, which colour-blind readers tell apart.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+
+
+def check_figures() -> None:
+    """Refuse to start where figures could not be drawn.
+
+    Raises
+    ------
+    InputError
+        If matplotlib is not installed.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        raise InputError("matplotlib is not installed; pip install 'refmiracle[plot]'")
+
+
+def figure_bytes(figure: Any, suffix: str) -> bytes:
+    """Return a figure as the bytes of a file that depend on nothing but the figure."""
+    from matplotlib import pyplot, rc_context  # noqa: PLC0415 (an extra)
+
+    buffer = io.BytesIO()
+    metadata = {"svg": {"Date": None}}.get(suffix)
+    with rc_context({"svg.hashsalt": "refmiracle"}):
+        figure.savefig(buffer, format=suffix, metadata=metadata, dpi=150)
+    pyplot.close(figure)
+    return buffer.getvalue()
+
+
+def new_figure(**settings: Any) -> tuple[Any, Any]:
+    """Return a figure and its axes, drawn without a display."""
+    import matplotlib  # noqa: PLC0415 (an extra)
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot  # noqa: PLC0415
+
+    return pyplot.subplots(layout="constrained", **settings)
+
+
+def draw_frontier(points: Sequence[Mapping[str, Any]], suffix: str) -> bytes:
+    """Return a plot of error against bytes: all points, and the frontier through the best."""
+    figure, axes = new_figure(figsize=(7, 4.5))
+    for colour, bits in zip(COLOURS, sorted({p["bits_per_block"] for p in points}), strict=False):
+        some = [p for p in points if p["bits_per_block"] == bits]
+        axes.plot(
+            [p["bytes"] for p in some],
+            [100 * p["validation_error"] for p in some],
+            "o",
+            color=colour,
+            label=f"{bits} bits a block, validation",
+        )
+    best = sorted((p for p in points if p["on_frontier"]), key=lambda p: p["bytes"])
+    sizes = [p["bytes"] for p in best]
+    axes.plot(sizes, [100 * p["validation_error"] for p in best], color="0.5", label="frontier")
+    axes.plot(sizes, [100 * p["test_error"] for p in best], "k_", ms=12, label="frontier, test")
+    axes.set(xlabel="size of the file, bytes", ylabel="error, %", yscale="log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
+    axes.grid(visible=True, which="both", alpha=0.3)
+    axes.legend(fontsize="small")
+    return figure_bytes(figure, suffix)

@@ -1,0 +1,164 @@
+"""How error falls as a file grows: a sweep over bits and block sizes, and its frontier.
+
+A file's size follows from its settings; its error is measured on the validation images.  Only
+the files on the frontier, which the validation error has chosen, meet the test set.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from refmiracle.files import write_atomically
+from refmiracle.studies.figures import FORMATS, draw_frontier
+from refmiracle.studies.runs import train_all
+from refmiracle.training.config import PRESETS, Config, check_config, fingerprint
+from refmiracle.training.data import load_split
+from refmiracle.training.run import evaluate_file, model_path
+
+COLUMNS = (
+    "name",
+    "bits_per_block",
+    "block_size",
+    "seed",
+    "bytes",
+    "validation_error",
+    "test_error",
+    "on_frontier",
+    "steps",
+    "train_seconds",
+    "sha256",
+)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Every combination of bits, block sizes and seeds, trained alike.
+
+    Attributes
+    ----------
+    base : Config
+        All settings that the sweep does not vary.
+    bits, block_sizes, seeds : tuple of int
+    """
+
+    base: Config
+    bits: tuple[int, ...]
+    block_sizes: tuple[int, ...]
+    seeds: tuple[int, ...] = (0,)
+
+    def configs(self, data: str) -> dict[str, Config]:
+        """Return the config of each point by name; `data` is the fingerprint of the images.
+
+        Raises
+        ------
+        InputError
+            If a point's settings are out of range.
+        """
+        return {
+            f"{bits}bits-{size}-seed{seed}": check_config(
+                replace(self.base, bits_per_block=bits, block_size=size, seed=seed, data=data)
+            )
+            for bits in self.bits
+            for size in self.block_sizes
+            for seed in self.seeds
+        }
+
+
+SWEEPS = {
+    "smoke": Sweep(PRESETS["smoke"], (10, 14), (30, 60)),
+    "default": Sweep(
+        replace(PRESETS["default"], steps=10_000, groups=100, group_steps=40),
+        (10, 14, 18),
+        (16, 24, 36, 54),
+    ),
+    "paper": Sweep(PRESETS["paper"], (10, 14, 18), (16, 20, 24, 30, 36, 44, 54), (0, 1, 2)),
+}
+
+
+def frontier(points: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the names of the points that no other beats in both bytes and validation error.
+
+    In order of size; of equal points the first.
+    """
+    best, names = float("inf"), []
+    for point in sorted(points, key=lambda p: (p["bytes"], p["validation_error"])):
+        if point["validation_error"] < best:
+            best = point["validation_error"]
+            names.append(point["name"])
+    return names
+
+
+def rate_distortion(sweep: Sweep, data: Path, out: Path, executor: Executor) -> dict[str, Any]:
+    """Run a sweep and write points.csv, results.json, frontier.png and frontier.svg.
+
+    Points that are finished in `out` are not run again.
+
+    Parameters
+    ----------
+    sweep : Sweep
+    data, out : Path
+    executor : concurrent.futures.Executor
+
+    Returns
+    -------
+    dict
+        What results.json holds: points, frontier (names), failures (name to reason).
+
+    Raises
+    ------
+    InputError
+        If a setting is out of range, or `out` holds points of other settings.
+    """
+    configs = sweep.configs(fingerprint(load_split(data, "train")))
+    summaries, failures = train_all(configs, data, out / "points", executor)
+    points = [{"name": name, **summary} for name, summary in summaries.items()]
+    best = frontier(points)
+    test = load_split(data, "t10k")
+    for point in points:
+        point["on_frontier"] = point["name"] in best
+        point["test_error"] = None
+        if point["on_frontier"]:
+            path = model_path(out / "points" / point["name"])
+            point["test_error"] = evaluate_file(path, sweep.base.engine, test)["test_error"]
+    results = {
+        "study": "rate-distortion",
+        "settings": sweep.base.to_dict(),
+        "points": [{name: point[name] for name in COLUMNS} for point in points],
+        "frontier": best,
+        "failures": failures,
+    }
+    write_results(out, results)
+    return results
+
+
+def write_results(out: Path, results: Mapping[str, Any]) -> None:
+    """Write what was found as JSON, CSV and, where there are points and matplotlib, figures."""
+    points: Sequence[Mapping[str, Any]] = results["points"]
+    write_atomically(out / "results.json", (json.dumps(results, indent=2) + "\n").encode())
+    table = io.StringIO()
+    writer = csv.DictWriter(table, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(points)
+    write_atomically(out / "points.csv", table.getvalue().encode())
+    if points:
+        for suffix in FORMATS:
+            write_atomically(out / f"frontier.{suffix}", draw_frontier(points, suffix))
+
+
+def describe(results: Mapping[str, Any]) -> str:
+    """Return the frontier as lines of text."""
+    points = {point["name"]: point for point in results["points"]}
+    lines = [f"{'frontier':<20} {'bytes':>6} {'validation':>11} {'test':>7}"]
+    for name in results["frontier"]:
+        p = points[name]
+        lines.append(
+            f"{name:<20} {p['bytes']:>6} {p['validation_error']:>11.2%} {p['test_error']:>7.2%}"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,164 @@
+"""Many runs at once: each trains one model, on whichever executor is given.
+
+A run is a pure function of its settings, so it may go to a thread, a process or another machine.
+Its result is kept as soon as it is there; one that fails is reported and does not stop the rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, as_completed
+from pathlib import Path
+from typing import Any
+
+from refmiracle.errors import InputError
+from refmiracle.files import write_atomically
+from refmiracle.training.config import Config
+from refmiracle.training.data import load_split, split_validation
+from refmiracle.training.progress import Silence, progress_bar
+from refmiracle.training.run import (
+    finish,
+    model_path,
+    prepare_folder,
+    run_training,
+    summary_path,
+)
+from refmiracle.training.trainer import Trainer
+
+Result = tuple[dict[str, Any], bytes]
+
+
+def train_one(config: Config, data: Path, folder: Path) -> Result:
+    """Train and encode one model in a folder, going on where an earlier run stopped.
+
+    Parameters
+    ----------
+    config : Config
+    data : Path
+        Folder with the MNIST files.
+    folder : Path
+        Of this run alone; where a run goes on another machine, a folder there.
+
+    Returns
+    -------
+    summary : dict
+        As `training.run.finish` writes it; the test set is not looked at.
+    model : bytes
+        The .rmc file.
+
+    Raises
+    ------
+    InputError
+        If the folder holds a run of other settings, or cannot be written.
+    """
+    train, validation = split_validation(load_split(data, "train"), config.validation)
+    found = prepare_folder(folder, resume=True)
+    if found and found[0] != config:
+        raise InputError(f"{folder}: it holds a run of other settings; name another --out")
+    trainer = Trainer(config, train, found[1] if found else None)
+    run_training(trainer, validation, folder, Silence())
+    summary = finish(trainer, validation, None, folder)
+    return summary, model_path(folder).read_bytes()
+
+
+def finished_run(config: Config, folder: Path) -> dict[str, Any] | None:
+    """Return the summary of a finished run, or None if there is none in the folder.
+
+    Raises
+    ------
+    InputError
+        If the folder holds a finished run of other settings.
+    """
+    try:
+        summary = json.loads(summary_path(folder).read_text(encoding="utf-8"))
+        model = model_path(folder).read_bytes()
+    except (OSError, ValueError):
+        return None
+    if summary.get("config") != config.to_dict():
+        raise InputError(f"{folder}: it holds a run of other settings; name another --out")
+    if summary.get("sha256") != hashlib.sha256(model).hexdigest():
+        return None
+    return dict(summary)
+
+
+def keep_run(folder: Path, result: Result) -> None:
+    """Write a run's summary and model to a folder here."""
+    summary, model = result
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(model_path(folder), model)
+    write_atomically(summary_path(folder), (json.dumps(summary, indent=2) + "\n").encode())
+
+
+def train_all(
+    configs: Mapping[str, Config], data: Path, out: Path, executor: Executor
+) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """Train all runs that are not finished; each has the folder `out` / its name.
+
+    Parameters
+    ----------
+    configs : mapping of name to Config
+    data, out : Path
+    executor : concurrent.futures.Executor
+
+    Returns
+    -------
+    summaries : dict
+        By name, those finished before included.
+    failures : dict
+        By name, why, in one line.
+
+    Raises
+    ------
+    InputError
+        If a folder holds a run of other settings.
+    """
+    found = {name: finished_run(config, out / name) for name, config in configs.items()}
+    summaries = {name: summary for name, summary in found.items() if summary is not None}
+
+    def keep(name: str, result: Result) -> None:
+        keep_run(out / name, result)
+        summaries[name] = result[0]
+
+    tasks = {n: (c, data, out / n) for n, c in configs.items() if n not in summaries}
+    failures = run_tasks(executor, train_one, tasks, keep, done=len(summaries))
+    return {name: summaries[name] for name in configs if name in summaries}, failures
+
+
+def run_tasks(
+    executor: Executor,
+    function: Callable[..., Any],
+    tasks: Mapping[str, tuple[Any, ...]],
+    keep: Callable[[str, Any], None],
+    done: int = 0,
+) -> dict[str, str]:
+    """Call function(*arguments) for each task, and keep(name, result) as each comes in.
+
+    Returns
+    -------
+    dict
+        Why, in one line, for each task that failed.
+    """
+    bar = progress_bar(done + len(tasks), done, "runs", "run")
+    futures = {executor.submit(function, *args): name for name, args in tasks.items()}
+    failures = {}
+    try:
+        for future in as_completed(futures):
+            name = futures[future]
+            try:
+                keep(name, future.result())
+            except Exception as e:  # whatever a run dies of, the others go on
+                failures[name] = _one_line(e)
+            bar.set_postfix_str(f"{name} {'failed' if name in failures else 'done'}")
+            bar.update()
+    finally:
+        for future in futures:
+            future.cancel()
+        bar.close()
+    return failures
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"

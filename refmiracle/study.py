@@ -1,0 +1,116 @@
+"""``python -m refmiracle.study NAME``: the experiments, each with its tables and figures."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from refmiracle.command import CHECK_FAILED, add_data, add_engine, run_command
+from refmiracle.errors import InputError
+from refmiracle.studies.figures import check_figures
+from refmiracle.studies.rate_distortion import SWEEPS, describe, rate_distortion
+from refmiracle.training.data import default_folder
+
+CONNECT_SECONDS = 10
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command's parser."""
+    parser = argparse.ArgumentParser(prog="refmiracle study", description=__doc__)
+    studies = parser.add_subparsers(dest="study", required=True, metavar="NAME")
+    sweep = studies.add_parser(
+        "rate-distortion", help="error against size, over bits and block sizes"
+    )
+    sweep.add_argument("--preset", choices=list(SWEEPS), default="default", help="how much")
+    for flag, text in (
+        ("--bits", "bits per block to try"),
+        ("--block-sizes", "variables in a block to try"),
+        ("--seeds", "seeds to try"),
+    ):
+        sweep.add_argument(flag, type=int, nargs="+", metavar="N", help=text)
+    add_engine(sweep, default=None)
+    _add_where(sweep)
+    return parser
+
+
+def _add_where(parser: argparse.ArgumentParser) -> None:
+    add_data(parser)
+    parser.add_argument(
+        "--out", type=Path, default=Path("study"), metavar="DIR", help="default: study"
+    )
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="processes, one thread each (default: all cores)"
+    )
+    parser.add_argument(
+        "--dask", metavar="ADDRESS", help="run on this Dask cluster, e.g. tcp://10.0.0.1:8786"
+    )
+
+
+@contextmanager
+def open_executor(dask: str | None, workers: int | None) -> Iterator[Executor]:
+    """Open a Dask cluster's executor, or one of processes with a thread each.
+
+    Raises
+    ------
+    InputError
+        If Dask is not installed or its scheduler does not answer.
+    """
+    if dask is None:
+        # numba reads it when a worker starts; runs side by side beat threads within one.
+        os.environ["NUMBA_NUM_THREADS"] = "1"
+        count = workers or os.cpu_count()
+        with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
+            yield pool
+        return
+    try:
+        from distributed import Client  # noqa: PLC0415 (an extra)
+    except ImportError:
+        raise InputError("--dask: Dask is not installed; pip install 'refmiracle[dask]'") from None
+    try:
+        client = Client(dask, timeout=CONNECT_SECONDS)
+    except (OSError, ValueError) as e:
+        raise InputError(f"--dask {dask}: no scheduler answers there ({e})") from e
+    with client:
+        yield client.get_executor()
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the study; its result is written even where some of its runs failed."""
+    check_figures()
+    if arguments.workers is not None and arguments.workers < 1:
+        raise InputError(f"--workers {arguments.workers} is out of range; expected at least 1")
+    given: dict[str, Any] = {
+        name: tuple(dict.fromkeys(getattr(arguments, name)))
+        for name in ("bits", "block_sizes", "seeds")
+        if getattr(arguments, name)
+    }
+    sweep = replace(SWEEPS[arguments.preset], **given)
+    if arguments.engine:
+        sweep = replace(sweep, base=replace(sweep.base, engine=arguments.engine))
+    data = arguments.data or default_folder()
+    with open_executor(arguments.dask, arguments.workers) as executor:
+        results = rate_distortion(sweep, data.resolve(), arguments.out.resolve(), executor)
+    for name, reason in results["failures"].items():
+        print(f"refmiracle: {name} failed: {reason}", file=sys.stderr)
+    if results["points"]:
+        print(describe(results))
+        print(f"{arguments.out}: results.json, points.csv, frontier.png, frontier.svg")
+    return CHECK_FAILED if results["failures"] else 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    arguments = build_parser().parse_args(argv)
+    return run_command(lambda: run(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""Which images a training step sees: a new order for each pass over them, shifted if wanted."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from refmiracle.errors import InputError
+from refmiracle.numerics.philox import Stream, stream_permutation, stream_words
+from refmiracle.training.config import Config
+from refmiracle.training.data import Split
+
+
+class Batches:
+    """The batches of a run; which one a step sees depends on seed and step alone.
+
+    Parameters
+    ----------
+    config : Config
+    train : Split
+        The images to train on.
+
+    Raises
+    ------
+    InputError
+        If there are not enough images for one batch.
+    """
+
+    def __init__(self, config: Config, train: Split) -> None:
+        self.train = train
+        self.seed, self.size, self.shift = config.seed, config.batch_size, config.shift
+        if len(train.images) < self.size:
+            raise InputError(
+                f"{len(train.images)} training images are too few for batches of {self.size}"
+            )
+        shape = train.images.shape[1:]
+        self.images = np.empty((self.size, *shape), dtype=np.uint8)
+        self.labels = np.empty(self.size, dtype=np.int64)
+        if self.shift:
+            # Black comes in from outside; window (n, i, j) is image n moved by (shift - i,
+            # shift - j) pixels.
+            edge = (self.shift, self.shift)
+            padded = np.pad(train.images, ((0, 0), edge, edge))
+            self.windows = sliding_window_view(padded, shape, axis=(1, 2))
+
+    def batch(self, step: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """Return images and labels of a step, in buffers that the next one fills anew."""
+        epoch, number = divmod(step, len(self.train.images) // self.size)
+        chosen = _epoch_order(self.seed, epoch, len(self.train.images))
+        chosen = chosen[number * self.size : (number + 1) * self.size]
+        self.labels[:] = self.train.labels[chosen]
+        if self.shift:
+            words = stream_words(self.seed, Stream.SHIFTS, [step], 2 * self.size)
+            down, right = words.reshape(2, self.size) % np.uint32(2 * self.shift + 1)
+            self.images[:] = self.windows[chosen, down, right]
+        else:
+            # Any mode but "raise" writes to `out` without a buffer between.
+            np.take(self.train.images, chosen, axis=0, out=self.images, mode="clip")
+        return self.images, self.labels
+
+
+@lru_cache(maxsize=2)
+def _epoch_order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
+    return stream_permutation(seed, Stream.BATCHES, epoch, count)

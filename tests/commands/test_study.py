@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+
+import pytest
+from tiny import TINY
+
+from refmiracle import study
+from refmiracle.__main__ import main as refmiracle_main
+from refmiracle.studies import rate_distortion, runs
+from refmiracle.studies.rate_distortion import SWEEPS, Sweep
+
+SWEEP = Sweep(TINY, bits=(3,), block_sizes=(60, 90))
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """The smoke sweep, made tiny."""
+    monkeypatch.setitem(SWEEPS, "smoke", SWEEP)
+
+
+def command(out, *arguments):
+    return ["rate-distortion", "--preset", "smoke", "--out", str(out), *arguments]
+
+
+def test_sweep_in_processes(tmp_path, tiny, capsys):
+    assert refmiracle_main(["study", *command(tmp_path, "--workers", "2")]) == 0
+    printed = capsys.readouterr().out
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert {p["block_size"] for p in results["points"]} == {60, 90}
+    assert all(name in printed for name in results["frontier"])
+    # Again: nothing is trained, and one more point is added to the two.
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.glob("points/*/model.rmc")}
+    assert study.main(command(tmp_path, "--block-sizes", "60", "90", "70", "--workers", "1")) == 0
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert [p["block_size"] for p in results["points"]] == [60, 90, 70]
+
+
+def test_sweep_on_a_dask_cluster(tmp_path, tiny, monkeypatch):
+    distributed = pytest.importorskip("distributed", reason="Dask is not installed")
+    cluster = distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1"
+    )
+    with cluster:
+        assert study.main(command(tmp_path, "--dask", cluster.scheduler_address)) == 0
+        # A point that a worker cannot run is reported, and the next is still run.
+        (tmp_path / "points" / "3bits-70-seed0").write_text("in the way")
+        more = command(tmp_path, "--block-sizes", "70", "80", "--dask", cluster.scheduler_address)
+        assert study.main(more) == 1
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert [p["block_size"] for p in results["points"]] == [80]
+    assert "cannot be made" in results["failures"]["3bits-70-seed0"]
+
+
+def test_the_same_bytes_wherever_a_point_is_trained(tmp_path, tiny):
+    assert study.main(command(tmp_path, "--workers", "2")) == 0
+    here = tmp_path / "here"
+    data = study.default_folder()
+    for name, config in SWEEP.configs(_fingerprint(data)).items():
+        _, model = runs.train_one(config, data, here / name)
+        assert (tmp_path / "points" / name / "model.rmc").read_bytes() == model
+
+
+def _fingerprint(data):
+    return rate_distortion.fingerprint(rate_distortion.load_split(data, "train"))
+
+
+def test_failed_points_are_named_and_the_rest_is_written(tmp_path, tiny, capsys):
+    (tmp_path / "points").mkdir()
+    (tmp_path / "points" / "3bits-60-seed0").write_text("in the way")
+    assert study.main(command(tmp_path, "--workers", "1")) == 1
+    output = capsys.readouterr()
+    assert "3bits-60-seed0 failed: " in output.err
+    assert "Traceback" not in output.err
+    assert "3bits-90-seed0" in output.out
+    assert json.loads((tmp_path / "results.json").read_text())["failures"].keys() == {
+        "3bits-60-seed0"
+    }
+
+
+def test_no_point_at_all(tmp_path, tiny, capsys):
+    (tmp_path / "points").write_text("in the way")
+    assert study.main(command(tmp_path, "--workers", "1")) == 1
+    assert capsys.readouterr().out == ""
+    assert json.loads((tmp_path / "results.json").read_text())["points"] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--bits", "30"], "--bits-per-block 30 is out of range; expected 1 to 24"),
+        (["--block-sizes", "0"], "--block-size 0 is out of range"),
+        (["--workers", "0"], "--workers 0 is out of range; expected at least 1"),
+        (["--data", "nowhere"], "there is no train-images-idx3-ubyte"),
+    ],
+)
+def test_bad_flags_are_one_line(tmp_path, tiny, capsys, arguments, message):
+    assert study.main(command(tmp_path, *arguments)) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not any(tmp_path.iterdir())
+
+
+def test_points_of_other_settings_are_not_overwritten(tmp_path, tiny, monkeypatch, capsys):
+    assert study.main(command(tmp_path, "--workers", "1")) == 0
+    monkeypatch.setitem(SWEEPS, "smoke", replace(SWEEP, base=replace(TINY, steps=4)))
+    assert study.main(command(tmp_path, "--workers", "1")) == 2
+    assert "holds a run of other settings; name another --out" in capsys.readouterr().err
+
+
+def test_no_scheduler_there(tmp_path, tiny, monkeypatch, capsys):
+    pytest.importorskip("distributed", reason="Dask is not installed")
+    monkeypatch.setattr(study, "CONNECT_SECONDS", 0.2)
+    assert study.main(command(tmp_path, "--dask", "tcp://127.0.0.1:9")) == 2
+    assert "no scheduler answers there" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "message"),
+    [
+        ("distributed", ["--dask", "tcp://127.0.0.1:9"], "pip install 'refmiracle[dask]'"),
+        ("matplotlib", [], "pip install 'refmiracle[plot]'"),
+    ],
+)
+def test_missing_extras_are_named(tmp_path, tiny, monkeypatch, capsys, module, arguments, message):
+    monkeypatch.setitem(sys.modules, module, None)
+    assert study.main(command(tmp_path, *arguments)) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [[], ["tides"], ["rate-distortion", "--preset", "huge"]])
+def test_usage_errors_exit_with_2(arguments, capsys):
+    with pytest.raises(SystemExit) as e:
+        study.main(arguments)
+    assert e.value.code == 2

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import json
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+from tiny import TINY
+
+from refmiracle.errors import InputError
+from refmiracle.studies import runs
+from refmiracle.studies.runs import finished_run, keep_run, run_tasks, train_all, train_one
+from refmiracle.training.data import default_folder
+
+CONFIGS = {f"seed{seed}": replace(TINY, seed=seed) for seed in (1, 2, 3)}
+
+
+def double(x):
+    if x < 0:
+        raise ValueError(f"{x} is\nbelow zero")
+    return 2 * x
+
+
+class Now:
+    """An executor that does the work at once: the least that the interface asks for."""
+
+    def submit(self, function, *arguments):
+        future = Future()
+        try:
+            future.set_result(function(*arguments))
+        except BaseException as e:
+            future.set_exception(e)
+        return future
+
+
+@pytest.mark.parametrize("executor", [Now(), ThreadPoolExecutor(2)])
+def test_a_failure_is_one_line_and_does_not_lose_the_others(executor):
+    kept = {}
+    tasks = {"a": (1,), "b": (-1,), "c": (3,)}
+    failures = run_tasks(executor, double, tasks, kept.__setitem__)
+    assert kept == {"a": 2, "c": 6}
+    assert failures == {"b": "ValueError: -1 is below zero"}
+
+
+def test_a_result_that_cannot_be_kept_is_a_failure_too():
+    def keep(name, result):
+        raise InputError("the disk is full")
+
+    assert run_tasks(Now(), double, {"a": (1,)}, keep) == {"a": "the disk is full"}
+
+
+def test_an_interrupt_cancels_what_has_not_begun():
+    waiting = []
+
+    class Interrupted(Now):
+        def submit(self, function, *arguments):
+            future = Future()
+            if waiting:
+                future.set_exception(KeyboardInterrupt())
+            waiting.append(future)
+            return future
+
+    with pytest.raises(KeyboardInterrupt):
+        run_tasks(Interrupted(), double, {"a": (1,), "b": (2,)}, lambda name, result: None)
+    assert waiting[0].cancelled()
+
+
+def test_finished_runs_are_not_trained_again(tmp_path, monkeypatch):
+    trained = []
+
+    def counted(config, data, folder):
+        trained.append(config.seed)
+        if config.seed == 2:
+            raise RuntimeError("lost")
+        return train_one(config, data, folder)
+
+    monkeypatch.setattr(runs, "train_one", counted)
+    summaries, failures = train_all(CONFIGS, default_folder(), tmp_path, Now())
+    assert list(summaries) == ["seed1", "seed3"]
+    assert failures == {"seed2": "RuntimeError: lost"}
+    assert trained == [1, 2, 3]
+
+    monkeypatch.setattr(runs, "train_one", train_one)
+    files = {p: p.stat().st_mtime_ns for p in tmp_path.glob("seed[13]/*")}
+    again, failures = train_all(CONFIGS, default_folder(), tmp_path, Now())
+    assert not failures
+    assert list(again) == ["seed1", "seed2", "seed3"]
+    assert {name: again[name] for name in summaries} == summaries
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.glob("seed[13]/*")} == files
+
+
+def test_the_test_set_is_not_looked_at(tmp_path):
+    summary, _ = train_one(TINY, default_folder(), tmp_path / "run")
+    assert not [name for name in summary if name.startswith("test")]
+    assert 0 < summary["validation_error"] < 1
+
+
+def test_a_run_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
+    whole = train_one(TINY, default_folder(), tmp_path / "whole")
+    step = runs.Trainer.train_step
+
+    def interrupted(trainer):
+        if trainer.state.step == 7:
+            raise RuntimeError("the worker is gone")
+        return step(trainer)
+
+    monkeypatch.setattr("refmiracle.training.run.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(runs.Trainer, "train_step", interrupted)
+    with pytest.raises(RuntimeError):
+        train_one(TINY, default_folder(), tmp_path / "run")
+    taken = []
+    monkeypatch.setattr(runs.Trainer, "train_step", lambda t: taken.append(t.state.step) or step(t))
+    assert train_one(TINY, default_folder(), tmp_path / "run")[1] == whole[1]
+    assert taken[0] == 7
+
+
+def test_a_folder_of_other_settings_is_refused(tmp_path):
+    result = train_one(TINY, default_folder(), tmp_path)
+    other = replace(TINY, seed=9)
+    with pytest.raises(InputError, match="holds a run of other settings"):
+        finished_run(other, tmp_path)
+    with pytest.raises(InputError, match="holds a run of other settings"):
+        train_one(other, default_folder(), tmp_path)
+    assert finished_run(TINY, tmp_path) == json.loads(json.dumps(result[0]))
+
+
+@pytest.mark.parametrize("damage", ["model.rmc", "summary.json"])
+def test_a_damaged_run_does_not_count_as_finished(tmp_path, damage):
+    config = TINY
+    keep_run(tmp_path, ({"config": config.to_dict(), "sha256": "0"}, b"not that model"))
+    assert finished_run(config, tmp_path) is None
+    (tmp_path / damage).write_bytes(b"{")
+    assert finished_run(config, tmp_path) is None
