@@ -122,3 +122,11 @@ def test_validation_is_the_last_five_thousand():
     assert np.array_equal(validation.images, images[7000:])
     with pytest.raises(InputError, match="too few"):
         split_validation(Split(images[:6000], labels[:6000]))
+
+
+@pytest.mark.parametrize("kept", [0, 1, 6000])
+def test_how_many_are_kept_for_validation_can_be_chosen(kept):
+    images = np.arange(12_000, dtype=np.uint16).view(np.uint8).reshape(12_000, 1, 2)
+    train, validation = split_validation(Split(images, images[:, 0, 0]), kept)
+    assert len(validation.images) == kept
+    assert np.array_equal(np.concatenate([train.images, validation.images]), images)

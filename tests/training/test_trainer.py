@@ -114,16 +114,28 @@ def test_rate_falls_from_rate_to_encoding_rate_to_final_rate(mnist):
     assert rates == sorted(rates, reverse=True)
 
 
-def test_each_epoch_sees_each_image_once_in_a_new_order(mnist):
-    config = replace(TINY, batch_size=11_000)
-    trainer = Trainer(config, mnist[0])
-    key = [hash(image.tobytes()) for image in mnist[0].images]
-    orders = []
-    for epoch in range(2):
-        batches = [trainer.batches.batch(5 * epoch + i)[0].copy() for i in range(5)]
-        orders.append([hash(image.tobytes()) for b in batches for image in b])
-    assert sorted(orders[0]) == sorted(orders[1]) == sorted(key)
-    assert orders[0] != orders[1]
+@pytest.mark.parametrize("change", [{"shift": 1}, {"selection": "best"}])
+def test_settings_change_the_file(mnist, change):
+    assert finish(Trainer(replace(TINY, **change), mnist[0])) != finish(Trainer(TINY, mnist[0]))
+
+
+def test_the_best_candidates_are_nearer_to_the_posterior(mnist):
+    """In log q / p, which the indices of a first group are judged by."""
+    scores = {}
+    for selection in ("sample", "best"):
+        trainer = Trainer(replace(TINY, bits_per_block=8, selection=selection), mnist[0])
+        while trainer.group_due() is None:
+            trainer.train_step()
+        trainer.encode_group(0)
+        blocks = trainer.groups[0]
+        delta, log_s = trainer.posterior.whitened(trainer.state.parameters, trainer.rho())
+        z = trainer.engine.codebook_rows(TINY.seed, np.arange(2**8), TINY.block_size)
+        weights = trainer.engine.log_weights(z, delta[blocks], log_s[blocks])
+        scores[selection] = weights[np.arange(len(blocks)), trainer.state.indices[blocks]]
+        top = weights.max(axis=1)
+    assert np.array_equal(scores["best"], top)
+    assert np.all(scores["sample"] <= top)
+    assert scores["sample"].mean() < top.mean()
 
 
 def test_training_learns(tmp_path, mnist):
