@@ -56,7 +56,7 @@ def read_file(path):
 
 def block_size_of(path, blocks):
     """Return the only block size that makes this many blocks of LeNet-5's variables."""
-    block_size = -(-sum(SIZES) // blocks)
+    block_size = -(-sum(SIZES) // max(1, blocks))
     if -(-sum(SIZES) // block_size) != blocks or block_size > LARGEST_SOBOL_DIMENSION:
         raise InputError(f"{path}: {blocks} indices do not make a LeNet-5 with blocks of 1 to 40")
     return block_size
@@ -72,12 +72,12 @@ def permutation_of(count):
 
 def decode(path):
     """Return the weights of LeNet-5 by tensor name, in float32."""
+    log_rho, indices = read_file(path)
+    block_size = block_size_of(path, len(indices))
     try:
         from sobol_seq import i4_sobol_generate  # noqa: PLC0415 (an extra)
     except ImportError:
         raise InputError("sobol_seq is not installed; pip install sobol_seq==0.2.0") from None
-    log_rho, indices = read_file(path)
-    block_size = block_size_of(path, len(indices))
     table = ndtri(i4_sobol_generate(block_size, 2**BITS, skip=0))
     padding = len(indices) * block_size - sum(SIZES)
     # Their scale of the padding is not in the file, and not needed.
