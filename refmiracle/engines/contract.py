@@ -156,7 +156,13 @@ class Engine(Protocol):
     # relative entropy coding
     def log_weights(self, candidates: Array, delta: Array, log_s: Array) -> Array: ...
     def select_indices(
-        self, seed: int, bits: int, blocks: ArrayLike, delta: Array, log_s: Array
+        self,
+        seed: int,
+        bits: int,
+        blocks: ArrayLike,
+        delta: Array,
+        log_s: Array,
+        best: bool = False,
     ) -> NDArray[np.int64]: ...
     def codebook_rows(
         self, seed: int, indices: ArrayLike, dimension: int

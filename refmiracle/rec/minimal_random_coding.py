@@ -16,7 +16,6 @@ from refmiracle.engines.contract import Array, Engine
 
 NUMBER = 0
 SELECTIONS = ("sample", "best")
-CANDIDATES_AT_ONCE = 2**14
 
 
 def encode(
@@ -50,24 +49,7 @@ def encode(
     ndarray of int64, shape (R,)
         0 <= index < 2**bits.
     """
-    if selection == "best":
-        return _best_candidates(engine, seed, bits, delta, log_s)
-    return engine.select_indices(seed, bits, blocks, delta, log_s)
-
-
-def _best_candidates(
-    engine: Engine, seed: int, bits: int, delta: Array, log_s: Array
-) -> NDArray[np.int64]:
-    """Return argmax_k log q(z_k) / p(z_k) for each block; of equal ones the lowest index."""
-    best = np.full(len(delta), -np.inf)
-    index = np.zeros(len(delta), dtype=np.int64)
-    for first in range(0, 2**bits, CANDIDATES_AT_ONCE):
-        rows = np.arange(first, min(first + CANDIDATES_AT_ONCE, 2**bits))
-        scores = engine.log_weights(engine.codebook_rows(seed, rows, delta.shape[1]), delta, log_s)
-        top = scores.max(axis=1)
-        index = np.where(top > best, first + scores.argmax(axis=1), index)
-        best = np.maximum(top, best)
-    return index
+    return engine.select_indices(seed, bits, blocks, delta, log_s, best=selection == "best")
 
 
 def decode(engine: Engine, seed: int, indices: ArrayLike, dimension: int) -> NDArray[np.float32]:

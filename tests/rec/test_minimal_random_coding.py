@@ -285,13 +285,12 @@ def test_memory_does_not_grow_with_the_candidates(name, bits):
     assert int(run_python(GROWTH.format(engine=name, bits=bits))) < 32 * 2**20
 
 
-@pytest.mark.parametrize("at_once", [3, 16, 1000])
-def test_best_is_the_candidate_with_the_largest_weight(engine, rng, monkeypatch, at_once):
-    monkeypatch.setattr("refmiracle.rec.minimal_random_coding.CANDIDATES_AT_ONCE", at_once)
+@pytest.mark.parametrize("bits", [1, 5, 13])
+def test_best_is_the_candidate_with_the_largest_weight(engine, rng, bits):
     delta, log_s = rng.normal(size=(20, 3)), -rng.exponential(size=(20, 3))
-    z = decode(engine, 6, np.arange(2**5), 3).astype(np.float64)
+    z = decode(engine, 6, np.arange(2**bits), 3).astype(np.float64)
     expected = expected_log_weights(z, delta, log_s).argmax(axis=1)
-    assert np.array_equal(encode(engine, 6, 5, np.arange(20), delta, log_s, "best"), expected)
+    assert np.array_equal(encode(engine, 6, bits, np.arange(20), delta, log_s, "best"), expected)
     # Where Q = P all are equal, and the first is taken.
     nothing = np.zeros((2, 3))
-    assert encode(engine, 6, 5, [0, 1], nothing, nothing, "best").tolist() == [0, 0]
+    assert encode(engine, 6, bits, [0, 1], nothing, nothing, "best").tolist() == [0, 0]

@@ -125,8 +125,24 @@ def _select(scores, selection, block, start, words, flags, best, index):
 
 
 @numba.njit(**EXACT)
-def _search(table, start, count, selection, blocks, delta, precision, constant, best, index):
-    """Pass over a chunk of the `count` candidates for all blocks; keep each one's best."""
+def _keep_best(scores, start, best, index):
+    """Return the best score, and its index, after these candidates."""
+    if _any_above(scores, best):
+        for k in range(len(scores)):
+            n = start + _candidate_of_column(k)
+            if scores[k] > best or (scores[k] == best and n < index):
+                best, index = scores[k], n
+    return best, index
+
+
+@numba.njit(**EXACT)
+def _search(
+    table, start, count, selection, sampled, blocks, delta, precision, constant, best, index
+):
+    """Pass over a chunk of the `count` candidates for all blocks; keep each one's best.
+
+    With `sampled` each score has its Gumbel variate added first.
+    """
     scores, flags = np.empty((2, CHUNK)), np.empty(CHUNK, np.uint8)
     words = np.empty(CHUNK, np.uint64)
     for two in range(0, len(blocks), 2):
@@ -136,9 +152,13 @@ def _search(table, start, count, selection, blocks, delta, precision, constant, 
                 if _candidate_of_column(k) >= count:
                     scores[:, k] = -np.inf
         for b in range(two, min(two + 2, len(blocks))):
-            best[b], index[b] = _select(
-                scores[b - two], selection, blocks[b], start, words, flags, best[b], index[b]
-            )
+            own = scores[b - two]
+            if sampled:
+                best[b], index[b] = _select(
+                    own, selection, blocks[b], start, words, flags, best[b], index[b]
+                )
+            else:
+                best[b], index[b] = _keep_best(own, start, best[b], index[b])
 
 
 def _filled_up(count, unit):
@@ -222,7 +242,7 @@ def log_weights(candidates, delta, log_s):
     return scores[:blocks]
 
 
-def select_indices(seed, bits, blocks, delta, log_s):
+def select_indices(seed, bits, blocks, delta, log_s, best=False):
     """See `numpy_engine.coding.select_indices`; each thread passes over its own candidates."""
     blocks = np.asarray(blocks, dtype=np.uint64)
     dimension = delta.shape[1]
@@ -233,18 +253,20 @@ def select_indices(seed, bits, blocks, delta, log_s):
     selection = np.uint64(seed), np.uint64(Stream.SELECTION)
 
     def best_of(part):
-        best = np.full(len(blocks), -np.inf)
+        highest = np.full(len(blocks), -np.inf)
         index = np.zeros(len(blocks), dtype=np.int64)
         scratch = np.empty((depth, CHUNK), dtype=np.float32)
         for c in range(part.start, part.stop):
             table = scratch if kept is None else kept[c]
             if kept is None:
                 _fill_chunk(seed, c, table)
-            _search(table, c * CHUNK, 2**bits, selection, blocks, *targets, best, index)
-        return best, index
+            _search(
+                table, c * CHUNK, 2**bits, selection, not best, blocks, *targets, highest, index
+            )
+        return highest, index
 
     results = parallel_map(best_of, row_parts(chunks))
-    best = np.stack([r[0] for r in results])
+    highest = np.stack([r[0] for r in results])
     index = np.stack([r[1] for r in results])
     # The first part with the maximum holds the lowest index, as ties require.
-    return index[best.argmax(axis=0), np.arange(len(blocks))]
+    return index[highest.argmax(axis=0), np.arange(len(blocks))]

@@ -68,7 +68,7 @@ def log_weights(candidates: ArrayLike, delta: Array, log_s: Array) -> Array:
 
 
 def select_indices(
-    seed: int, bits: int, blocks: ArrayLike, delta: Array, log_s: Array
+    seed: int, bits: int, blocks: ArrayLike, delta: Array, log_s: Array, best: bool = False
 ) -> NDArray[np.int64]:
     """Draw for each block the index k of a candidate with probability q(z_k)/p(z_k) / sum.
 
@@ -85,22 +85,24 @@ def select_indices(
         Numbers of the blocks within the file.
     delta, log_s : ndarray, shape (R, block_size)
         Whitened posteriors of those blocks.
+    best : bool
+        Take argmax_k log w_k instead, without g_k: no sample of Q, but near to its centre.
 
     Returns
     -------
     ndarray of int64, shape (R,)
     """
     blocks = np.asarray(blocks)
-    best = np.full(len(blocks), -np.inf)
+    highest = np.full(len(blocks), -np.inf)
     index = np.zeros(len(blocks), dtype=np.int64)
     for start in range(0, 2**bits, CANDIDATES_AT_ONCE):
         rows = np.arange(start, min(start + CANDIDATES_AT_ONCE, 2**bits))
         lw = log_weights(codebook_rows(seed, rows, delta.shape[1]), delta, log_s)
-        score = lw + gumbel(seed, blocks, len(rows), start)
+        score = lw if best else lw + gumbel(seed, blocks, len(rows), start)
         k = score.argmax(axis=1)
         top = score[np.arange(len(blocks)), k]
-        index = np.where(top > best, rows[k], index)
-        best = np.maximum(top, best)
+        index = np.where(top > highest, rows[k], index)
+        highest = np.maximum(top, highest)
     return index
 
 
