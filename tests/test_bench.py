@@ -25,11 +25,11 @@ from refmiracle.engines import get_engine
 from refmiracle.nn.lenet5 import LENET5
 from refmiracle.nn.network import loss_and_grads
 from refmiracle.posterior.blocks import find_places, to_variable_gradients, to_weights
-from refmiracle.training.config import PRESETS
+from refmiracle.training.config import Config
 from refmiracle.training.data import Split, default_folder, load_split
 
 TINY = Sizes(Pace(rounds=2, turn=0.0), batches=(8,), bits=(3,), images=20, matrix=16, fresh=0)
-CONFIG = PRESETS["default"]
+CONFIG = Config()
 MACHINE = {"cpu": "abacus", "cores": 1, "threads": 1, "versions": {"numpy": "1"}}
 LIBRARIES = ["torch", "jax"]
 

@@ -18,7 +18,7 @@ import numpy as np
 from refmiracle.engines.numba_engine import convolution, matrix, network
 from refmiracle.nn.network import IMAGE_SIZE
 from refmiracle.posterior.sharing import unit_copies
-from refmiracle.training.config import PRESETS
+from refmiracle.training.config import Config
 from refmiracle.training.data import default_folder, load_split, split_validation
 from refmiracle.training.trainer import Trainer
 
@@ -97,7 +97,7 @@ def main():
     parser.add_argument("--expanded", action="store_true", help="compute all weights")
     arguments = parser.parse_args()
     train, _ = split_validation(load_split(default_folder(), "train"))
-    config = replace(PRESETS["default"], batch_size=arguments.batch)
+    config = replace(Config(), batch_size=arguments.batch)
     trainer = Trainer(config, train, share=not arguments.expanded)
     print(f"| part of a step, batch {arguments.batch} | ms |\n|---|---|")
     for name, ms in medians(parts_of_step(trainer)).items():

@@ -20,7 +20,7 @@ from refmiracle.bench.timing import OthersWatch
 from refmiracle.command import run_command
 from refmiracle.errors import InputError
 from refmiracle.files import write_atomically
-from refmiracle.training.config import PRESETS
+from refmiracle.training.config import Config
 from refmiracle.training.data import default_folder, load_split, split_validation
 from refmiracle.training.progress import progress_bar
 
@@ -95,7 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
     test = load_split(default_folder(), "t10k")
     sizes = QUICK if arguments.quick else FULL
     sizes = sizes.growing() if arguments.plot else sizes
-    bench = Bench(PRESETS["default"], train, test, sizes, libraries, threads)
+    bench = Bench(Config(), train, test, sizes, libraries, threads)
     figures = measure(bench)
     print(to_text(figures, machine))
     if arguments.json:

@@ -34,7 +34,7 @@ def peak_mebibytes() -> float | None:
 def import_ours() -> Callable[[str, int], Callable[[], float]]:
     """Import refmiracle and its engine; return what makes a step from nothing."""
     from refmiracle.engines import get_engine  # noqa: PLC0415 (is measured)
-    from refmiracle.training.config import PRESETS  # noqa: PLC0415
+    from refmiracle.training.config import Config  # noqa: PLC0415
     from refmiracle.training.data import (  # noqa: PLC0415
         default_folder,
         load_split,
@@ -42,7 +42,7 @@ def import_ours() -> Callable[[str, int], Callable[[], float]]:
     )
     from refmiracle.training.trainer import Trainer  # noqa: PLC0415
 
-    config = PRESETS["default"]
+    config = Config()
     get_engine(config.engine)
 
     def make(problem: str, batch: int) -> Callable[[], float]:
