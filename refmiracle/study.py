@@ -55,8 +55,10 @@ def _add_where(parser: argparse.ArgumentParser) -> None:
 
 
 @contextmanager
-def open_executor(dask: str | None, workers: int | None) -> Iterator[Executor]:
+def open_executor(dask: str | None, workers: int | None) -> Iterator[tuple[Executor, int | None]]:
     """Open a Dask cluster's executor, or one of processes with a thread each.
+
+    With it comes how many tasks to hand to it at a time; None: all.
 
     Raises
     ------
@@ -66,9 +68,9 @@ def open_executor(dask: str | None, workers: int | None) -> Iterator[Executor]:
     if dask is None:
         # numba reads it when a worker starts; runs side by side beat threads within one.
         os.environ["NUMBA_NUM_THREADS"] = "1"
-        count = workers or os.cpu_count()
+        count = workers or os.cpu_count() or 1
         with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
-            yield pool
+            yield pool, count
         return
     try:
         from distributed import Client  # noqa: PLC0415 (an extra)
@@ -79,7 +81,7 @@ def open_executor(dask: str | None, workers: int | None) -> Iterator[Executor]:
     except (OSError, ValueError) as e:
         raise InputError(f"--dask {dask}: no scheduler answers there ({e})") from e
     with client:
-        yield client.get_executor()
+        yield client.get_executor(), None
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -96,8 +98,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.engine:
         sweep = replace(sweep, base=replace(sweep.base, engine=arguments.engine))
     data = arguments.data or default_folder()
-    with open_executor(arguments.dask, arguments.workers) as executor:
-        results = rate_distortion(sweep, data.resolve(), arguments.out.resolve(), executor)
+    out = arguments.out.resolve()
+    with open_executor(arguments.dask, arguments.workers) as (executor, at_once):
+        results = rate_distortion(sweep, data.resolve(), out, executor, at_once)
     for name, reason in results["failures"].items():
         print(f"refmiracle: {name} failed: {reason}", file=sys.stderr)
     if results["points"]:

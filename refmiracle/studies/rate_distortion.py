@@ -95,7 +95,9 @@ def frontier(points: Iterable[Mapping[str, Any]]) -> list[str]:
     return names
 
 
-def rate_distortion(sweep: Sweep, data: Path, out: Path, executor: Executor) -> dict[str, Any]:
+def rate_distortion(
+    sweep: Sweep, data: Path, out: Path, executor: Executor, at_once: int | None = None
+) -> dict[str, Any]:
     """Run a sweep and write points.csv, results.json, frontier.png and frontier.svg.
 
     Points that are finished in `out` are not run again.
@@ -105,6 +107,8 @@ def rate_distortion(sweep: Sweep, data: Path, out: Path, executor: Executor) -> 
     sweep : Sweep
     data, out : Path
     executor : concurrent.futures.Executor
+    at_once : int, optional
+        How many points to hand to the executor at a time; all by default.
 
     Returns
     -------
@@ -117,7 +121,7 @@ def rate_distortion(sweep: Sweep, data: Path, out: Path, executor: Executor) -> 
         If a setting is out of range, or `out` holds points of other settings.
     """
     configs = sweep.configs(fingerprint(load_split(data, "train")))
-    summaries, failures = train_all(configs, data, out / "points", executor)
+    summaries, failures = train_all(configs, data, out / "points", executor, at_once)
     points = [{"name": name, **summary} for name, summary in summaries.items()]
     best = frontier(points)
     test = load_split(data, "t10k")

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,11 @@ def keep_run(folder: Path, result: Result) -> None:
 
 
 def train_all(
-    configs: Mapping[str, Config], data: Path, out: Path, executor: Executor
+    configs: Mapping[str, Config],
+    data: Path,
+    out: Path,
+    executor: Executor,
+    at_once: int | None = None,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """Train all runs that are not finished; each has the folder `out` / its name.
 
@@ -101,6 +106,8 @@ def train_all(
     configs : mapping of name to Config
     data, out : Path
     executor : concurrent.futures.Executor
+    at_once : int, optional
+        See `run_tasks`.
 
     Returns
     -------
@@ -122,7 +129,7 @@ def train_all(
         summaries[name] = result[0]
 
     tasks = {n: (c, data, out / n) for n, c in configs.items() if n not in summaries}
-    failures = run_tasks(executor, train_one, tasks, keep, done=len(summaries))
+    failures = run_tasks(executor, train_one, tasks, keep, at_once, len(summaries))
     return {name: summaries[name] for name in configs if name in summaries}, failures
 
 
@@ -131,9 +138,20 @@ def run_tasks(
     function: Callable[..., Any],
     tasks: Mapping[str, tuple[Any, ...]],
     keep: Callable[[str, Any], None],
+    at_once: int | None = None,
     done: int = 0,
 ) -> dict[str, str]:
     """Call function(*arguments) for each task, and keep(name, result) as each comes in.
+
+    Parameters
+    ----------
+    executor : concurrent.futures.Executor
+    function, tasks, keep
+    at_once : int, optional
+        How many to hand over before one has come back; all by default.  Processes take one task
+        more than they work on, which an interrupt would then have to wait for.
+    done : int
+        How many more, done before, to count in the progress bar.
 
     Returns
     -------
@@ -141,17 +159,23 @@ def run_tasks(
         Why, in one line, for each task that failed.
     """
     bar = progress_bar(done + len(tasks), done, "runs", "run")
-    futures = {executor.submit(function, *args): name for name, args in tasks.items()}
+    waiting = iter(tasks.items())
+    futures: dict[Future[Any], str] = {}
     failures = {}
     try:
-        for future in as_completed(futures):
-            name = futures[future]
-            try:
-                keep(name, future.result())
-            except Exception as e:  # whatever a run dies of, the others go on
-                failures[name] = _one_line(e)
-            bar.set_postfix_str(f"{name} {'failed' if name in failures else 'done'}")
-            bar.update()
+        while True:
+            for name, arguments in islice(waiting, (at_once or len(tasks)) - len(futures)):
+                futures[executor.submit(function, *arguments)] = name
+            if not futures:
+                break
+            for future in wait(futures, return_when=FIRST_COMPLETED).done:
+                name = futures.pop(future)
+                try:
+                    keep(name, future.result())
+                except Exception as e:  # whatever a run dies of, the others go on
+                    failures[name] = _one_line(e)
+                bar.set_postfix_str(f"{name} {'failed' if name in failures else 'done'}")
+                bar.update()
     finally:
         for future in futures:
             future.cancel()

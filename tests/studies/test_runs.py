@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
@@ -49,20 +50,49 @@ def test_a_result_that_cannot_be_kept_is_a_failure_too():
     assert run_tasks(Now(), double, {"a": (1,)}, keep) == {"a": "the disk is full"}
 
 
+class Counting(ThreadPoolExecutor):
+    """An executor that knows how much was handed to it and has not come back."""
+
+    def __init__(self):
+        super().__init__(1)
+        self.futures, self.most = [], 0
+
+    def submit(self, function, *arguments):
+        future = super().submit(function, *arguments)
+        self.futures.append(future)
+        self.most = max(self.most, sum(not f.done() for f in self.futures))
+        return future
+
+
+@pytest.mark.parametrize(("at_once", "most"), [(1, 1), (2, 2), (None, 9)])
+def test_no_more_than_wanted_are_handed_over(at_once, most):
+    def slow(x):
+        time.sleep(0.02)
+        return x
+
+    kept = {}
+    with Counting() as executor:
+        tasks = {str(n): (n,) for n in range(9)}
+        assert run_tasks(executor, slow, tasks, kept.__setitem__, at_once) == {}
+    assert kept == {str(n): n for n in range(9)}
+    assert executor.most <= most
+    assert executor.most == most or at_once is None
+
+
 def test_an_interrupt_cancels_what_has_not_begun():
-    waiting = []
+    handed = []
 
     class Interrupted(Now):
         def submit(self, function, *arguments):
             future = Future()
-            if waiting:
+            if handed:
                 future.set_exception(KeyboardInterrupt())
-            waiting.append(future)
+            handed.append(future)
             return future
 
     with pytest.raises(KeyboardInterrupt):
         run_tasks(Interrupted(), double, {"a": (1,), "b": (2,)}, lambda name, result: None)
-    assert waiting[0].cancelled()
+    assert handed[0].cancelled()
 
 
 def test_finished_runs_are_not_trained_again(tmp_path, monkeypatch):
