@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing import get_context
@@ -54,6 +54,19 @@ def _add_where(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _in_a_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+class Processes(ThreadPoolExecutor):
+    """Each task in a process of its own: one that is killed takes no other along."""
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
+        """Hand over function(*arguments)."""
+        return super().submit(_in_a_process, function, *arguments, **named)
+
+
 @contextmanager
 def open_executor(dask: str | None, workers: int | None) -> Iterator[tuple[Executor, int | None]]:
     """Open a Dask cluster's executor, or one of processes with a thread each.
@@ -69,8 +82,8 @@ def open_executor(dask: str | None, workers: int | None) -> Iterator[tuple[Execu
         # numba reads it when a worker starts; runs side by side beat threads within one.
         os.environ["NUMBA_NUM_THREADS"] = "1"
         count = workers or os.cpu_count() or 1
-        with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
-            yield pool, count
+        with Processes(count) as processes:
+            yield processes, count
         return
     try:
         from distributed import Client  # noqa: PLC0415 (an extra)

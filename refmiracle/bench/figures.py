@@ -26,7 +26,7 @@ from refmiracle.training.config import Config
 from refmiracle.training.data import Split, default_folder
 from refmiracle.training.trainer import Trainer
 
-MODEL = "lenet5-14-30.rmc"
+MODEL = "lenet5-1551.rmc"
 OURS = "refmiracle"
 BOOK = "codebook"
 PEAK = "sgemm"

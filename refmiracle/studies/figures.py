@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import io
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 from refmiracle.errors import InputError
@@ -51,7 +52,7 @@ def new_figure(**settings: Any) -> tuple[Any, Any]:
 def draw_frontier(points: Sequence[Mapping[str, Any]], suffix: str) -> bytes:
     """Return a plot of error against bytes: all points, and the frontier through the best."""
     figure, axes = new_figure(figsize=(7, 4.5))
-    for colour, bits in zip(COLOURS, sorted({p["bits_per_block"] for p in points}), strict=False):
+    for bits, colour in zip(sorted({p["bits_per_block"] for p in points}), cycle(COLOURS)):
         some = [p for p in points if p["bits_per_block"] == bits]
         axes.plot(
             [p["bytes"] for p in some],

@@ -148,8 +148,8 @@ def run_tasks(
     executor : concurrent.futures.Executor
     function, tasks, keep
     at_once : int, optional
-        How many to hand over before one has come back; all by default.  Processes take one task
-        more than they work on, which an interrupt would then have to wait for.
+        How many to hand over before one has come back; all by default.  An interrupt has to
+        wait for what was handed over and has begun.
     done : int
         How many more, done before, to count in the progress bar.
 

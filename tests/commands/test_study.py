@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 from dataclasses import replace
 
@@ -53,6 +55,20 @@ def test_sweep_on_a_dask_cluster(tmp_path, tiny, monkeypatch):
     results = json.loads((tmp_path / "results.json").read_text())
     assert [p["block_size"] for p in results["points"]] == [80]
     assert "cannot be made" in results["failures"]["3bits-70-seed0"]
+
+
+def kill_itself(really):
+    if really:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_process_that_is_killed_takes_no_other_along():
+    tasks = {"killed": (True,), "other": (False,), "third": (False,)}
+    kept = {}
+    with study.open_executor(None, 2) as (executor, at_once):
+        failures = runs.run_tasks(executor, kill_itself, tasks, kept.__setitem__, at_once)
+    assert kept.keys() == {"other", "third"}
+    assert failures["killed"].startswith("BrokenProcessPool: ")
 
 
 def test_the_same_bytes_wherever_a_point_is_trained(tmp_path, tiny):

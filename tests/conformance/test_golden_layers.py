@@ -340,7 +340,7 @@ def test_a_trajectory_whose_gradients_are_complex_steps():
 
 
 def test_the_shipped_model_is_the_one_that_is_predicted_with():
-    shipped = GOLDEN.parents[1] / "models" / "lenet5-14-30.rmc"
+    shipped = GOLDEN.parents[1] / "models" / "lenet5-1551.rmc"
     case = load_file(GOLDEN / "predictions" / "predict.json").cases[0]
     assert case.inputs["data"].tobytes() == shipped.read_bytes()
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 Case = dict[str, Any]
 
-MODEL = ROOT / "data" / "models" / "lenet5-14-30.rmc"
+MODEL = ROOT / "data" / "models" / "lenet5-1551.rmc"
 # Few variables, so that whole gradients are small files.
 SMALL_FACTORS = (1, 1, 50, 1, 400, 1, 10, 1)
 WHOLE_TENSORS = (500, 20, 25000, 50, 400000, 500, 5000, 10)
@@ -580,7 +580,7 @@ def prediction_cases() -> list[Case]:
             shipped,
             images[:64],
             SMALLEST_LOGIT_GAP,
-            "data/models/lenet5-14-30.rmc on the first MNIST test images",
+            "data/models/lenet5-1551.rmc on the first MNIST test images",
         ),
         prediction_case(
             "inputs-grouping-no-signs",

@@ -1,0 +1,60 @@
+"""The models that ship: each is what its summary says, and can be asked for by its command."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from refmiracle import train
+from refmiracle.training.config import Config
+from refmiracle.training.data import default_folder, load_split
+from refmiracle.training.run import evaluate_file
+
+MODELS = Path(__file__).resolve().parent.parent / "data" / "models"
+PATHS = sorted(MODELS.glob("*.rmc"))
+README = (MODELS / "README.md").read_text(encoding="utf-8")
+COMMANDS = dict(
+    re.findall(r"^\| `(\S+)\.rmc` \| `python -m refmiracle\.train ([^`]*)`", README, re.M)
+)
+
+
+@pytest.fixture(scope="module")
+def test_images():
+    return load_split(default_folder(), "t10k")
+
+
+def test_there_are_not_too_many():
+    assert 4 <= len(PATHS) <= 10
+    assert {p.stem for p in PATHS} == {p.stem for p in MODELS.glob("*.json")} == COMMANDS.keys()
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda p: p.stem)
+def test_the_summary_is_what_is_measured(path, test_images):
+    summary = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    figures = evaluate_file(path, "numba", test_images)
+    assert {name: summary[name] for name in figures} == figures
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda p: p.stem)
+def test_the_command_gives_the_config(path):
+    config = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["config"]
+    arguments = vars(train.build_parser().parse_args(shlex.split(COMMANDS[path.stem])))
+    given = {f.name: arguments.get(f.name) for f in fields(Config)}
+    given = {name: value for name, value in given.items() if value is not None}
+    assert train.choose_config(given, config["data"], None).to_dict() == config
+
+
+BARS = {"lenet5-1128": 0.0096, "lenet5-1551": 0.0082, "lenet5-2928": 0.0069}
+
+
+@pytest.mark.parametrize(("name", "error"), BARS.items())
+def test_the_published_line_is_beaten_without_augmentation(name, error):
+    """By files of at most 1,140, 1,694 and 3,107 bytes."""
+    summary = json.loads((MODELS / f"{name}.json").read_text(encoding="utf-8"))
+    assert summary["test_error"] <= error
+    assert summary["config"]["shift"] == 0
