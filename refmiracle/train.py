@@ -40,7 +40,7 @@ NUMBERS = {
     "validation": "training images kept for validation; 0: train on all (default: 5000)",
     "shift": "augmentation: move each training image at random by up to N pixels (default: 0)",
 }
-SETTINGS = ("preset", "parameterization", "selection", "dropout", "engine", *NUMBERS)
+SETTINGS = ("preset", "parameterization", "selection", "engine", *NUMBERS)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -50,12 +50,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--parameterization", choices=PARAMETERIZATIONS, help="default: mean-kl")
     for name, text in NUMBERS.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, metavar="N", help=text)
-    parser.add_argument(
-        "--dropout",
-        type=float,
-        metavar="P",
-        help="probability that a unit before a dense layer is left out of a step (default: 0)",
-    )
     parser.add_argument(
         "--selection",
         choices=SELECTIONS,

@@ -34,7 +34,6 @@ class Stream(IntEnum):
     SIGNS = 6
     ORDER = 7
     SHIFTS = 8
-    DROPOUT = 9
 
 
 def philox4x32(counter: ArrayLike, key: ArrayLike, rounds: int = 10) -> NDArray[np.uint32]:

@@ -17,7 +17,6 @@ PARAMETERIZATIONS = ("mean-kl", "mean-var")
 # Rows of noise below this are for training, those above for validation.
 LONGEST = 2**31 - 1
 LARGEST_SHIFT = 14
-LARGEST_DROPOUT = 0.9
 
 
 @dataclass(frozen=True)
@@ -51,8 +50,6 @@ class Config:
         How many training images, the last ones, are kept for validation; 0 trains on all.
     shift : int
         Each training image is moved at random by up to so many pixels each way; 0 moves none.
-    dropout : float
-        Probability that a unit which a dense layer reads is left out of a step.
     spread : float
         Standard deviation of the initial tau (Mean-KL), or of mu / rho (Mean-Var).
     rho_gain : float
@@ -79,7 +76,6 @@ class Config:
     final_rate: float = 2e-3
     validation: int = VALIDATION_IMAGES
     shift: int = 0
-    dropout: float = 0.0
     spread: float = 0.3
     rho_gain: float = 2.0
     data: str = ""
@@ -162,7 +158,6 @@ def check_config(config: Config) -> Config:
         "group_steps": (1, LONGEST),
         "validation": (0, LONGEST),
         "shift": (0, LARGEST_SHIFT),
-        "dropout": (0, LARGEST_DROPOUT),
     }
     for name, (low, high) in ranges.items():
         value = getattr(config, name)

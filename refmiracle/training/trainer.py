@@ -26,7 +26,6 @@ from refmiracle.rec import minimal_random_coding
 from refmiracle.training.batches import Batches
 from refmiracle.training.config import LONGEST, Config
 from refmiracle.training.data import Split
-from refmiracle.training.dropout import Dropout
 from refmiracle.training.state import OPEN, State
 
 POSTERIORS: dict[str, type[MeanKL] | type[MeanVar]] = {"mean-kl": MeanKL, "mean-var": MeanVar}
@@ -69,9 +68,6 @@ class Trainer:
         self.w, self.eps, self.g = (np.empty(shape, dtype=dtype) for _ in range(3))
         self.dlog_rho = np.empty(len(self.layout.sizes()))
         self.batches = Batches(config, train)
-        self.dropout = (
-            Dropout(self.layout, self.places, config.dropout, dtype) if config.dropout else None
-        )
 
     def _initial(self) -> State:
         config, tensors = self.config, self.layout.network.tensors()
@@ -133,12 +129,7 @@ class Trainer:
         step, parameters, moments = self.state.step, self.state.parameters, self.state.moments
         rho, rate = self.rho(), self.rate(step)
         self._draw(rho, step, self.w, self.eps)
-        factors = self.dropout.draw(step) if self.dropout else None
-        if factors is not None:
-            self.w *= factors
         loss = self.network.loss_and_grads(self.w, *self.batches.batch(step), self.g)
-        if factors is not None:
-            self.g *= factors
         self.posterior.update(
             parameters, moments, rho, self.eps, self.g, step + 1, rate, self.dlog_rho
         )

@@ -67,14 +67,13 @@ def test_files_of_a_run(finished):
 
 def test_a_run_on_all_images_has_no_validation_error(tmp_path, tiny, capsys):
     out = tmp_path / "run"
-    flags = ["--validation", "0", "--shift", "2", "--selection", "best"]
-    flags += ["--steps", "4", "--dropout", "0.2"]
+    flags = ["--validation", "0", "--shift", "2", "--selection", "best", "--steps", "4"]
     assert train.main(["--preset", "smoke", *flags, "--out", str(out)]) == 0
     assert "no validation images, trained for" in capsys.readouterr().out
     summary = json.loads((out / "summary.json").read_text())
     assert summary["validation_error"] is None
     assert 0 < summary["test_error"] < 1
-    expected = {"validation": 0, "shift": 2, "selection": "best", "steps": 4, "dropout": 0.2}
+    expected = {"validation": 0, "shift": 2, "selection": "best", "steps": 4}
     assert {name: summary["config"][name] for name in expected} == expected
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert all(line["validation_error"] is None for line in lines)
@@ -136,8 +135,6 @@ def test_a_run_is_not_overwritten(finished, tiny, capsys, arguments, message):
         (["--groups", "0"], "--groups 0 is out of range"),
         (["--group-steps", "-1"], "--group-steps -1 is out of range"),
         (["--shift", "15"], "--shift 15 is out of range; expected 0 to 14"),
-        (["--dropout", "1"], "--dropout 1.0 is out of range; expected 0 to 0.9"),
-        (["--dropout", "nan"], "--dropout nan is out of range"),
         (["--validation", "-1"], "--validation -1 is out of range"),
         (["--validation", "30001"], "60000 training images are too few; expected at least 60002"),
         (["--steps", "2147483647"], "at most 2147483647 are possible"),
