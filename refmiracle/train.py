@@ -40,7 +40,11 @@ NUMBERS = {
     "validation": "training images kept for validation; 0: train on all (default: 5000)",
     "shift": "augmentation: move each training image at random by up to N pixels (default: 0)",
 }
-SETTINGS = ("preset", "parameterization", "selection", "engine", *NUMBERS)
+SETTINGS = ("preset", "parameterization", "selection", "hash_factors", "engine", *NUMBERS)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -50,6 +54,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--parameterization", choices=PARAMETERIZATIONS, help="default: mean-kl")
     for name, text in NUMBERS.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, metavar="N", help=text)
+    parser.add_argument(
+        "--hash-factors",
+        type=_numbers,
+        metavar="F,F,...",
+        help="how many weights of each tensor share a variable (default: 1,1,2,1,50,1,1,1)",
+    )
     parser.add_argument(
         "--selection",
         choices=SELECTIONS,

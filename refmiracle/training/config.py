@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -140,6 +141,24 @@ def fingerprint(train: Split) -> str:
     return digest.hexdigest()
 
 
+def check_factors(factors: tuple[int, ...]) -> None:
+    """Refuse hash factors that do not fit LeNet-5's tensors.
+
+    Raises
+    ------
+    InputError
+        If there is not one for each tensor, from 1 to its number of weights.
+    """
+    sizes = [math.prod(t.shape) for t in LENET5.tensors()]
+    if len(factors) != len(sizes):
+        raise InputError(f"--hash-factors: {len(factors)} numbers; expected {len(sizes)}")
+    for tensor, size, factor in zip(LENET5.tensors(), sizes, factors, strict=True):
+        if not 1 <= factor <= size:
+            raise InputError(
+                f"--hash-factors {factor} for {tensor.name} is out of range; expected 1 to {size}"
+            )
+
+
 def check_config(config: Config) -> Config:
     """Return the config if its values are in range.
 
@@ -148,6 +167,7 @@ def check_config(config: Config) -> Config:
     InputError
         If one is not; the message names the flag.
     """
+    check_factors(config.hash_factors)
     variables = replace(config, block_size=1).layout().variables()
     ranges = {
         "bits_per_block": (1, 24),

@@ -135,6 +135,11 @@ def test_a_run_is_not_overwritten(finished, tiny, capsys, arguments, message):
         (["--groups", "0"], "--groups 0 is out of range"),
         (["--group-steps", "-1"], "--group-steps -1 is out of range"),
         (["--shift", "15"], "--shift 15 is out of range; expected 0 to 14"),
+        (["--hash-factors", "1,2"], "--hash-factors: 2 numbers; expected 8"),
+        (
+            ["--hash-factors", "1,21,1,1,1,1,1,1"],
+            "--hash-factors 21 for conv1.bias is out of range; expected 1 to 20",
+        ),
         (["--validation", "-1"], "--validation -1 is out of range"),
         (["--validation", "30001"], "60000 training images are too few; expected at least 60002"),
         (["--steps", "2147483647"], "at most 2147483647 are possible"),
@@ -156,7 +161,9 @@ def test_out_that_cannot_be_made(tmp_path, tiny, capsys):
     assert "cannot be made" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["--preset", "huge"], ["--engine", "cuda"], ["--what"]])
+@pytest.mark.parametrize(
+    "arguments", [["--preset", "huge"], ["--engine", "cuda"], ["--what"], ["--hash-factors", "1,x"]]
+)
 def test_usage_errors_exit_with_2(arguments, capsys):
     with pytest.raises(SystemExit) as e:
         train.main(arguments)

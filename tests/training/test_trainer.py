@@ -114,7 +114,10 @@ def test_rate_falls_from_rate_to_encoding_rate_to_final_rate(mnist):
     assert rates == sorted(rates, reverse=True)
 
 
-@pytest.mark.parametrize("change", [{"shift": 1}, {"selection": "best"}])
+@pytest.mark.parametrize(
+    "change",
+    [{"shift": 1}, {"selection": "best"}, {"hash_factors": (1, 1, 5, 1, 25, 1, 1, 1)}],
+)
 def test_settings_change_the_file(mnist, change):
     assert finish(Trainer(replace(TINY, **change), mnist[0])) != finish(Trainer(TINY, mnist[0]))
 
