@@ -47,6 +47,18 @@ def tiny(monkeypatch):
     monkeypatch.setattr(bench, "QUICK", TINY)
 
 
+@pytest.fixture(autouse=True)
+def jax_in_single_precision():
+    """The conformance backend, where it ran before in this process, has set JAX to double."""
+    jax = sys.modules.get("jax")
+    double = jax is not None and jax.config.jax_enable_x64
+    if double:
+        jax.config.update("jax_enable_x64", False)
+    yield
+    if double:
+        jax.config.update("jax_enable_x64", True)
+
+
 def peer_or_skip(library, module="step"):
     pytest.importorskip(library, reason=f"{library} is not installed")
     return peers.load_peer(f"{library}_{module}")
