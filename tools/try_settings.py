@@ -21,10 +21,10 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
+from training_loss import measure
 
 from refmiracle.command import run_command
 from refmiracle.errors import InputError
-from refmiracle.nn.network import forward
 from refmiracle.training.config import PRESETS, Config, check_config
 from refmiracle.training.data import Split, default_folder, load_split, split_validation
 from refmiracle.training.state import load_checkpoint, save_checkpoint
@@ -33,7 +33,6 @@ from refmiracle.training.trainer import VALIDATION_ROWS, Trainer
 FOLDER = Path("runs")
 SAMPLES = 5
 TRAINING_IMAGES = 20_000
-BATCH = 1000
 
 
 def parse_setting(text):
@@ -53,16 +52,8 @@ def parse_setting(text):
 def loss_and_error(trainer, split, row):
     """Return mean loss (nats) and error (%) of one sample, encoded blocks as sent."""
     weights = trainer.weights(trainer.sample(trainer.rho(), row)[0])
-    loss = wrong = 0.0
-    for first in range(0, len(split.images), BATCH):
-        part = slice(first, first + BATCH)
-        labels = split.labels[part].astype(np.int64)
-        x = trainer.engine.images(split.images[part])
-        z = forward(trainer.layout.network, trainer.engine, weights, x)
-        losses, _ = trainer.engine.softmax_cross_entropy(z, labels)
-        loss += losses.sum()
-        wrong += np.count_nonzero(z.argmax(axis=0) != labels)
-    return np.array([loss, 100 * wrong]) / len(split.images)
+    loss, error = measure(trainer.layout.network, trainer.engine, weights, split)
+    return np.array([loss, 100 * error])
 
 
 def report(name, stage, trainer, splits, started):
