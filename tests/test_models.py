@@ -49,12 +49,9 @@ def test_the_command_gives_the_config(path):
     assert train.choose_config(given, config["data"], None).to_dict() == config
 
 
-BARS = {"lenet5-1128": 0.0096, "lenet5-1551": 0.0082, "lenet5-2928": 0.0069}
-
-
-@pytest.mark.parametrize(("name", "error"), BARS.items())
-def test_the_published_line_is_beaten_without_augmentation(name, error):
-    """By files of at most 1,140, 1,694 and 3,107 bytes."""
-    summary = json.loads((MODELS / f"{name}.json").read_text(encoding="utf-8"))
-    assert summary["test_error"] <= error
-    assert summary["config"]["shift"] == 0
+@pytest.mark.parametrize(("size", "error"), [(1140, 0.0096), (1694, 0.0082), (3107, 0.0069)])
+def test_the_published_line_is_beaten_without_augmentation(size, error):
+    """Both in bytes and in test error: MIRACLE's best and the public .mrcl files."""
+    summaries = [json.loads(p.read_text(encoding="utf-8")) for p in MODELS.glob("*.json")]
+    plain = [s for s in summaries if s["config"]["shift"] == 0]
+    assert any(s["bytes"] <= size and s["test_error"] <= error for s in plain)
