@@ -41,10 +41,8 @@ class NetworkPass(Protocol):
     ) -> float:
         """Return the mean loss in nats; fill `out` with its gradient, laid out as `units`."""
 
-    def predict(
-        self, units: Array, signs: Sequence[Array], pixels: NDArray[np.uint8]
-    ) -> NDArray[np.int64]:
-        """Return the class with the largest logit for each image."""
+    def logits(self, units: Array, signs: Sequence[Array], pixels: NDArray[np.uint8]) -> Array:
+        """Return the logits of each image, shape (classes, images)."""
 
 
 class Engine(Protocol):

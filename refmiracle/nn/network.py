@@ -145,21 +145,35 @@ def loss_and_grads(
     return loss, grads
 
 
+def logits(network: Network, engine: Engine, weights: Weights, pixels: NDArray[np.uint8]) -> Array:
+    """Return the logits of images, shape (classes, images), in the engine's dtype.
+
+    Parameters
+    ----------
+    network : Network
+    engine : Engine
+    weights : dict of str to ndarray
+        By tensor name.
+    pixels : ndarray of uint8, shape (images, 28, 28)
+    """
+    whole = _unshared_pass(network, engine)
+    if whole is not None:
+        units, signs = _unshared_units(network, weights)
+        return whole.logits(units, signs, np.ascontiguousarray(pixels))
+
+    def part(start: int) -> Array:
+        x = engine.images(pixels[start : start + EVALUATION_BATCH])
+        return forward(network, engine, weights, x)
+
+    # One empty part, where there are no images, has the shape that the caller expects.
+    return np.concatenate(engine.map(part, range(0, max(1, len(pixels)), EVALUATION_BATCH)), axis=1)
+
+
 def predict(
     network: Network, engine: Engine, weights: Weights, pixels: NDArray[np.uint8]
 ) -> NDArray[np.int64]:
     """Return the class with the largest logit for each image; shape (images,)."""
-    whole = _unshared_pass(network, engine)
-    if whole is not None:
-        units, signs = _unshared_units(network, weights)
-        return whole.predict(units, signs, np.ascontiguousarray(pixels))
-
-    def classes(start: int) -> NDArray[np.int64]:
-        x = engine.images(pixels[start : start + EVALUATION_BATCH])
-        return forward(network, engine, weights, x).argmax(axis=0)
-
-    parts = engine.map(classes, range(0, len(pixels), EVALUATION_BATCH))
-    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
+    return logits(network, engine, weights, pixels).argmax(axis=0)
 
 
 def error_rate(

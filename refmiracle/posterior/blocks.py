@@ -97,6 +97,8 @@ class Places:
     of_weights : ndarray of int64, shape (weights,)
         For each weight, tensors one after the other in C order, the place of its variable in
         the flat array of all blocks.
+    of_variables : ndarray of int64, shape (variables,)
+        The place of each coded variable, tensors one after the other.
     signs : ndarray of float32, shape (weights,)
     tensor : ndarray of int64, shape (blocks, block_size)
         Which tensor each place belongs to; 0 for unused places.
@@ -105,6 +107,7 @@ class Places:
     """
 
     of_weights: NDArray[np.int64]
+    of_variables: NDArray[np.int64]
     signs: NDArray[np.float32]
     tensor: NDArray[np.int64]
     used: NDArray[np.bool_]
@@ -135,6 +138,7 @@ def find_places(layout: BlockLayout) -> Places:
     tensor[:variables] = np.repeat(np.arange(len(tensors)), sizes)[permutation]
     return Places(
         of_weights=np.concatenate(of_weights),
+        of_variables=place,
         signs=np.concatenate(signs),
         tensor=tensor.reshape(shape),
         used=(np.arange(math.prod(shape)) < variables).reshape(shape),

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refmiracle.engines.contract import Array, Engine
-from refmiracle.nn.network import IMAGE_SIZE, loss_and_grads
+from refmiracle.nn.network import IMAGE_SIZE, logits, loss_and_grads
 from refmiracle.posterior.blocks import (
     BlockLayout,
     Grouping,
@@ -56,15 +56,14 @@ class VariablePass:
         self.shared = copies is not None
         one_each = (1,) * (len(layout.factors) // 2)
         self.whole = engine.network_pass(network.specs(), copies or one_each, IMAGE_SIZE)
-        signs, place, first = [], [], 0
-        for t, factor in zip(network.tensors(), layout.factors, strict=True):
+        signs, first = [], 0
+        for t in network.tensors():
             weights = slice(first, first + math.prod(t.shape))
-            place.append(places.of_weights[weights][::factor])
             unit_signs = places.signs[weights][: t.shape[-1]]
             signs.append(unit_signs if self.shared else np.ones_like(unit_signs))
             first = weights.stop
         self.signs = signs[0::2]
-        self.place = np.concatenate(place)
+        self.place = places.of_variables
         count = len(self.place) if self.shared else network.count()
         self.units = np.empty(count, dtype=engine.dtype)
         self.gradients = np.empty_like(self.units)
@@ -95,9 +94,27 @@ class VariablePass:
                 self.gradients, places.of_weights, places.signs, out.size
             )
             return loss
-        # Any mode but "raise" writes to `out` without a buffer between.
-        np.take(variables.reshape(-1), self.place, out=self.units, mode="clip")
+        self._gather(variables)
         loss = self.whole.loss_and_grads(self.units, self.signs, pixels, labels, self.gradients)
         out.reshape(-1)[len(self.place) :] = 0
         out.reshape(-1)[self.place] = self.gradients
         return loss
+
+    def _gather(self, variables: Array) -> None:
+        # Any mode but "raise" writes to `out` without a buffer between.
+        np.take(variables.reshape(-1), self.place, out=self.units, mode="clip")
+
+    def logits(self, variables: Array, pixels: NDArray[np.uint8]) -> Array:
+        """Return the logits of images, shape (classes, images).
+
+        Parameters
+        ----------
+        variables : ndarray, shape (blocks, block_size)
+        pixels : ndarray of uint8, shape (images, 28, 28)
+        """
+        if self.whole is None or not self.shared:
+            network, engine = self.layout.network, self.engine
+            weights = to_weights(network, engine, self.places, variables)
+            return logits(network, engine, weights, pixels)
+        self._gather(variables)
+        return self.whole.logits(self.units, self.signs, np.ascontiguousarray(pixels))

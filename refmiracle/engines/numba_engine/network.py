@@ -1,4 +1,4 @@
-"""The whole network in one compiled call for each shard of a batch: loss, gradients, classes.
+"""The whole network in one compiled call for each shard of a batch: loss, gradients, logits.
 
 Networks of the form (convolution, pool, ReLU) ... (dense, ReLU) ... dense; any other is composed
 of the engine's single layers.  Buffers are kept from step to step: a step allocates nothing.
@@ -90,16 +90,13 @@ def shard_gradients(convs, denses, pixels, labels, first, count, slices, scale):
 
 
 @numba.njit(**COMPILE)
-def shard_classes(convs, denses, pixels, first, count, slices, out):
-    """Fill out[image] = the class with the largest logit, the first of equals."""
+def shard_logits(convs, denses, pixels, first, count, slices, out):
+    """Fill out[class, image] with the logits of images first, ..., first + count - 1."""
     load_images(pixels, first, count, slices, convs[0].x)
     forward(convs, denses, slices)
     last = denses[len(denses) - 1]
     classes = last.units * last.copies
     for image in range(count):
         at = (image // LANES) * classes * LANES + image % LANES
-        best = 0
-        for c in range(1, classes):
-            if last.y[at + c * LANES] > last.y[at + best * LANES]:
-                best = c
-        out[first + image] = best
+        for c in range(classes):
+            out[c, first + image] = last.y[at + c * LANES]

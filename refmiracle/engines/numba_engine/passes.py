@@ -10,7 +10,7 @@ import numpy as np
 from refmiracle.engines.numba_engine import convolution, matrix
 from refmiracle.engines.numba_engine.convolution import ConvStage
 from refmiracle.engines.numba_engine.matrix import DenseStage
-from refmiracle.engines.numba_engine.network import shard_classes, shard_gradients
+from refmiracle.engines.numba_engine.network import shard_gradients, shard_logits
 from refmiracle.engines.numba_engine.slices import aligned, slices_of
 from refmiracle.engines.numba_engine.threads import THREADS, parallel_map, row_parts, shards
 from refmiracle.engines.numba_engine.tiles import TILE, TILE_FLOATS, groups_of
@@ -184,24 +184,25 @@ class NetworkPass:
         )
         return sum(losses) / len(labels)
 
-    def predict(self, units, signs, pixels):
-        """See `contract.NetworkPass.predict`."""
+    def logits(self, units, signs, pixels):
+        """See `contract.NetworkPass.logits`."""
         self._load(units, signs)
         if self.evaluation is None:
             self.evaluation = SimpleQueue()
             for _ in range(THREADS):
                 unused = np.empty(self.edges[-1], dtype=np.float32)
                 self.evaluation.put(self._stages(EVALUATION_SHARD, unused))
-        classes = np.empty(len(pixels), dtype=np.int64)
+        last = self.layers[-1]
+        logits = np.empty((len(last.bias), len(pixels)), dtype=np.float32)
 
         def run(first):
             slices, convs, denses = stages = self.evaluation.get()
             count = min(EVALUATION_SHARD, len(pixels) - first)
-            shard_classes(convs, denses, pixels, first, count, slices, classes)
+            shard_logits(convs, denses, pixels, first, count, slices, logits)
             self.evaluation.put(stages)
 
         parallel_map(run, range(0, len(pixels), EVALUATION_SHARD))
-        return classes
+        return logits
 
 
 @lru_cache(maxsize=4)
