@@ -21,17 +21,22 @@ from refmiracle.training.data import load_split, split_validation
 from refmiracle.training.progress import Silence, progress_bar
 from refmiracle.training.run import (
     finish,
+    metrics_path,
     model_path,
+    posterior_path,
     prepare_folder,
     run_training,
     summary_path,
 )
 from refmiracle.training.trainer import Trainer
 
-Result = tuple[dict[str, Any], bytes]
+# A run's files by name; the summary is written last, so that it tells a whole run.
+Files = dict[str, bytes]
+PATHS = (model_path, posterior_path, metrics_path, summary_path)
+LINES = 40  # of metrics, while a run trains
 
 
-def train_one(config: Config, data: Path, folder: Path) -> Result:
+def train_one(config: Config, data: Path, folder: Path) -> Files:
     """Train and encode one model in a folder, going on where an earlier run stopped.
 
     Parameters
@@ -44,10 +49,9 @@ def train_one(config: Config, data: Path, folder: Path) -> Result:
 
     Returns
     -------
-    summary : dict
-        As `training.run.finish` writes it; the test set is not looked at.
-    model : bytes
-        The .rmc file.
+    dict of str to bytes
+        model.rmc, posterior.npz, metrics.jsonl and summary.json, by name.  The summary is as
+        `training.run.finish` writes it; the test set is not looked at.
 
     Raises
     ------
@@ -59,9 +63,9 @@ def train_one(config: Config, data: Path, folder: Path) -> Result:
     if found and found[0] != config:
         raise InputError(f"{folder}: it holds a run of other settings; name another --out")
     trainer = Trainer(config, train, found[1] if found else None)
-    run_training(trainer, validation, folder, Silence())
-    summary = finish(trainer, validation, None, folder)
-    return summary, model_path(folder).read_bytes()
+    run_training(trainer, validation, folder, Silence(), max(1, config.steps // LINES))
+    finish(trainer, validation, None, folder)
+    return {path(folder).name: path(folder).read_bytes() for path in PATHS}
 
 
 def finished_run(config: Config, folder: Path) -> dict[str, Any] | None:
@@ -84,12 +88,11 @@ def finished_run(config: Config, folder: Path) -> dict[str, Any] | None:
     return dict(summary)
 
 
-def keep_run(folder: Path, result: Result) -> None:
-    """Write a run's summary and model to a folder here."""
-    summary, model = result
+def keep_run(folder: Path, files: Files) -> None:
+    """Write a run's files to a folder here."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(model_path(folder), model)
-    write_atomically(summary_path(folder), (json.dumps(summary, indent=2) + "\n").encode())
+    for path in PATHS:
+        write_atomically(path(folder), files[path(folder).name])
 
 
 def train_all(
@@ -124,9 +127,9 @@ def train_all(
     found = {name: finished_run(config, out / name) for name, config in configs.items()}
     summaries = {name: summary for name, summary in found.items() if summary is not None}
 
-    def keep(name: str, result: Result) -> None:
-        keep_run(out / name, result)
-        summaries[name] = result[0]
+    def keep(name: str, files: Files) -> None:
+        keep_run(out / name, files)
+        summaries[name] = json.loads(files[summary_path(out).name])
 
     tasks = {n: (c, data, out / n) for n, c in configs.items() if n not in summaries}
     failures = run_tasks(executor, train_one, tasks, keep, at_once, len(summaries))

@@ -23,6 +23,7 @@ from refmiracle.nn.network import error_rate
 from refmiracle.training.config import Config
 from refmiracle.training.data import Split
 from refmiracle.training.metrics import append_metrics, keep_metrics
+from refmiracle.training.posterior import posterior_of, save_posterior
 from refmiracle.training.progress import progress_bar
 from refmiracle.training.state import State, load_checkpoint, save_checkpoint
 from refmiracle.training.trainer import Trainer
@@ -40,6 +41,16 @@ def model_path(out: Path) -> Path:
 def checkpoint_path(out: Path) -> Path:
     """Return where a run keeps its checkpoint."""
     return out / "checkpoint.npz"
+
+
+def posterior_path(out: Path) -> Path:
+    """Return where a run keeps the posterior of the end of training."""
+    return out / "posterior.npz"
+
+
+def metrics_path(out: Path) -> Path:
+    """Return where a run writes its course."""
+    return out / "metrics.jsonl"
 
 
 def summary_path(out: Path) -> Path:
@@ -90,10 +101,17 @@ def stop_requested() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-def run_training(trainer: Trainer, validation: Split, out: Path, bar: Any = None) -> None:
+def run_training(
+    trainer: Trainer,
+    validation: Split,
+    out: Path,
+    bar: Any = None,
+    steps_per_line: int = STEPS_PER_LINE,
+) -> None:
     """Train and encode to the end, with checkpoints, metrics and a progress bar.
 
-    `bar` stands in for the one on standard error.
+    `bar` stands in for the one on standard error; `steps_per_line` is how often metrics are
+    measured.
 
     Raises
     ------
@@ -103,7 +121,7 @@ def run_training(trainer: Trainer, validation: Split, out: Path, bar: Any = None
     config, state = trainer.config, trainer.state
     if trainer.finished():
         return
-    checkpoint, metrics = checkpoint_path(out), out / "metrics.jsonl"
+    checkpoint, metrics = checkpoint_path(out), metrics_path(out)
     keep_metrics(metrics, state.step)
     save_checkpoint(checkpoint, config, state)
     bar = bar or progress_bar(config.total_steps(), state.step, config.preset)
@@ -113,13 +131,15 @@ def run_training(trainer: Trainer, validation: Split, out: Path, bar: Any = None
         while True:
             group = trainer.group_due()
             if group is not None:
+                if not trainer.encoded():
+                    save_posterior(posterior_path(out), posterior_of(trainer))
                 trainer.encode_group(group)
             finished = trainer.finished()
             if not finished:
                 trainer.train_step()
                 bar.update()
             state.seconds = seconds_before + time.monotonic() - resumed
-            if state.step % STEPS_PER_LINE == 0 or finished:
+            if state.step % steps_per_line == 0 or finished:
                 figures = measure(trainer, validation)
                 append_metrics(metrics, figures)
                 bar.set_postfix_str(_postfix(figures))

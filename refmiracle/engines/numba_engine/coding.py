@@ -27,7 +27,7 @@ from refmiracle.engines.numba_engine.normals import (
 from refmiracle.engines.numba_engine.threads import parallel_map, row_parts
 from refmiracle.numerics.philox import Stream
 
-FUSED: dict[str, Any] = {**EXACT, "fastmath": {"contract"}}
+FUSED: dict[str, Any] = {**EXACT, "fastmath": {"contract"}, "forceinline": True}
 
 CHUNK = 4 * COUNTERS
 WORTH_THREADS = 2**16  # normals

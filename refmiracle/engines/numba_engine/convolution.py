@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
+from refmiracle.engines.numba_engine.elementary import COMPILE
 from refmiracle.engines.numba_engine.tiles import (
-    COMPILE,
     TILE,
     dots,
     groups_of,

@@ -11,8 +11,9 @@ import numba
 import numpy as np
 
 from refmiracle.engines.numba_engine import convolution, matrix
+from refmiracle.engines.numba_engine.elementary import COMPILE
 from refmiracle.engines.numba_engine.slices import aligned, from_slices, slices_of, to_slices
-from refmiracle.engines.numba_engine.tiles import COMPILE, TILE, TILE_FLOATS, groups_of
+from refmiracle.engines.numba_engine.tiles import TILE, TILE_FLOATS, groups_of
 from refmiracle.engines.numba_engine.vector import LANES
 
 

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
+from refmiracle.engines.numba_engine.elementary import COMPILE
 from refmiracle.engines.numba_engine.tiles import (
-    COMPILE,
     TILE,
     groups_of,
     multiply_2,

@@ -12,8 +12,8 @@ import numba
 import numpy as np
 
 from refmiracle.engines.numba_engine.convolution import conv_backward, conv_forward
+from refmiracle.engines.numba_engine.elementary import COMPILE
 from refmiracle.engines.numba_engine.matrix import dense_backward, dense_forward
-from refmiracle.engines.numba_engine.tiles import COMPILE
 from refmiracle.engines.numba_engine.vector import LANES
 
 

@@ -11,10 +11,9 @@ are in a fixed order, whatever the number of threads.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numba
 
+from refmiracle.engines.numba_engine.elementary import COMPILE
 from refmiracle.engines.numba_engine.vector import (
     LANES,
     add_product,
@@ -25,13 +24,6 @@ from refmiracle.engines.numba_engine.vector import (
     zero,
 )
 
-COMPILE: dict[str, Any] = {
-    "nogil": True,
-    "cache": True,
-    "error_model": "numpy",
-    # Reductions may be reordered to vectorise, and a * b + c fused; NaN and inf keep meaning.
-    "fastmath": {"reassoc", "contract", "nsz"},
-}
 TILE = 5  # output units in a tile: divides all widths of LeNet-5
 TILE_FLOATS = 4 * TILE * LANES
 

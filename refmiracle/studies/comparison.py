@@ -1,0 +1,165 @@
+"""Mean-KL beside Mean-Var: the runs that the comparing studies share, and what they left.
+
+Both train the same network on the same batches, at the same block size, bits, batch and steps;
+each with the settings that its own search found best (docs/STUDY.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refmiracle.codec.container import read_model
+from refmiracle.engines import get_engine
+from refmiracle.engines.contract import Array
+from refmiracle.posterior.blocks import Places, find_places
+from refmiracle.posterior.sharing import VariablePass
+from refmiracle.rec import minimal_random_coding
+from refmiracle.studies.figures import COLOURS
+from refmiracle.training.config import PARAMETERIZATIONS, Config, check_config, config_from_dict
+from refmiracle.training.posterior import Posterior, load_posterior
+from refmiracle.training.run import model_path, posterior_path
+
+NAMES = {"mean-kl": "Mean-KL", "mean-var": "Mean-Var"}
+STYLES = dict(zip(PARAMETERIZATIONS, COLOURS, strict=False))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Both parameterizations, each length of training, each seed.
+
+    Attributes
+    ----------
+    name : str
+        Of the preset.
+    base : Config
+        All settings that do not differ.
+    tuned : mapping of str to dict
+        By parameterization, the settings of its own.
+    lengths : tuple of int
+        Training steps before the first block is encoded, ascending.
+    seeds : tuple of int
+    """
+
+    name: str
+    base: Config
+    tuned: Mapping[str, Mapping[str, Any]]
+    lengths: tuple[int, ...]
+    seeds: tuple[int, ...]
+
+    def run_name(self, parameterization: str, steps: int, seed: int) -> str:
+        """Return the name of a run, and of its folder."""
+        return f"{self.name}-{parameterization}-{steps}steps-seed{seed}"
+
+    def configs(self, data: str, lengths: tuple[int, ...] | None = None) -> dict[str, Config]:
+        """Return the config of each run by name; `data` is the fingerprint of the images.
+
+        Parameters
+        ----------
+        data : str
+        lengths : tuple of int, optional
+            Those to run; all by default.
+
+        Raises
+        ------
+        InputError
+            If a setting is out of range.
+        """
+        return {
+            self.run_name(parameterization, steps, seed): check_config(
+                replace(
+                    self.base,
+                    **self.tuned[parameterization],
+                    parameterization=parameterization,
+                    steps=steps,
+                    seed=seed,
+                    data=data,
+                )
+            )
+            for seed in self.seeds
+            for steps in lengths or self.lengths
+            for parameterization in PARAMETERIZATIONS
+        }
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its posterior, and the sample of it that its file holds.
+
+    Attributes
+    ----------
+    config : Config
+    summary : dict
+    posterior : Posterior
+        At the end of training; arrays of shape (variables,), tensors one after the other.
+    decoded : ndarray of float64, shape (variables,)
+        The coded variables as the file gives them, in the same order.
+    """
+
+    config: Config
+    summary: dict[str, Any]
+    posterior: Posterior
+    decoded: NDArray[np.float64]
+
+    @cached_property
+    def places(self) -> Places:
+        """Where each variable stands."""
+        return find_places(self.config.layout())
+
+    @cached_property
+    def network(self) -> VariablePass:
+        """The network as a function of the variables."""
+        return VariablePass(get_engine(self.config.engine), self.config.layout(), self.places)
+
+    def tensors(self) -> Iterator[tuple[str, slice]]:
+        """Yield the name of each tensor, and which variables are its."""
+        layout, first = self.config.layout(), 0
+        for tensor, size in zip(layout.network.tensors(), layout.sizes(), strict=True):
+            yield tensor.name, slice(first, first + size)
+            first += size
+
+    def layers(self) -> dict[str, slice]:
+        """Return by layer name ("conv1") which variables are its weights, biases left out."""
+        return {
+            name.removesuffix(".kernel"): part
+            for name, part in self.tensors()
+            if not name.endswith(".bias")
+        }
+
+    def logits(self, variables: Array, pixels: NDArray[np.uint8]) -> Array:
+        """Return the logits of images, shape (10, images).
+
+        Parameters
+        ----------
+        variables : ndarray, shape (variables,)
+            Tensors one after the other.
+        pixels : ndarray of uint8, shape (images, 28, 28)
+        """
+        blocks = np.zeros(self.places.tensor.shape, dtype=self.network.engine.dtype)
+        blocks.reshape(-1)[self.places.of_variables] = variables
+        return self.network.logits(blocks, pixels)
+
+
+def open_run(folder: Path, summary: dict[str, Any]) -> Run:
+    """Read what a finished run left.
+
+    Raises
+    ------
+    InputError
+        If one of its files is missing or damaged.
+    """
+    config = config_from_dict(summary["config"])
+    model, _ = read_model(model_path(folder))
+    engine, places = get_engine(config.engine), find_places(model.layout)
+    rows = minimal_random_coding.decode(
+        engine, model.layout.seed, model.indices, model.layout.block_size
+    )
+    blocks = model.rho.astype(np.float32)[places.tensor] * rows
+    decoded = blocks.ravel()[places.of_variables].astype(np.float64)
+    return Run(config, summary, load_posterior(posterior_path(folder)), decoded)

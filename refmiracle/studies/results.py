@@ -1,0 +1,177 @@
+"""What a study leaves behind: tidy tables, claims with their verdicts, and figures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.stats import bootstrap
+
+from refmiracle.files import write_atomically
+from refmiracle.studies.figures import FORMATS, figure_bytes
+
+CONFIDENCE = 0.95
+RESAMPLES = 9999
+HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure and how sure we are of it.
+
+    Attributes
+    ----------
+    estimate, low, high : float
+        The median of the seeds, and a bootstrap interval (percentile, 95 %) for it.
+    count : int
+        How many seeds.
+    """
+
+    estimate: float
+    low: float
+    high: float
+    count: int
+
+    def __str__(self) -> str:
+        """Return estimate and interval as text."""
+        return f"{self.estimate:.3g} [{self.low:.3g}, {self.high:.3g}]"
+
+
+def interval(values: ArrayLike) -> Interval:
+    """Return the median of some seeds' figures with its bootstrap interval.
+
+    The interval has the confidence 95 % where there are many seeds; of five the percentile
+    bootstrap can at best reach from the smallest to the largest, and covers about 90 %.
+
+    Parameters
+    ----------
+    values : array_like of float, shape (seeds,)
+        One figure a seed; a paired comparison gives differences or ratios.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    estimate = float(np.median(values))
+    if len(values) < 2 or np.all(values == values[0]):
+        return Interval(estimate, estimate, estimate, len(values))
+    found = bootstrap(
+        (values,),
+        np.median,
+        confidence_level=CONFIDENCE,
+        n_resamples=RESAMPLES,
+        method="percentile",
+        random_state=np.random.default_rng(0),
+    ).confidence_interval
+    return Interval(estimate, float(found.low), float(found.high), len(values))
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim that a study puts to the test.
+
+    Attributes
+    ----------
+    name : str
+    claim : str
+        In words, with who claims it.
+    figure : str
+        What was measured, with its unit, and for which values the claim is true.
+    interval : Interval
+    verdict : str
+        ``holds``, ``does not hold`` or ``undecided``.
+    """
+
+    name: str
+    claim: str
+    figure: str
+    interval: Interval
+    verdict: str
+
+
+def claim_above(name: str, claim: str, figure: str, values: ArrayLike, bound: float) -> Claim:
+    """Return a claim that is true of figures above a bound.
+
+    It holds if the whole interval lies above the bound, does not hold if the whole interval lies
+    at or below it, and is undecided otherwise, or with fewer than three seeds.
+    """
+    found = interval(values)
+    verdict = UNDECIDED
+    if found.count >= 3 and found.low > bound:
+        verdict = HOLDS
+    elif found.count >= 3 and found.high <= bound:
+        verdict = FAILS
+    return Claim(name, claim, f"{figure}; true above {bound:g}", found, verdict)
+
+
+def table_bytes(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> bytes:
+    """Return rows as a CSV file; floats with six significant digits."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow(
+            {n: f"{v:.6g}" if isinstance(v, float) else v for n, v in row.items()},
+        )
+    return text.getvalue().encode()
+
+
+def write_study(
+    out: Path,
+    name: str,
+    settings: Mapping[str, Any],
+    claims: Sequence[Claim],
+    failures: Mapping[str, str],
+    tables: Mapping[str, Sequence[Mapping[str, Any]]],
+    figures: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Write results.json, each table as CSV and each figure as PNG and SVG; return the results.
+
+    Parameters
+    ----------
+    out : Path
+        A folder, made if it is not there.
+    name : str
+        Of the study.
+    settings : mapping
+        What was run.
+    claims : sequence of Claim
+    failures : mapping of str to str
+        By run, why it failed.
+    tables : mapping of name to rows
+        All rows of a table have the same columns.
+    figures : mapping of name to matplotlib Figure
+        Each is closed.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    results = {
+        "study": name,
+        "settings": dict(settings),
+        "claims": [asdict(claim) for claim in claims],
+        "failures": dict(failures),
+        "files": sorted(
+            [f"{table}.csv" for table, rows in tables.items() if rows]
+            + [f"{figure}.{suffix}" for figure in figures for suffix in FORMATS]
+        ),
+    }
+    for table, rows in tables.items():
+        if rows:
+            write_atomically(out / f"{table}.csv", table_bytes(list(rows[0]), rows))
+    for figure_name, figure in figures.items():
+        for suffix, data in zip(FORMATS, figure_bytes(figure), strict=True):
+            write_atomically(out / f"{figure_name}.{suffix}", data)
+    write_atomically(out / "results.json", (json.dumps(results, indent=2) + "\n").encode())
+    return results
+
+
+def describe_claims(results: Mapping[str, Any]) -> str:
+    """Return the claims and their verdicts as lines of text."""
+    lines = []
+    for claim in results["claims"]:
+        found = Interval(**claim["interval"])
+        lines.append(f"{claim['verdict']}: {claim['claim']}\n    {claim['figure']}: {found}")
+    return "\n".join(lines)

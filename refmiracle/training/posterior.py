@@ -1,0 +1,68 @@
+"""The posterior at the end of training, before any block is encoded, as a file of a run."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refmiracle.errors import InputError
+from refmiracle.files import write_atomically
+from refmiracle.training.trainer import Trainer
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Q and P of each coded variable, tensors one after the other in the order of the file format.
+
+    Attributes
+    ----------
+    mu, sigma : ndarray of float64, shape (variables,)
+        Mean and standard deviation of Q.
+    rho : ndarray of float64, shape (variables,)
+        Standard deviation of P = N(0, rho^2).
+    """
+
+    mu: Array
+    sigma: Array
+    rho: Array
+
+
+def posterior_of(trainer: Trainer) -> Posterior:
+    """Return the posterior that a run has now."""
+    rho = trainer.rho()
+    delta, log_s = trainer.posterior.whitened(trainer.state.parameters, rho)
+    place = trainer.places.of_variables
+    whitened = (a.ravel()[place].astype(np.float64) for a in (delta, log_s, rho))
+    delta, log_s, rho = whitened
+    return Posterior(mu=rho * delta, sigma=rho * np.exp(0.5 * log_s), rho=rho)
+
+
+def save_posterior(path: Path, posterior: Posterior) -> None:
+    """Write a posterior whole or not at all, in float32."""
+    buffer = io.BytesIO()
+    arrays = {n: a.astype(np.float32) for n, a in vars(posterior).items()}
+    np.savez(buffer, **arrays)
+    write_atomically(path, buffer.getvalue())
+
+
+def load_posterior(path: Path) -> Posterior:
+    """Read a posterior.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read or is damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as f:
+            posterior = Posterior(**{n: f[n].astype(np.float64) for n in ("mu", "sigma", "rho")})
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as e:
+        raise InputError(f"{path}: it is no intact posterior ({e})") from e
+    return posterior
