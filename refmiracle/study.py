@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,11 +15,15 @@ from typing import Any
 
 from refmiracle.command import CHECK_FAILED, add_data, add_engine, run_command
 from refmiracle.errors import InputError
+from refmiracle.studies.comparison import COMPARISONS
 from refmiracle.studies.figures import check_figures
 from refmiracle.studies.rate_distortion import SWEEPS, describe, rate_distortion
+from refmiracle.studies.results import describe_claims
 from refmiracle.training.data import default_folder
 
 CONNECT_SECONDS = 10
+# Those that compare Mean-KL with Mean-Var: what each is about, and its function.
+STUDIES: dict[str, tuple[str, Callable[..., dict[str, Any]]]] = {}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -29,19 +33,32 @@ def build_parser() -> argparse.ArgumentParser:
     sweep = studies.add_parser(
         "rate-distortion", help="error against size, over bits and block sizes"
     )
-    sweep.add_argument("--preset", choices=list(SWEEPS), default="default", help="how much")
+    sweep.set_defaults(presets=SWEEPS)
     for flag, text in (
         ("--bits", "bits per block to try"),
         ("--block-sizes", "variables in a block to try"),
-        ("--seeds", "seeds to try"),
     ):
         sweep.add_argument(flag, type=int, nargs="+", metavar="N", help=text)
-    add_engine(sweep, default=None)
-    _add_where(sweep)
+    _add_common(sweep)
+    for name, (text, _) in STUDIES.items():
+        study = studies.add_parser(name, help=text)
+        study.set_defaults(presets=COMPARISONS)
+        study.add_argument(
+            "--steps",
+            type=int,
+            nargs="+",
+            metavar="N",
+            help="lengths of training; all but the study of convergence use the longest",
+        )
+        _add_common(study)
     return parser
 
 
-def _add_where(parser: argparse.ArgumentParser) -> None:
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seeds", type=int, nargs="+", metavar="N", help="seeds to try")
+    presets = parser.get_default("presets")
+    parser.add_argument("--preset", choices=list(presets), default="default", help="how much")
+    add_engine(parser, default=None)
     add_data(parser)
     parser.add_argument(
         "--out", type=Path, default=Path("study"), metavar="DIR", help="default: study"
@@ -97,28 +114,45 @@ def open_executor(dask: str | None, workers: int | None) -> Iterator[tuple[Execu
         yield client.get_executor(), None
 
 
+def _given(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return what the flags change in a preset, by the name of its field."""
+    flags = {"bits": "bits", "block_sizes": "block_sizes", "seeds": "seeds", "steps": "lengths"}
+    return {
+        field: tuple(dict.fromkeys(getattr(arguments, flag)))
+        for flag, field in flags.items()
+        if getattr(arguments, flag, None)
+    }
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Run the study; its result is written even where some of its runs failed."""
     check_figures()
     if arguments.workers is not None and arguments.workers < 1:
         raise InputError(f"--workers {arguments.workers} is out of range; expected at least 1")
-    given: dict[str, Any] = {
-        name: tuple(dict.fromkeys(getattr(arguments, name)))
-        for name in ("bits", "block_sizes", "seeds")
-        if getattr(arguments, name)
-    }
-    sweep = replace(SWEEPS[arguments.preset], **given)
+    given = _given(arguments)
+    if "lengths" in given:
+        given["lengths"] = tuple(sorted(given["lengths"]))
+    plan = replace(arguments.presets[arguments.preset], **given)
     if arguments.engine:
-        sweep = replace(sweep, base=replace(sweep.base, engine=arguments.engine))
-    data = arguments.data or default_folder()
+        plan = replace(plan, base=replace(plan.base, engine=arguments.engine))
+    data = (arguments.data or default_folder()).resolve()
     out = arguments.out.resolve()
     with open_executor(arguments.dask, arguments.workers) as (executor, at_once):
-        results = rate_distortion(sweep, data.resolve(), out, executor, at_once)
+        if arguments.study in STUDIES:
+            _, study = STUDIES[arguments.study]
+            results = study(plan, data, out, executor, at_once)
+        else:
+            results = rate_distortion(plan, data, out, executor, at_once)
+    return _report(arguments, results)
+
+
+def _report(arguments: argparse.Namespace, results: Mapping[str, Any]) -> int:
     for name, reason in results["failures"].items():
         print(f"refmiracle: {name} failed: {reason}", file=sys.stderr)
-    if results["points"]:
-        print(describe(results))
-        print(f"{arguments.out}: results.json, points.csv, frontier.png, frontier.svg")
+    if results["files"]:
+        print(describe_claims(results) if arguments.study in STUDIES else describe(results))
+    files = ", ".join(["results.json", *results["files"]])
+    print(f"{arguments.out / arguments.study}: {files}")
     return CHECK_FAILED if results["failures"] else 0
 
 

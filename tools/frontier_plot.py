@@ -67,7 +67,7 @@ def main():
     axes.set_ylim(bottom=0)
     axes.grid(visible=True, alpha=0.3)
     axes.legend(fontsize="small", loc="lower right")
-    write_atomically(ROOT / "docs" / "frontier.svg", figure_bytes(figure, "svg"))
+    write_atomically(ROOT / "docs" / "frontier.svg", figure_bytes(figure, ["svg"])[0])
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ each with the settings that its own search found best (docs/STUDY.md).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +23,16 @@ from refmiracle.posterior.blocks import Places, find_places
 from refmiracle.posterior.sharing import VariablePass
 from refmiracle.rec import minimal_random_coding
 from refmiracle.studies.figures import COLOURS
-from refmiracle.training.config import PARAMETERIZATIONS, Config, check_config, config_from_dict
+from refmiracle.studies.runs import runs_folder, train_all
+from refmiracle.training.config import (
+    PARAMETERIZATIONS,
+    PRESETS,
+    Config,
+    check_config,
+    config_from_dict,
+    fingerprint,
+)
+from refmiracle.training.data import load_split
 from refmiracle.training.posterior import Posterior, load_posterior
 from refmiracle.training.run import model_path, posterior_path
 
@@ -127,7 +137,7 @@ class Run:
     def layers(self) -> dict[str, slice]:
         """Return by layer name ("conv1") which variables are its weights, biases left out."""
         return {
-            name.removesuffix(".kernel"): part
+            name.removesuffix(".weight"): part
             for name, part in self.tensors()
             if not name.endswith(".bias")
         }
@@ -144,6 +154,53 @@ class Run:
         blocks = np.zeros(self.places.tensor.shape, dtype=self.network.engine.dtype)
         blocks.reshape(-1)[self.places.of_variables] = variables
         return self.network.logits(blocks, pixels)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The runs of a comparison at one length of training.
+
+    Attributes
+    ----------
+    runs : dict
+        By parameterization, then by seed.  A seed is here only if its runs of both
+        parameterizations are finished: comparisons are paired.
+    failures : dict of str to str
+        By name of the run, why it failed.
+    """
+
+    runs: dict[str, dict[int, Run]]
+    failures: dict[str, str]
+
+
+def train_and_open(
+    comparison: Comparison, data: Path, out: Path, executor: Executor, at_once: int | None = None
+) -> Finished:
+    """Train what is not finished at the comparison's longest training, and open all of it.
+
+    Parameters
+    ----------
+    comparison : Comparison
+    data, out : Path
+        Folder of the images; folder of the studies.
+    executor, at_once
+        See `runs.run_tasks`.
+
+    Raises
+    ------
+    InputError
+        If a setting is out of range, or the folder holds runs of other settings.
+    """
+    steps, folder = comparison.lengths[-1], runs_folder(out)
+    configs = comparison.configs(fingerprint(load_split(data, "train")), (steps,))
+    summaries, failures = train_all(configs, data, folder, executor, at_once)
+    runs: dict[str, dict[int, Run]] = {name: {} for name in PARAMETERIZATIONS}
+    for seed in comparison.seeds:
+        names = {p: comparison.run_name(p, steps, seed) for p in PARAMETERIZATIONS}
+        if summaries.keys() >= set(names.values()):
+            for parameterization, name in names.items():
+                runs[parameterization][seed] = open_run(folder / name, summaries[name])
+    return Finished(runs, failures)
 
 
 def open_run(folder: Path, summary: dict[str, Any]) -> Run:
@@ -163,3 +220,14 @@ def open_run(folder: Path, summary: dict[str, Any]) -> Run:
     blocks = model.rho.astype(np.float32)[places.tensor] * rows
     decoded = blocks.ravel()[places.of_variables].astype(np.float64)
     return Run(config, summary, load_posterior(posterior_path(folder)), decoded)
+
+
+TUNED: dict[str, dict[str, Any]] = {"mean-kl": {}, "mean-var": {}}
+BASE = Config(preset="study", groups=100, group_steps=20)
+COMPARISONS = {
+    "smoke": Comparison(
+        "smoke", replace(PRESETS["smoke"], preset="study"), TUNED, (300, 600), (0, 1, 2)
+    ),
+    "default": Comparison("default", BASE, TUNED, (1250, 2500, 5000), (0, 1, 2, 3, 4)),
+    "paper": Comparison("paper", BASE, TUNED, (2500, 5000, 10_000, 20_000), tuple(range(8))),
+}

@@ -27,16 +27,19 @@ def check_figures() -> None:
         raise InputError("matplotlib is not installed; pip install 'refmiracle[plot]'")
 
 
-def figure_bytes(figure: Any, suffix: str) -> bytes:
-    """Return a figure as the bytes of a file that depend on nothing but the figure."""
+def figure_bytes(figure: Any, formats: Sequence[str] = FORMATS) -> list[bytes]:
+    """Return a figure as one file a format, of bytes that depend on nothing else; close it."""
     from matplotlib import pyplot, rc_context  # noqa: PLC0415 (an extra)
 
-    buffer = io.BytesIO()
-    metadata = {"svg": {"Date": None}}.get(suffix)
-    with rc_context({"svg.hashsalt": "refmiracle"}):
-        figure.savefig(buffer, format=suffix, metadata=metadata, dpi=150)
+    files = []
+    for suffix in formats:
+        buffer = io.BytesIO()
+        metadata = {"svg": {"Date": None}}.get(suffix)
+        with rc_context({"svg.hashsalt": "refmiracle"}):
+            figure.savefig(buffer, format=suffix, metadata=metadata, dpi=150)
+        files.append(buffer.getvalue())
     pyplot.close(figure)
-    return buffer.getvalue()
+    return files
 
 
 def new_figure(**settings: Any) -> tuple[Any, Any]:
@@ -49,7 +52,7 @@ def new_figure(**settings: Any) -> tuple[Any, Any]:
     return pyplot.subplots(layout="constrained", **settings)
 
 
-def draw_frontier(points: Sequence[Mapping[str, Any]], suffix: str) -> bytes:
+def draw_frontier(points: Sequence[Mapping[str, Any]]) -> Any:
     """Return a plot of error against bytes: all points, and the frontier through the best."""
     figure, axes = new_figure(figsize=(7, 4.5))
     for bits, colour in zip(sorted({p["bits_per_block"] for p in points}), cycle(COLOURS)):
@@ -70,4 +73,4 @@ def draw_frontier(points: Sequence[Mapping[str, Any]], suffix: str) -> bytes:
     axes.yaxis.set_minor_formatter("{x:g}")
     axes.grid(visible=True, which="both", alpha=0.3)
     axes.legend(fontsize="small")
-    return figure_bytes(figure, suffix)
+    return figure

@@ -6,22 +6,20 @@ the files on the frontier, which the validation error has chosen, meet the test 
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from refmiracle.files import write_atomically
-from refmiracle.studies.figures import FORMATS, draw_frontier
-from refmiracle.studies.runs import train_all
+from refmiracle.studies.figures import draw_frontier
+from refmiracle.studies.results import write_study
+from refmiracle.studies.runs import runs_folder, train_all
 from refmiracle.training.config import PRESETS, Config, check_config, fingerprint
 from refmiracle.training.data import load_split
 from refmiracle.training.run import evaluate_file, model_path
 
+STUDY = "rate-distortion"
 COLUMNS = (
     "name",
     "bits_per_block",
@@ -100,7 +98,7 @@ def rate_distortion(
 ) -> dict[str, Any]:
     """Run a sweep and write points.csv, results.json, frontier.png and frontier.svg.
 
-    Points that are finished in `out` are not run again.
+    Points that are finished in `out` are not run again.  See `results.write_study`.
 
     Parameters
     ----------
@@ -121,7 +119,7 @@ def rate_distortion(
         If a setting is out of range, or `out` holds points of other settings.
     """
     configs = sweep.configs(fingerprint(load_split(data, "train")))
-    summaries, failures = train_all(configs, data, out / "points", executor, at_once)
+    summaries, failures = train_all(configs, data, runs_folder(out), executor, at_once)
     points = [{"name": name, **summary} for name, summary in summaries.items()]
     best = frontier(points)
     test = load_split(data, "t10k")
@@ -129,31 +127,19 @@ def rate_distortion(
         point["on_frontier"] = point["name"] in best
         point["test_error"] = None
         if point["on_frontier"]:
-            path = model_path(out / "points" / point["name"])
+            path = model_path(runs_folder(out) / point["name"])
             point["test_error"] = evaluate_file(path, sweep.base.engine, test)["test_error"]
-    results = {
-        "study": "rate-distortion",
-        "settings": sweep.base.to_dict(),
-        "points": [{name: point[name] for name in COLUMNS} for point in points],
-        "frontier": best,
-        "failures": failures,
-    }
-    write_results(out, results)
-    return results
-
-
-def write_results(out: Path, results: Mapping[str, Any]) -> None:
-    """Write what was found as JSON, CSV and, where there are points and matplotlib, figures."""
-    points: Sequence[Mapping[str, Any]] = results["points"]
-    write_atomically(out / "results.json", (json.dumps(results, indent=2) + "\n").encode())
-    table = io.StringIO()
-    writer = csv.DictWriter(table, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(points)
-    write_atomically(out / "points.csv", table.getvalue().encode())
-    if points:
-        for suffix in FORMATS:
-            write_atomically(out / f"frontier.{suffix}", draw_frontier(points, suffix))
+    table = [{name: point[name] for name in COLUMNS} for point in points]
+    return write_study(
+        out / STUDY,
+        STUDY,
+        {**sweep.base.to_dict(), "bits": sweep.bits, "block_sizes": sweep.block_sizes},
+        claims=[],
+        failures=failures,
+        tables={"points": table},
+        figures={"frontier": draw_frontier(points)} if points else {},
+        more={"points": table, "frontier": best},
+    )
 
 
 def describe(results: Mapping[str, Any]) -> str:

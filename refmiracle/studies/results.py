@@ -128,8 +128,11 @@ def write_study(
     failures: Mapping[str, str],
     tables: Mapping[str, Sequence[Mapping[str, Any]]],
     figures: Mapping[str, Any],
+    more: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Write results.json, each table as CSV and each figure as PNG and SVG; return the results.
+    """Write what a study found to a folder; return what its results.json holds.
+
+    Beside results.json there is each table as CSV, and each figure as PNG and SVG.
 
     Parameters
     ----------
@@ -146,6 +149,8 @@ def write_study(
         All rows of a table have the same columns.
     figures : mapping of name to matplotlib Figure
         Each is closed.
+    more : mapping, optional
+        What else results.json is to hold.
     """
     out.mkdir(parents=True, exist_ok=True)
     results = {
@@ -153,6 +158,7 @@ def write_study(
         "settings": dict(settings),
         "claims": [asdict(claim) for claim in claims],
         "failures": dict(failures),
+        **(more or {}),
         "files": sorted(
             [f"{table}.csv" for table, rows in tables.items() if rows]
             + [f"{figure}.{suffix}" for figure in figures for suffix in FORMATS]
@@ -164,8 +170,9 @@ def write_study(
     for figure_name, figure in figures.items():
         for suffix, data in zip(FORMATS, figure_bytes(figure), strict=True):
             write_atomically(out / f"{figure_name}.{suffix}", data)
-    write_atomically(out / "results.json", (json.dumps(results, indent=2) + "\n").encode())
-    return results
+    text = json.dumps(results, indent=2)
+    write_atomically(out / "results.json", (text + "\n").encode())
+    return dict(json.loads(text))
 
 
 def describe_claims(results: Mapping[str, Any]) -> str:

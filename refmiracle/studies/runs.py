@@ -36,6 +36,11 @@ PATHS = (model_path, posterior_path, metrics_path, summary_path)
 LINES = 40  # of metrics, while a run trains
 
 
+def runs_folder(out: Path) -> Path:
+    """Return where the runs of the studies in a folder stand, for all studies to share."""
+    return out / "runs"
+
+
 def train_one(config: Config, data: Path, folder: Path) -> Files:
     """Train and encode one model in a folder, going on where an earlier run stopped.
 

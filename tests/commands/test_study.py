@@ -12,7 +12,7 @@ from tiny import TINY
 from refmiracle import study
 from refmiracle.__main__ import main as refmiracle_main
 from refmiracle.studies import rate_distortion, runs
-from refmiracle.studies.rate_distortion import SWEEPS, Sweep
+from refmiracle.studies.rate_distortion import STUDY, SWEEPS, Sweep
 
 SWEEP = Sweep(TINY, bits=(3,), block_sizes=(60, 90))
 
@@ -30,14 +30,14 @@ def command(out, *arguments):
 def test_sweep_in_processes(tmp_path, tiny, capsys):
     assert refmiracle_main(["study", *command(tmp_path, "--workers", "2")]) == 0
     printed = capsys.readouterr().out
-    results = json.loads((tmp_path / "results.json").read_text())
+    results = json.loads((tmp_path / STUDY / "results.json").read_text())
     assert {p["block_size"] for p in results["points"]} == {60, 90}
     assert all(name in printed for name in results["frontier"])
     # Again: nothing is trained, and one more point is added to the two.
-    before = {p: p.stat().st_mtime_ns for p in tmp_path.glob("points/*/model.rmc")}
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.glob("runs/*/model.rmc")}
     assert study.main(command(tmp_path, "--block-sizes", "60", "90", "70", "--workers", "1")) == 0
     assert {p: p.stat().st_mtime_ns for p in before} == before
-    results = json.loads((tmp_path / "results.json").read_text())
+    results = json.loads((tmp_path / STUDY / "results.json").read_text())
     assert [p["block_size"] for p in results["points"]] == [60, 90, 70]
 
 
@@ -49,10 +49,10 @@ def test_sweep_on_a_dask_cluster(tmp_path, tiny, monkeypatch):
     with cluster:
         assert study.main(command(tmp_path, "--dask", cluster.scheduler_address)) == 0
         # A point that a worker cannot run is reported, and the next is still run.
-        (tmp_path / "points" / "3bits-70-seed0").write_text("in the way")
+        (tmp_path / "runs" / "3bits-70-seed0").write_text("in the way")
         more = command(tmp_path, "--block-sizes", "70", "80", "--dask", cluster.scheduler_address)
         assert study.main(more) == 1
-    results = json.loads((tmp_path / "results.json").read_text())
+    results = json.loads((tmp_path / STUDY / "results.json").read_text())
     assert [p["block_size"] for p in results["points"]] == [80]
     assert "cannot be made" in results["failures"]["3bits-70-seed0"]
 
@@ -76,8 +76,8 @@ def test_the_same_bytes_wherever_a_point_is_trained(tmp_path, tiny):
     here = tmp_path / "here"
     data = study.default_folder()
     for name, config in SWEEP.configs(_fingerprint(data)).items():
-        _, model = runs.train_one(config, data, here / name)
-        assert (tmp_path / "points" / name / "model.rmc").read_bytes() == model
+        model = runs.train_one(config, data, here / name)["model.rmc"]
+        assert (tmp_path / "runs" / name / "model.rmc").read_bytes() == model
 
 
 def _fingerprint(data):
@@ -85,23 +85,23 @@ def _fingerprint(data):
 
 
 def test_failed_points_are_named_and_the_rest_is_written(tmp_path, tiny, capsys):
-    (tmp_path / "points").mkdir()
-    (tmp_path / "points" / "3bits-60-seed0").write_text("in the way")
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "3bits-60-seed0").write_text("in the way")
     assert study.main(command(tmp_path, "--workers", "1")) == 1
     output = capsys.readouterr()
     assert "3bits-60-seed0 failed: " in output.err
     assert "Traceback" not in output.err
     assert "3bits-90-seed0" in output.out
-    assert json.loads((tmp_path / "results.json").read_text())["failures"].keys() == {
+    assert json.loads((tmp_path / STUDY / "results.json").read_text())["failures"].keys() == {
         "3bits-60-seed0"
     }
 
 
 def test_no_point_at_all(tmp_path, tiny, capsys):
-    (tmp_path / "points").write_text("in the way")
+    (tmp_path / "runs").write_text("in the way")
     assert study.main(command(tmp_path, "--workers", "1")) == 1
     assert capsys.readouterr().out == ""
-    assert json.loads((tmp_path / "results.json").read_text())["points"] == []
+    assert json.loads((tmp_path / STUDY / "results.json").read_text())["points"] == []
 
 
 @pytest.mark.parametrize(

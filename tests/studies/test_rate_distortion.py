@@ -8,8 +8,13 @@ import pytest
 from tiny import TINY
 
 from refmiracle.errors import InputError
-from refmiracle.studies import rate_distortion as study
-from refmiracle.studies.rate_distortion import SWEEPS, Sweep, frontier, rate_distortion
+from refmiracle.studies.rate_distortion import (
+    STUDY,
+    SWEEPS,
+    Sweep,
+    frontier,
+    rate_distortion,
+)
 from refmiracle.training.data import default_folder, load_split
 from refmiracle.training.run import evaluate_file
 
@@ -53,13 +58,13 @@ def results(tmp_path_factory):
 
 def test_tables_hold_every_point(results):
     out, found = results
-    assert json.loads((out / "results.json").read_text()) == found
+    assert json.loads((out / STUDY / "results.json").read_text()) == found
     assert len(found["points"]) == 4
-    with open(out / "points.csv", newline="") as f:
+    with open(out / STUDY / "points.csv", newline="") as f:
         rows = list(csv.DictReader(f))
     assert [row["name"] for row in rows] == [p["name"] for p in found["points"]]
     for row, p in zip(rows, found["points"], strict=True):
-        data = (out / "points" / p["name"] / "model.rmc").read_bytes()
+        data = (out / "runs" / p["name"] / "model.rmc").read_bytes()
         assert int(row["bytes"]) == p["bytes"] == len(data)
         assert float(row["validation_error"]) == p["validation_error"]
 
@@ -70,7 +75,7 @@ def test_only_the_frontier_meets_the_test_set(results):
     assert found["frontier"]
     for p in found["points"]:
         if p["name"] in found["frontier"]:
-            path = out / "points" / p["name"] / "model.rmc"
+            path = out / "runs" / p["name"] / "model.rmc"
             assert p["test_error"] == evaluate_file(path, "numba", test)["test_error"]
         else:
             assert p["test_error"] is None
@@ -78,17 +83,10 @@ def test_only_the_frontier_meets_the_test_set(results):
 
 def test_figures_are_drawn_the_same_each_time(results):
     out, found = results
-    assert (out / "frontier.png").read_bytes().startswith(b"\x89PNG")
-    svg = (out / "frontier.svg").read_bytes()
-    assert b"bits a block" in svg or b"<svg" in svg
-    study.write_results(out, found)
-    assert (out / "frontier.svg").read_bytes() == svg
-
-
-def test_without_points_the_tables_are_there_and_empty(tmp_path):
-    study.write_results(
-        tmp_path, {"points": [], "frontier": [], "failures": {"a": "lost"}, "settings": {}}
-    )
-    assert json.loads((tmp_path / "results.json").read_text())["failures"] == {"a": "lost"}
-    assert (tmp_path / "points.csv").read_text().splitlines() == [",".join(study.COLUMNS)]
-    assert not (tmp_path / "frontier.png").exists()
+    drawn = {p: p.read_bytes() for p in (out / STUDY).iterdir()}
+    assert drawn.keys() == {out / STUDY / n for n in (*found["files"], "results.json")}
+    assert drawn[out / STUDY / "frontier.png"].startswith(b"\x89PNG")
+    assert b"<svg" in drawn[out / STUDY / "frontier.svg"]
+    with ThreadPoolExecutor(1) as executor:
+        assert rate_distortion(SWEEP, default_folder(), out, executor) == found
+    assert {p: p.read_bytes() for p in drawn} == drawn

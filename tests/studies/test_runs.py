@@ -120,7 +120,8 @@ def test_finished_runs_are_not_trained_again(tmp_path, monkeypatch):
 
 
 def test_the_test_set_is_not_looked_at(tmp_path):
-    summary, _ = train_one(TINY, default_folder(), tmp_path / "run")
+    files = train_one(TINY, default_folder(), tmp_path / "run")
+    summary = json.loads(files["summary.json"])
     assert not [name for name in summary if name.startswith("test")]
     assert 0 < summary["validation_error"] < 1
 
@@ -140,24 +141,26 @@ def test_a_run_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
         train_one(TINY, default_folder(), tmp_path / "run")
     taken = []
     monkeypatch.setattr(runs.Trainer, "train_step", lambda t: taken.append(t.state.step) or step(t))
-    assert train_one(TINY, default_folder(), tmp_path / "run")[1] == whole[1]
+    assert train_one(TINY, default_folder(), tmp_path / "run")["model.rmc"] == whole["model.rmc"]
     assert taken[0] == 7
 
 
 def test_a_folder_of_other_settings_is_refused(tmp_path):
-    result = train_one(TINY, default_folder(), tmp_path)
+    files = train_one(TINY, default_folder(), tmp_path)
     other = replace(TINY, seed=9)
     with pytest.raises(InputError, match="holds a run of other settings"):
         finished_run(other, tmp_path)
     with pytest.raises(InputError, match="holds a run of other settings"):
         train_one(other, default_folder(), tmp_path)
-    assert finished_run(TINY, tmp_path) == json.loads(json.dumps(result[0]))
+    assert finished_run(TINY, tmp_path) == json.loads(files["summary.json"])
 
 
 @pytest.mark.parametrize("damage", ["model.rmc", "summary.json"])
 def test_a_damaged_run_does_not_count_as_finished(tmp_path, damage):
     config = TINY
-    keep_run(tmp_path, ({"config": config.to_dict(), "sha256": "0"}, b"not that model"))
+    summary = json.dumps({"config": config.to_dict(), "sha256": "0"}).encode()
+    names = "model.rmc", "posterior.npz", "metrics.jsonl"
+    keep_run(tmp_path, {**dict.fromkeys(names, b"no such thing"), "summary.json": summary})
     assert finished_run(config, tmp_path) is None
     (tmp_path / damage).write_bytes(b"{")
     assert finished_run(config, tmp_path) is None

@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from tiny import TINY
+
+from refmiracle.studies.comparison import Comparison, train_and_open
+from refmiracle.training.data import default_folder
+
+COMPARISON = Comparison(
+    "tiny", TINY, {"mean-kl": {}, "mean-var": {}}, lengths=(3, 5), seeds=(0, 1, 2)
+)
+
+
+@pytest.fixture(scope="session")
+def comparison():
+    return COMPARISON
+
+
+@pytest.fixture(scope="session")
+def study_folder(tmp_path_factory):
+    """Where the tiny comparison's runs at its longest training are finished."""
+    out = tmp_path_factory.mktemp("studies")
+    with ThreadPoolExecutor(1) as executor:
+        train_and_open(COMPARISON, default_folder(), out, executor)
+    return out
