@@ -151,8 +151,8 @@ def _report(arguments: argparse.Namespace, results: Mapping[str, Any]) -> int:
         print(f"refmiracle: {name} failed: {reason}", file=sys.stderr)
     if results["files"]:
         print(describe_claims(results) if arguments.study in STUDIES else describe(results))
-    files = ", ".join(["results.json", *results["files"]])
-    print(f"{arguments.out / arguments.study}: {files}")
+        files = ", ".join(["results.json", *results["files"]])
+        print(f"{arguments.out / arguments.study}: {files}")
     return CHECK_FAILED if results["failures"] else 0
 
 
