@@ -16,6 +16,7 @@ from typing import Any
 from refmiracle.command import CHECK_FAILED, add_data, add_engine, run_command
 from refmiracle.errors import InputError
 from refmiracle.studies.comparison import COMPARISONS
+from refmiracle.studies.convergence import convergence
 from refmiracle.studies.figures import check_figures
 from refmiracle.studies.rate_distortion import SWEEPS, describe, rate_distortion
 from refmiracle.studies.results import describe_claims
@@ -23,7 +24,9 @@ from refmiracle.training.data import default_folder
 
 CONNECT_SECONDS = 10
 # Those that compare Mean-KL with Mean-Var: what each is about, and its function.
-STUDIES: dict[str, tuple[str, Callable[..., dict[str, Any]]]] = {}
+STUDIES: dict[str, tuple[str, Callable[..., dict[str, Any]]]] = {
+    "convergence": ("how fast each trains, in steps and seconds", convergence),
+}
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,10 @@ class Comparison:
     tuned: Mapping[str, Mapping[str, Any]]
     lengths: tuple[int, ...]
     seeds: tuple[int, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a dict for JSON."""
+        return {**asdict(self), "base": self.base.to_dict()}
 
     def run_name(self, parameterization: str, steps: int, seed: int) -> str:
         """Return the name of a run, and of its folder."""

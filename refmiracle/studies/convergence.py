@@ -1,0 +1,272 @@
+"""How fast Mean-KL and Mean-Var train, in steps and in seconds, and what encoding costs them.
+
+arXiv 2307.07816 claims that Mean-KL trains twice as fast as Mean-Var and keeps its predictive
+performance after compression.  Mean-Var is free to spend more than its budget while its penalty
+grows, so an error counts as reached only where the whole network could be sent: where its KL
+is within the budget.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from refmiracle.studies.comparison import NAMES, Comparison, Run, open_run
+from refmiracle.studies.convergence_figures import draw_curves, draw_ends
+from refmiracle.studies.results import Claim, claim_above, write_study
+from refmiracle.studies.runs import runs_folder, train_all
+from refmiracle.studies.step_time import Timing, time_steps
+from refmiracle.training.config import PARAMETERIZATIONS, fingerprint
+from refmiracle.training.data import Split, load_split, split_validation
+from refmiracle.training.run import metrics_path
+
+STUDY = "convergence"
+TARGETS = (0.10, 0.05, 0.03, 0.025, 0.02, 0.0175, 0.015)
+WITHIN = 1.02  # of the budget: Mean-Var's penalties keep each block near it, not below it
+WINDOW = 3  # lines of metrics, each the error of a single sample
+SAMPLES = 10
+KL, VAR = PARAMETERIZATIONS
+Rows = list[dict[str, Any]]
+Key = tuple[str, int, int]
+
+
+@dataclass(frozen=True)
+class Course:
+    """What one run wrote down while it trained.
+
+    Attributes
+    ----------
+    lines : list of dict
+        Of metrics.jsonl, those of the training alone.
+    budget : float
+        Bits of all blocks together.
+    """
+
+    lines: Rows
+    budget: float
+
+    def steps_to(self, target: float) -> int | None:
+        """Return the first step where the error is at most `target` and the KL within budget.
+
+        The error is the median of the last three lines, as each is of a single sample.
+        """
+        errors = [line["validation_error"] for line in self.lines]
+        for i, line in enumerate(self.lines):
+            error = np.median(errors[max(0, i + 1 - WINDOW) : i + 1])
+            if error <= target and line["kl_bits"] <= WITHIN * self.budget:
+                return int(line["step"])
+        return None
+
+
+def read_course(run: Run, folder: Path) -> Course:
+    """Read a run's metrics."""
+    text = metrics_path(folder).read_text(encoding="utf-8")
+    lines = [json.loads(line) for line in text.splitlines()]
+    budget = run.config.bits_per_block * run.config.layout().blocks()
+    return Course([line for line in lines if line["phase"] == "train"], budget)
+
+
+def posterior_error(run: Run, images: Split) -> float:
+    """Return the mean error of ten samples of the posterior at the end of training, in [0, 1]."""
+    noise = np.random.default_rng(run.config.seed)
+    q = run.posterior
+    errors = []
+    for _ in range(SAMPLES):
+        w = q.mu + q.sigma * noise.standard_normal(len(q.mu))
+        errors.append(np.mean(run.logits(w, images.images).argmax(axis=0) != images.labels))
+    return float(np.mean(errors))
+
+
+def convergence(
+    comparison: Comparison,
+    data: Path,
+    out: Path,
+    executor: Executor,
+    at_once: int | None = None,
+) -> dict[str, Any]:
+    """Train both parameterizations at each length with each seed, and compare their courses.
+
+    Writes curves.csv, reached.csv, ends.csv, results.json and figures; see
+    `results.write_study`.
+
+    Parameters
+    ----------
+    comparison : Comparison
+    data, out : Path
+        Folder of the images; folder of the studies.
+    executor, at_once
+        See `runs.run_tasks`.
+    """
+    everything = load_split(data, "train")
+    train, validation = split_validation(everything, comparison.base.validation)
+    configs = comparison.configs(fingerprint(everything))
+    folder = runs_folder(out)
+    summaries, failures = train_all(configs, data, folder, executor, at_once)
+    runs: dict[Key, Run] = {}
+    courses: dict[Key, Course] = {}
+    for name, summary in summaries.items():
+        config = configs[name]
+        key = (config.parameterization, config.steps, config.seed)
+        runs[key] = open_run(folder / name, summary)
+        courses[key] = read_course(runs[key], folder / name)
+    timing = time_steps(comparison, train) if runs else None
+    tables: dict[str, Rows] = {"curves": [], "reached": [], "ends": []}
+    claims: list[Claim] = []
+    figures: dict[str, Any] = {}
+    if timing is not None:
+        tables["curves"] = curve_rows(courses, timing)
+        tables["reached"] = reached_rows(courses, comparison, timing)
+        tables["ends"] = end_rows(runs, validation)
+        claims = [*speed_claims(tables["reached"], timing), *end_claims(tables["ends"])]
+        figures = {
+            "curves": draw_curves(tables["curves"], comparison.lengths[-1], WITHIN),
+            "ends": draw_ends(tables["ends"]),
+        }
+    return write_study(
+        out / STUDY,
+        STUDY,
+        comparison.to_dict(),
+        claims,
+        failures,
+        tables,
+        figures,
+        more={"seconds_a_step": timing.to_dict() if timing else None},
+    )
+
+
+def curve_rows(courses: Mapping[Key, Course], timing: Timing) -> Rows:
+    """Return the lines of all runs as a table; seconds are steps times the median step's."""
+    return [
+        {
+            "parameterization": parameterization,
+            "length": length,
+            "seed": seed,
+            "step": line["step"],
+            "seconds": line["step"] * timing.median(parameterization),
+            "loss_nats": line["loss_nats"],
+            "validation_error": line["validation_error"],
+            "kl_bits": line["kl_bits"],
+            "budget_bits": course.budget,
+        }
+        for (parameterization, length, seed), course in courses.items()
+        for line in course.lines
+    ]
+
+
+def reached_rows(courses: Mapping[Key, Course], comparison: Comparison, timing: Timing) -> Rows:
+    """Return the steps and seconds to each target, for the runs of the greatest length.
+
+    A target that is not reached has the run's length for its steps: the least that it can be.
+    """
+    rows = []
+    for (parameterization, length, seed), course in courses.items():
+        if length != comparison.lengths[-1]:
+            continue
+        for target in TARGETS:
+            steps = course.steps_to(target)
+            least = length if steps is None else steps
+            rows.append(
+                {
+                    "parameterization": parameterization,
+                    "seed": seed,
+                    "target": target,
+                    "reached": steps is not None,
+                    "steps": least,
+                    "seconds": least * timing.median(parameterization),
+                }
+            )
+    return rows
+
+
+def end_rows(runs: Mapping[Key, Run], validation: Split) -> Rows:
+    """Return the errors of each run's posterior, before encoding, and of its file."""
+    return [
+        {
+            "parameterization": parameterization,
+            "length": length,
+            "seed": seed,
+            "posterior_error": posterior_error(run, validation),
+            "file_error": run.summary["validation_error"],
+            "bytes": run.summary["bytes"],
+        }
+        for (parameterization, length, seed), run in runs.items()
+    ]
+
+
+def paired(
+    rows: Iterable[Mapping[str, Any]], value: str, **of: Any
+) -> tuple[Sequence[float], Sequence[float]]:
+    """Return a column of Mean-KL's rows and of Mean-Var's, for the seeds that have both."""
+    found: dict[str, dict[int, float]] = {KL: {}, VAR: {}}
+    for row in rows:
+        if all(row[name] == wanted for name, wanted in of.items()):
+            found[row["parameterization"]][row["seed"]] = row[value]
+    seeds = sorted(found[KL].keys() & found[VAR].keys())
+    return [found[KL][s] for s in seeds], [found[VAR][s] for s in seeds]
+
+
+def speed_claims(reached: Rows, timing: Timing) -> list[Claim]:
+    """Return the claims on steps and seconds, for each target that most runs of both reach."""
+    claims = []
+    for target in TARGETS:
+        if not all(np.mean(c or [0]) > 0.5 for c in paired(reached, "reached", target=target)):
+            continue
+        for unit in ("steps", "seconds"):
+            ours, theirs = paired(reached, unit, target=target)
+            ratios = np.divide(theirs, ours)
+            for times, bound in (("twice as fast", 2.0), ("faster", 1.0)):
+                claims.append(
+                    claim_above(
+                        f"{times} to {target:.2%} in {unit}",
+                        f"Mean-KL trains {times} as measured in {unit} to a validation error of"
+                        f" {target:.2%} within the budget (twice: arXiv 2307.07816, abstract)",
+                        f"Mean-Var's {unit} over Mean-KL's",
+                        ratios,
+                        bound,
+                    )
+                )
+    return claims
+
+
+def end_claims(ends: Rows) -> list[Claim]:
+    """Return the claims on the error at the end of each length, and on what encoding costs."""
+    claims = []
+    lengths = sorted({row["length"] for row in ends})
+    for length in lengths:
+        ours, theirs = paired(ends, "posterior_error", length=length)
+        files_ours, files_theirs = paired(ends, "file_error", length=length)
+        if not ours:
+            continue
+        for what, a, b in (
+            ("posterior", ours, theirs),
+            ("file", files_ours, files_theirs),
+        ):
+            claims.append(
+                claim_above(
+                    f"lower error of the {what} after {length} steps",
+                    f"after {length} steps of training the error of Mean-KL's {what} is lower",
+                    "Mean-Var's validation error minus Mean-KL's, percentage points",
+                    100 * np.subtract(b, a),
+                    0.0,
+                )
+            )
+    for name, column in ((KL, 0), (VAR, 1)):
+        samples = paired(ends, "posterior_error", length=lengths[-1])[column]
+        files = paired(ends, "file_error", length=lengths[-1])[column]
+        claims.append(
+            claim_above(
+                f"{NAMES[name]} keeps its performance",
+                f"{NAMES[name]} keeps its predictive performance after compression"
+                " (Mean-KL: arXiv 2307.07816, abstract)",
+                "validation error of posterior samples minus that of the file, percentage points",
+                100 * np.subtract(samples, files),
+                -0.1,
+            )
+        )
+    return claims

@@ -1,0 +1,87 @@
+"""The figures of the study of convergence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from refmiracle.studies.comparison import NAMES, STYLES
+from refmiracle.studies.figures import new_figure
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def _band(axes: Any, rows: Rows, x: str, y: str, scale: float, name: str) -> None:
+    """Draw the median over seeds of column y against x, and the range of the seeds."""
+    of_step: dict[float, list[float]] = {}
+    for row in rows:
+        of_step.setdefault(row[x], []).append(scale * row[y])
+    steps = sorted(of_step)
+    axes.plot(
+        steps,
+        [np.median(of_step[s]) for s in steps],
+        color=STYLES[name],
+        label=NAMES[name],
+    )
+    axes.fill_between(
+        steps,
+        [min(of_step[s]) for s in steps],
+        [max(of_step[s]) for s in steps],
+        color=STYLES[name],
+        alpha=0.2,
+        lw=0,
+    )
+
+
+def draw_curves(curves: Rows, length: int, within: float) -> Any:
+    """Return validation error and KL against steps and seconds, for one length of training."""
+    figure, panels = new_figure(nrows=2, ncols=2, figsize=(9, 6), sharex="col", sharey="row")
+    for column, (x, label) in enumerate((("step", "training steps"), ("seconds", "seconds"))):
+        error, kl = panels[:, column]
+        for name in NAMES:
+            rows = [r for r in curves if r["length"] == length and r["parameterization"] == name]
+            _band(error, rows, x, "validation_error", 100, name)
+            _band(kl, rows, x, "kl_bits", 1 / 8, name)
+        budget = curves[0]["budget_bits"] / 8
+        kl.axhline(within * budget, color="0.4", ls=":", label=f"{within:g} times the budget")
+        kl.set(xlabel=label, yscale="log")
+        error.set(yscale="log")
+    panels[0, 0].set_ylabel("validation error of one sample, %")
+    panels[1, 0].set_ylabel("KL[Q || P], bytes")
+    panels[0, 0].yaxis.set_major_formatter("{x:g}")
+    panels[0, 0].yaxis.set_minor_formatter("{x:g}")
+    panels[0, 1].legend()
+    panels[1, 1].legend()
+    for axes in panels.flat:
+        axes.grid(visible=True, which="both", alpha=0.3)
+    return figure
+
+
+def draw_ends(ends: Rows) -> Any:
+    """Return the errors of posterior and file against the length of training."""
+    figure, panels = new_figure(ncols=2, figsize=(9, 4), sharey=True)
+    columns = (
+        ("posterior_error", "posterior at the end of training"),
+        ("file_error", "file, after encoding"),
+    )
+    for axes, (column, title) in zip(panels, columns, strict=True):
+        for name in NAMES:
+            rows = [r for r in ends if r["parameterization"] == name]
+            _band(axes, rows, "length", column, 100, name)
+            axes.plot(
+                [r["length"] for r in rows],
+                [100 * r[column] for r in rows],
+                "o",
+                ms=4,
+                color=STYLES[name],
+            )
+        axes.set(xscale="log", xlabel="training steps", title=title)
+        axes.set_xticks(sorted({r["length"] for r in ends}), minor=False)
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+        axes.minorticks_off()
+        axes.grid(visible=True, alpha=0.3)
+    panels[0].set_ylabel("validation error, %")
+    panels[1].legend()
+    return figure

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import csv
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from refmiracle.studies import convergence as study
+from refmiracle.studies.convergence import Course, convergence, end_claims, paired, speed_claims
+from refmiracle.studies.results import FAILS, HOLDS, UNDECIDED
+from refmiracle.studies.step_time import Timing
+from refmiracle.training.config import PARAMETERIZATIONS
+from refmiracle.training.data import default_folder
+
+KL, VAR = PARAMETERIZATIONS
+
+
+def line(step, error, kl):
+    return {"step": step, "validation_error": error, "kl_bits": kl}
+
+
+def test_an_error_counts_where_the_network_could_be_sent():
+    lines = [
+        line(10 * i, e, kl)
+        for i, (e, kl) in enumerate(
+            [(0.5, 900), (0.01, 900), (0.01, 900), (0.01, 102), (0.2, 100), (0.3, 100), (0.01, 100)]
+        )
+    ]
+    course = Course(lines, budget=100.0)
+    assert course.steps_to(0.05) == 30  # within 1.02 of the budget there, and not before
+    assert course.steps_to(0.005) is None
+    assert Course(lines[4:], 100.0).steps_to(0.25) == 40
+    assert Course(lines[:3], 100.0).steps_to(0.5) is None
+
+
+def test_the_error_is_the_median_of_three_lines():
+    lucky = Course([line(i, e, 1.0) for i, e in enumerate([0.4, 0.4, 0.1, 0.4, 0.1])], 1.0)
+    assert lucky.steps_to(0.1) == 4
+
+
+def test_seeds_are_paired():
+    rows = [
+        {"parameterization": KL, "seed": 1, "x": 1.0, "at": 3},
+        {"parameterization": KL, "seed": 0, "x": 2.0, "at": 3},
+        {"parameterization": VAR, "seed": 0, "x": 5.0, "at": 3},
+        {"parameterization": VAR, "seed": 1, "x": 7.0, "at": 4},
+    ]
+    assert paired(rows, "x", at=3) == ([2.0], [5.0])
+    assert paired(rows, "x", at=5) == ([], [])
+
+
+def reached(ratio):
+    return [
+        {
+            "parameterization": p,
+            "seed": seed,
+            "target": 0.05,
+            "reached": True,
+            "steps": 100 * f,
+            "seconds": 100 * f,
+        }
+        for seed in range(5)
+        for p, f in ((KL, 1.0), (VAR, ratio + 0.01 * seed))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("ratio", "twice", "faster"),
+    [(2.5, HOLDS, HOLDS), (1.5, FAILS, HOLDS), (0.5, FAILS, FAILS), (1.98, UNDECIDED, HOLDS)],
+)
+def test_verdicts_on_speed(ratio, twice, faster):
+    claims = speed_claims(reached(ratio), Timing({KL: [1.0], VAR: [1.0]}))
+    assert [c.verdict for c in claims] == [twice, faster, twice, faster]
+    assert all(c.interval.low <= ratio + 0.02 <= c.interval.high for c in claims)
+
+
+def test_a_target_that_few_reach_is_no_claim():
+    rows = [{**row, "reached": row["parameterization"] == KL} for row in reached(2.0)]
+    assert speed_claims(rows, Timing({KL: [1.0], VAR: [1.0]})) == []
+
+
+def test_claims_at_the_end_are_differences_in_points():
+    rows = [
+        {
+            "parameterization": p,
+            "seed": seed,
+            "length": 10,
+            "posterior_error": e + 0.0001 * seed,
+            "file_error": e - 0.002,
+        }
+        for seed in range(5)
+        for p, e in ((KL, 0.02), (VAR, 0.03))
+    ]
+    claims = {c.name: c for c in end_claims(rows)}
+    assert np.isclose(claims["lower error of the file after 10 steps"].interval.estimate, 1.0)
+    kept = claims["Mean-KL keeps its performance"]
+    assert np.isclose(kept.interval.estimate, 0.22)
+    assert kept.verdict == HOLDS
+
+
+def test_the_whole_study(comparison, study_folder, monkeypatch):
+    monkeypatch.setattr(study, "SAMPLES", 2)
+    (study_folder / "runs").mkdir(exist_ok=True)
+    in_the_way = study_folder / "runs" / comparison.run_name(KL, 3, 0)
+    in_the_way.write_text("in the way")
+    with ThreadPoolExecutor(1) as executor:
+        results = convergence(comparison, default_folder(), study_folder, executor)
+    assert results["failures"].keys() == {in_the_way.name}
+    for name in (*results["files"], "results.json"):
+        assert (study_folder / "convergence" / name).stat().st_size > 0
+    assert {f"{n}.csv" for n in ("curves", "reached", "ends")} <= set(results["files"])
+    with open(study_folder / "convergence" / "ends.csv", newline="") as f:
+        ends = list(csv.DictReader(f))
+    assert len(ends) == 2 * 2 * 3 - 1
+    for row in ends:
+        assert 0 < float(row["posterior_error"]) < 1
+        assert 0 < float(row["file_error"]) < 1
+    assert results["seconds_a_step"]["ratio"] > 0
+    assert any(c["name"].startswith("lower error of the file") for c in results["claims"])
