@@ -97,7 +97,7 @@ class Engine(Protocol):
         g: Array,
         moments: Moments,
         step: int,
-        rate: float,
+        rates: tuple[float, float],
         dlog_rho: Array,
     ) -> None: ...
     def mean_var_sample(
@@ -115,7 +115,7 @@ class Engine(Protocol):
         g: Array,
         moments: Moments,
         step: int,
-        rate: float,
+        rates: tuple[float, float],
         dlog_rho: Array,
     ) -> None: ...
 

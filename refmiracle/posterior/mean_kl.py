@@ -59,10 +59,13 @@ class MeanKL:
         eps: Array,
         g: Array,
         step: int,
-        rate: float,
+        rates: tuple[float, float],
         dlog_rho: Array,
     ) -> None:
-        """Take a step of Adam from g = dL/dw, and fill dL/dlog rho of each tensor."""
+        """Take a step of Adam from g = dL/dw, and fill dL/dlog rho of each tensor.
+
+        `rates` are those of tau and of phi.
+        """
         self.engine.mean_kl_step(
             parameters["tau"],
             parameters["phi"],
@@ -73,7 +76,7 @@ class MeanKL:
             g,
             (moments["tau"], moments["phi"]),
             step,
-            rate,
+            rates,
             dlog_rho,
         )
 

@@ -68,10 +68,13 @@ class MeanVar:
         eps: Array,
         g: Array,
         step: int,
-        rate: float,
+        rates: tuple[float, float],
         dlog_rho: Array,
     ) -> None:
-        """Take a step of Adam from g = dL/dw, and fill dL/dlog rho of each tensor."""
+        """Take a step of Adam from g = dL/dw, and fill dL/dlog rho of each tensor.
+
+        `rates` are those of mu and of log sigma.
+        """
         self.engine.mean_var_step(
             parameters["mu"],
             parameters["log_sigma"],
@@ -83,7 +86,7 @@ class MeanVar:
             g,
             (moments["mu"], moments["log_sigma"]),
             step,
-            rate,
+            rates,
             dlog_rho,
         )
 

@@ -39,6 +39,9 @@ class Config:
     batch_size : int
     rate : float
         Adam's rate at the start; it falls by a half cosine to `encoding_rate`.
+    variance_rate : float
+        Adam's rate for what sets the variances, phi (Mean-KL) or log sigma (Mean-Var), as a part
+        of the rate.
     scale_rate : float
         Adam's rate for log rho, as a part of the rate.
     groups : int
@@ -70,6 +73,7 @@ class Config:
     steps: int = 20_000
     batch_size: int = 128
     rate: float = 4e-2
+    variance_rate: float = 1.0
     scale_rate: float = 0.2
     groups: int = 100
     group_steps: int = 100

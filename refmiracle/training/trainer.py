@@ -127,10 +127,11 @@ class Trainer:
         """Take one step of Adam on the open blocks, and on rho while none is encoded."""
         step, parameters, moments = self.state.step, self.state.parameters, self.state.moments
         rho, rate = self.rho(), self.rate(step)
+        rates = rate, rate * self.config.variance_rate
         self._draw(rho, step, self.w, self.eps)
         loss = self.network.loss_and_grads(self.w, *self.batches.batch(step), self.g)
         self.posterior.update(
-            parameters, moments, rho, self.eps, self.g, step + 1, rate, self.dlog_rho
+            parameters, moments, rho, self.eps, self.g, step + 1, rates, self.dlog_rho
         )
         if step < self.config.steps:
             rate *= self.config.scale_rate

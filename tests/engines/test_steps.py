@@ -9,7 +9,7 @@ from oracles import scaled_error
 from refmiracle.engines import get_engine
 
 NUMPY, NUMBA = get_engine("numpy"), get_engine("numba")
-TENSORS, BUDGET = 3, 7.0
+TENSORS, BUDGET, RATES = 3, 7.0, (0.01, 0.02)
 
 
 def random_state(rng, blocks, size):
@@ -43,13 +43,13 @@ def run_step(engine, kind, state, single):
         second[~used] = -np.inf
         engine.mean_kl_sample(first, second, cast["rho"], BUDGET, 5, 6, w, eps)
         engine.mean_kl_step(
-            first, second, cast["rho"], tensor, BUDGET, eps, cast["g"], moments, 7, 0.01, dlog_rho
+            first, second, cast["rho"], tensor, BUDGET, eps, cast["g"], moments, 7, RATES, dlog_rho
         )
     else:
         beta = np.linspace(0.0, 1.0, len(first)).astype(dtype)
         engine.mean_var_sample(first, second, 5, 6, w, eps)
         engine.mean_var_step(
-            first, second, cast["rho"], tensor, used, beta, eps, cast["g"], moments, 7, 0.01,
+            first, second, cast["rho"], tensor, used, beta, eps, cast["g"], moments, 7, RATES,
             dlog_rho,
         )  # fmt: skip
     return [first, second[used], *(a for pair in moments for a in pair), w, eps, dlog_rho]

@@ -51,7 +51,7 @@ def test_unused_places_cost_nothing_and_do_not_move(engine, places, rho, rng, ki
     moments = {n: (np.zeros_like(p), np.zeros_like(p)) for n, p in parameters.items()}
     eps, g = rng.normal(size=(2, *used.shape)).astype(engine.dtype)
     dlog_rho = np.empty(8)
-    posterior.update(parameters, moments, rho, eps, g * used, 1, 0.01, dlog_rho)
+    posterior.update(parameters, moments, rho, eps, g * used, 1, (0.01, 0.01), dlog_rho)
     assert np.isfinite(dlog_rho).all()
     for values in posterior.whitened(parameters, rho):
         assert not values[~used].any()

@@ -40,7 +40,7 @@ def _mean_kl_sample(tau, phi, rho, budget, seed, row, first, group, w, eps):
 
 
 @numba.njit(**COMPILE)
-def _mean_kl_step(tau, phi, rho, tensor, budget, eps, g, moments, adam, group, sums):
+def _mean_kl_step(tau, phi, rho, tensor, budget, eps, g, moments, rates, corrections, group, sums):
     (m_tau, v_tau), (m_phi, v_phi) = moments
     shape = (group, tau.shape[1])
     dtau, dphi = np.empty(shape, np.float32), np.empty(shape, np.float32)
@@ -51,23 +51,14 @@ def _mean_kl_step(tau, phi, rho, tensor, budget, eps, g, moments, adam, group, s
         mean_kl_backward_blocks(
             tau[a:b], phi[a:b], rho[a:b], budget, eps[a:b], g[a:b], dtau[:n], dphi[:n], dlog_rho[:n]
         )
-        _update(tau[a:b], dtau[:n], m_tau[a:b], v_tau[a:b], adam)
-        _update(phi[a:b], dphi[:n], m_phi[a:b], v_phi[a:b], adam)
+        _update(tau[a:b], dtau[:n], m_tau[a:b], v_tau[a:b], rates[0], corrections)
+        _update(phi[a:b], dphi[:n], m_phi[a:b], v_phi[a:b], rates[1], corrections)
         _add_by_tensor(dlog_rho[:n].reshape(-1), tensor[a:b].reshape(-1), sums[a // group])
 
 
 @numba.njit(**COMPILE)
-def _update(theta, g, m, v, adam):
-    rate, correction1, correction2 = adam
-    adam_update(
-        theta.reshape(-1),
-        g.reshape(-1),
-        m.reshape(-1),
-        v.reshape(-1),
-        rate,
-        correction1,
-        correction2,
-    )
+def _update(theta, g, m, v, rate, corrections):
+    adam_update(theta.reshape(-1), g.reshape(-1), m.reshape(-1), v.reshape(-1), rate, *corrections)
 
 
 @numba.njit(**COMPILE)
@@ -81,7 +72,9 @@ def _mean_var_sample(mu, log_sigma, seed, row, first, group, w, eps):
 
 
 @numba.njit(**COMPILE)
-def _mean_var_step(mu, log_sigma, rho, tensor, used, beta, eps, g, moments, adam, group, sums):
+def _mean_var_step(
+    mu, log_sigma, rho, tensor, used, beta, eps, g, moments, rates, corrections, group, sums
+):
     (m_mu, v_mu), (m_sigma, v_sigma) = moments
     shape = (group, mu.shape[1])
     dmu, dlog_sigma = np.empty(shape, np.float32), np.empty(shape, np.float32)
@@ -104,9 +97,14 @@ def _mean_var_step(mu, log_sigma, rho, tensor, used, beta, eps, g, moments, adam
             for j in range(shape[1]):
                 if not used[a + i, j]:
                     dmu[i, j] = dlog_sigma[i, j] = dlog_rho[i, j] = np.float32(0)
-        _update(mu[a:b], dmu[:n], m_mu[a:b], v_mu[a:b], adam)
-        _update(log_sigma[a:b], dlog_sigma[:n], m_sigma[a:b], v_sigma[a:b], adam)
+        _update(mu[a:b], dmu[:n], m_mu[a:b], v_mu[a:b], rates[0], corrections)
+        _update(log_sigma[a:b], dlog_sigma[:n], m_sigma[a:b], v_sigma[a:b], rates[1], corrections)
         _add_by_tensor(dlog_rho[:n].reshape(-1), tensor[a:b].reshape(-1), sums[a // group])
+
+
+def single_rates(rates):
+    """Return two rates in float32."""
+    return np.float32(rates[0]), np.float32(rates[1])
 
 
 def _by_groups(run, blocks, size):
@@ -135,15 +133,15 @@ def mean_kl_sample(tau, phi, rho, budget, seed, row, w, eps):
     _by_groups(run, *tau.shape)
 
 
-def mean_kl_step(tau, phi, rho, tensor, budget, eps, g, moments, step, rate, dlog_rho):
+def mean_kl_step(tau, phi, rho, tensor, budget, eps, g, moments, step, rates, dlog_rho):
     """See `numpy_engine.steps.mean_kl_step`; float32 arrays."""
-    adam = (np.float32(rate), *corrections(step))
+    adam = single_rates(rates), corrections(step)
 
     def run(part, group):
         sums = np.zeros((-(-(part.stop - part.start) // group), len(dlog_rho)))
         arrays = [a[part] for a in (tau, phi, rho, tensor)]
         moments_part = tuple((m[part], v[part]) for m, v in moments)
-        _mean_kl_step(*arrays, budget, eps[part], g[part], moments_part, adam, group, sums)
+        _mean_kl_step(*arrays, budget, eps[part], g[part], moments_part, *adam, group, sums)
         return sums
 
     dlog_rho[:] = np.concatenate(_by_groups(run, *tau.shape)).sum(axis=0)
@@ -160,15 +158,15 @@ def mean_var_sample(mu, log_sigma, seed, row, w, eps):
     _by_groups(run, *mu.shape)
 
 
-def mean_var_step(mu, log_sigma, rho, tensor, used, beta, eps, g, moments, step, rate, dlog_rho):
+def mean_var_step(mu, log_sigma, rho, tensor, used, beta, eps, g, moments, step, rates, dlog_rho):
     """See `numpy_engine.steps.mean_var_step`; float32 arrays."""
-    adam = (np.float32(rate), *corrections(step))
+    adam = single_rates(rates), corrections(step)
 
     def run(part, group):
         sums = np.zeros((-(-(part.stop - part.start) // group), len(dlog_rho)))
         arrays = [a[part] for a in (mu, log_sigma, rho, tensor, used, beta, eps, g)]
         moments_part = tuple((m[part], v[part]) for m, v in moments)
-        _mean_var_step(*arrays, moments_part, adam, group, sums)
+        _mean_var_step(*arrays, moments_part, *adam, group, sums)
         return sums
 
     dlog_rho[:] = np.concatenate(_by_groups(run, *mu.shape)).sum(axis=0)

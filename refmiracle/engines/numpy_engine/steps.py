@@ -57,7 +57,7 @@ def mean_kl_step(
     g: Array,
     moments: Moments,
     step: int,
-    rate: float,
+    rates: tuple[float, float],
     dlog_rho: Array,
 ) -> None:
     """Take one step of Adam on tau and phi, in place, from g = dL/dw.
@@ -74,12 +74,13 @@ def mean_kl_step(
         Adam's (m, v) of tau and of phi; updated.
     step : int
         1 for the first.
-    rate : float
+    rates : pair of float
+        Adam's rates for tau and for phi.
     dlog_rho : ndarray, shape (tensors,)
         Filled with dL/dlog rho of each tensor.
     """
     dtau, dphi, by_place = mean_kl_backward(tau, phi, rho, budget, eps, g)
-    _adam_in_place((tau, phi), (dtau, dphi), moments, step, rate)
+    _adam_in_place((tau, phi), (dtau, dphi), moments, step, rates)
     dlog_rho[:] = np.bincount(tensor.ravel(), by_place.ravel(), minlength=len(dlog_rho))
 
 
@@ -88,9 +89,9 @@ def _adam_in_place(
     gradients: tuple[Array, Array],
     moments: Moments,
     step: int,
-    rate: float,
+    rates: tuple[float, float],
 ) -> None:
-    for theta, g, (m, v) in zip(parameters, gradients, moments, strict=True):
+    for theta, g, (m, v), rate in zip(parameters, gradients, moments, rates, strict=True):
         theta[:], m[:], v[:] = adam_step(theta, g, m, v, step, rate)
 
 
@@ -114,7 +115,7 @@ def mean_var_step(
     g: Array,
     moments: Moments,
     step: int,
-    rate: float,
+    rates: tuple[float, float],
     dlog_rho: Array,
 ) -> None:
     """Take one step of Adam on mu and log sigma of the used places, in place, from g = dL/dw.
@@ -123,6 +124,6 @@ def mean_var_step(
     (blocks, block_size), is False where a short last block has no variables.
     """
     dmu, dlog_sigma, by_place = mean_var_backward(mu, log_sigma, rho, beta, eps, g)
-    _adam_in_place((mu, log_sigma), (dmu * used, dlog_sigma * used), moments, step, rate)
+    _adam_in_place((mu, log_sigma), (dmu * used, dlog_sigma * used), moments, step, rates)
     by_place = by_place * used
     dlog_rho[:] = np.bincount(tensor.ravel(), by_place.ravel(), minlength=len(dlog_rho))
