@@ -115,7 +115,7 @@ def run(arguments: argparse.Namespace) -> int:
         run_training(trainer, validation, arguments.out)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
-            f"after {trainer.state.step} of {config.total_steps()} steps;"
+            f"after {trainer.state.step} of {trainer.total_steps()} steps;"
             f" go on with --resume --out {arguments.out}"
         ) from None
     summary = finish(trainer, validation, test, arguments.out)

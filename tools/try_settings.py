@@ -78,7 +78,7 @@ def run(arguments):
         trainer = Trainer(check_config(replace(config, **settings)), train, state)
     else:
         trainer = Trainer(check_config(replace(PRESETS["paper"], **settings)), train)
-        for _ in range(trainer.config.steps):
+        while trainer.phase() == "train":
             trainer.train_step()
         FOLDER.mkdir(exist_ok=True)
         save_checkpoint(FOLDER / f"{arguments.name}.npz", trainer.config, trainer.state)

@@ -84,8 +84,9 @@ class MeanKL:
         """Return delta = mu / rho and log s = log(sigma^2 / rho^2), shape (blocks, block_size)."""
         return self.engine.mean_kl(parameters["tau"], parameters["phi"], self.budget)
 
-    def anneal(self, parameters: Parameters, rho: Array, factor: float) -> None:
-        """Do nothing: there is no penalty to anneal."""
+    def anneal(self, parameters: Parameters, rho: Array, factor: float, falls: bool) -> bool:
+        """Return True, as every block is within its budget; there is no penalty to anneal."""
+        return True
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint must keep beside the parameters: nothing."""

@@ -97,11 +97,17 @@ class MeanVar:
         log_s = np.where(used, 2 * (parameters["log_sigma"] - np.log(rho)), 0)
         return delta.astype(self.engine.dtype), log_s.astype(self.engine.dtype)
 
-    def anneal(self, parameters: Parameters, rho: Array, factor: float) -> None:
-        """Multiply or divide each block's beta by `factor`, as its KL is above or below budget."""
+    def anneal(self, parameters: Parameters, rho: Array, factor: float, falls: bool) -> bool:
+        """Multiply each block's beta by `factor` if its KL is above budget.
+
+        Where it is below, divide if `falls`.  Return whether all blocks are within their budget.
+        """
         delta, log_s = self.whitened(parameters, rho)
-        kl = self.engine.gaussian_kl(delta, log_s).sum(axis=1)
-        self.beta[:] = np.where(kl > self.budget, self.beta * factor, self.beta / factor)
+        above = self.engine.gaussian_kl(delta, log_s).sum(axis=1) > self.budget
+        self.beta[:] = np.where(
+            above, self.beta * factor, self.beta / factor if falls else self.beta
+        )
+        return not bool(above.any())
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint must keep beside the parameters."""

@@ -226,7 +226,11 @@ def open_run(folder: Path, summary: dict[str, Any]) -> Run:
     return Run(config, summary, load_posterior(posterior_path(folder)), decoded)
 
 
-TUNED: dict[str, dict[str, Any]] = {"mean-kl": {}, "mean-var": {}}
+# What each does best with: docs/STUDY.md has the search.
+TUNED: dict[str, dict[str, Any]] = {
+    "mean-kl": {"rate": 2e-2, "variance_rate": 4.0},
+    "mean-var": {"rate": 2e-2, "variance_rate": 0.5},
+}
 BASE = Config(preset="study", groups=100, group_steps=20)
 COMPARISONS = {
     "smoke": Comparison(

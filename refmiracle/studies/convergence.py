@@ -69,7 +69,7 @@ def read_course(run: Run, folder: Path) -> Course:
     text = metrics_path(folder).read_text(encoding="utf-8")
     lines = [json.loads(line) for line in text.splitlines()]
     budget = run.config.bits_per_block * run.config.layout().blocks()
-    return Course([line for line in lines if line["phase"] == "train"], budget)
+    return Course([line for line in lines if line["sent_bits"] == 0], budget)
 
 
 def posterior_error(run: Run, images: Split) -> float:

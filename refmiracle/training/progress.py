@@ -8,6 +8,8 @@ from typing import Any
 class Silence:
     """Stands in for a tqdm bar."""
 
+    total = 0
+
     def update(self, n: int = 1) -> None:
         """Do nothing."""
 

@@ -124,7 +124,7 @@ def run_training(
     checkpoint, metrics = checkpoint_path(out), metrics_path(out)
     keep_metrics(metrics, state.step)
     save_checkpoint(checkpoint, config, state)
-    bar = bar or progress_bar(config.total_steps(), state.step, config.preset)
+    bar = bar or progress_bar(trainer.total_steps(), state.step, config.preset)
     saved = resumed = time.monotonic()
     seconds_before = state.seconds
     with stop_requested() as stop:
@@ -137,6 +137,7 @@ def run_training(
             finished = trainer.finished()
             if not finished:
                 trainer.train_step()
+                bar.total = trainer.total_steps()
                 bar.update()
             state.seconds = seconds_before + time.monotonic() - resumed
             if state.step % steps_per_line == 0 or finished:
@@ -172,7 +173,7 @@ def measure(trainer: Trainer, validation: Split) -> dict[str, Any]:
     state.losses.clear()
     return {
         "step": state.step,
-        "phase": "train" if state.step < config.steps else "encode",
+        "phase": trainer.phase(),
         "loss_nats": loss,
         "validation_error": trainer.validation_error(validation) if config.validation else None,
         "kl_bits": trainer.kl_bits(),

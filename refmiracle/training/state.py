@@ -17,8 +17,9 @@ from refmiracle.errors import InputError
 from refmiracle.files import write_atomically
 from refmiracle.training.config import Config, config_from_dict
 
-CHECKPOINT_VERSION = 1
+CHECKPOINT_VERSION = 2
 OPEN = -1
+STILL_TRAINING = -1
 
 
 @dataclass
@@ -39,6 +40,8 @@ class State:
         The index of each encoded block, -1 for open ones.
     extra : dict of str to ndarray
         What the parameterization keeps beside its parameters.
+    trained : int
+        The step at which training ended and encoding began, -1 before that.
     losses : list of float
         Loss of each step since the last line of metrics, nats.
     """
@@ -49,6 +52,7 @@ class State:
     moments: dict[str, tuple[Array, Array]]
     indices: NDArray[np.int64]
     extra: dict[str, Array]
+    trained: int = STILL_TRAINING
     losses: list[float] = field(default_factory=list)
 
 
@@ -59,6 +63,7 @@ def save_checkpoint(path: Path, config: Config, state: State) -> None:
         "config": np.array(json.dumps(config.to_dict())),
         "step": np.array(state.step),
         "seconds": np.array(state.seconds),
+        "trained": np.array(state.trained),
         "indices": state.indices,
         "losses": np.array(state.losses, dtype=np.float64),
     }
@@ -95,6 +100,7 @@ def load_checkpoint(path: Path) -> tuple[Config, State]:
             moments={n: (a[f"m.{n}"], a[f"v.{n}"]) for n in names},
             indices=a["indices"],
             extra={n.removeprefix("extra."): a[n] for n in a if n.startswith("extra.")},
+            trained=int(a["trained"]),
             losses=a["losses"].tolist(),
         )
     except InputError as e:

@@ -23,9 +23,9 @@ from refmiracle.posterior.scales import quantise_scales
 from refmiracle.posterior.sharing import VariablePass
 from refmiracle.rec import minimal_random_coding
 from refmiracle.training.batches import Batches
-from refmiracle.training.config import LONGEST, Config
+from refmiracle.training.config import ENCODING_FACTOR, LONGEST, SETTLING_FACTOR, Config
 from refmiracle.training.data import Split
-from refmiracle.training.state import OPEN, State
+from refmiracle.training.state import OPEN, STILL_TRAINING, State
 
 POSTERIORS: dict[str, type[MeanKL] | type[MeanVar]] = {"mean-kl": MeanKL, "mean-var": MeanVar}
 VALIDATION_ROWS = LONGEST + 1
@@ -113,6 +113,20 @@ class Trainer:
         """Return the network's weights from the coded variables."""
         return to_weights(self.layout.network, self.engine, self.places, variables)
 
+    def training_steps(self) -> int:
+        """Return the steps before the first block is encoded, as far as is known."""
+        if self.state.trained == STILL_TRAINING:
+            return max(self.config.steps, self.state.step)
+        return self.state.trained
+
+    def total_steps(self) -> int:
+        """Return all steps, as far as is known."""
+        return self.training_steps() + self.config.encoding_steps()
+
+    def phase(self) -> str:
+        """Return ``train`` or ``encode``."""
+        return "train" if self.state.trained == STILL_TRAINING else "encode"
+
     def rate(self, step: int) -> float:
         """Return Adam's rate at a step: two half cosines, training and encoding."""
         c = self.config
@@ -120,7 +134,7 @@ class Trainer:
             high, low, done = c.rate, c.encoding_rate, step / c.steps
         else:
             high, low = c.encoding_rate, c.final_rate
-            done = (step - c.steps) / max(1, c.total_steps() - c.steps)
+            done = max(0, step - self.training_steps()) / max(1, c.encoding_steps())
         return low + (high - low) * 0.5 * (1.0 + math.cos(math.pi * done))
 
     def train_step(self) -> float:
@@ -133,28 +147,48 @@ class Trainer:
         self.posterior.update(
             parameters, moments, rho, self.eps, self.g, step + 1, rates, self.dlog_rho
         )
-        if step < self.config.steps:
+        if self.phase() == "train":
             rate *= self.config.scale_rate
             log_rho, m, v = self.engine.adam_step(
                 parameters["log_rho"], self.dlog_rho, *moments["log_rho"], step + 1, rate
             )
             parameters["log_rho"], moments["log_rho"] = log_rho, (m, v)
-        self.posterior.anneal(parameters, rho, self.config.anneal())
         self.state.step += 1
         self.state.losses.append(loss)
+        self._anneal(rho)
         return loss
+
+    def _anneal(self, rho: Array) -> None:
+        """Move Mean-Var's penalties; end the training once every block is within its budget.
+
+        While it trains, a penalty rises above the budget and falls below it.  At the end of
+        `steps` penalties rise only, so that no block waits for another, and the training goes
+        on until the last block is within; for at most as long again.
+        """
+        state, steps = self.state, self.config.steps
+        settling = self.phase() == "train" and state.step >= steps
+        if state.step < steps:
+            factor = self.config.anneal(state.step)
+        else:
+            factor = SETTLING_FACTOR if settling else ENCODING_FACTOR
+        within = self.posterior.anneal(state.parameters, rho, factor, falls=not settling)
+        if settling and (within or state.step >= 2 * steps):
+            state.trained = state.step
 
     def group_due(self) -> int | None:
         """Return the number of the group to encode before the next step, if one is due."""
-        past = self.state.step - self.config.steps
-        if past < 0 or past % self.config.group_steps:
+        if self.phase() == "train":
+            return None
+        past = self.state.step - self.state.trained
+        if past % self.config.group_steps:
             return None
         group = past // self.config.group_steps
         return group if self.state.indices[self.groups[group][0]] == OPEN else None
 
     def finished(self) -> bool:
         """Return whether all steps are taken and all blocks encoded."""
-        return self.state.step == self.config.total_steps() and self.group_due() is None
+        encoding = self.phase() == "encode" and self.state.step == self.total_steps()
+        return encoding and self.group_due() is None
 
     def encode_group(self, group: int) -> None:
         """Encode the blocks of a group and fix their weights."""

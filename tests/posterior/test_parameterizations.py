@@ -85,10 +85,22 @@ def test_beta_rises_above_the_budget_and_falls_below(engine, places, rho):
     # sigma = rho and mu = 0 cost nothing: the first block is put below its budget.
     parameters["mu"][0] = 0.0
     parameters["log_sigma"][0] = np.log(rho[0])
-    posterior.anneal(parameters, rho, 1.5)
+    assert not posterior.anneal(parameters, rho, 1.5, falls=True)
     above = kl_of_blocks(posterior, parameters, rho).sum(axis=1) > BUDGET
     assert not above[0]
     assert above[1:-1].all()
     assert np.allclose(posterior.beta[above], INITIAL_BETA * 1.5)
     assert np.allclose(posterior.beta[~above], INITIAL_BETA / 1.5)
     assert posterior.state()["beta"] is posterior.beta
+
+
+def test_beta_that_may_not_fall_rises_or_stays(engine, places, rho):
+    posterior = MeanVar(engine, places, BUDGET)
+    parameters = posterior.initial(0, 0.5, rho)
+    assert not posterior.anneal(parameters, rho, 1.5, falls=False)
+    assert np.allclose(posterior.beta, INITIAL_BETA * 1.5)
+    parameters["mu"][:], parameters["log_sigma"][:] = 0.0, np.log(rho)
+    assert posterior.anneal(parameters, rho, 1.5, falls=False)
+    assert np.allclose(posterior.beta, INITIAL_BETA * 1.5)
+    assert posterior.anneal(parameters, rho, 1.5, falls=True)
+    assert np.allclose(posterior.beta, INITIAL_BETA)

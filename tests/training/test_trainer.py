@@ -8,6 +8,8 @@ from tiny import TINY
 
 from refmiracle.codec.container import parse_model
 from refmiracle.codec.model import decode_model
+from refmiracle.posterior.mean_var import MeanVar
+from refmiracle.training.config import ENCODING_FACTOR, SETTLING_FACTOR
 from refmiracle.training.run import run_training
 from refmiracle.training.state import OPEN, load_checkpoint, save_checkpoint
 from refmiracle.training.trainer import Trainer
@@ -19,7 +21,7 @@ def finish(trainer):
         group = trainer.group_due()
         if group is not None:
             trainer.encode_group(group)
-        if trainer.state.step == trainer.config.total_steps():
+        if trainer.finished():
             return trainer.compressed().to_bytes()
         trainer.train_step()
 
@@ -103,6 +105,44 @@ def test_mean_var_penalty_steers_towards_the_budget(mnist):
         trainer.train_step()
     assert trainer.kl_bits() < before
     assert trainer.state.extra["beta"].max() > 1e-3
+
+
+def test_mean_var_trains_until_every_block_is_within_its_budget(mnist, monkeypatch):
+    seen = []
+
+    def anneal(self, parameters, rho, factor, falls):
+        seen.append((factor, falls))
+        return len(seen) not in (TINY.steps, TINY.steps + 1)
+
+    monkeypatch.setattr(MeanVar, "anneal", anneal)
+    trainer = Trainer(replace(TINY, parameterization="mean-var"), mnist[0])
+    while not trainer.finished():
+        if trainer.group_due() is not None:
+            trainer.encode_group(trainer.group_due())
+        if not trainer.finished():
+            trainer.train_step()
+    # That all are within their budget before `steps` ends nothing; after it, it does.
+    assert trainer.state.trained == TINY.steps + 2
+    assert trainer.state.step == trainer.total_steps() == TINY.steps + 2 + TINY.encoding_steps()
+    before, settling, encoding = np.split(np.array(seen), [TINY.steps - 1, TINY.steps + 2])
+    assert before[:, 1].all()
+    assert settling.tolist() == [[SETTLING_FACTOR, False]] * 3
+    assert encoding.tolist() == [[ENCODING_FACTOR, True]] * TINY.encoding_steps()
+
+
+def test_penalties_move_less_and_less(mnist):
+    factors = [TINY.anneal(step) for step in range(TINY.steps)]
+    assert factors == sorted(factors, reverse=True)
+    assert factors[0] == pytest.approx(10 ** (5 / (0.3 * TINY.steps)))
+    long = replace(TINY, steps=200_000)
+    assert long.anneal(199_999) == ENCODING_FACTOR
+
+
+def test_mean_var_gives_up_settling_after_as_many_steps_again(mnist):
+    trainer = Trainer(replace(TINY, parameterization="mean-var"), mnist[0])
+    while trainer.phase() == "train":
+        trainer.train_step()
+    assert trainer.state.trained == 2 * TINY.steps
 
 
 def test_rate_falls_from_rate_to_encoding_rate_to_final_rate(mnist):

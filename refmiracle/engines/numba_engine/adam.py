@@ -27,6 +27,16 @@ def adam_update(theta, g, m, v, rate, correction1, correction2):
         theta[i] -= rate * (m[i] * correction1) / (np.sqrt(v[i] * correction2) + EPSILON)
 
 
+@numba.njit(**COMPILE)
+def adam_update_in_units(theta, g, m, v, rate, unit, correction1, correction2):
+    """Update flat theta, m and v in place; the rate of each theta is rate * unit."""
+    for i in range(theta.size):
+        m[i] = BETA1 * m[i] + REST1 * g[i]
+        v[i] = BETA2 * v[i] + REST2 * g[i] * g[i]
+        step = rate * unit[i]
+        theta[i] -= step * (m[i] * correction1) / (np.sqrt(v[i] * correction2) + EPSILON)
+
+
 def adam_step(theta, g, m, v, step, rate):
     """See `numpy_engine.layers.adam_step`; float32."""
     theta, m, v = (np.array(a, dtype=np.float32, order="C") for a in (theta, m, v))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from refmiracle.engines.numba_engine.adam import adam_update, corrections
+from refmiracle.engines.numba_engine.adam import adam_update, adam_update_in_units, corrections
 from refmiracle.engines.numba_engine.elementary import COMPILE
 from refmiracle.engines.numba_engine.normals import fill_normals
 from refmiracle.engines.numba_engine.posterior import (
@@ -97,7 +97,15 @@ def _mean_var_step(
             for j in range(shape[1]):
                 if not used[a + i, j]:
                     dmu[i, j] = dlog_sigma[i, j] = dlog_rho[i, j] = np.float32(0)
-        _update(mu[a:b], dmu[:n], m_mu[a:b], v_mu[a:b], rates[0], corrections)
+        adam_update_in_units(
+            mu[a:b].reshape(-1),
+            dmu[:n].reshape(-1),
+            m_mu[a:b].reshape(-1),
+            v_mu[a:b].reshape(-1),
+            rates[0],
+            rho[a:b].reshape(-1),
+            *corrections,
+        )
         _update(log_sigma[a:b], dlog_sigma[:n], m_sigma[a:b], v_sigma[a:b], rates[1], corrections)
         _add_by_tensor(dlog_rho[:n].reshape(-1), tensor[a:b].reshape(-1), sums[a // group])
 

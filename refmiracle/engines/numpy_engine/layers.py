@@ -132,12 +132,14 @@ def softmax_cross_entropy(logits: Array, labels: NDArray[np.integer]) -> tuple[A
 
 
 def adam_step(
-    theta: Array, g: Array, m: Array, v: Array, step: int, rate: float
+    theta: Array, g: Array, m: Array, v: Array, step: int, rate: float | Array
 ) -> tuple[Array, Array, Array]:
     """Return theta, m and v after step number `step` (1, 2, ...) of Adam (Kingma and Ba 2015).
 
     m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2
     theta = theta - rate (m / (1 - b1^step)) / (sqrt(v / (1 - b2^step)) + 1e-8)
+
+    The rate may differ from theta to theta.
     """
     m = ADAM_BETA1 * m + (1.0 - ADAM_BETA1) * g
     v = ADAM_BETA2 * v + (1.0 - ADAM_BETA2) * g**2

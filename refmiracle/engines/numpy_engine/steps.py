@@ -89,7 +89,7 @@ def _adam_in_place(
     gradients: tuple[Array, Array],
     moments: Moments,
     step: int,
-    rates: tuple[float, float],
+    rates: tuple[float | Array, float],
 ) -> None:
     for theta, g, (m, v), rate in zip(parameters, gradients, moments, rates, strict=True):
         theta[:], m[:], v[:] = adam_step(theta, g, m, v, step, rate)
@@ -121,9 +121,11 @@ def mean_var_step(
     """Take one step of Adam on mu and log sigma of the used places, in place, from g = dL/dw.
 
     The parameters are those of `mean_kl_step` and `mean_var_backward`; `used`, of shape
-    (blocks, block_size), is False where a short last block has no variables.
+    (blocks, block_size), is False where a short last block has no variables.  The rate of mu is
+    in units of rho, as P has them: a step moves the means of every tensor by the same part.
     """
     dmu, dlog_sigma, by_place = mean_var_backward(mu, log_sigma, rho, beta, eps, g)
-    _adam_in_place((mu, log_sigma), (dmu * used, dlog_sigma * used), moments, step, rates)
+    in_units = rates[0] * rho, rates[1]
+    _adam_in_place((mu, log_sigma), (dmu * used, dlog_sigma * used), moments, step, in_units)
     by_place = by_place * used
     dlog_rho[:] = np.bincount(tensor.ravel(), by_place.ravel(), minlength=len(dlog_rho))
