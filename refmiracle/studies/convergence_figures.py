@@ -50,8 +50,9 @@ def draw_curves(curves: Rows, length: int, within: float) -> Any:
         error.set(yscale="log")
     panels[0, 0].set_ylabel("validation error of one sample, %")
     panels[1, 0].set_ylabel("KL[Q || P], bytes")
+    panels[0, 0].set_yticks([1, 2, 3, 5, 10, 20, 50, 100], minor=False)
     panels[0, 0].yaxis.set_major_formatter("{x:g}")
-    panels[0, 0].yaxis.set_minor_formatter("{x:g}")
+    panels[0, 0].minorticks_off()
     panels[0, 1].legend()
     panels[1, 1].legend()
     for axes in panels.flat:
