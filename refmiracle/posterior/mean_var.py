@@ -19,8 +19,6 @@ from refmiracle.posterior.blocks import Places
 Parameters = dict[str, Array]
 Moments = dict[str, tuple[Array, Array]]
 
-INITIAL_BETA = 1e-8
-
 
 @dataclass(frozen=True)
 class MeanVar:
@@ -32,16 +30,19 @@ class MeanVar:
     places : Places
     budget : float
         C, nats in each block: what beta steers each block's KL to.
+    initial_beta : float
+        Per nat.
     """
 
     engine: Engine
     places: Places
     budget: float
+    initial_beta: float
     name: str = "mean-var"
     beta: Array = field(init=False)
 
     def __post_init__(self) -> None:
-        beta = np.full(len(self.places.used), INITIAL_BETA, dtype=self.engine.dtype)
+        beta = np.full(len(self.places.used), self.initial_beta, dtype=self.engine.dtype)
         object.__setattr__(self, "beta", beta)
 
     def initial(self, seed: int, spread: float, rho: Array) -> Parameters:

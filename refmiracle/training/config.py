@@ -20,6 +20,7 @@ LONGEST = 2**31 - 1
 LARGEST_SHIFT = 14
 # Mean-Var's factors on beta after `steps`: until every block is within its budget, and then.
 SETTLING_FACTOR, ENCODING_FACTOR = 1.005, 1.0005
+LARGE_BETA = 1e-4
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class Config:
     variance_rate : float
         Adam's rate for what sets the variances, phi (Mean-KL) or log sigma (Mean-Var), as a part
         of the rate.
+    initial_beta : float
+        Mean-Var's penalty of each block at the start, per nat; 1e-8 is MIRACLE's.
     scale_rate : float
         Adam's rate for log rho, as a part of the rate.
     groups : int
@@ -76,6 +79,7 @@ class Config:
     batch_size: int = 128
     rate: float = 4e-2
     variance_rate: float = 1.0
+    initial_beta: float = 1e-8
     scale_rate: float = 0.2
     groups: int = 100
     group_steps: int = 100
@@ -112,12 +116,13 @@ class Config:
     def anneal(self, step: int) -> float:
         """Return Mean-Var's factor on beta at a step before `steps`.
 
-        At first beta can rise from 1e-8, where MIRACLE starts it, by five orders of magnitude in
-        30 % of the training.  The factor's logarithm falls by a half cosine over 90 %, lest
-        penalties swing around the budget, to MIRACLE's own factor while it encodes.
+        At first beta can rise to 1e-4, about where it stays, in 30 % of the training.  The
+        factor's logarithm falls by a half cosine over 90 %, lest penalties swing around the
+        budget, to MIRACLE's own factor while it encodes.
         """
+        decades = math.log10(LARGE_BETA / self.initial_beta)
         done = min(1.0, step / (0.9 * self.steps))
-        exponent = 5.0 / (0.3 * self.steps) * 0.5 * (1.0 + math.cos(math.pi * done))
+        exponent = decades / (0.3 * self.steps) * 0.5 * (1.0 + math.cos(math.pi * done))
         return max(ENCODING_FACTOR, float(10.0**exponent))
 
     def to_dict(self) -> dict[str, Any]:

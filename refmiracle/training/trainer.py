@@ -27,7 +27,6 @@ from refmiracle.training.config import ENCODING_FACTOR, LONGEST, SETTLING_FACTOR
 from refmiracle.training.data import Split
 from refmiracle.training.state import OPEN, STILL_TRAINING, State
 
-POSTERIORS: dict[str, type[MeanKL] | type[MeanVar]] = {"mean-kl": MeanKL, "mean-var": MeanVar}
 VALIDATION_ROWS = LONGEST + 1
 
 
@@ -53,8 +52,7 @@ class Trainer:
         self.engine = get_engine(config.engine)
         self.layout = config.layout()
         self.places = find_places(self.layout)
-        budget = config.bits_per_block * math.log(2)
-        self.posterior = POSTERIORS[config.parameterization](self.engine, self.places, budget)
+        self.posterior = self._posterior()
         order = stream_permutation(config.seed, Stream.ORDER, 0, self.layout.blocks())
         self.groups = np.array_split(order, config.groups)
         self.state = state or self._initial()
@@ -67,6 +65,12 @@ class Trainer:
         self.w, self.eps, self.g = (np.empty(shape, dtype=dtype) for _ in range(3))
         self.dlog_rho = np.empty(len(self.layout.sizes()))
         self.batches = Batches(config, train)
+
+    def _posterior(self) -> MeanKL | MeanVar:
+        budget = self.config.bits_per_block * math.log(2)
+        if self.config.parameterization == "mean-kl":
+            return MeanKL(self.engine, self.places, budget)
+        return MeanVar(self.engine, self.places, budget, self.config.initial_beta)
 
     def _initial(self) -> State:
         config, tensors = self.config, self.layout.network.tensors()

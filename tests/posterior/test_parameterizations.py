@@ -10,9 +10,14 @@ import pytest
 from refmiracle.nn.lenet5 import LENET5
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs, find_places
 from refmiracle.posterior.mean_kl import MeanKL
-from refmiracle.posterior.mean_var import INITIAL_BETA, MeanVar
+from refmiracle.posterior.mean_var import MeanVar
 
 BUDGET = 5 * math.log(2)
+INITIAL_BETA = 1e-8
+
+
+def make(kind, engine, places):
+    return kind(engine, places, BUDGET, *([INITIAL_BETA] if kind is MeanVar else []))
 
 
 @pytest.fixture
@@ -45,7 +50,7 @@ def test_mean_kl_begins_with_equal_shares_of_the_used_places(engine, places, rho
 
 @pytest.mark.parametrize("kind", [MeanKL, MeanVar])
 def test_unused_places_cost_nothing_and_do_not_move(engine, places, rho, rng, kind):
-    posterior, used = kind(engine, places, BUDGET), places.used
+    posterior, used = make(kind, engine, places), places.used
     parameters = posterior.initial(0, 0.3, rho)
     before = {name: values.copy() for name, values in parameters.items()}
     moments = {n: (np.zeros_like(p), np.zeros_like(p)) for n, p in parameters.items()}
@@ -63,7 +68,7 @@ def test_unused_places_cost_nothing_and_do_not_move(engine, places, rho, rng, ki
 
 @pytest.mark.parametrize("kind", [MeanKL, MeanVar])
 def test_the_seed_draws_the_start(engine, places, rho, kind):
-    posterior = kind(engine, places, BUDGET)
+    posterior = make(kind, engine, places)
     first, again, other = (posterior.initial(s, 0.3, rho) for s in (1, 1, 2))
     assert all(np.array_equal(first[n], again[n]) for n in first)
     assert any(not np.array_equal(first[n], other[n]) for n in first)
@@ -71,7 +76,7 @@ def test_the_seed_draws_the_start(engine, places, rho, kind):
 
 
 def test_mean_var_begins_with_mu_and_sigma_in_units_of_rho(engine, places, rho):
-    posterior = MeanVar(engine, places, BUDGET)
+    posterior = MeanVar(engine, places, BUDGET, INITIAL_BETA)
     parameters = posterior.initial(0, 0.5, rho)
     used = places.used
     assert np.allclose(np.exp(parameters["log_sigma"]), 0.05 * rho, rtol=1e-5)
@@ -80,7 +85,7 @@ def test_mean_var_begins_with_mu_and_sigma_in_units_of_rho(engine, places, rho):
 
 
 def test_beta_rises_above_the_budget_and_falls_below(engine, places, rho):
-    posterior = MeanVar(engine, places, BUDGET)
+    posterior = MeanVar(engine, places, BUDGET, INITIAL_BETA)
     parameters = posterior.initial(0, 0.5, rho)
     # sigma = rho and mu = 0 cost nothing: the first block is put below its budget.
     parameters["mu"][0] = 0.0
@@ -95,7 +100,7 @@ def test_beta_rises_above_the_budget_and_falls_below(engine, places, rho):
 
 
 def test_beta_that_may_not_fall_rises_or_stays(engine, places, rho):
-    posterior = MeanVar(engine, places, BUDGET)
+    posterior = MeanVar(engine, places, BUDGET, INITIAL_BETA)
     parameters = posterior.initial(0, 0.5, rho)
     assert not posterior.anneal(parameters, rho, 1.5, falls=False)
     assert np.allclose(posterior.beta, INITIAL_BETA * 1.5)
