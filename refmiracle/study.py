@@ -18,6 +18,7 @@ from refmiracle.errors import InputError
 from refmiracle.studies.comparison import COMPARISONS
 from refmiracle.studies.convergence import convergence
 from refmiracle.studies.figures import check_figures
+from refmiracle.studies.pruning import pruning
 from refmiracle.studies.rate_distortion import SWEEPS, describe, rate_distortion
 from refmiracle.studies.results import describe_claims
 from refmiracle.training.data import default_folder
@@ -26,6 +27,7 @@ CONNECT_SECONDS = 10
 # Those that compare Mean-KL with Mean-Var: what each is about, and its function.
 STUDIES: dict[str, tuple[str, Callable[..., dict[str, Any]]]] = {
     "convergence": ("how fast each trains, in steps and seconds", convergence),
+    "pruning": ("error of the compressed weights with some of them set to zero", pruning),
 }
 
 

@@ -22,7 +22,6 @@ from refmiracle.engines.contract import Array
 from refmiracle.posterior.blocks import Places, find_places
 from refmiracle.posterior.sharing import VariablePass
 from refmiracle.rec import minimal_random_coding
-from refmiracle.studies.figures import COLOURS
 from refmiracle.studies.runs import runs_folder, train_all
 from refmiracle.training.config import (
     PARAMETERIZATIONS,
@@ -35,9 +34,6 @@ from refmiracle.training.config import (
 from refmiracle.training.data import load_split
 from refmiracle.training.posterior import Posterior, load_posterior
 from refmiracle.training.run import model_path, posterior_path
-
-NAMES = {"mean-kl": "Mean-KL", "mean-var": "Mean-Var"}
-STYLES = dict(zip(PARAMETERIZATIONS, COLOURS, strict=False))
 
 
 @dataclass(frozen=True)
@@ -160,6 +156,36 @@ class Run:
         return self.network.logits(blocks, pixels)
 
 
+def train_runs(
+    comparison: Comparison, data: Path, out: Path, executor: Executor, at_once: int | None = None
+) -> tuple[dict[Path, dict[str, Any]], dict[str, str]]:
+    """Train what is not finished of the comparison's longest training.
+
+    Parameters
+    ----------
+    comparison : Comparison
+    data, out : Path
+        Folder of the images; folder of the studies.
+    executor, at_once
+        See `runs.run_tasks`.
+
+    Returns
+    -------
+    summaries : dict of Path to dict
+        By the run's folder.
+    failures : dict of str to str
+        By the run's name, why.
+
+    Raises
+    ------
+    InputError
+        If a setting is out of range, or the folder holds runs of other settings.
+    """
+    configs = comparison.configs(fingerprint(load_split(data, "train")), comparison.lengths[-1:])
+    summaries, failures = train_all(configs, data, runs_folder(out), executor, at_once)
+    return {runs_folder(out) / name: summary for name, summary in summaries.items()}, failures
+
+
 @dataclass(frozen=True)
 class Finished:
     """The runs of a comparison at one length of training.
@@ -180,31 +206,14 @@ class Finished:
 def train_and_open(
     comparison: Comparison, data: Path, out: Path, executor: Executor, at_once: int | None = None
 ) -> Finished:
-    """Train what is not finished at the comparison's longest training, and open all of it.
-
-    Parameters
-    ----------
-    comparison : Comparison
-    data, out : Path
-        Folder of the images; folder of the studies.
-    executor, at_once
-        See `runs.run_tasks`.
-
-    Raises
-    ------
-    InputError
-        If a setting is out of range, or the folder holds runs of other settings.
-    """
-    steps, folder = comparison.lengths[-1], runs_folder(out)
-    configs = comparison.configs(fingerprint(load_split(data, "train")), (steps,))
-    summaries, failures = train_all(configs, data, folder, executor, at_once)
-    runs: dict[str, dict[int, Run]] = {name: {} for name in PARAMETERIZATIONS}
-    for seed in comparison.seeds:
-        names = {p: comparison.run_name(p, steps, seed) for p in PARAMETERIZATIONS}
-        if summaries.keys() >= set(names.values()):
-            for parameterization, name in names.items():
-                runs[parameterization][seed] = open_run(folder / name, summaries[name])
-    return Finished(runs, failures)
+    """Train as `train_runs` does, and open all runs of seeds that have both."""
+    summaries, failures = train_runs(comparison, data, out, executor, at_once)
+    by_seed: dict[int, dict[str, Run]] = {}
+    for folder, summary in summaries.items():
+        run = open_run(folder, summary)
+        by_seed.setdefault(run.config.seed, {})[run.config.parameterization] = run
+    both = {s: runs for s, runs in by_seed.items() if len(runs) == len(PARAMETERIZATIONS)}
+    return Finished({p: {s: r[p] for s, r in both.items()} for p in PARAMETERIZATIONS}, failures)
 
 
 def open_run(folder: Path, summary: dict[str, Any]) -> Run:

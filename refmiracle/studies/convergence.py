@@ -9,7 +9,7 @@ is within the budget.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from refmiracle.studies.comparison import NAMES, Comparison, Run, open_run
+from refmiracle.studies.comparison import Comparison, Run, open_run
 from refmiracle.studies.convergence_figures import draw_curves, draw_ends
-from refmiracle.studies.results import Claim, claim_above, write_study
+from refmiracle.studies.figures import NAMES
+from refmiracle.studies.results import Claim, claim_above, paired, write_study
 from refmiracle.studies.runs import runs_folder, train_all
 from refmiracle.studies.step_time import Timing, time_steps
 from refmiracle.training.config import PARAMETERIZATIONS, fingerprint
@@ -197,18 +198,6 @@ def end_rows(runs: Mapping[Key, Run], validation: Split) -> Rows:
         }
         for (parameterization, length, seed), run in runs.items()
     ]
-
-
-def paired(
-    rows: Iterable[Mapping[str, Any]], value: str, **of: Any
-) -> tuple[Sequence[float], Sequence[float]]:
-    """Return a column of Mean-KL's rows and of Mean-Var's, for the seeds that have both."""
-    found: dict[str, dict[int, float]] = {KL: {}, VAR: {}}
-    for row in rows:
-        if all(row[name] == wanted for name, wanted in of.items()):
-            found[row["parameterization"]][row["seed"]] = row[value]
-    seeds = sorted(found[KL].keys() & found[VAR].keys())
-    return [found[KL][s] for s in seeds], [found[VAR][s] for s in seeds]
 
 
 def speed_claims(reached: Rows, timing: Timing) -> list[Claim]:

@@ -5,34 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from refmiracle.studies.comparison import NAMES, STYLES
-from refmiracle.studies.figures import new_figure
+from refmiracle.studies.figures import NAMES, STYLES, draw_band, new_figure
 
 Rows = Sequence[Mapping[str, Any]]
-
-
-def _band(axes: Any, rows: Rows, x: str, y: str, scale: float, name: str) -> None:
-    """Draw the median over seeds of column y against x, and the range of the seeds."""
-    of_step: dict[float, list[float]] = {}
-    for row in rows:
-        of_step.setdefault(row[x], []).append(scale * row[y])
-    steps = sorted(of_step)
-    axes.plot(
-        steps,
-        [np.median(of_step[s]) for s in steps],
-        color=STYLES[name],
-        label=NAMES[name],
-    )
-    axes.fill_between(
-        steps,
-        [min(of_step[s]) for s in steps],
-        [max(of_step[s]) for s in steps],
-        color=STYLES[name],
-        alpha=0.2,
-        lw=0,
-    )
 
 
 def draw_curves(curves: Rows, length: int, within: float) -> Any:
@@ -42,8 +17,8 @@ def draw_curves(curves: Rows, length: int, within: float) -> Any:
         error, kl = panels[:, column]
         for name in NAMES:
             rows = [r for r in curves if r["length"] == length and r["parameterization"] == name]
-            _band(error, rows, x, "validation_error", 100, name)
-            _band(kl, rows, x, "kl_bits", 1 / 8, name)
+            draw_band(error, rows, (x, 1), ("validation_error", 100), name)
+            draw_band(kl, rows, (x, 1), ("kl_bits", 1 / 8), name)
         budget = curves[0]["budget_bits"] / 8
         kl.axhline(within * budget, color="0.4", ls=":", label=f"{within:g} times the budget")
         kl.set(xlabel=label, yscale="log")
@@ -70,7 +45,7 @@ def draw_ends(ends: Rows) -> Any:
     for axes, (column, title) in zip(panels, columns, strict=True):
         for name in NAMES:
             rows = [r for r in ends if r["parameterization"] == name]
-            _band(axes, rows, "length", column, 100, name)
+            draw_band(axes, rows, ("length", 1), (column, 100), name)
             axes.plot(
                 [r["length"] for r in rows],
                 [100 * r[column] for r in rows],

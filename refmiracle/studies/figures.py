@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle
+from statistics import median
 from typing import Any
 
 from refmiracle.errors import InputError
@@ -13,6 +14,10 @@ from refmiracle.errors import InputError
 FORMATS = ("png", "svg")
 # Okabe and Ito's palette, which colour-blind readers tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+
+
+NAMES = {"mean-kl": "Mean-KL", "mean-var": "Mean-Var"}
+STYLES = dict(zip(NAMES, COLOURS, strict=False))
 
 
 def check_figures() -> None:
@@ -50,6 +55,27 @@ def new_figure(**settings: Any) -> tuple[Any, Any]:
     from matplotlib import pyplot  # noqa: PLC0415
 
     return pyplot.subplots(layout="constrained", **settings)
+
+
+def draw_band(
+    axes: Any,
+    rows: Iterable[Mapping[str, Any]],
+    x: tuple[str, float],
+    y: tuple[str, float],
+    parameterization: str,
+) -> None:
+    """Draw the median over seeds of one column against another, and the range of the seeds.
+
+    `x` and `y` are a column's name and what to multiply it by.
+    """
+    of_x: dict[float, list[float]] = {}
+    for row in rows:
+        of_x.setdefault(x[1] * row[x[0]], []).append(y[1] * row[y[0]])
+    at = sorted(of_x)
+    colour = STYLES[parameterization]
+    axes.plot(at, [median(of_x[v]) for v in at], color=colour, label=NAMES[parameterization])
+    low, high = ([pick(of_x[v]) for v in at] for pick in (min, max))
+    axes.fill_between(at, low, high, color=colour, alpha=0.2, lw=0)
 
 
 def draw_frontier(points: Sequence[Mapping[str, Any]]) -> Any:

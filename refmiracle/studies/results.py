@@ -16,6 +16,7 @@ from scipy.stats import bootstrap
 
 from refmiracle.files import write_atomically
 from refmiracle.studies.figures import FORMATS, figure_bytes
+from refmiracle.training.config import PARAMETERIZATIONS
 
 CONFIDENCE = 0.95
 RESAMPLES = 9999
@@ -106,6 +107,19 @@ def claim_above(name: str, claim: str, figure: str, values: ArrayLike, bound: fl
     elif found.count >= 3 and found.high <= bound:
         verdict = FAILS
     return Claim(name, claim, f"{figure}; true above {bound:g}", found, verdict)
+
+
+def paired(
+    rows: Iterable[Mapping[str, Any]], value: str, **of: Any
+) -> tuple[Sequence[float], Sequence[float]]:
+    """Return a column of Mean-KL's rows and of Mean-Var's, for the seeds that have both."""
+    found: dict[str, dict[int, float]] = {name: {} for name in PARAMETERIZATIONS}
+    for row in rows:
+        if all(row[name] == wanted for name, wanted in of.items()):
+            found[row["parameterization"]][row["seed"]] = row[value]
+    ours, theirs = found.values()
+    seeds = sorted(ours.keys() & theirs.keys())
+    return [ours[s] for s in seeds], [theirs[s] for s in seeds]
 
 
 def table_bytes(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> bytes:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from refmiracle.studies import convergence as study
-from refmiracle.studies.convergence import Course, convergence, end_claims, paired, speed_claims
-from refmiracle.studies.results import FAILS, HOLDS, UNDECIDED
+from refmiracle.studies.convergence import Course, convergence, end_claims, speed_claims
+from refmiracle.studies.results import FAILS, HOLDS, UNDECIDED, paired
 from refmiracle.studies.step_time import Timing
 from refmiracle.training.config import PARAMETERIZATIONS
 from refmiracle.training.data import default_folder
