@@ -13,6 +13,7 @@ COMMANDS = {
     "train": ("refmiracle.train", "train LeNet-5 and compress it to OUT/model.rmc"),
     "evaluate": ("refmiracle.evaluate", "the size of a .rmc file and the error of its network"),
     "decode": ("refmiracle.decode", "write a .rmc file's float32 weights as .npz"),
+    "report": ("refmiracle.report", "write one HTML page about a finished run"),
     "study": ("refmiracle.study", "run one of the experiments: tables and figures"),
     "bench": ("refmiracle.bench.__main__", "measure what each part costs, beside its peers"),
     "conformance": (

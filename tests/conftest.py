@@ -1,12 +1,18 @@
-"""What pytest gives to every test: the two engines, and random numbers with a fixed seed."""
+"""What pytest gives to every test: the engines, random numbers, a tiny run, a few images."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import settings
+from tiny import TINY
 
+from refmiracle import train
 from refmiracle.engines import get_engine
+from refmiracle.training.config import PRESETS
+from refmiracle.training.data import Split, default_folder, load_split
 
 # The same examples on every run, and no deadline: the first example may compile.
 settings.register_profile("refmiracle", deadline=None, derandomize=True, max_examples=100)
@@ -21,3 +27,30 @@ def engine(request):
 @pytest.fixture
 def rng():
     return np.random.default_rng(20240607)
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory):
+    """The folder of a finished tiny run; not to be written to."""
+    out = tmp_path_factory.mktemp("tiny") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(PRESETS, "smoke", replace(TINY, preset="smoke"))
+        assert train.main(["--preset", "smoke", "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture(scope="session")
+def few_images():
+    """Some test images: all of them would take a tiny run's page half a minute."""
+    test = load_split(default_folder(), "t10k")
+    return Split(test.images[:300], test.labels[:300])
+
+
+@pytest.fixture(scope="session")
+def few_images_folder(tmp_path_factory, few_images):
+    """The same as IDX files."""
+    folder = tmp_path_factory.mktemp("few")
+    for name, array in (("images-idx3", few_images.images), ("labels-idx1", few_images.labels)):
+        head = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
+        (folder / f"t10k-{name}-ubyte").write_bytes(head + array.tobytes())
+    return folder

@@ -27,6 +27,7 @@ LAYERS = {
     "codec": 3,
     "training": 4,
     "studies": 4,
+    "reports": 4,
     "command": 5,
     "train": 5,
     "evaluate": 5,

@@ -1,0 +1,202 @@
+"""The bytes of a .rmc file, field by field: the text of docs/SPEC.md, section 2, about one file.
+
+Each field is encoded again by the codec's own functions, and stands where the one before it ends,
+so no offset is written down here.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from refmiracle.codec.bits import pack_indices, write_varint
+from refmiracle.codec.container import CRC_BYTES, MAGIC, VERSION, CompressedModel
+from refmiracle.posterior.blocks import Grouping, Signs
+from refmiracle.rec import minimal_random_coding
+
+BITS = 8
+BYTES_IN_A_ROW = 16
+# A file of a few kB is shown whole; of a longer one only so many bytes from its start.
+MOST_BYTES = 6144
+
+
+@dataclass(frozen=True)
+class Field:
+    """Some neighbouring bytes of a file that mean one thing.
+
+    Attributes
+    ----------
+    kind : str
+        One letter, by which legend and bytes are tied together.
+    name, value, meaning : str
+    start : int
+        Offset in the file.
+    data : bytes
+    """
+
+    kind: str
+    name: str
+    value: str
+    meaning: str
+    start: int
+    data: bytes
+
+    @property
+    def stop(self) -> int:
+        """Return the offset behind the field."""
+        return self.start + len(self.data)
+
+
+# Kind, legend. The letter stands below each byte: nothing is told by colour alone.
+KINDS = {
+    "M": "magic and version: what kind of file this is",
+    "N": "network, random code, layout flags: how to read the rest",
+    "B": "bits per block and block size: how the indices are cut",
+    "S": "seed: names the table of candidates",
+    "F": "hash factors: how many weights share a variable",
+    "R": "scales rho: how large the weights of each tensor are",
+    "I": "indices: one number for each block; below the byte, the blocks that have bits in it",
+    "C": "checksum",
+}
+
+GROUPINGS = {
+    Grouping.OUTPUTS: "weights that share a variable are neighbours among the outputs",
+    Grouping.INPUTS: "weights that share a variable are neighbours among the inputs",
+}
+SIGNS = {
+    Signs.NONE: "all of them have its sign",
+    Signs.UNIT: "each output of them has a random sign",
+    Signs.WEIGHT: "each of them has a random sign",
+}
+
+
+def _parts(model: CompressedModel) -> Iterator[tuple[str, str, bytes, str, str]]:
+    """Yield kind, name, bytes, value and meaning of each field but the checksum, in file order."""
+    layout, bits = model.layout, model.bits_per_block
+    tensors, sizes = layout.network.tensors(), layout.sizes()
+    flags = layout.grouping | layout.signs << 4
+    code = minimal_random_coding.NUMBER
+    yield "M", "magic", MAGIC, f'"{MAGIC.decode()}"', "every .rmc file begins with it"
+    yield "M", "version", bytes([VERSION]), str(VERSION), "of the file format"
+    yield (
+        *("N", "network", bytes([layout.network.number]), str(layout.network.number)),
+        f"{layout.network.name}, with {layout.network.count():,} weights",
+    )
+    yield (
+        *("N", "random code", bytes([code]), str(code)),
+        "minimal random coding: all blocks use one table of candidates",
+    )
+    yield (
+        *("N", "layout flags", bytes([flags]), f"{flags:#04x}"),
+        f"low half {layout.grouping:d}, {layout.grouping.name}: {GROUPINGS[layout.grouping]};"
+        f" high half {layout.signs:d}, {layout.signs.name}: {SIGNS[layout.signs]}",
+    )
+    yield (
+        *("B", "bits per block", bytes([bits]), str(bits)),
+        f"an index has {bits} bits, so it names one of 2^{bits} = {2**bits:,} candidates",
+    )
+    yield (
+        *("B", "block size", write_varint(layout.block_size), str(layout.block_size)),
+        f"variables in a block; {layout.variables():,} variables make {layout.blocks():,} blocks",
+    )
+    yield (
+        *("S", "seed", write_varint(layout.seed), str(layout.seed)),
+        "all random numbers of the decoder follow from it",
+    )
+    for tensor, factor, size in zip(tensors, layout.factors, sizes, strict=True):
+        weights = math.prod(tensor.shape)
+        meaning = f"{weights:,} weights, {factor} to a variable: {size:,} variables"
+        yield "F", f"hash factor of {tensor.name}", write_varint(factor), str(factor), meaning
+    for tensor, rho in zip(tensors, model.rho, strict=True):
+        meaning = f"a float16; a variable is a normal times this: most within ±{2 * float(rho):.2g}"
+        data = rho.astype("<f2").tobytes()
+        yield "R", f"scale of {tensor.name}", data, f"{float(rho):.5g}", meaning
+    indices = pack_indices(model.indices, bits)
+    padding = BITS * len(indices) - bits * layout.blocks()
+    yield (
+        *("I", "indices", indices, f"{layout.blocks():,} numbers"),
+        f"{bits} bits each, highest bit first, no gap between them; {padding} bits of padding",
+    )
+
+
+def find_fields(model: CompressedModel) -> list[Field]:
+    """Return the fields of a file; put together they are the file, and nothing is left over."""
+    fields: list[Field] = []
+    body = b""
+    for kind, name, data, value, meaning in _parts(model):
+        fields.append(Field(kind, name, value, meaning, len(body), data))
+        body += data
+    crc = zlib.crc32(body)
+    meaning = f"CRC-32 of the {len(body):,} bytes before it; finds damage"
+    data = crc.to_bytes(CRC_BYTES, "little")
+    return [*fields, Field("C", "checksum", f"{crc:08x}", meaning, len(body), data)]
+
+
+@dataclass(frozen=True)
+class Byte:
+    """One byte as the page shows it.
+
+    Attributes
+    ----------
+    hexadecimal : str
+    kind : str
+        Of its field.
+    label : str
+        What stands below it: the field's kind, or the blocks whose indices have bits in it.
+    title : str
+        Where it is and what it belongs to.
+    pattern : str
+        For each of its eight bits, highest first, whether it is of an even (0) or an odd (1)
+        block or padding (x); empty outside the indices.
+    begins : bool
+        Whether a field, or an index, begins in it.
+    """
+
+    hexadecimal: str
+    kind: str
+    label: str
+    title: str
+    pattern: str = ""
+    begins: bool = False
+
+
+def describe_bytes(model: CompressedModel, fields: list[Field]) -> list[Byte]:
+    """Return each byte of a file with what it belongs to."""
+    found = []
+    for field in fields:
+        for number, value in enumerate(field.data):
+            offset = field.start + number
+            head = f"byte {offset} ({value:02x}): {field.name}"
+            if field.kind == "I":
+                found.append(_index_byte(model, number, value, head))
+                continue
+            part = f", byte {number + 1} of {len(field.data)}" if len(field.data) > 1 else ""
+            title = f"{head}{part} = {field.value}"
+            found.append(Byte(f"{value:02x}", field.kind, field.kind, title, begins=number == 0))
+    return found
+
+
+def _index_byte(model: CompressedModel, number: int, value: int, head: str) -> Byte:
+    """Return byte `number` of the indices."""
+    bits, last_block = model.bits_per_block, model.layout.blocks() - 1
+    low, high = BITS * number, BITS * (number + 1)
+    first, last = low // bits, min((high - 1) // bits, last_block)
+    owners = [
+        f"block {b}, index {model.indices[b]:,}, bits {max(low - b * bits, 0) + 1}"
+        f" to {min(high - b * bits, bits)} of {bits}"
+        for b in range(first, last + 1)
+    ]
+    padding = max(0, high - bits * (last_block + 1))
+    if padding:
+        owners.append(f"{padding} bits of padding")
+    between = {0: "", 1: "|"}.get(last - first, "-")
+    return Byte(
+        hexadecimal=f"{value:02x}",
+        kind="I",
+        label=f"{first}{between}{last}" if between else str(first),
+        title=f"{head}: {'; '.join(owners)}",
+        pattern="".join(str(i // bits % 2) for i in range(low, high - padding)) + "x" * padding,
+        begins=low % bits == 0 or last > first,
+    )

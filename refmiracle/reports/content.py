@@ -1,0 +1,246 @@
+"""What the page says of a run and its network, measured."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
+
+from refmiracle.numerics.philox import Stream
+from refmiracle.studies.comparison import Run
+from refmiracle.training.config import PRESETS, Config, check_config
+from refmiracle.training.data import Split
+from refmiracle.training.posterior import Posterior
+
+Array = NDArray[np.float64]
+
+SAMPLES = 20
+# Rows of noise that neither training nor validation reaches.
+FIRST_SAMPLE_ROW = 2**32 - SAMPLES
+MOST_MISTAKES = 100
+FRACTIONS = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98)
+# The settings that `refmiracle train` has flags for.
+FLAGS = (
+    *("parameterization", "bits_per_block", "block_size", "seed", "steps", "groups"),
+    *("group_steps", "validation", "shift", "hash_factors", "selection", "engine"),
+)
+
+
+def train_command(config: Config, name: str) -> tuple[str, list[str]]:
+    """Return the command that trains a run again, and the settings that no flag gives.
+
+    Parameters
+    ----------
+    config : Config
+    name : str
+        Of the folder to write to.
+    """
+    preset = config.preset if config.preset in PRESETS else "default"
+    # Checked, so that more groups than blocks are as few as in the run.
+    base = check_config(PRESETS[preset])
+    given = {n: getattr(config, n) for n in FLAGS if getattr(config, n) != getattr(base, n)}
+    words = ["python", "-m", "refmiracle.train", "--preset", preset]
+    for flag, value in given.items():
+        text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        words += [f"--{flag.replace('_', '-')}", text]
+    repeated = replace(base, **given)
+    other = [
+        f"{f.name} = {getattr(config, f.name)}"
+        for f in fields(config)
+        if f.name not in ("preset", "data") and getattr(config, f.name) != getattr(repeated, f.name)
+    ]
+    return shlex.join([*words, "--out", name]), other
+
+
+def variable_bits(posterior: Posterior) -> Array:
+    """Return KL[Q || P] of each coded variable in bits, shape (variables,)."""
+    log_s = 2.0 * np.log(posterior.sigma / posterior.rho)
+    kl = 0.5 * ((posterior.mu / posterior.rho) ** 2 + np.exp(log_s) - 1.0 - log_s)
+    return kl / math.log(2)
+
+
+def block_bits(run: Run) -> Array:
+    """Return KL[Q || P] of each block at the end of training in bits, shape (blocks,)."""
+    bits = np.zeros(run.places.tensor.size)
+    bits[run.places.of_variables] = variable_bits(run.posterior)
+    return bits.reshape(run.places.tensor.shape).sum(axis=1)
+
+
+@dataclass(frozen=True)
+class TensorBits:
+    """How much of the information one tensor holds.
+
+    Attributes
+    ----------
+    name : str
+    weights, variables : int
+    bits : float
+        Sum of KL[Q || P] at the end of training.
+    """
+
+    name: str
+    weights: int
+    variables: int
+    bits: float
+
+
+def tensor_bits(run: Run) -> list[TensorBits]:
+    """Return the information in each tensor."""
+    bits = variable_bits(run.posterior)
+    tensors = run.config.layout().network.tensors()
+    return [
+        TensorBits(name, math.prod(t.shape), part.stop - part.start, float(bits[part].sum()))
+        for t, (name, part) in zip(tensors, run.tensors(), strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Of the test images, by the file and by samples of the posterior.
+
+    Attributes
+    ----------
+    decoded : ndarray of float64, shape (10, images)
+        Probabilities that the decoded network gives.
+    posterior : ndarray of float64, shape (10, images)
+        Mean of those of `SAMPLES` samples of the posterior at the end of training.
+    error : float
+        Of the decoded network, in [0, 1].
+    posterior_error : float
+        Of the mean, in [0, 1].
+    """
+
+    decoded: Array
+    posterior: Array
+    error: float
+    posterior_error: float
+
+
+def _probabilities(run: Run, variables: Array, test: Split) -> Array:
+    logits = run.logits(variables, test.images).astype(np.float64)
+    return np.asarray(softmax(logits, axis=0), dtype=np.float64)
+
+
+def _error(probabilities: Array, test: Split) -> float:
+    return float(np.mean(probabilities.argmax(axis=0) != test.labels))
+
+
+def predict(run: Run, test: Split) -> Predictions:
+    """Return what the file and the posterior predict."""
+    mean = np.zeros((10, len(test.labels)))
+    for variables in _samples(run):
+        mean += _probabilities(run, variables, test) / SAMPLES
+    decoded = _probabilities(run, run.decoded, test)
+    return Predictions(decoded, mean, _error(decoded, test), _error(mean, test))
+
+
+def _samples(run: Run) -> Iterator[Array]:
+    """Yield samples of the posterior, shape (variables,) each."""
+    engine, q = run.network.engine, run.posterior
+    for row in range(FIRST_SAMPLE_ROW, FIRST_SAMPLE_ROW + SAMPLES):
+        (eps,) = engine.normals(run.config.seed, Stream.NOISE, [row], len(q.mu))
+        yield q.mu + q.sigma * eps
+
+
+def pruning_curve(run: Run, test: Split) -> list[tuple[float, float]]:
+    """Return the test error, in [0, 1], for fractions of the decoded variables set to zero.
+
+    The smallest |w| of the whole network go first.
+    """
+    order = np.argsort(np.abs(run.decoded), kind="stable")
+    curve = []
+    for fraction in FRACTIONS:
+        kept = run.decoded.copy()
+        kept[order[: round(fraction * len(order))]] = 0.0
+        curve.append((fraction, _error(_probabilities(run, kept, test), test)))
+    return curve
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A test image that the decoded network gets wrong.
+
+    Attributes
+    ----------
+    number : int
+        Of the image.
+    pixels : ndarray of uint8, shape (28, 28)
+    label, predicted : int
+    decoded, posterior : ndarray of float64, shape (10,)
+        Probabilities by the file, and mean of those of the samples.
+    """
+
+    number: int
+    pixels: NDArray[np.uint8]
+    label: int
+    predicted: int
+    decoded: Array
+    posterior: Array
+
+
+def find_mistakes(predictions: Predictions, test: Split) -> tuple[int, list[Mistake]]:
+    """Return how many images the file gets wrong, and those it is surest of, surest first."""
+    predicted = predictions.decoded.argmax(axis=0)
+    wrong = np.flatnonzero(predicted != test.labels)
+    confidence = predictions.decoded[predicted[wrong], wrong]
+    surest = wrong[np.argsort(-confidence, kind="stable")][:MOST_MISTAKES]
+    return len(wrong), [
+        Mistake(
+            number=int(i),
+            pixels=test.images[i],
+            label=int(test.labels[i]),
+            predicted=int(predicted[i]),
+            decoded=predictions.decoded[:, i],
+            posterior=predictions.posterior[:, i],
+        )
+        for i in surest
+    ]
+
+
+def first_layer(run: Run) -> tuple[Array, Array]:
+    """Return the kernels of the first layer before and after, each of shape (kernels, 5, 5).
+
+    Before: the means of the posterior; after: as decoded.  Of variables that several weights
+    share (hash factor above 1) each weight gets its own, with its sign.
+    """
+    tensor = run.config.layout().network.tensors()[0]
+    count = math.prod(tensor.shape)
+    place, sign = run.places.of_weights[:count], run.places.signs[:count]
+
+    def kernels(variables: Array) -> Array:
+        blocks = np.zeros(run.places.tensor.size)
+        blocks[run.places.of_variables] = variables
+        weights = (sign * blocks[place]).reshape(tensor.shape)
+        return np.moveaxis(weights[:, :, 0, :], -1, 0)
+
+    return kernels(run.posterior.mu), kernels(run.decoded)
+
+
+def settings_table(config: Config) -> list[tuple[str, Any, str]]:
+    """Return name, value and meaning of the settings that matter most."""
+    kept = "the images that choices are made on" if config.validation else "none: trained on all"
+    return [
+        ("preset", config.preset, "which settings the run began from"),
+        ("parameterization", config.parameterization, "how the posterior spends its bits"),
+        ("bits per block", config.bits_per_block, "size of an index"),
+        ("block size", config.block_size, "coded variables in a block"),
+        ("selection", config.selection, "which candidate is sent"),
+        ("hash factors", ", ".join(map(str, config.hash_factors)), "weights to a variable"),
+        ("training steps", f"{config.steps:,}", "before the first block is sent"),
+        (
+            "encoding steps",
+            f"{config.total_steps() - config.steps:,}",
+            f"{config.group_steps} after each of {config.groups} groups of blocks but the last",
+        ),
+        ("batch size", config.batch_size, "images in a step"),
+        ("seed", config.seed, "of all random numbers"),
+        ("engine", config.engine, "what computed it"),
+        ("validation images", f"{config.validation:,}", kept),
+        ("augmentation", f"{config.shift} pixels", "how far images are moved in training"),
+    ]

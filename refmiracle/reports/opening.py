@@ -1,0 +1,137 @@
+"""Opening the folder of a finished run, with one clear line for whatever is wrong with it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from refmiracle.codec.container import CompressedModel, read_model
+from refmiracle.errors import InputError
+from refmiracle.studies.comparison import Run, open_run
+from refmiracle.training.run import (
+    checkpoint_path,
+    metrics_path,
+    model_path,
+    posterior_path,
+    summary_path,
+)
+
+# What the page shows of them; a file of another version may hold more.
+SUMMARY_KEYS = {"config", "sha256", "steps", "train_seconds", "validation_error", "ratio"}
+METRICS_KEYS = {"step", "phase", "loss_nats", "validation_error", "kl_bits", "sent_bits"}
+
+
+@dataclass(frozen=True)
+class OpenedRun:
+    """All that the folder of a finished run holds.
+
+    Attributes
+    ----------
+    name : str
+        The folder's own name.
+    run : Run
+        Settings, figures, posterior and decoded variables.
+    model : CompressedModel
+    data : bytes
+        model.rmc.
+    metrics : list of dict
+        The lines of metrics.jsonl.
+    """
+
+    name: str
+    run: Run
+    model: CompressedModel
+    data: bytes
+    metrics: list[dict[str, Any]]
+
+
+def open_folder(folder: Path) -> OpenedRun:
+    """Read all that `refmiracle train` leaves in a folder.
+
+    Raises
+    ------
+    InputError
+        If the run is not finished, or one of its files is missing, damaged or of another run.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: there is no such folder")
+    summary = read_summary(folder)
+    if not posterior_path(folder).exists():
+        raise InputError(
+            f"{posterior_path(folder)} is missing: an older version of refmiracle trained this"
+            " run; train it again"
+        )
+    metrics = read_metrics(metrics_path(folder))
+    model, data = read_model(model_path(folder))
+    if hashlib.sha256(data).hexdigest() != summary["sha256"]:
+        raise InputError(
+            f"{model_path(folder)}: it is not the file that {summary_path(folder)} describes"
+        )
+    try:
+        run = open_run(folder, summary)
+    except (TypeError, AttributeError) as e:
+        raise InputError(f"{summary_path(folder)}: its settings are damaged ({e})") from e
+    q, count = run.posterior, model.layout.variables()
+    if any(a.shape != (count,) for a in vars(q).values()):
+        raise InputError(f"{posterior_path(folder)}: it is not of the run that made model.rmc")
+    if not (np.isfinite([q.mu, q.sigma, q.rho]).all() and min(q.sigma.min(), q.rho.min()) > 0):
+        raise InputError(f"{posterior_path(folder)}: it holds numbers that no posterior has")
+    return OpenedRun(folder.resolve().name, run, model, data, metrics)
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """Return summary.json of a run.
+
+    Raises
+    ------
+    InputError
+        If it is not there because the run is not finished, or it is damaged.
+    """
+    path = summary_path(folder)
+    if not path.exists() and checkpoint_path(folder).exists():
+        raise InputError(
+            f"{folder}: the run is not finished; go on with it by"
+            f" python -m refmiracle.train --resume --out {folder}"
+        )
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as e:
+        raise InputError(f"{path}: {e.strerror or e}") from e
+    except ValueError as e:
+        raise InputError(f"{path}: it is no intact JSON ({e})") from e
+    if not isinstance(summary, dict) or not summary.keys() >= SUMMARY_KEYS:
+        raise InputError(f"{path}: it does not hold the figures of a run of this version")
+    return summary
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of metrics.jsonl.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, is empty or is damaged.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as e:
+        raise InputError(f"{path}: {e.strerror or e}") from e
+    except ValueError as e:
+        raise InputError(f"{path}: it is no text ({e})") from e
+    metrics = []
+    for number, line in enumerate(lines, 1):
+        try:
+            figures = json.loads(line)
+        except ValueError as e:
+            raise InputError(f"{path}: line {number} is no intact JSON ({e})") from e
+        if not isinstance(figures, dict) or not figures.keys() >= METRICS_KEYS:
+            raise InputError(f"{path}: line {number} does not hold the figures of a step")
+        metrics.append(figures)
+    if not metrics:
+        raise InputError(f"{path}: it is empty")
+    return metrics

@@ -1,0 +1,178 @@
+"""From a run to the bytes of its page."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from refmiracle.errors import InputError
+from refmiracle.reports import anatomy, content, figures, pictures
+from refmiracle.reports.example import Example, Variable, follow_block
+from refmiracle.reports.opening import OpenedRun
+from refmiracle.studies.comparison import NAMES
+from refmiracle.training.data import Split
+
+EXTRAS = ("matplotlib", "jinja2")
+TEMPLATE = "template.html.j2"
+FOLDER = Path(__file__).parent
+# Of the block that is followed, at most so many variables are listed.
+MOST_VARIABLES = 64
+AXES = {1: ("output",), 2: ("input", "output"), 4: ("row", "column", "input", "output")}
+
+
+def check_extras() -> None:
+    """Refuse to start where the page could not be made.
+
+    Raises
+    ------
+    InputError
+        If matplotlib or Jinja2 is not installed.
+    """
+    for name in EXTRAS:
+        if importlib.util.find_spec(name) is None:
+            raise InputError(f"{name} is not installed; pip install 'refmiracle[report]'")
+
+
+def build_page(opened: OpenedRun, test: Split, engine: str = "numba") -> bytes:
+    """Return the page about a run: the same bytes for the same run and images.
+
+    Parameters
+    ----------
+    opened : OpenedRun
+    test : Split
+        The test images.
+    engine : str
+        Classifies them: the one that trained may be the reference engine, which is far slower.
+    """
+    import jinja2  # noqa: PLC0415 (an extra)
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    with figures.page_style():
+        parts = {
+            **_results(opened),
+            **_bits_and_example(opened),
+            **_network(opened, test, engine),
+            "css": (FOLDER / "style.css").read_text(encoding="utf-8"),
+            "script": (FOLDER / "script.js").read_text(encoding="utf-8"),
+        }
+    return (environment.get_template(TEMPLATE).render(parts) + "\n").encode()
+
+
+def _results(opened: OpenedRun) -> dict[str, Any]:
+    config = opened.run.config
+    command, other = content.train_command(config, opened.name)
+    return {
+        "name": opened.name,
+        "config": config,
+        "summary": opened.run.summary,
+        "method": NAMES[config.parameterization],
+        "size": len(opened.data),
+        "network": opened.model.layout.network,
+        "layout": opened.model.layout,
+        "settings": content.settings_table(config),
+        "command": command,
+        "other_settings": other,
+        "curves": figures.draw_curves(opened.metrics, config),
+        "points": len(opened.metrics),
+    }
+
+
+def _bits_and_example(opened: OpenedRun) -> dict[str, Any]:
+    run, model = opened.run, opened.model
+    bits, tensors = content.block_bits(run), content.tensor_bits(run)
+    fields = anatomy.find_fields(model)
+    example = follow_block(opened, fields, bits)
+    shown = anatomy.describe_bytes(model, fields)[: anatomy.MOST_BYTES]
+    width = anatomy.BYTES_IN_A_ROW
+    return {
+        "block_bits": bits,
+        "block_bits_figure": figures.draw_block_bits(bits, model.bits_per_block),
+        "tensors": tensors,
+        "tensor_bits_figure": figures.draw_tensor_bits(tensors),
+        "distributions": figures.draw_distributions(run),
+        "fields": fields,
+        "kinds": anatomy.KINDS,
+        "rows": [(i, shown[i : i + width]) for i in range(0, len(shown), width)],
+        "width": width,
+        "hidden": max(0, len(opened.data) - anatomy.MOST_BYTES),
+        "patterns": sorted({byte.pattern for byte in shown} - {""}),
+        **_example(opened, example),
+    }
+
+
+def _example(opened: OpenedRun, example: Example) -> dict[str, Any]:
+    _, kernels = content.first_layer(opened.run)
+    limit = float(np.abs(kernels).max())
+    first = opened.model.layout.network.tensors()[0].name
+    marked: dict[int, list[tuple[int, ...]]] = {}
+    for variable in example.variables:
+        for position in variable.positions if variable.tensor == first else ():
+            marked.setdefault(position[-1], []).append(position[:2])
+    return {
+        "example": example,
+        "example_rows": [(v, describe_places(v)) for v in example.variables[:MOST_VARIABLES]],
+        "example_tensors": [
+            (t.name, count)
+            for t in opened.model.layout.network.tensors()
+            if (count := sum(v.tensor == t.name for v in example.variables))
+        ],
+        "example_kernels": [
+            (number, pixels, pictures.kernel_svg(kernels[number], limit, pixels, label))
+            for number, pixels in sorted(marked.items())
+            for label in [f"kernel {number}, with a frame around the weights of this block"]
+        ],
+        "framed": sum(map(len, marked.values())),
+        "better": int(np.count_nonzero(example.others > example.log_weight)),
+        "candidates_figure": figures.draw_log_weights(example),
+    }
+
+
+def describe_places(variable: Variable) -> str:
+    """Return in words where the weights of a variable stand; counted from 0."""
+    axes = AXES[len(variable.positions[0])]
+    pairs = zip(axes, variable.positions[0], strict=True)
+    text = ", ".join(f"{axis} {position}" for axis, position in pairs)
+    more = len(variable.positions) - 1
+    return f"{text}, and {more} more" if more else text
+
+
+def _network(opened: OpenedRun, test: Split, engine: str) -> dict[str, Any]:
+    run = replace(opened.run, config=replace(opened.run.config, engine=engine))
+    predictions = content.predict(run, test)
+    count, mistakes = content.find_mistakes(predictions, test)
+    curve = content.pruning_curve(run, test)
+    before, after = content.first_layer(run)
+    limit = float(max(np.abs(before).max(), np.abs(after).max()))
+    return {
+        "predictions": predictions,
+        "samples": content.SAMPLES,
+        "images": len(test.labels),
+        "curve": curve,
+        "pruning_figure": figures.draw_pruning(curve),
+        "kernels": [
+            [pictures.png_uri(pictures.colour_weights(k, limit)) for k in pair]
+            for pair in zip(before, after, strict=True)
+        ],
+        "limit": limit,
+        "colours": (pictures.NEGATIVE, pictures.ZERO, pictures.POSITIVE),
+        "mistakes": [
+            (
+                m,
+                pictures.png_uri(m.pixels),
+                pictures.bars_svg(m.decoded, m.label, m.predicted, "the file"),
+                pictures.bars_svg(m.posterior, m.label, m.predicted, "the posterior"),
+            )
+            for m in mistakes
+        ],
+        "mistake_count": count,
+    }

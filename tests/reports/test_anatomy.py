@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from refmiracle.codec.bits import read_varint
+from refmiracle.codec.container import CompressedModel
+from refmiracle.nn.lenet5 import LENET5
+from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
+from refmiracle.reports.anatomy import KINDS, describe_bytes, find_fields
+
+OWNER = re.compile(r"block (\d+), index ([\d,]+), bits (\d+) to (\d+) of (\d+)")
+
+
+def model(bits, block_size=44, seed=300, factors=LENET5.hash_factors):
+    layout = BlockLayout(LENET5, factors, Grouping.OUTPUTS, Signs.UNIT, block_size, seed)
+    rng = np.random.default_rng(bits)
+    rho = rng.uniform(0.01, 1, len(factors)).astype(np.float16)
+    return CompressedModel(layout, bits, rho, rng.integers(0, 2**bits, layout.blocks()))
+
+
+MODELS = {
+    "20 bits": model(20),
+    "14 bits": model(14, 30, seed=2**32 - 1),
+    "bytes": model(8),
+    "many blocks in a byte": model(1, 30),
+    "three blocks in a byte": model(3),
+    "no hashing": model(24, 3000, factors=(1,) * 8),
+}
+
+
+@pytest.fixture(params=MODELS)
+def some_model(request):
+    return MODELS[request.param]
+
+
+def test_the_fields_tile_the_file(some_model):
+    fields, data = find_fields(some_model), some_model.to_bytes()
+    assert fields[0].start == 0
+    assert [f.start for f in fields[1:]] == [f.stop for f in fields[:-1]]
+    assert fields[-1].stop == len(data)
+    assert b"".join(f.data for f in fields) == data
+    assert {f.kind for f in fields} == KINDS.keys()
+
+
+def test_the_values_are_those_of_the_bytes(some_model):
+    """Read again from the bytes of each field, by what docs/SPEC.md says of it."""
+    fields = {f.name: f for f in find_fields(some_model)}
+    for name in ("version", "network", "random code", "bits per block"):
+        assert int(fields[name].value) == fields[name].data[0]
+    varints = [n for n in fields if n.startswith(("block size", "seed", "hash factor"))]
+    assert len(varints) == 10
+    for name in varints:
+        assert read_varint(fields[name].data, 0) == (
+            int(fields[name].value),
+            len(fields[name].data),
+        )
+    scales = [f for f in fields.values() if f.name.startswith("scale of")]
+    stored = np.concatenate([np.frombuffer(f.data, "<f2") for f in scales])
+    np.testing.assert_allclose([float(f.value) for f in scales], stored, rtol=1e-4)
+    checksum = fields["checksum"]
+    assert int(checksum.value, 16) == int.from_bytes(checksum.data, "little")
+
+
+def test_each_bit_of_each_index_is_shown(some_model):
+    bits, data = some_model.bits_per_block, some_model.to_bytes()
+    found = describe_bytes(some_model, find_fields(some_model))
+    assert bytes.fromhex("".join(b.hexadecimal for b in found)) == data
+    shown = {block: [] for block in range(some_model.layout.blocks())}
+    for byte in found:
+        owners = [tuple(int(n.replace(",", "")) for n in o) for o in OWNER.findall(byte.title)]
+        assert len(byte.pattern) == (8 if byte.kind == "I" else 0)
+        pattern = ""
+        for block, index, first, last, of in owners:
+            assert (index, of) == (some_model.indices[block], bits)
+            shown[block] += range(first, last + 1)
+            pattern += str(block % 2) * (last - first + 1)
+        assert byte.pattern.rstrip("x") == pattern
+        if owners:
+            ends = {str(owners[0][0]), str(owners[-1][0])}
+            assert set(re.split(r"[|-]", byte.label)) == ends
+            assert byte.begins == any(first == 1 for _, _, first, _, _ in owners)
+    assert all(numbers == list(range(1, bits + 1)) for numbers in shown.values())

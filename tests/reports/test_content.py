@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import math
+import shlex
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from refmiracle import train
+from refmiracle.codec.model import decode_model
+from refmiracle.engines import get_engine
+from refmiracle.rec import minimal_random_coding
+from refmiracle.reports import content, pictures
+from refmiracle.reports.anatomy import find_fields
+from refmiracle.reports.example import follow_block
+from refmiracle.training.config import PRESETS, check_config
+from refmiracle.training.trainer import Trainer
+
+
+@pytest.fixture(scope="module")
+def predictions(opened, few_images):
+    return content.predict(opened.run, few_images)
+
+
+@pytest.fixture(scope="module")
+def example(opened):
+    return follow_block(opened, find_fields(opened.model), content.block_bits(opened.run))
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"seed": 7, "block_size": 90}, {"hash_factors": (1, 1, 2, 1, 100, 1, 1, 1), "shift": 2}],
+)
+def test_the_command_trains_the_run_again(preset, changes):
+    config = check_config(replace(PRESETS[preset], **changes))
+    command, other = content.train_command(config, "a run")
+    assert other == []
+    words = shlex.split(command)
+    assert words[:3] == ["python", "-m", "refmiracle.train"]
+    arguments = train.build_parser().parse_args(words[3:])
+    given = {n: v for n in train.SETTINGS if (v := getattr(arguments, n)) is not None}
+    assert train.choose_config(given, config.data, None) == config
+    assert arguments.out.name == "a run"
+
+
+def test_settings_without_a_flag_are_named():
+    command, other = content.train_command(replace(PRESETS["smoke"], rate=0.5), "run")
+    assert "--rate" not in command
+    assert other == ["rate = 0.5"]
+
+
+def test_every_block_of_mean_kl_has_the_bits_of_an_index(opened):
+    bits = content.block_bits(opened.run)
+    np.testing.assert_allclose(bits, opened.model.bits_per_block, rtol=1e-3)
+    tensors = content.tensor_bits(opened.run)
+    assert math.isclose(sum(t.bits for t in tensors), bits.sum(), rel_tol=1e-9)
+    assert sum(t.weights for t in tensors) == opened.model.layout.network.count()
+
+
+def test_predictions_and_mistakes(opened, predictions, few_images):
+    for probabilities in (predictions.decoded, predictions.posterior):
+        np.testing.assert_allclose(probabilities.sum(axis=0), 1.0, rtol=1e-6)
+    count, mistakes = content.find_mistakes(predictions, few_images)
+    assert count == round(predictions.error * len(few_images.labels))
+    assert len(mistakes) == min(count, content.MOST_MISTAKES)
+    confidences = [m.decoded[m.predicted] for m in mistakes]
+    assert confidences == sorted(confidences, reverse=True)
+    assert all(m.label != m.predicted == m.decoded.argmax() for m in mistakes)
+    assert all(few_images.labels[m.number] == m.label for m in mistakes)
+
+
+def test_pruning_begins_with_the_whole_network(opened, predictions, few_images):
+    curve = content.pruning_curve(opened.run, few_images)
+    assert curve[0] == (0, predictions.error)
+    assert [fraction for fraction, _ in curve] == list(content.FRACTIONS)
+
+
+def test_the_first_layer_is_that_of_the_file(opened):
+    weights = decode_model(opened.model, get_engine("numpy"))["conv1.weight"]
+    before, after = content.first_layer(opened.run)
+    assert before.shape == after.shape == (20, 5, 5)
+    assert np.array_equal(after[3], weights[:, :, 0, 3])
+
+
+def test_the_example_is_what_the_file_says(opened, example):
+    assert int("".join(own for _, own, _ in example.shown_bits), 2) == example.index
+    assert all(len("".join(byte)) == 8 for byte in example.shown_bits)
+    for number, byte in enumerate(example.shown_bits):
+        assert int("".join(byte), 2) == opened.data[example.first_byte + number]
+    weights = decode_model(opened.model, get_engine("numpy"))
+    assert any(v.tensor == "conv1.weight" for v in example.variables)
+    assert [v.place for v in example.variables] == list(range(len(example.variables)))
+    for v in example.variables:
+        assert np.float32(v.rho) * np.float32(v.normal) == np.float32(v.weight)
+        assert v.positions
+        for position in v.positions:
+            assert abs(weights[v.tensor][position]) == abs(np.float32(v.weight))
+
+
+def test_the_example_is_encoded_from_the_posterior_that_is_shown(opened, example, few_images):
+    config, bits = opened.run.config, opened.model.bits_per_block
+    assert example.group == 0
+    assert example.block in Trainer(config, few_images).groups[0]
+    mu, sigma, rho = (
+        np.array([getattr(v, n) for v in example.variables]) for n in ("mu", "sigma", "rho")
+    )
+    delta, log_s = mu / rho, 2 * np.log(sigma / rho)
+    numpy_engine = get_engine("numpy")
+    index = minimal_random_coding.encode(
+        numpy_engine, config.seed, bits, [example.block], delta[None], log_s[None]
+    )
+    assert index == [example.index]
+    z = np.array([v.normal for v in example.variables])
+    ratio = 0.5 * (z**2 - (z - delta) ** 2 * np.exp(-log_s) - log_s).sum() / math.log(2)
+    assert math.isclose(example.log_weight, ratio, rel_tol=1e-4, abs_tol=1e-3)
+    assert len(example.others) == 2**bits - 1
+
+
+def test_pictures_are_the_pixels(few_images, tmp_path):
+    import base64  # noqa: PLC0415
+
+    from matplotlib import image  # noqa: PLC0415
+
+    colours = pictures.colour_weights(np.array([[-1.0, 0.0, 2.0]]), 1.0)
+    assert colours[0].tolist() == [
+        list(c) for c in (pictures.NEGATIVE, pictures.ZERO, pictures.POSITIVE)
+    ]
+    for pixels in (few_images.images[0], colours):
+        path = tmp_path / "picture.png"
+        path.write_bytes(base64.b64decode(pictures.png_uri(pixels).partition(",")[2]))
+        assert np.array_equal(np.round(255 * image.imread(path)), pixels)

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+
+from refmiracle.reports import anatomy
+from refmiracle.reports.page import build_page
+
+SECTIONS = (
+    *("run", "training", "bits", "distributions", "filters", "pruning"),
+    *("mistakes", "anatomy", "index"),
+)
+VOID = {"meta", "link", "img"}
+LARGEST_PAGE = 2_500_000
+
+
+class Reader(HTMLParser):
+    """All elements of a page; it fails where they are not nested."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.elements = [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, self.getpos()
+
+
+@pytest.fixture(scope="module")
+def page(opened, few_images):
+    return build_page(opened, few_images)
+
+
+@pytest.fixture(scope="module")
+def elements(page):
+    reader = Reader()
+    reader.feed(page.decode())
+    assert reader.open == []
+    return reader.elements
+
+
+def test_all_sections_are_there(elements):
+    labels = [a.get("aria-labelledby") for tag, a in elements if tag == "section"]
+    assert labels == list(SECTIONS)
+    assert sum(tag == "h2" for tag, _ in elements) == len(SECTIONS)
+
+
+def test_the_page_needs_nothing_else(page, elements):
+    text = page.decode()
+    for tag, attributes in elements:
+        for name, value in attributes.items():
+            if name in ("src", "href", "xlink:href", "action", "data", "srcset"):
+                local = value.startswith(("data:", "#"))
+                assert local or (tag == "a" and value.startswith("https://arxiv.org/")), (
+                    tag,
+                    value,
+                )
+    without_links = re.sub(r'<a href="https://arxiv.org/', "", text)
+    assert "http://" not in without_links
+    assert "https://" not in without_links
+    assert "@import" not in text
+    assert set(re.findall(r"url\((.)", text)) <= {"#"}
+    assert len(page) < LARGEST_PAGE
+
+
+def test_ids_are_unique_and_refer_to_something(page, elements):
+    ids = Counter(a["id"] for _, a in elements if "id" in a)
+    assert ids.most_common(1)[0][1] == 1
+    wanted = re.findall(r'(?:href="#|url\(#|aria-labelledby=")([^")]+)', page.decode())
+    assert set(wanted) <= ids.keys()
+
+
+def test_pictures_have_words(elements):
+    pictures = [a.get("alt") for tag, a in elements if tag == "img"]
+    drawings = [a.get("aria-label") for tag, a in elements if tag == "svg"]
+    assert len(pictures) >= 40
+    assert len(drawings) >= 20
+    assert all(pictures)
+    assert all(drawings)
+    tables = sum(tag == "table" for tag, _ in elements)
+    assert tables == sum(tag == "caption" for tag, _ in elements)
+    assert all("scope" in a for tag, a in elements if tag == "th")
+
+
+def test_every_byte_of_the_file_is_there(opened, elements):
+    titles = [a["title"] for tag, a in elements if tag == "td" and "title" in a]
+    assert [re.match(r"byte (\d+) \((..)\)", t).groups() for t in titles] == [
+        (str(i), f"{value:02x}") for i, value in enumerate(opened.data)
+    ]
+
+
+def test_the_same_run_gives_the_same_bytes(opened, few_images, page):
+    assert build_page(opened, few_images) == page
+
+
+def test_names_are_escaped(opened, few_images):
+    text = build_page(replace(opened, name="<b>&'x"), few_images).decode()
+    assert "<b>&" not in text
+    assert "&lt;b&gt;&amp;" in text
+
+
+def test_a_run_without_validation_images(opened, few_images):
+    run = replace(opened.run, summary={**opened.run.summary, "validation_error": None})
+    metrics = [{**m, "validation_error": None} for m in opened.metrics]
+    text = build_page(replace(opened, run=run, metrics=metrics), few_images).decode()
+    assert "No images were kept for validation" in text
+
+
+def test_of_a_long_file_the_beginning_is_shown(opened, few_images, monkeypatch):
+    monkeypatch.setattr(anatomy, "MOST_BYTES", 100)
+    text = build_page(opened, few_images).decode()
+    assert f"The first 100 bytes of the file; {len(opened.data) - 100} more follow" in text
+    assert len(re.findall(r'title="byte \d', text)) == 100
