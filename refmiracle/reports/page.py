@@ -13,7 +13,7 @@ from refmiracle.errors import InputError
 from refmiracle.reports import anatomy, content, figures, pictures
 from refmiracle.reports.example import Example, Variable, follow_block
 from refmiracle.reports.opening import OpenedRun
-from refmiracle.studies.comparison import NAMES
+from refmiracle.studies.figures import NAMES
 from refmiracle.training.data import Split
 
 EXTRAS = ("matplotlib", "jinja2")
