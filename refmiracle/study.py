@@ -21,12 +21,14 @@ from refmiracle.studies.figures import check_figures
 from refmiracle.studies.pruning import pruning
 from refmiracle.studies.rate_distortion import SWEEPS, describe, rate_distortion
 from refmiracle.studies.results import describe_claims
+from refmiracle.studies.tails import tails
 from refmiracle.training.data import default_folder
 
 CONNECT_SECONDS = 10
 # Those that compare Mean-KL with Mean-Var: what each is about, and its function.
 STUDIES: dict[str, tuple[str, Callable[..., dict[str, Any]]]] = {
     "convergence": ("how fast each trains, in steps and seconds", convergence),
+    "tails": ("distributions of the posterior and of the compressed weights", tails),
     "pruning": ("error of the compressed weights with some of them set to zero", pruning),
 }
 

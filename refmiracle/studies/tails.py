@@ -1,0 +1,276 @@
+"""The shapes of posteriors and compressed weights: tails, spread, and where the bits go.
+
+arXiv 2307.07816 claims that Mean-KL leads to more meaningful variational distributions, with
+heavier tails.  Heavy tails are measured as excess kurtosis and as a tail index; "more
+meaningful" is read as information that is concentrated on few variables.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import kurtosis, norm
+
+from refmiracle.studies import tails_figures as figures
+from refmiracle.studies.comparison import Comparison, Finished, Run, train_and_open
+from refmiracle.studies.results import Claim, claim_above, paired, write_study
+
+STUDY = "tails"
+TAIL = 0.05  # the part of a distribution that its tail index is measured on
+PROBABILITIES = np.linspace(0.005, 0.995, 100)
+ALL = "all"
+Rows = list[dict[str, Any]]
+Array = NDArray[np.float64]
+
+
+def kl_bits(run: Run) -> Array:
+    """Return KL[Q || P] of each variable at the end of training, in bits; shape (variables,)."""
+    q = run.posterior
+    ratio = (q.sigma / q.rho) ** 2
+    return 0.5 * ((q.mu / q.rho) ** 2 + ratio - 1.0 - np.log(ratio)) / math.log(2)
+
+
+def quantities(run: Run) -> dict[str, Array]:
+    """Return what distributions are drawn of, by name; arrays of shape (variables,).
+
+    Of the posterior at the end of training mu, sigma, both in units of rho, the KL in bits and
+    the signal-to-noise ratio; of the compressed weights w, and w in units of rho.
+    """
+    q, w = run.posterior, run.decoded
+    return {
+        "mu": q.mu,
+        "sigma": q.sigma,
+        "mu/rho": q.mu / q.rho,
+        "sigma/rho": q.sigma / q.rho,
+        "KL, bits": kl_bits(run),
+        "|mu|/sigma": np.abs(q.mu) / q.sigma,
+        "w": w,
+        "w/rho": w / q.rho,
+    }
+
+
+def tail_index(values: ArrayLike) -> float:
+    """Return Hill's estimate of the tail index (Hill 1975, Annals of Statistics 3(5)).
+
+    Of the n distances x from the median let x_1 >= ... >= x_k be the largest 5 %; then
+    1 / alpha = (1/k) sum_i log(x_i / x_(k+1)).  A smaller index is a heavier tail: of a law with
+    P(X > x) = x^-alpha it is alpha.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    x = np.sort(np.abs(values - np.median(values)))[::-1]
+    k = max(1, int(TAIL * len(x)))
+    return float(1.0 / np.mean(np.log(x[:k] / x[k])))
+
+
+def gini(values: ArrayLike) -> float:
+    """Return the Gini coefficient of shares: 0 if all are equal, near 1 if one has all.
+
+    With x sorted, G = sum_i (2 i - n - 1) x_i / (n sum_i x_i), i = 1, ..., n.
+    """
+    x = np.sort(np.asarray(values, dtype=np.float64))
+    n = len(x)
+    return float(np.sum((2 * np.arange(1, n + 1) - n - 1) * x) / (n * x.sum()))
+
+
+def statistics(values: Array) -> Iterator[tuple[str, float]]:
+    """Yield the statistics of one distribution by name."""
+    yield "mean", float(values.mean())
+    yield "standard deviation", float(values.std())
+    yield "excess kurtosis", float(kurtosis(values))
+    yield "tail index", tail_index(values)
+    for percent in (1, 5, 25, 50, 75, 95, 99):
+        yield f"{percent} % quantile", float(np.quantile(values, percent / 100))
+
+
+def parts(run: Run) -> dict[str, slice]:
+    """Return the variables of each layer's weights, and of everything."""
+    return {**run.layers(), ALL: slice(0, len(run.decoded))}
+
+
+def labels(run: Run) -> dict[str, Any]:
+    """Return the columns that name a run."""
+    return {"parameterization": run.config.parameterization, "seed": run.config.seed}
+
+
+def moment_rows(run: Run) -> Rows:
+    """Return all statistics of all distributions of a run, for each layer."""
+    rows = [
+        {**labels(run), "layer": layer, "quantity": name, "statistic": statistic, "value": value}
+        for name, values in quantities(run).items()
+        for layer, part in parts(run).items()
+        for statistic, value in statistics(values[part])
+    ]
+    concentration = {
+        **labels(run),
+        "layer": ALL,
+        "quantity": "KL, bits",
+        "statistic": "Gini coefficient",
+        "value": gini(kl_bits(run)),
+    }
+    return [*rows, concentration]
+
+
+def bit_rows(run: Run) -> Rows:
+    """Return how many bits each tensor has."""
+    bits = kl_bits(run)
+    return [
+        {
+            **labels(run),
+            "tensor": name,
+            "variables": part.stop - part.start,
+            "bits": float(bits[part].sum()),
+            "bits_a_variable": float(bits[part].mean()),
+            "share": float(bits[part].sum() / bits.sum()),
+        }
+        for name, part in run.tensors()
+    ]
+
+
+def quantile_rows(run: Run) -> Rows:
+    """Return quantiles beside a normal's, of mu/rho and w/rho, for each layer.
+
+    Values are standardised by the median and by the interquartile range of a normal, so that
+    a normal distribution gives a straight line whatever its tails.
+    """
+    width = 2 * norm.ppf(0.75)
+    rows = []
+    for name in ("mu/rho", "w/rho"):
+        for layer, part in parts(run).items():
+            values = quantities(run)[name][part]
+            low, middle, high = np.quantile(values, (0.25, 0.5, 0.75))
+            found = (np.quantile(values, PROBABILITIES) - middle) * width / (high - low)
+            rows += [
+                {
+                    **labels(run),
+                    "layer": layer,
+                    "quantity": name,
+                    "normal": float(z),
+                    "quantile": float(value),
+                }
+                for z, value in zip(norm.ppf(PROBABILITIES), found, strict=True)
+            ]
+    return rows
+
+
+def make_claims(moments: Rows) -> list[Claim]:
+    """Return the claims: heavier tails, and information on fewer variables."""
+    heavier = "Mean-KL's variational distributions have heavier tails (arXiv 2307.07816, abstract)"
+    found = []
+    for quantity, what in (("mu/rho", "posterior means"), ("w/rho", "compressed weights")):
+        for statistic, sign, text in (
+            ("excess kurtosis", 1, "excess kurtosis, Mean-KL's minus Mean-Var's"),
+            ("tail index", -1, "Hill's tail index, Mean-Var's minus Mean-KL's"),
+        ):
+            ours, theirs = paired(
+                moments, "value", quantity=quantity, statistic=statistic, layer=ALL
+            )
+            found.append(
+                claim_above(
+                    f"{statistic} of the {what}",
+                    f"{heavier}: {what}, in units of rho",
+                    text,
+                    sign * np.subtract(ours, theirs),
+                    0.0,
+                )
+            )
+    ours, theirs = paired(moments, "value", statistic="Gini coefficient")
+    found.append(
+        claim_above(
+            "information on fewer variables",
+            "Mean-KL's posteriors are more meaningful (arXiv 2307.07816, abstract), which we read"
+            " as information that is concentrated on fewer variables",
+            "Gini coefficient of the variables' KL, Mean-KL's minus Mean-Var's",
+            np.subtract(ours, theirs),
+            0.0,
+        )
+    )
+    return found
+
+
+def draw(finished: Finished, tables: Mapping[str, Rows]) -> dict[str, Any]:
+    """Return all figures by name."""
+    some = {name: next(iter(runs.values())) for name, runs in finished.runs.items()}
+    pooled = {
+        name: {
+            layer: {
+                quantity: np.concatenate([quantities(run)[quantity][part] for run in runs.values()])
+                for quantity in ("mu/rho", "sigma/rho", "w/rho")
+            }
+            for layer, part in parts(some[name]).items()
+        }
+        for name, runs in finished.runs.items()
+    }
+    pictures: dict[str, dict[str, Array]] = {name: {} for name in some}
+    for name, run in some.items():
+        first = run.layers()["conv1"]
+        shown = ("mu/rho", "sigma/rho", "KL, bits", "w/rho")
+        pictures[name] = {what: quantities(run)[what][first] for what in shown}
+    maps = {
+        name: np.mean([position_bits(run) for run in runs.values()], axis=0)
+        for name, runs in finished.runs.items()
+    }
+    drawn = {
+        "densities": figures.draw_densities(pooled),
+        "quantile-quantile": figures.draw_quantiles(tables["quantiles"]),
+        "bits": figures.draw_bits(tables["bits"]),
+        "pixels": figures.draw_pixels(maps),
+    }
+    if some["mean-kl"].config.hash_factors[0] == 1:
+        drawn["filters"] = figures.draw_filters(pictures)
+    return drawn
+
+
+def position_bits(run: Run) -> Array:
+    """Return the bits of the first dense layer's weights at each place of its input, (4, 4).
+
+    Its inputs are 50 channels of 4 x 4 places, channels outermost.
+    """
+    bits = kl_bits(run)[run.layers()["dense1"]]
+    return bits.reshape(50, 4, 4, -1).sum(axis=(0, 3))
+
+
+def tails(
+    comparison: Comparison,
+    data: Path,
+    out: Path,
+    executor: Executor,
+    at_once: int | None = None,
+) -> dict[str, Any]:
+    """Measure the distributions of both parameterizations, and compare their tails.
+
+    Writes moments.csv, quantiles.csv, bits.csv, results.json and figures; see
+    `results.write_study`.  The runs are those of the comparison's longest training.
+
+    Parameters
+    ----------
+    comparison : Comparison
+    data, out : Path
+        Folder of the images; folder of the studies.
+    executor, at_once
+        See `runs.run_tasks`.
+    """
+    finished = train_and_open(comparison, data, out, executor, at_once)
+    runs = [run for by_seed in finished.runs.values() for run in by_seed.values()]
+    tables = {
+        name: [row for run in runs for row in rows_of(run)]
+        for name, rows_of in (
+            ("moments", moment_rows),
+            ("quantiles", quantile_rows),
+            ("bits", bit_rows),
+        )
+    }
+    return write_study(
+        out / STUDY,
+        STUDY,
+        comparison.to_dict(),
+        make_claims(tables["moments"]) if runs else [],
+        finished.failures,
+        tables,
+        draw(finished, tables) if runs else {},
+    )
