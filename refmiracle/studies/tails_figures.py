@@ -39,6 +39,7 @@ def draw_densities(pooled: Mapping[str, Mapping[str, Mapping[str, Array]]]) -> A
                     color=STYLES[name],
                     label=NAMES[name],
                 )
+            axes.minorticks_off()
             axes.grid(visible=True, alpha=0.3)
             if column == 0:
                 axes.set_ylabel(f"{layer}\ndensity")
@@ -162,5 +163,7 @@ def draw_pixels(maps: Mapping[str, Array]) -> Any:
             picture = axes.imshow(values, cmap="cividis", vmin=0, vmax=top)
             axes.set_title(NAMES[name])
             axes.set(xlabel="column", ylabel="row")
+            axes.set_xticks(range(0, len(values), STRIDE if len(values) == PIXELS else 1))
+            axes.set_yticks(axes.get_xticks())
         figure.colorbar(picture, ax=panels[row], label=label)
     return figure
