@@ -21,6 +21,7 @@ from refmiracle.studies.figures import check_figures
 from refmiracle.studies.pruning import pruning
 from refmiracle.studies.rate_distortion import SWEEPS, describe, rate_distortion
 from refmiracle.studies.results import describe_claims
+from refmiracle.studies.uncertainty import uncertainty
 from refmiracle.training.data import default_folder
 
 CONNECT_SECONDS = 10
@@ -28,6 +29,7 @@ CONNECT_SECONDS = 10
 STUDIES: dict[str, tuple[str, Callable[..., dict[str, Any]]]] = {
     "convergence": ("how fast each trains, in steps and seconds", convergence),
     "pruning": ("error of the compressed weights with some of them set to zero", pruning),
+    "uncertainty": ("calibration, likelihood and detection of foreign images", uncertainty),
 }
 
 
