@@ -29,7 +29,9 @@ SCRIPTS = {
 GLYPHS = "".join(SCRIPTS.values())
 COPIES = 30  # of each glyph
 SEED = 0
-TURN, SHEAR, WIDEN = 15.0, 0.2, 1.25  # degrees; both ways; at most, or the inverse at least
+TURN = 15.0  # degrees, at most, either way
+SHEAR = 0.2  # of the height, at most, either way
+WIDEN = 1.25  # factor on the width, at most; its inverse at least
 SIZE, BOX = 28, 20  # pixels
 MIDDLE = 14.0  # row and column of MNIST's centres of mass, the first being 0
 Pixels = NDArray[np.uint8]
@@ -48,7 +50,19 @@ def changed_images(test: Pixels) -> dict[str, Pixels]:
 
 
 def rotated(images: Pixels, angle: float) -> Pixels:
-    """Return images turned by `angle` degrees, between pixels bilinear, black from outside."""
+    """Return images turned anticlockwise about their middle; what comes from outside is black.
+
+    Parameters
+    ----------
+    images : ndarray of uint8, shape (images, 28, 28)
+    angle : float
+        In degrees.
+
+    Returns
+    -------
+    ndarray of uint8, shape (images, 28, 28)
+        Interpolated linearly.
+    """
     turned = rotate(images.astype(np.float32), angle, axes=(2, 1), reshape=False, order=1)
     return np.asarray(np.clip(np.rint(turned), 0, 255).astype(np.uint8))
 

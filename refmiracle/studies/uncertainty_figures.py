@@ -13,11 +13,11 @@ from refmiracle.studies.foreign import FOREIGN, GLYPHS, Pixels
 
 Rows = Sequence[Mapping[str, Any]]
 BESIDE = 0.15  # of the way from one predictor to the next
-FEW = 20  # images: the accuracy of fewer says nothing
+FEW = 20  # images: the accuracy of fewer says little
 PANELS = (
     ("error", "test error, %", 100),
     ("log_likelihood", "test log-likelihood, nats per image", 1),
-    ("calibration_error", "expected calibration error, percentage points", 100),
+    ("calibration_error", "expected calibration error,\npercentage points", 100),
     ("brier", "Brier score, squared probability", 1),
 )
 
@@ -41,7 +41,8 @@ def _compare(axes: Any, rows: Rows, value: str, predictors: Sequence[str], scale
                 color=STYLES[name],
                 label=label,
             )
-    axes.set_xticks(range(len(predictors)), [p.replace(" ", "\n") for p in predictors])
+    labels = [p.replace(" ", "\n") for p in predictors]
+    axes.set_xticks(range(len(predictors)), labels, fontsize="small")
     axes.tick_params(axis="x", length=0)
     axes.grid(visible=True, axis="y", alpha=0.3)
 
@@ -114,7 +115,7 @@ def draw_reliability(rows: Rows, predictors: Sequence[str], bins: int) -> Any:
         below.set(xlabel="confidence, probability", yscale="log")
         above.grid(visible=True, alpha=0.3)
         below.grid(visible=True, alpha=0.3)
-    panels[0, 0].set_ylabel(f"accuracy where a bin has {FEW} images")
+    panels[0, 0].set_ylabel(f"accuracy, bins of {FEW} images or more")
     panels[1, 0].set_ylabel("images")
     panels[0, 0].legend(fontsize="small")
     return figure
@@ -128,7 +129,7 @@ def draw_images(sets: Mapping[str, Pixels]) -> Any:
     sets : mapping of str to ndarray of uint8, shape (images, 28, 28)
     """
     columns = len(GLYPHS)
-    figure, rows = new_figure(nrows=len(sets), figsize=(9, 0.85 * len(sets)))
+    figure, rows = new_figure(nrows=len(sets), figsize=(9, 0.75 * len(sets)))
     for axes, (name, images) in zip(rows, sets.items(), strict=True):
         title = f"{name}, one of each" if name == FOREIGN else name
         axes.imshow(np.hstack(list(images[:columns])), cmap="gray", vmin=0, vmax=255)
