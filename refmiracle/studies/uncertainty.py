@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from refmiracle.studies import scores
-from refmiracle.studies.comparison import NAMES, Comparison, Run, open_run, train_and_open
-from refmiracle.studies.convergence import paired
+from refmiracle.studies.comparison import Comparison, Run, open_run, train_runs
+from refmiracle.studies.figures import NAMES
 from refmiracle.studies.foreign import FOREIGN, Pixels, changed_images
-from refmiracle.studies.results import Claim, claim_above, write_study
-from refmiracle.studies.runs import run_tasks, runs_folder
+from refmiracle.studies.results import Claim, claim_above, paired, write_study
+from refmiracle.studies.runs import run_tasks
 from refmiracle.studies.uncertainty_figures import (
     draw_detection,
     draw_images,
@@ -34,7 +34,6 @@ STUDY = "uncertainty"
 TABLES = ("scores", "reliability", "detection")
 SAMPLES = (1, 10, 100)  # of the posterior, averaged
 MEANS, FILE = "mean weights", "decoded file"
-KL, VAR = PARAMETERIZATIONS
 Rows = list[dict[str, Any]]
 
 
@@ -168,24 +167,16 @@ def uncertainty(
     InputError
         If a setting is out of range, or the folder holds runs of other settings.
     """
-    finished = train_and_open(comparison, data, out, executor, at_once)
-    names = {
-        (p, seed): comparison.run_name(p, comparison.lengths[-1], seed)
-        for p, runs in finished.runs.items()
-        for seed in runs
-    }
-    tasks = {
-        name: (runs_folder(out) / name, finished.runs[p][seed].summary, data)
-        for (p, seed), name in names.items()
-    }
+    summaries, failures = train_runs(comparison, data, out, executor, at_once)
+    tasks = {folder.name: (folder, summary, data) for folder, summary in summaries.items()}
     measured: dict[str, dict[str, Rows]] = {}
-    failures = run_tasks(executor, measure, tasks, measured.__setitem__, at_once)
-    # Comparisons are paired; and runs come back in any order.
-    whole = [
-        name
-        for (_, seed), name in names.items()
-        if all(names[p, seed] in measured for p in PARAMETERIZATIONS)
+    failures |= run_tasks(executor, measure, tasks, measured.__setitem__, at_once)
+    # In the order of the plan, as runs come back in any; comparisons are paired.
+    steps = comparison.lengths[-1]
+    pairs = [
+        [comparison.run_name(p, steps, s) for p in PARAMETERIZATIONS] for s in comparison.seeds
     ]
+    whole = [name for pair in pairs if measured.keys() >= set(pair) for name in pair]
     tables = {table: [row for name in whole for row in measured[name][table]] for table in TABLES}
     claims: list[Claim] = []
     figures: dict[str, Any] = {}
@@ -197,7 +188,7 @@ def uncertainty(
         STUDY,
         {**comparison.to_dict(), "samples": SAMPLES, "bins": scores.BINS},
         claims,
-        {**finished.failures, **failures},
+        failures,
         tables,
         figures,
     )

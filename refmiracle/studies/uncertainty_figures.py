@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from refmiracle.studies.comparison import NAMES, STYLES
-from refmiracle.studies.figures import new_figure
+from refmiracle.studies.figures import NAMES, STYLES, new_figure
 from refmiracle.studies.foreign import FOREIGN, GLYPHS, Pixels
 
 Rows = Sequence[Mapping[str, Any]]
