@@ -22,6 +22,7 @@ from refmiracle.studies.pruning import pruning
 from refmiracle.studies.rate_distortion import SWEEPS, describe, rate_distortion
 from refmiracle.studies.results import describe_claims
 from refmiracle.studies.tails import tails
+from refmiracle.studies.uncertainty import uncertainty
 from refmiracle.training.data import default_folder
 
 CONNECT_SECONDS = 10
@@ -30,6 +31,7 @@ STUDIES: dict[str, tuple[str, Callable[..., dict[str, Any]]]] = {
     "convergence": ("how fast each trains, in steps and seconds", convergence),
     "tails": ("distributions of the posterior and of the compressed weights", tails),
     "pruning": ("error of the compressed weights with some of them set to zero", pruning),
+    "uncertainty": ("calibration, likelihood and detection of foreign images", uncertainty),
 }
 
 
