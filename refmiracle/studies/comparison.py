@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from refmiracle.codec.container import read_model
 from refmiracle.engines import get_engine
 from refmiracle.engines.contract import Array
+from refmiracle.errors import InputError
 from refmiracle.posterior.blocks import Places, find_places
 from refmiracle.posterior.sharing import VariablePass
 from refmiracle.rec import minimal_random_coding
@@ -186,34 +187,35 @@ def train_runs(
     return {runs_folder(out) / name: summary for name, summary in summaries.items()}, failures
 
 
-@dataclass(frozen=True)
-class Finished:
-    """The runs of a comparison at one length of training.
-
-    Attributes
-    ----------
-    runs : dict
-        By parameterization, then by seed.  A seed is here only if its runs of both
-        parameterizations are finished: comparisons are paired.
-    failures : dict of str to str
-        By name of the run, why it failed.
-    """
-
-    runs: dict[str, dict[int, Run]]
-    failures: dict[str, str]
-
-
-def train_and_open(
+def open_runs(
     comparison: Comparison, data: Path, out: Path, executor: Executor, at_once: int | None = None
-) -> Finished:
-    """Train as `train_runs` does, and open all runs of seeds that have both."""
+) -> tuple[dict[str, Run], dict[str, str]]:
+    """Train as `train_runs` does, and open the runs.
+
+    Returns
+    -------
+    runs : dict of str to Run
+        By name, in the order of the plan.
+    failures : dict of str to str
+        By name, why a run could not be trained or opened.
+    """
     summaries, failures = train_runs(comparison, data, out, executor, at_once)
-    by_seed: dict[int, dict[str, Run]] = {}
+    runs = {}
     for folder, summary in summaries.items():
-        run = open_run(folder, summary)
-        by_seed.setdefault(run.config.seed, {})[run.config.parameterization] = run
-    both = {s: runs for s, runs in by_seed.items() if len(runs) == len(PARAMETERIZATIONS)}
-    return Finished({p: {s: r[p] for s, r in both.items()} for p in PARAMETERIZATIONS}, failures)
+        try:
+            runs[folder.name] = open_run(folder, summary)
+        except InputError as e:
+            failures[folder.name] = str(e)
+    return runs, failures
+
+
+def by_pairs(runs: Mapping[str, Run]) -> dict[str, dict[int, Run]]:
+    """Return runs by parameterization, then by seed, for the seeds that have both."""
+    found: dict[str, dict[int, Run]] = {name: {} for name in PARAMETERIZATIONS}
+    for run in runs.values():
+        found[run.config.parameterization][run.config.seed] = run
+    both = set.intersection(*(set(of) for of in found.values()))
+    return {name: {s: run for s, run in of.items() if s in both} for name, of in found.items()}
 
 
 def open_run(folder: Path, summary: dict[str, Any]) -> Run:
@@ -243,7 +245,7 @@ TUNED: dict[str, dict[str, Any]] = {
 BASE = Config(preset="study", groups=100, group_steps=20)
 COMPARISONS = {
     "smoke": Comparison(
-        "smoke", replace(PRESETS["smoke"], preset="study"), TUNED, (300, 600), (0, 1, 2)
+        "smoke", replace(PRESETS["smoke"], preset="study"), TUNED, (600,), (0, 1, 2)
     ),
     "default": Comparison("default", BASE, TUNED, (1250, 2500, 5000), (0, 1, 2, 3, 4)),
     "paper": Comparison("paper", BASE, TUNED, (2500, 5000, 10_000), (0, 1, 2, 3, 4)),

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refmiracle.studies.comparison import Comparison, Run, open_run, train_runs
+from refmiracle.studies.comparison import Comparison, Run, open_runs
 from refmiracle.studies.pruning_figures import draw_layers, draw_orders
 from refmiracle.studies.results import Claim, claim_above, paired, write_study
 from refmiracle.studies.runs import run_tasks
@@ -81,19 +81,16 @@ def scopes(run: Run) -> dict[str, list[slice]]:
     return {GLOBAL: everything, UNIFORM: tensors, **layers}
 
 
-def prune_run(folder: Path, summary: dict[str, Any], data: Path) -> Rows:
+def prune_run(run: Run, data: Path) -> Rows:
     """Return the test error of a run for each scope, order and fraction.
 
     Parameters
     ----------
-    folder : Path
-        Of the run.
-    summary : dict
-        Of the run.
+    run : Run
     data : Path
         Folder of the images.
     """
-    run, test = open_run(folder, summary), load_split(data, "t10k")
+    test = load_split(data, "t10k")
     rows = []
     for order in ORDERS:
         values = scores(run, order)
@@ -176,8 +173,8 @@ def pruning(
     executor, at_once
         See `runs.run_tasks`.
     """
-    summaries, failures = train_runs(comparison, data, out, executor, at_once)
-    tasks = {folder.name: (folder, summary, data) for folder, summary in summaries.items()}
+    runs, failures = open_runs(comparison, data, out, executor, at_once)
+    tasks = {name: (run, data) for name, run in runs.items()}
     found: dict[str, Rows] = {}
     failures |= run_tasks(executor, prune_run, tasks, found.__setitem__, at_once)
     curves = [row for name in tasks if name in found for row in found[name]]

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import kurtosis, norm
 
 from refmiracle.studies import tails_figures as figures
-from refmiracle.studies.comparison import Comparison, Finished, Run, train_and_open
+from refmiracle.studies.comparison import Comparison, Run, by_pairs, open_runs
 from refmiracle.studies.results import Claim, claim_above, paired, write_study
 
 STUDY = "tails"
@@ -193,9 +193,11 @@ def make_claims(moments: Rows) -> list[Claim]:
     return found
 
 
-def draw(finished: Finished, tables: Mapping[str, Rows]) -> dict[str, Any]:
+def draw(
+    paired_runs: Mapping[str, Mapping[int, Run]], tables: Mapping[str, Rows]
+) -> dict[str, Any]:
     """Return all figures by name."""
-    some = {name: next(iter(runs.values())) for name, runs in finished.runs.items()}
+    some = {name: next(iter(runs.values())) for name, runs in paired_runs.items()}
     pooled = {
         name: {
             layer: {
@@ -204,7 +206,7 @@ def draw(finished: Finished, tables: Mapping[str, Rows]) -> dict[str, Any]:
             }
             for layer, part in parts(some[name]).items()
         }
-        for name, runs in finished.runs.items()
+        for name, runs in paired_runs.items()
     }
     pictures: dict[str, dict[str, Array]] = {name: {} for name in some}
     for name, run in some.items():
@@ -213,7 +215,7 @@ def draw(finished: Finished, tables: Mapping[str, Rows]) -> dict[str, Any]:
         pictures[name] = {what: quantities(run)[what][first] for what in shown}
     maps = {
         name: np.mean([position_bits(run) for run in runs.values()], axis=0)
-        for name, runs in finished.runs.items()
+        for name, runs in paired_runs.items()
     }
     drawn = {
         "densities": figures.draw_densities(pooled),
@@ -255,8 +257,9 @@ def tails(
     executor, at_once
         See `runs.run_tasks`.
     """
-    finished = train_and_open(comparison, data, out, executor, at_once)
-    runs = [run for by_seed in finished.runs.values() for run in by_seed.values()]
+    opened, failures = open_runs(comparison, data, out, executor, at_once)
+    paired_runs = by_pairs(opened)
+    runs = [run for by_seed in paired_runs.values() for run in by_seed.values()]
     tables = {
         name: [row for run in runs for row in rows_of(run)]
         for name, rows_of in (
@@ -270,7 +273,7 @@ def tails(
         STUDY,
         comparison.to_dict(),
         make_claims(tables["moments"]) if runs else [],
-        finished.failures,
+        failures,
         tables,
-        draw(finished, tables) if runs else {},
+        draw(paired_runs, tables) if runs else {},
     )

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from refmiracle.studies import scores
-from refmiracle.studies.comparison import Comparison, Run, open_run, train_runs
+from refmiracle.studies.comparison import Comparison, Run, open_runs
 from refmiracle.studies.figures import NAMES
 from refmiracle.studies.foreign import FOREIGN, Pixels, changed_images
 from refmiracle.studies.results import Claim, claim_above, paired, write_study
@@ -67,24 +67,16 @@ def predictions(run: Run, pixels: Pixels) -> Iterator[tuple[str, scores.Array]]:
     yield FILE, log_p(run.decoded)
 
 
-def measure(folder: Path, summary: dict[str, Any], data: Path) -> dict[str, Rows]:
+def measure(run: Run, data: Path) -> dict[str, Rows]:
     """Return the rows of one run for each table: scores, reliability and detection.
 
     Parameters
     ----------
-    folder : Path
-        Of the run.
-    summary : dict
-        As the run left it.
+    run : Run
     data : Path
         Folder of the images.
-
-    Raises
-    ------
-    InputError
-        If a file is missing or damaged.
     """
-    run, test = open_run(folder, summary), load_split(data, "t10k")
+    test = load_split(data, "t10k")
     changed = changed_images(test.images)
     pixels = np.concatenate([test.images, *changed.values()])
     ends = np.cumsum([len(test.images), *(len(images) for images in changed.values())])
@@ -167,8 +159,8 @@ def uncertainty(
     InputError
         If a setting is out of range, or the folder holds runs of other settings.
     """
-    summaries, failures = train_runs(comparison, data, out, executor, at_once)
-    tasks = {folder.name: (folder, summary, data) for folder, summary in summaries.items()}
+    runs, failures = open_runs(comparison, data, out, executor, at_once)
+    tasks = {name: (run, data) for name, run in runs.items()}
     measured: dict[str, dict[str, Rows]] = {}
     failures |= run_tasks(executor, measure, tasks, measured.__setitem__, at_once)
     # In the order of the plan, as runs come back in any; comparisons are paired.

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from refmiracle.studies import pruning as study
-from refmiracle.studies.comparison import train_and_open
+from refmiracle.studies.comparison import open_runs
 from refmiracle.studies.pruning import ORDERS, area_rows, make_claims, pruned, pruning, scores
 from refmiracle.studies.results import FAILS, HOLDS
 from refmiracle.training.config import PARAMETERIZATIONS
@@ -21,8 +21,8 @@ KL, VAR = PARAMETERIZATIONS
 @pytest.fixture(scope="module")
 def run(comparison, study_folder):
     with ThreadPoolExecutor(1) as executor:
-        found = train_and_open(comparison, default_folder(), study_folder, executor)
-    return found.runs[KL][0]
+        runs, _ = open_runs(comparison, default_folder(), study_folder, executor)
+    return runs[comparison.run_name(KL, comparison.lengths[-1], 0)]
 
 
 def test_of_each_group_the_smallest_go():
@@ -93,10 +93,10 @@ def test_the_whole_study(comparison, study_folder, monkeypatch):
     broken = comparison.run_name(VAR, comparison.lengths[-1], 2)
     prune_run = study.prune_run
 
-    def fail_once(folder, summary, data):
-        if folder.name == broken:
+    def fail_once(run, data):
+        if (run.config.parameterization, run.config.seed) == (VAR, 2):
             raise RuntimeError("lost")
-        return prune_run(folder, summary, data)
+        return prune_run(run, data)
 
     monkeypatch.setattr(study, "prune_run", fail_once)
     with ThreadPoolExecutor(1) as executor:

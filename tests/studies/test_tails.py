@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from refmiracle.studies import tails as study
-from refmiracle.studies.comparison import train_and_open
+from refmiracle.studies.comparison import by_pairs, open_runs
 from refmiracle.studies.results import FAILS, HOLDS
 from refmiracle.studies.tails import (
     gini,
@@ -31,8 +32,8 @@ KL, VAR = PARAMETERIZATIONS
 @pytest.fixture(scope="module")
 def run(comparison, study_folder):
     with ThreadPoolExecutor(1) as executor:
-        found = train_and_open(comparison, default_folder(), study_folder, executor)
-    return found.runs[KL][0]
+        runs, _ = open_runs(comparison, default_folder(), study_folder, executor)
+    return runs[comparison.run_name(KL, comparison.lengths[-1], 0)]
 
 
 @pytest.mark.parametrize("alpha", [1.0, 2.5, 8.0])
@@ -133,3 +134,18 @@ def test_the_whole_study(comparison, study_folder):
     assert {row["parameterization"] for row in rows} == {KL, VAR}
     assert len(results["claims"]) == 5
     assert {c["interval"]["count"] for c in results["claims"]} == {3}
+
+
+def test_a_run_that_cannot_be_opened_leaves_its_seed_out(comparison, study_folder, tmp_path):
+    for folder in (study_folder / "runs").iterdir():
+        if folder.is_dir() and folder.name.endswith(("0", "1")):
+            (tmp_path / "runs").mkdir(exist_ok=True)
+            shutil.copytree(folder, tmp_path / "runs" / folder.name)
+    plan = replace(comparison, seeds=(0, 1))
+    broken = plan.run_name(VAR, plan.lengths[-1], 1)
+    (tmp_path / "runs" / broken / "posterior.npz").write_bytes(b"no such thing")
+    with ThreadPoolExecutor(1) as executor:
+        runs, failures = open_runs(plan, default_folder(), tmp_path, executor)
+    assert failures.keys() == {broken}
+    assert "it is no intact posterior" in failures[broken]
+    assert {p: list(of) for p, of in by_pairs(runs).items()} == {KL: [0], VAR: [0]}

@@ -49,15 +49,16 @@ def two_seeds(comparison):
 
 @pytest.fixture(scope="module")
 def measured():
-    """What measure() found, by name of the run."""
+    """What measure() found, by parameterization and seed."""
     return {}
 
 
 @pytest.fixture(scope="module")
 def written(two_seeds, study_folder, measured):
-    def kept(folder, summary, data):
-        measured[folder.name] = measure(folder, summary, data)
-        return measured[folder.name]
+    def kept(run, data):
+        key = run.config.parameterization, run.config.seed
+        measured[key] = measure(run, data)
+        return measured[key]
 
     with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(1) as executor:
         patch.setattr(study, "measure", kept)
@@ -158,10 +159,11 @@ def test_a_run_that_cannot_be_measured_is_reported(
 ):
     (tmp_path / "runs").symlink_to(study_folder / "runs")
 
-    def failing(folder, summary, data):
-        if folder.name == two_seeds.run_name(VAR, two_seeds.lengths[-1], 1):
+    def failing(run, data):
+        key = run.config.parameterization, run.config.seed
+        if key == (VAR, 1):
             raise InputError("it is lost")
-        return measured[folder.name]
+        return measured[key]
 
     monkeypatch.setattr(study, "measure", failing)
     monkeypatch.setattr(study, "draw", lambda tables, test: {})
@@ -176,7 +178,7 @@ def test_a_run_that_cannot_be_measured_is_reported(
 def test_without_a_pair_there_are_failures_alone(two_seeds, study_folder, monkeypatch, tmp_path):
     (tmp_path / "runs").symlink_to(study_folder / "runs")
 
-    def failing(folder, summary, data):
+    def failing(run, data):
         raise InputError("it is lost")
 
     monkeypatch.setattr(study, "measure", failing)
