@@ -18,6 +18,7 @@ from refmiracle.training.config import (
     Config,
     check_config,
     fingerprint,
+    preset_config,
 )
 from refmiracle.training.data import default_folder, load_split, split_validation
 from refmiracle.training.run import (
@@ -85,8 +86,10 @@ def choose_config(given: dict[str, Any], data: str, found: tuple[Config, State] 
         If a flag or the data do not agree with the checkpoint, or are out of range.
     """
     if found is None:
-        preset = PRESETS[given.get("preset", "default")]
-        return check_config(replace(preset, **given, data=data))
+        base = preset_config(
+            given.get("preset", "default"), given.get("parameterization", PARAMETERIZATIONS[0])
+        )
+        return check_config(replace(base, **given, data=data))
     config = found[0]
     for name, value in given.items():
         if value != getattr(config, name):

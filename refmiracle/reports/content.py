@@ -14,7 +14,13 @@ from scipy.special import softmax
 
 from refmiracle.numerics.philox import Stream
 from refmiracle.studies.comparison import Run
-from refmiracle.training.config import PRESETS, Config, check_config
+from refmiracle.training.config import (
+    PARAMETERIZATIONS,
+    PRESETS,
+    Config,
+    check_config,
+    preset_config,
+)
 from refmiracle.training.data import Split
 from refmiracle.training.posterior import Posterior
 
@@ -43,8 +49,10 @@ def train_command(config: Config, name: str) -> tuple[str, list[str]]:
     """
     preset = config.preset if config.preset in PRESETS else "default"
     # Checked, so that more groups than blocks are as few as in the run.
-    base = check_config(PRESETS[preset])
+    base = check_config(preset_config(preset, config.parameterization))
     given = {n: getattr(config, n) for n in FLAGS if getattr(config, n) != getattr(base, n)}
+    if config.parameterization != PARAMETERIZATIONS[0]:
+        given["parameterization"] = config.parameterization
     words = ["python", "-m", "refmiracle.train", "--preset", preset]
     for flag, value in given.items():
         text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -25,6 +25,7 @@ from refmiracle.posterior.sharing import VariablePass
 from refmiracle.rec import minimal_random_coding
 from refmiracle.studies.runs import runs_folder, train_all
 from refmiracle.training.config import (
+    MEAN_VAR,
     PARAMETERIZATIONS,
     PRESETS,
     Config,
@@ -240,7 +241,7 @@ def open_run(folder: Path, summary: dict[str, Any]) -> Run:
 # What each does best with: docs/STUDY.md has the search.
 TUNED: dict[str, dict[str, Any]] = {
     "mean-kl": {"rate": 4e-2, "variance_rate": 2.0, "encoding_rate": 1.2e-2},
-    "mean-var": {"rate": 2e-2, "variance_rate": 0.5, "initial_beta": 1e-6},
+    "mean-var": MEAN_VAR,
 }
 BASE = Config(preset="study", groups=100, group_steps=20)
 COMPARISONS = {

@@ -134,6 +134,15 @@ def table_bytes(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> by
     return text.getvalue().encode()
 
 
+def claims_table(claims: Sequence[Claim]) -> str:
+    """Return claims as a table in Markdown."""
+    lines = ["| claim | figure | median, 95 % interval | verdict |", "|---|---|---|---|"]
+    for c in claims:
+        cells = (c.claim, c.figure, str(c.interval), c.verdict)
+        lines.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def write_study(
     out: Path,
     name: str,
@@ -146,7 +155,8 @@ def write_study(
 ) -> dict[str, Any]:
     """Write what a study found to a folder; return what its results.json holds.
 
-    Beside results.json there is each table as CSV, and each figure as PNG and SVG.
+    Beside results.json there is each table as CSV, each figure as PNG and SVG, and the claims as
+    a table in Markdown.
 
     Parameters
     ----------
@@ -176,6 +186,7 @@ def write_study(
         "files": sorted(
             [f"{table}.csv" for table, rows in tables.items() if rows]
             + [f"{figure}.{suffix}" for figure in figures for suffix in FORMATS]
+            + ["claims.md"] * bool(claims)
         ),
     }
     for table, rows in tables.items():
@@ -184,6 +195,8 @@ def write_study(
     for figure_name, figure in figures.items():
         for suffix, data in zip(FORMATS, figure_bytes(figure), strict=True):
             write_atomically(out / f"{figure_name}.{suffix}", data)
+    if claims:
+        write_atomically(out / "claims.md", claims_table(claims).encode())
     text = json.dumps(results, indent=2)
     write_atomically(out / "results.json", (text + "\n").encode())
     return dict(json.loads(text))

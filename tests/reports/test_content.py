@@ -14,7 +14,7 @@ from refmiracle.rec import minimal_random_coding
 from refmiracle.reports import content, pictures
 from refmiracle.reports.anatomy import find_fields
 from refmiracle.reports.example import follow_block
-from refmiracle.training.config import PRESETS, check_config
+from refmiracle.training.config import PARAMETERIZATIONS, PRESETS, check_config, preset_config
 from refmiracle.training.trainer import Trainer
 
 
@@ -33,8 +33,9 @@ def example(opened):
     "changes",
     [{}, {"seed": 7, "block_size": 90}, {"hash_factors": (1, 1, 2, 1, 100, 1, 1, 1), "shift": 2}],
 )
-def test_the_command_trains_the_run_again(preset, changes):
-    config = check_config(replace(PRESETS[preset], **changes))
+@pytest.mark.parametrize("parameterization", PARAMETERIZATIONS)
+def test_the_command_trains_the_run_again(preset, parameterization, changes):
+    config = check_config(replace(preset_config(preset, parameterization), **changes))
     command, other = content.train_command(config, "a run")
     assert other == []
     words = shlex.split(command)

@@ -123,6 +123,7 @@ def test_the_whole_study(comparison, study_folder):
     drawn = ("densities", "quantile-quantile", "bits", "pixels", "filters")
     tables = ("moments", "quantiles", "bits")
     wanted = [f"{n}.{s}" for n in drawn for s in ("png", "svg")] + [f"{n}.csv" for n in tables]
+    wanted.append("claims.md")
     assert sorted(results["files"]) == sorted(wanted)
     folder = study_folder / "tails"
     assert json.loads((folder / "results.json").read_text()) == results
