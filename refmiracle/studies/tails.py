@@ -19,7 +19,7 @@ from scipy.stats import kurtosis, norm
 
 from refmiracle.studies import tails_figures as figures
 from refmiracle.studies.comparison import Comparison, Run, by_pairs, open_runs
-from refmiracle.studies.results import Claim, claim_above, paired, write_study
+from refmiracle.studies.results import Claim, claim_above, interval, paired, write_study
 
 STUDY = "tails"
 TAIL = 0.05  # the part of a distribution that its tail index is measured on
@@ -114,6 +114,28 @@ def moment_rows(run: Run) -> Rows:
         "value": gini(kl_bits(run)),
     }
     return [*rows, concentration]
+
+
+def interval_rows(moments: Rows) -> Rows:
+    """Return what tells tails apart, of each layer: median over the seeds, and its interval."""
+    values: dict[tuple[str, ...], list[float]] = {}
+    names = ("layer", "quantity", "statistic", "parameterization")
+    for row in moments:
+        if row["statistic"] in ("excess kurtosis", "tail index"):
+            values.setdefault(tuple(row[name] for name in names), []).append(row["value"])
+    rows = []
+    for key, of_seeds in values.items():
+        found = interval(of_seeds)
+        rows.append(
+            {
+                **dict(zip(names, key, strict=True)),
+                "median": found.estimate,
+                "low": found.low,
+                "high": found.high,
+                "seeds": found.count,
+            }
+        )
+    return rows
 
 
 def bit_rows(run: Run) -> Rows:
@@ -246,7 +268,7 @@ def tails(
 ) -> dict[str, Any]:
     """Measure the distributions of both parameterizations, and compare their tails.
 
-    Writes moments.csv, quantiles.csv, bits.csv, results.json and figures; see
+    Writes moments.csv, intervals.csv, quantiles.csv, bits.csv, results.json and figures; see
     `results.write_study`.  The runs are those of the comparison's longest training.
 
     Parameters
@@ -268,6 +290,7 @@ def tails(
             ("bits", bit_rows),
         )
     }
+    tables["intervals"] = interval_rows(tables["moments"])
     return write_study(
         out / STUDY,
         STUDY,

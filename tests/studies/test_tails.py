@@ -121,7 +121,7 @@ def test_the_whole_study(comparison, study_folder):
         results = tails(comparison, default_folder(), study_folder, executor)
     assert not results["failures"]
     drawn = ("densities", "quantile-quantile", "bits", "pixels", "filters")
-    tables = ("moments", "quantiles", "bits")
+    tables = ("moments", "intervals", "quantiles", "bits")
     wanted = [f"{n}.{s}" for n in drawn for s in ("png", "svg")] + [f"{n}.csv" for n in tables]
     wanted.append("claims.md")
     assert sorted(results["files"]) == sorted(wanted)
@@ -133,6 +133,11 @@ def test_the_whole_study(comparison, study_folder):
         rows = list(csv.DictReader(f))
     assert len(rows) == 6 * (5 * 8 * 11 + 1)
     assert {row["parameterization"] for row in rows} == {KL, VAR}
+    with open(folder / "intervals.csv", newline="") as f:
+        intervals = list(csv.DictReader(f))
+    assert len(intervals) == 5 * 8 * 2 * 2
+    for row in intervals:
+        assert float(row["low"]) <= float(row["median"]) <= float(row["high"])
     assert len(results["claims"]) == 5
     assert {c["interval"]["count"] for c in results["claims"]} == {3}
 

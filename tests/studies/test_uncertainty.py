@@ -81,7 +81,14 @@ def test_all_is_written(written, study_folder):
     results, _ = written
     assert not results["failures"]
     wanted = {f"{n}.{s}" for n in ("scores", "reliability", "detection") for s in ("png", "svg")}
-    wanted |= {"images.png", "images.svg", "scores.csv", "reliability.csv", "detection.csv"}
+    wanted |= {
+        "claims.md",
+        "images.png",
+        "images.svg",
+        "scores.csv",
+        "reliability.csv",
+        "detection.csv",
+    }
     assert set(results["files"]) == wanted
     for name in (*wanted, "results.json"):
         assert (study_folder / "uncertainty" / name).stat().st_size > 0
