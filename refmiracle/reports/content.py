@@ -22,7 +22,6 @@ from refmiracle.training.config import (
     preset_config,
 )
 from refmiracle.training.data import Split
-from refmiracle.training.posterior import Posterior
 
 Array = NDArray[np.float64]
 
@@ -66,17 +65,10 @@ def train_command(config: Config, name: str) -> tuple[str, list[str]]:
     return shlex.join([*words, "--out", name]), other
 
 
-def variable_bits(posterior: Posterior) -> Array:
-    """Return KL[Q || P] of each coded variable in bits, shape (variables,)."""
-    log_s = 2.0 * np.log(posterior.sigma / posterior.rho)
-    kl = 0.5 * ((posterior.mu / posterior.rho) ** 2 + np.exp(log_s) - 1.0 - log_s)
-    return kl / math.log(2)
-
-
 def block_bits(run: Run) -> Array:
     """Return KL[Q || P] of each block at the end of training in bits, shape (blocks,)."""
     bits = np.zeros(run.places.tensor.size)
-    bits[run.places.of_variables] = variable_bits(run.posterior)
+    bits[run.places.of_variables] = run.posterior.kl_bits()
     return bits.reshape(run.places.tensor.shape).sum(axis=1)
 
 
@@ -100,7 +92,7 @@ class TensorBits:
 
 def tensor_bits(run: Run) -> list[TensorBits]:
     """Return the information in each tensor."""
-    bits = variable_bits(run.posterior)
+    bits = run.posterior.kl_bits()
     tensors = run.config.layout().network.tensors()
     return [
         TensorBits(name, math.prod(t.shape), part.stop - part.start, float(bits[part].sum()))

@@ -7,7 +7,6 @@ meaningful" is read as information that is concentrated on few variables.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
 from pathlib import Path
@@ -29,13 +28,6 @@ Rows = list[dict[str, Any]]
 Array = NDArray[np.float64]
 
 
-def kl_bits(run: Run) -> Array:
-    """Return KL[Q || P] of each variable at the end of training, in bits; shape (variables,)."""
-    q = run.posterior
-    ratio = (q.sigma / q.rho) ** 2
-    return 0.5 * ((q.mu / q.rho) ** 2 + ratio - 1.0 - np.log(ratio)) / math.log(2)
-
-
 def quantities(run: Run) -> dict[str, Array]:
     """Return what distributions are drawn of, by name; arrays of shape (variables,).
 
@@ -48,7 +40,7 @@ def quantities(run: Run) -> dict[str, Array]:
         "sigma": q.sigma,
         "mu/rho": q.mu / q.rho,
         "sigma/rho": q.sigma / q.rho,
-        "KL, bits": kl_bits(run),
+        "KL, bits": run.posterior.kl_bits(),
         "|mu|/sigma": np.abs(q.mu) / q.sigma,
         "w": w,
         "w/rho": w / q.rho,
@@ -111,7 +103,7 @@ def moment_rows(run: Run) -> Rows:
         "layer": ALL,
         "quantity": "KL, bits",
         "statistic": "Gini coefficient",
-        "value": gini(kl_bits(run)),
+        "value": gini(run.posterior.kl_bits()),
     }
     return [*rows, concentration]
 
@@ -140,7 +132,7 @@ def interval_rows(moments: Rows) -> Rows:
 
 def bit_rows(run: Run) -> Rows:
     """Return how many bits each tensor has."""
-    bits = kl_bits(run)
+    bits = run.posterior.kl_bits()
     return [
         {
             **labels(run),
@@ -255,7 +247,7 @@ def position_bits(run: Run) -> Array:
 
     Its inputs are 50 channels of 4 x 4 places, channels outermost.
     """
-    bits = kl_bits(run)[run.layers()["dense1"]]
+    bits = run.posterior.kl_bits()[run.layers()["dense1"]]
     return bits.reshape(50, 4, 4, -1).sum(axis=(0, 3))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,12 @@ class Posterior:
     mu: Array
     sigma: Array
     rho: Array
+
+    def kl_bits(self) -> Array:
+        """Return KL[Q || P] of each variable, in bits; shape (variables,)."""
+        log_s = 2.0 * np.log(self.sigma / self.rho)
+        kl = 0.5 * ((self.mu / self.rho) ** 2 + np.exp(log_s) - 1.0 - log_s)
+        return kl / math.log(2)
 
 
 def posterior_of(trainer: Trainer) -> Posterior:

@@ -14,7 +14,6 @@ from refmiracle.studies.comparison import by_pairs, open_runs
 from refmiracle.studies.results import FAILS, HOLDS
 from refmiracle.studies.tails import (
     gini,
-    kl_bits,
     make_claims,
     moment_rows,
     position_bits,
@@ -58,7 +57,7 @@ def test_gini_by_hand():
 
 def test_the_bits_are_the_budget(run):
     budget = run.config.bits_per_block * run.config.layout().blocks()
-    assert kl_bits(run).sum() == pytest.approx(budget, rel=1e-5)
+    assert run.posterior.kl_bits().sum() == pytest.approx(budget, rel=1e-5)
     bits = study.bit_rows(run)
     assert sum(row["bits"] for row in bits) == pytest.approx(budget, rel=1e-5)
     assert sum(row["share"] for row in bits) == pytest.approx(1.0)
@@ -67,7 +66,7 @@ def test_the_bits_are_the_budget(run):
 
 def test_the_maps_have_the_bits_of_the_layer(run):
     places = position_bits(run)
-    assert places.sum() == pytest.approx(kl_bits(run)[run.layers()["dense1"]].sum())
+    assert places.sum() == pytest.approx(run.posterior.kl_bits()[run.layers()["dense1"]].sum())
     pixels = spread(places)
     assert pixels.sum() == pytest.approx(places.sum())
     one = np.zeros((4, 4))

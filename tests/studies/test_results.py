@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from refmiracle.studies.results import (
+    FAILS,
+    HOLDS,
+    UNDECIDED,
+    claim_above,
+    claims_table,
+    interval,
+    table_bytes,
+    write_study,
+)
+
+
+def test_an_interval_is_around_the_median_and_within_the_range():
+    found = interval([3.0, 1.0, 2.0, 10.0, 2.5])
+    assert found.estimate == 2.5
+    assert 1.0 <= found.low < 2.5 < found.high <= 10.0
+    assert found.count == 5
+    assert interval([3.0, 1.0, 2.0, 10.0, 2.5]) == found
+
+
+def test_an_interval_covers_the_median_about_as_often_as_it_says():
+    rng = np.random.default_rng(3)
+    samples = rng.exponential(size=(100, 15))
+    found = [interval(values) for values in samples]
+    assert np.mean([i.low <= np.log(2) <= i.high for i in found]) > 0.85
+
+
+@pytest.mark.parametrize("values", [[4.0], [2.0, 2.0, 2.0]])
+def test_an_interval_without_spread_is_a_point(values):
+    found = interval(values)
+    assert found.low == found.estimate == found.high == values[0]
+
+
+@pytest.mark.parametrize(
+    ("values", "verdict"),
+    [
+        ([1.0, 1.1, 1.2, 1.3, 1.4], HOLDS),
+        ([-1.0, -1.1, -1.2, -1.3, -1.4], FAILS),
+        ([0.0, 0.0, 0.0], FAILS),
+        ([-1.0, 1.0, -1.1, 1.1, 0.1], UNDECIDED),
+        ([1.0, 1.1], UNDECIDED),
+    ],
+)
+def test_verdicts(values, verdict):
+    assert claim_above("a", "b", "c", values, 0.0).verdict == verdict
+
+
+def test_tables_and_claims_as_text(tmp_path):
+    assert table_bytes(["a", "b"], [{"a": 1 / 3, "b": "x, y"}]) == b'a,b\n0.333333,"x, y"\n'
+    claim = claim_above("a", "smallest |w| first", "points", [1.0, 2.0, 3.0], 0.0)
+    assert r"smallest \|w\| first | points; true above 0 |" in claims_table([claim])
+    found = write_study(
+        tmp_path, "s", {"n": (1, 2)}, [claim], {"run": "lost"}, {"t": [{"a": 1}], "u": []}, {}
+    )
+    assert json.loads((tmp_path / "results.json").read_text()) == found
+    assert found["files"] == ["claims.md", "t.csv"]
+    assert found["failures"] == {"run": "lost"}
+    assert not (tmp_path / "u.csv").exists()
