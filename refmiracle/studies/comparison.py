@@ -35,7 +35,7 @@ from refmiracle.training.config import (
 )
 from refmiracle.training.data import load_split
 from refmiracle.training.posterior import Posterior, load_posterior
-from refmiracle.training.run import model_path, posterior_path
+from refmiracle.training.run import model_path, posterior_path, summary_path
 
 
 @dataclass(frozen=True)
@@ -227,7 +227,10 @@ def open_run(folder: Path, summary: dict[str, Any]) -> Run:
     InputError
         If one of its files is missing or damaged.
     """
-    config = config_from_dict(summary["config"])
+    try:
+        config = config_from_dict(summary["config"])
+    except InputError as e:
+        raise InputError(f"{summary_path(folder)}: {e}") from e
     model, _ = read_model(model_path(folder))
     engine, places = get_engine(config.engine), find_places(model.layout)
     rows = minimal_random_coding.decode(
