@@ -252,5 +252,5 @@ COMPARISONS = {
         "smoke", replace(PRESETS["smoke"], preset="study"), TUNED, (600,), (0, 1, 2)
     ),
     "default": Comparison("default", BASE, TUNED, (1250, 2500, 5000), (0, 1, 2, 3, 4)),
-    "paper": Comparison("paper", BASE, TUNED, (2500, 5000, 10_000, 20_000), (0, 1, 2, 3, 4)),
+    "paper": Comparison("paper", BASE, TUNED, (2500, 5000, 10_000), (0, 1, 2, 3, 4)),
 }

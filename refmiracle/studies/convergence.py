@@ -2,8 +2,8 @@
 
 arXiv 2307.07816 claims that Mean-KL trains twice as fast as Mean-Var and keeps its predictive
 performance after compression.  Mean-Var is free to spend more than its budget while its penalty
-grows, so an error counts as reached only where the whole network could be sent: where its KL
-is within the budget.
+grows, so an error is a result only where the whole network could be sent: where its KL is within
+the budget.  Where it is first reached at any KL is reported too.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,9 @@ from refmiracle.training.run import metrics_path
 STUDY = "convergence"
 TARGETS = (0.10, 0.05, 0.03, 0.025, 0.02, 0.0175, 0.015)
 WITHIN = 1.02  # of the budget: Mean-Var's penalties keep each block near it, not below it
+# What an error is to be reached with, in words; and the units that its claims are made in.
+CONDITIONS = {"within": "within the budget", "any": "at any KL"}
+UNITS = {"within": ("steps", "seconds"), "any": ("steps",)}
 WINDOW = 3  # lines of metrics, each the error of a single sample
 SAMPLES = 10
 KL, VAR = PARAMETERIZATIONS
@@ -52,15 +56,16 @@ class Course:
     lines: Rows
     budget: float
 
-    def steps_to(self, target: float) -> int | None:
-        """Return the first step where the error is at most `target` and the KL within budget.
+    def steps_to(self, target: float, condition: str = "within") -> int | None:
+        """Return the first step where the error is at most `target` under a condition on the KL.
 
         The error is the median of the last three lines, as each is of a single sample.
         """
+        most = WITHIN * self.budget if condition == "within" else np.inf
         errors = [line["validation_error"] for line in self.lines]
         for i, line in enumerate(self.lines):
             error = np.median(errors[max(0, i + 1 - WINDOW) : i + 1])
-            if error <= target and line["kl_bits"] <= WITHIN * self.budget:
+            if error <= target and line["kl_bits"] <= most:
                 return int(line["step"])
         return None
 
@@ -169,14 +174,15 @@ def reached_rows(courses: Mapping[Key, Course], comparison: Comparison, timing: 
     for (parameterization, length, seed), course in courses.items():
         if length != comparison.lengths[-1]:
             continue
-        for target in TARGETS:
-            steps = course.steps_to(target)
+        for target, condition in product(TARGETS, CONDITIONS):
+            steps = course.steps_to(target, condition)
             least = length if steps is None else steps
             rows.append(
                 {
                     "parameterization": parameterization,
                     "seed": seed,
                     "target": target,
+                    "kl": condition,
                     "reached": steps is not None,
                     "steps": least,
                     "seconds": least * timing.median(parameterization),
@@ -203,18 +209,19 @@ def end_rows(runs: Mapping[Key, Run], validation: Split) -> Rows:
 def speed_claims(reached: Rows, timing: Timing) -> list[Claim]:
     """Return the claims on steps and seconds, for each target that most runs of both reach."""
     claims = []
-    for target in TARGETS:
-        if not all(np.mean(c or [0]) > 0.5 for c in paired(reached, "reached", target=target)):
+    for (condition, text), target in product(CONDITIONS.items(), TARGETS):
+        of = {"target": target, "kl": condition}
+        if not all(np.mean(c or [0]) > 0.5 for c in paired(reached, "reached", **of)):
             continue
-        for unit in ("steps", "seconds"):
-            ours, theirs = paired(reached, unit, target=target)
+        for unit in UNITS[condition]:
+            ours, theirs = paired(reached, unit, **of)
             ratios = np.divide(theirs, ours)
             for times, bound in (("twice as fast", 2.0), ("faster", 1.0)):
                 claims.append(
                     claim_above(
-                        f"{times} to {target:.2%} in {unit}",
+                        f"{times} to {target:.2%} {text} in {unit}",
                         f"Mean-KL trains {times} as measured in {unit} to a validation error of"
-                        f" {target:.2%} within the budget (twice: arXiv 2307.07816, abstract)",
+                        f" {target:.2%} {text} (twice: arXiv 2307.07816, abstract)",
                         f"Mean-Var's {unit} over Mean-KL's",
                         ratios,
                         bound,

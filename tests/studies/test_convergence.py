@@ -29,6 +29,7 @@ def test_an_error_counts_where_the_network_could_be_sent():
     ]
     course = Course(lines, budget=100.0)
     assert course.steps_to(0.05) == 30  # within 1.02 of the budget there, and not before
+    assert course.steps_to(0.05, "any") == 20  # the median of three lines
     assert course.steps_to(0.005) is None
     assert Course(lines[4:], 100.0).steps_to(0.25) == 40
     assert Course(lines[:3], 100.0).steps_to(0.5) is None
@@ -50,12 +51,13 @@ def test_seeds_are_paired():
     assert paired(rows, "x", at=5) == ([], [])
 
 
-def reached(ratio):
+def reached(ratio, kl="within"):
     return [
         {
             "parameterization": p,
             "seed": seed,
             "target": 0.05,
+            "kl": kl,
             "reached": True,
             "steps": 100 * f,
             "seconds": 100 * f,
@@ -73,6 +75,9 @@ def test_verdicts_on_speed(ratio, twice, faster):
     claims = speed_claims(reached(ratio), Timing({KL: [1.0], VAR: [1.0]}))
     assert [c.verdict for c in claims] == [twice, faster, twice, faster]
     assert all(c.interval.low <= ratio + 0.02 <= c.interval.high for c in claims)
+    at_any_kl = speed_claims(reached(ratio, "any"), Timing({KL: [1.0], VAR: [1.0]}))
+    assert [c.verdict for c in at_any_kl] == [twice, faster]
+    assert all("at any KL in steps" in c.name for c in at_any_kl)
 
 
 def test_a_target_that_few_reach_is_no_claim():
