@@ -15,6 +15,7 @@ from typing import Any
 
 from refmiracle.command import CHECK_FAILED, add_data, add_engine, run_command
 from refmiracle.errors import InputError
+from refmiracle.studies.codes import CODES_PLANS, codes
 from refmiracle.studies.comparison import COMPARISONS
 from refmiracle.studies.convergence import convergence
 from refmiracle.studies.figures import check_figures
@@ -33,6 +34,8 @@ STUDIES: dict[str, tuple[str, Callable[..., dict[str, Any]]]] = {
     "pruning": ("error of the compressed weights with some of them set to zero", pruning),
     "uncertainty": ("calibration, likelihood and detection of foreign images", uncertainty),
 }
+# Trains nothing.
+CODES = "codes"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -60,15 +63,23 @@ def build_parser() -> argparse.ArgumentParser:
             help="lengths of training; all but the study of convergence use the longest",
         )
         _add_common(study)
+    study = studies.add_parser(CODES, help="all relative entropy codes: length, truth and speed")
+    study.set_defaults(presets=CODES_PLANS)
+    study.add_argument("--codes", nargs="+", metavar="NAME", help="codes to compare")
+    _add_plan(study)
     return parser
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", metavar="N", help="seeds to try")
+    add_data(parser)
+    _add_plan(parser)
+
+
+def _add_plan(parser: argparse.ArgumentParser) -> None:
     presets = parser.get_default("presets")
     parser.add_argument("--preset", choices=list(presets), default="default", help="how much")
     add_engine(parser, default=None)
-    add_data(parser)
     parser.add_argument(
         "--out", type=Path, default=Path("study"), metavar="DIR", help="default: study"
     )
@@ -94,10 +105,13 @@ class Processes(ThreadPoolExecutor):
 
 
 @contextmanager
-def open_executor(dask: str | None, workers: int | None) -> Iterator[tuple[Executor, int | None]]:
+def open_executor(
+    dask: str | None, workers: int | None, lasting: bool = False
+) -> Iterator[tuple[Executor, int | None]]:
     """Open a Dask cluster's executor, or one of processes with a thread each.
 
-    With it comes how many tasks to hand to it at a time; None: all.
+    With it comes how many tasks to hand to it at a time; None: all.  With `lasting` the
+    processes go on from task to task, for tasks that are shorter than the start of one.
 
     Raises
     ------
@@ -108,7 +122,10 @@ def open_executor(dask: str | None, workers: int | None) -> Iterator[tuple[Execu
         # numba reads it when a worker starts; runs side by side beat threads within one.
         os.environ["NUMBA_NUM_THREADS"] = "1"
         count = workers or os.cpu_count() or 1
-        with Processes(count) as processes:
+        executor: Executor = Processes(count)
+        if lasting:
+            executor = ProcessPoolExecutor(count, mp_context=get_context("spawn"))
+        with executor as processes:
             yield processes, count
         return
     try:
@@ -125,7 +142,13 @@ def open_executor(dask: str | None, workers: int | None) -> Iterator[tuple[Execu
 
 def _given(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return what the flags change in a preset, by the name of its field."""
-    flags = {"bits": "bits", "block_sizes": "block_sizes", "seeds": "seeds", "steps": "lengths"}
+    flags = {
+        "bits": "bits",
+        "block_sizes": "block_sizes",
+        "seeds": "seeds",
+        "steps": "lengths",
+        "codes": "codes",
+    }
     return {
         field: tuple(dict.fromkeys(getattr(arguments, flag)))
         for flag, field in flags.items()
@@ -142,24 +165,36 @@ def run(arguments: argparse.Namespace) -> int:
     if "lengths" in given:
         given["lengths"] = tuple(sorted(given["lengths"]))
     plan = replace(arguments.presets[arguments.preset], **given)
-    if arguments.engine:
+    if arguments.engine and arguments.study == CODES:
+        plan = replace(plan, engine=arguments.engine)
+    elif arguments.engine:
         plan = replace(plan, base=replace(plan.base, engine=arguments.engine))
-    data = (arguments.data or default_folder()).resolve()
     out = arguments.out.resolve()
-    with open_executor(arguments.dask, arguments.workers) as (executor, at_once):
-        if arguments.study in STUDIES:
-            _, study = STUDIES[arguments.study]
-            results = study(plan, data, out, executor, at_once)
-        else:
-            results = rate_distortion(plan, data, out, executor, at_once)
+    lasting = arguments.study == CODES
+    with open_executor(arguments.dask, arguments.workers, lasting) as (executor, at_once):
+        results = _study(arguments, plan, out, executor, at_once)
     return _report(arguments, results)
+
+
+def _study(
+    arguments: argparse.Namespace, plan: Any, out: Path, executor: Executor, at_once: int | None
+) -> dict[str, Any]:
+    """Run the study that the arguments name; return what its results.json holds."""
+    if arguments.study == CODES:
+        return codes(plan, out, executor, at_once)
+    data = (arguments.data or default_folder()).resolve()
+    if arguments.study in STUDIES:
+        _, study = STUDIES[arguments.study]
+        return study(plan, data, out, executor, at_once)
+    return rate_distortion(plan, data, out, executor, at_once)
 
 
 def _report(arguments: argparse.Namespace, results: Mapping[str, Any]) -> int:
     for name, reason in results["failures"].items():
         print(f"refmiracle: {name} failed: {reason}", file=sys.stderr)
     if results["files"]:
-        print(describe_claims(results) if arguments.study in STUDIES else describe(results))
+        claims = arguments.study in (*STUDIES, CODES)
+        print(describe_claims(results) if claims else describe(results))
         files = ", ".join(["results.json", *results["files"]])
         print(f"{arguments.out / arguments.study}: {files}")
     return CHECK_FAILED if results["failures"] else 0

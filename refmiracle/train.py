@@ -11,6 +11,7 @@ from typing import Any
 
 from refmiracle.command import add_data, add_engine, run_command
 from refmiracle.errors import InputError
+from refmiracle.rec.codes import CODES, MRC
 from refmiracle.rec.minimal_random_coding import SELECTIONS
 from refmiracle.training.config import (
     PARAMETERIZATIONS,
@@ -32,7 +33,7 @@ from refmiracle.training.trainer import Trainer
 
 # Flags that take a whole number, each a field of Config.
 NUMBERS = {
-    "bits_per_block": "1 to 24",
+    "bits_per_block": "what each block may cost, KL in bits: 1 to 24; with --code pfr at most 10",
     "block_size": "variables in a block",
     "seed": "names the noise, the order of the images and the codebook (default: 0)",
     "steps": "training steps before the first block is encoded",
@@ -41,7 +42,7 @@ NUMBERS = {
     "validation": "training images kept for validation; 0: train on all (default: 5000)",
     "shift": "augmentation: move each training image at random by up to N pixels (default: 0)",
 }
-SETTINGS = ("preset", "parameterization", "selection", "hash_factors", "engine", *NUMBERS)
+SETTINGS = ("preset", "parameterization", "code", "selection", "hash_factors", "engine", *NUMBERS)
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -62,9 +63,18 @@ def build_parser() -> argparse.ArgumentParser:
         help="how many weights of each tensor share a variable (default: 1,1,2,1,50,1,1,1)",
     )
     parser.add_argument(
+        "--code",
+        choices=list(CODES),
+        metavar="NAME",
+        help="which relative entropy code sends the weights: mrc, minimal random coding as in"
+        " MIRACLE (default); of whole blocks also orc, pfr or sp-pfr; of single variables"
+        f" {', '.join(list(CODES)[4:])} (docs/CODES.md)",
+    )
+    parser.add_argument(
         "--selection",
         choices=SELECTIONS,
-        help="send a candidate drawn as MIRACLE draws it, or the best one (default: sample)",
+        help="with --code mrc, send a candidate drawn as MIRACLE draws it, or the best one"
+        " (default: the preset's)",
     )
     add_engine(parser, default=None)
     add_data(parser)
@@ -87,7 +97,9 @@ def choose_config(given: dict[str, Any], data: str, found: tuple[Config, State] 
     """
     if found is None:
         base = preset_config(
-            given.get("preset", "default"), given.get("parameterization", PARAMETERIZATIONS[0])
+            given.get("preset", "default"),
+            given.get("parameterization", PARAMETERIZATIONS[0]),
+            given.get("code", MRC),
         )
         return check_config(replace(base, **given, data=data))
     config = found[0]

@@ -24,9 +24,14 @@ TENSORS = (
     ("dense2.weight", (500, 10)),
     ("dense2.bias", (10,)),
 )
-CODEBOOK, PERMUTATION, SIGNS = 3, 5, 6
+CODEBOOK, PERMUTATION, SIGNS, CANDIDATES, PARTITION = 3, 5, 6, 9, 10
 OUTPUTS, INPUTS = 0, 1
 NONE, UNIT, WEIGHT = 0, 1, 2
+# Section 2.1: the numbers of the random codes.
+MRC, ORC, PFR, SP_PFR = 0, 1, 2, 3
+SPLIT_ON_SAMPLE, DYADIC, NO_TREE = {4, 8, 11}, {5, 6, 9, 12}, {7, 10}
+VARIABLE_CODES = SPLIT_ON_SAMPLE | DYADIC | NO_TREE
+LARGEST_U = 1.0 - 2.0**-53
 
 # Section 6: AS 241, highest power first.
 CENTRAL = (
@@ -72,6 +77,8 @@ class File(NamedTuple):
     factors: list
     rho: tuple
     indices: list
+    code: int
+    bits: int
 
 
 def require(condition, message):
@@ -105,7 +112,7 @@ def parse(data):
     body = data[:-4]
     require(zlib.crc32(body) == struct.unpack("<I", data[-4:])[0], "wrong checksum")
     require(network == 1, "unknown network")
-    require(code == 0, "unknown random code")
+    require(code <= 12, "unknown random code")
     grouping, signs = flags & 15, flags >> 4
     require(grouping <= INPUTS and signs <= WEIGHT, "unknown layout flags")
     require(1 <= bits <= 24, "bits out of range")
@@ -121,15 +128,75 @@ def parse(data):
     blocks = -(-variables // block_size)
     payload = offset + 2 * len(TENSORS)
     padding = -(blocks * bits) % 8
-    require(len(body) == payload + (blocks * bits + padding) // 8, "wrong length")
+    if code == MRC:
+        require(len(body) == payload + (blocks * bits + padding) // 8, "wrong length")
+    else:
+        require(len(body) >= payload + 3, "wrong length")
     for pattern in struct.unpack("<8H", body[offset:payload]):
         require(0x0400 <= pattern <= 0x7BFF, "a scale is not a positive normal float16")
     rho = struct.unpack("<8e", body[offset:payload])
-    stream = int.from_bytes(body[payload:], "big")
+    if code == MRC:
+        indices = read_indices(body[payload:], blocks, bits, padding)
+    else:
+        count = variables if code in VARIABLE_CODES else blocks
+        indices = read_messages(body[payload:], count, code, bits)
+    return File(grouping, signs, block_size, seed, factors, rho, indices, code, bits)
+
+
+def read_indices(payload, blocks, bits, padding):
+    """Section 2.3."""
+    stream = int.from_bytes(payload, "big")
     require(stream & ((1 << padding) - 1) == 0, "padding bits are set")
     text = f"{stream >> padding:0{blocks * bits}b}"
-    indices = [int(text[i : i + bits], 2) for i in range(0, blocks * bits, bits)]
-    return File(grouping, signs, block_size, seed, factors, rho, indices)
+    return [int(text[i : i + bits], 2) for i in range(0, blocks * bits, bits)]
+
+
+def read_messages(payload, count, code, bits):
+    """Section 2.7: theta, then a code word of the range coder."""
+    theta = int.from_bytes(payload[:2], "little")
+    require(theta >= 1, "theta is zero")
+    raw = bits if code == SP_PFR else 0
+    values = read_integers(payload[2:], count, theta, raw)
+    largest = {ORC: 2**bits, PFR: 2**32, SP_PFR: 2 ** (32 + bits) - 1}.get(code, 2**62 - 1)
+    require(max(values) <= largest, "a message is out of range")
+    return [v - (code in (ORC, PFR)) for v in values]
+
+
+def read_integers(data, count, theta, raw):
+    """Section 2.7: decode, then encode again: only one code word is valid."""
+    low, width, shifted = 0, 2**32 - 1, 0
+
+    def decide(p):
+        nonlocal low, width, shifted
+        bound = (width >> 16) * p
+        window = int.from_bytes((data + bytes(4))[: shifted + 4], "big")
+        bit = window - low < bound
+        low, width = (low, bound) if bit else (low + bound, width - bound)
+        while width < 2**24:
+            low, width, shifted = low << 8, width << 8, shifted + 1
+            require(shifted < len(data), "the integers are cut off")
+        return bit
+
+    values = []
+    for _ in range(count):
+        j = 0
+        for _ in range(raw):
+            j = 2 * j + decide(2**15)
+        e = 0
+        while decide(theta):
+            e += 1
+            require(e + raw <= 61, "an integer is too large")
+        n = 1
+        for _ in range(e):
+            n = 2 * n + decide(2**15)
+        values.append(n * 2**raw + j)
+    for length in (shifted + 1, shifted + 2):
+        unit = 256 ** (shifted + 4 - length)
+        v = -(-low // unit)
+        if (v + 1) * unit <= low + width:
+            break
+    require(data == v.to_bytes(length, "big"), "not the code word of its integers")
+    return values
 
 
 def philox4x32(counter, key):
@@ -188,6 +255,53 @@ def normal(word):
     return to_float32(quantile((word + 0.5) * 2.0**-32))
 
 
+def uniform52(high, low):
+    """Section 4.3: two words as a uniform of 52 bits."""
+    return (high * 2**20 + low // 2**12 + 0.5) / 2.0**52
+
+
+def place_sample(a, b, n, row, seed):
+    """Section 7.5: the u of node n of a row, in its region."""
+    w = philox4x32((n % 2**32, row, n // 2**32, 0), (seed, CANDIDATES))
+    return min(a + (b - a) * uniform52(w[0], w[1]), LARGEST_U)
+
+
+def node_normal(code, n, row, seed):
+    """Section 7.5: the normal that node n of a row names."""
+    a, b = 0.0, 1.0
+    if code not in NO_TREE:
+        for depth in range(n.bit_length() - 1, 0, -1):
+            c = (a + b) / 2.0 if code in DYADIC else place_sample(a, b, n >> depth, row, seed)
+            a, b = (c, b) if n >> (depth - 1) & 1 else (a, c)
+    return to_float32(quantile(place_sample(a, b, n, row, seed)))
+
+
+def bin_normals(message, block, file):
+    """Section 7.4: the normals of candidate n of bin j of a block."""
+    n, j = message >> file.bits, message % 2**file.bits
+    size, left, out = file.block_size, file.bits, []
+    for d in range(size):
+        k = (d + 1) * file.bits // size - d * file.bits // size
+        left -= k
+        w = philox4x32((n, block, j, d // 4), (file.seed, PARTITION))[d % 4]
+        u = ((j >> left) % 2**k + (w + 0.5) * 2.0**-32) / 2.0**k
+        out.append(to_float32(quantile(min(u, LARGEST_U))))
+    return out
+
+
+def normals(file):
+    """Sections 7.3 to 7.5: the normal at each place, in order."""
+    if file.code in VARIABLE_CODES:
+        return [node_normal(file.code, n, i, file.seed) for i, n in enumerate(file.indices)]
+    out = []
+    for block, index in enumerate(file.indices):
+        if file.code == SP_PFR:
+            out.extend(bin_normals(index, block, file))
+        else:
+            out.extend(map(normal, words(file.seed, CODEBOOK, index, file.block_size)))
+    return out
+
+
 def sign_table(file, number):
     """Section 8.2: signs of a tensor, to be read cyclically."""
     shape = TENSORS[number][1]
@@ -203,9 +317,7 @@ def decode(data):
     sizes = variables_of(file.factors)
     order = words(file.seed, PERMUTATION, 0, sum(sizes))
     permutation = sorted(range(len(order)), key=order.__getitem__)  # Python's sort is stable
-    z_at = []
-    for index in file.indices:
-        z_at.extend(map(normal, words(file.seed, CODEBOOK, index, file.block_size)))
+    z_at = normals(file)
     z = [0.0] * len(order)
     for place, variable in enumerate(permutation):
         z[variable] = z_at[place]

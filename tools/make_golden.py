@@ -9,7 +9,7 @@ import argparse
 import importlib
 from pathlib import Path
 
-PARTS = ("bits", "numerics", "posterior", "layers", "coding", "network", "files")
+PARTS = ("bits", "numerics", "posterior", "layers", "coding", "codes", "network", "files")
 
 
 def main() -> None:

@@ -18,16 +18,30 @@ from refmiracle.codec.bits import (
     unpack_indices,
     write_varint,
 )
+from refmiracle.codec.integers import best_theta16, read_integers, write_integers
 from refmiracle.errors import InputError
 from refmiracle.files import write_atomically
 from refmiracle.nn.lenet5 import network_by_number
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
-from refmiracle.rec import minimal_random_coding
+from refmiracle.rec.codes import (
+    CODES,
+    MRC,
+    VARIABLE,
+    check_messages,
+    find_code,
+    from_positive,
+    raw_bits,
+    to_positive,
+)
 
 MAGIC = b"RMC"
 VERSION = 1
 LARGEST_FILE = 1 << 22
 CRC_BYTES = 4
+THETA_BYTES = 2
+# What stands at the places behind the last variable, which no file holds.
+UNUSED = 1
+CODES_BY_NUMBER = {code.number: code for code in CODES.values()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,16 +53,26 @@ class CompressedModel:
     layout : BlockLayout
         Network, hashing, block size and seed.
     bits_per_block : int
-        1 to 24; each index names one of 2**bits_per_block candidates.
+        1 to 24; log2 of the candidates (codes `mrc`, `orc`) or bins (`sp-pfr`) of a block, and
+        for other codes only what training aimed at.
     rho : ndarray of float16, shape (tensors,)
         Scale of the coding distribution of each tensor.
-    indices : ndarray of int64, shape (blocks,)
+    indices : ndarray of int64, shape (blocks,) or (blocks, block_size)
+        What `rec.codes.encode_blocks` returns: one message for each block, or, for codes of
+        variables, one for each place, 1 where the last block is short.
+    code : str
+        One of `rec.codes.CODES`.
+    theta16 : int
+        Parameter of the law that codes the messages, in units of 2**-16; 0: the one under which
+        they are shortest.  `mrc` has none.
     """
 
     layout: BlockLayout
     bits_per_block: int
     rho: NDArray[np.float16]
     indices: NDArray[np.int64]
+    code: str = MRC
+    theta16: int = 0
 
     def to_bytes(self) -> bytes:
         """Return the file.
@@ -64,7 +88,7 @@ class CompressedModel:
                 *MAGIC,
                 VERSION,
                 layout.network.number,
-                minimal_random_coding.NUMBER,
+                find_code(self.code).number,
                 layout.grouping | layout.signs << 4,
                 self.bits_per_block,
             ]
@@ -75,12 +99,28 @@ class CompressedModel:
             + write_varint(layout.seed)
             + b"".join(write_varint(f) for f in layout.factors)
             + self.rho.astype("<f2").tobytes()
-            + pack_indices(self.indices, self.bits_per_block)
+            + self.payload()
         )
         data = body + zlib.crc32(body).to_bytes(CRC_BYTES, "little")
-        if len(self.indices) != parse_model(data).layout.blocks():
+        if self.indices.shape != parse_model(data).indices.shape:
             raise InputError(f"{len(self.indices)} indices do not fit {layout.blocks()} blocks")
         return data
+
+    def payload(self) -> bytes:
+        """Return the bytes of the messages, those of theta included."""
+        if self.code == MRC:
+            return pack_indices(self.indices, self.bits_per_block)
+        check_messages(self.code, self.bits_per_block, self.indices)
+        raw = raw_bits(self.code, self.bits_per_block)
+        sent = to_positive(self.code, self.indices.ravel()[: message_count(self.layout, self.code)])
+        theta16 = self.theta16 or best_theta16(sent, raw)
+        coded = write_integers(sent, theta16, raw)
+        return theta16.to_bytes(THETA_BYTES, "little") + coded
+
+
+def message_count(layout: BlockLayout, code: str) -> int:
+    """Return how many integers a file holds: one for each block, or for each variable."""
+    return layout.variables() if find_code(code).of == VARIABLE else layout.blocks()
 
 
 def parse_model(data: bytes) -> CompressedModel:
@@ -116,8 +156,8 @@ def parse_model(data: bytes) -> CompressedModel:
             " cut off, or has bytes behind its end"
         )
     network = network_by_number(number)
-    if code != minimal_random_coding.NUMBER:
-        raise InputError(f"random code {code} is unknown; expected {minimal_random_coding.NUMBER}")
+    if code not in CODES_BY_NUMBER:
+        raise InputError(f"random code {code} is unknown; expected 0 to {max(CODES_BY_NUMBER)}")
     if flags & 0x0F not in tuple(Grouping) or flags >> 4 not in tuple(Signs):
         raise InputError(f"layout flags {flags:#04x} are unknown")
     if not 1 <= bits <= LARGEST_BITS:
@@ -139,14 +179,47 @@ def parse_model(data: bytes) -> CompressedModel:
             f"block size {block_size} is out of range; expected 1 to {layout.variables()}"
         )
     payload = offset + 2 * len(factors)
-    expected = payload + packed_size(bits, layout.blocks())
-    if len(body) != expected:
-        raise InputError(f"it has {len(data)} bytes; its header calls for {expected + CRC_BYTES}")
+    name = CODES_BY_NUMBER[code].name
+    _check_length(len(body), payload, layout, bits, name)
     rho = np.frombuffer(body[offset:payload], dtype="<f2").astype(np.float16)
     if not np.all(np.isfinite(rho) & (rho >= np.finfo(np.float16).smallest_normal)):
         raise InputError("a scale rho is not a positive normal float16")
-    indices = unpack_indices(body[payload:], bits, layout.blocks())
-    return CompressedModel(layout, bits, rho, indices)
+    if name == MRC:
+        indices = unpack_indices(body[payload:], bits, layout.blocks())
+        return CompressedModel(layout, bits, rho, indices)
+    theta16, messages = _read_messages(body[payload:], layout, bits, name)
+    return CompressedModel(layout, bits, rho, messages, name, theta16)
+
+
+def _check_length(size: int, payload: int, layout: BlockLayout, bits: int, code: str) -> None:
+    """Refuse a body of `size` bytes that is not as long as its header calls for."""
+    if code == MRC:
+        expected = payload + packed_size(bits, layout.blocks())
+        fits, most = size == expected, ""
+    else:  # how long the integers are, only they say
+        expected = payload + THETA_BYTES + 1
+        fits, most = size >= expected, " or more"
+    if not fits:
+        raise InputError(
+            f"it has {size + CRC_BYTES} bytes; its header calls for {expected + CRC_BYTES}{most}"
+        )
+
+
+def _read_messages(
+    payload: bytes, layout: BlockLayout, bits: int, code: str
+) -> tuple[int, NDArray[np.int64]]:
+    """Return theta16 and the messages, shaped as `CompressedModel.indices`."""
+    theta16 = int.from_bytes(payload[:THETA_BYTES], "little")
+    count, raw = message_count(layout, code), raw_bits(code, bits)
+    sent = read_integers(payload[THETA_BYTES:], count, theta16, raw)
+    messages = from_positive(code, sent)
+    check_messages(code, bits, messages)
+    if find_code(code).of != VARIABLE:
+        return theta16, messages
+    shape = layout.blocks(), layout.block_size
+    indices = np.full(shape, UNUSED, dtype=np.int64)
+    indices.ravel()[:count] = messages
+    return theta16, indices
 
 
 def write_model(path: Path, model: CompressedModel) -> bytes:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from refmiracle.codec.container import CompressedModel
 from refmiracle.engines.contract import Engine
 from refmiracle.posterior.blocks import Places, find_places, to_weights
-from refmiracle.rec import minimal_random_coding
+from refmiracle.rec import codes
 
 Float32Weights = dict[str, NDArray[np.float32]]
 
@@ -20,12 +20,26 @@ def decode_blocks(
     return rho.astype(np.float32)[places.tensor] * rows
 
 
+def decode_rows(model: CompressedModel, engine: Engine) -> NDArray[np.float32]:
+    """Return the whitened samples of all blocks, shape (blocks, block_size)."""
+    layout, blocks = model.layout, model.layout.blocks()
+    return codes.decode_blocks(
+        engine,
+        model.code,
+        layout.seed,
+        model.bits_per_block,
+        np.arange(blocks),
+        model.indices.reshape(blocks, -1),
+        layout.block_size,
+    )
+
+
 def decode_model(model: CompressedModel, engine: Engine) -> Float32Weights:
     """Return the weights of a compressed model by tensor name.
 
-    Each block is the row of the codebook that its index names, times the scales of its places;
-    each weight is the variable at its place, times its sign.  Only rows that are named are
-    computed.
+    Each block is the sample that its messages name (minimal random coding: a row of the
+    codebook), times the scales of its places; each weight is the variable at its place, times
+    its sign.  Only what is named is computed.
 
     Parameters
     ----------
@@ -39,6 +53,5 @@ def decode_model(model: CompressedModel, engine: Engine) -> Float32Weights:
     """
     layout = model.layout
     places = find_places(layout)
-    rows = minimal_random_coding.decode(engine, layout.seed, model.indices, layout.block_size)
-    variables = decode_blocks(places, model.rho, rows)
+    variables = decode_blocks(places, model.rho, decode_rows(model, engine))
     return to_weights(layout.network, engine, places, variables)

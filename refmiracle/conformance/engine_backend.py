@@ -30,9 +30,11 @@ from refmiracle.posterior.blocks import (
 )
 from refmiracle.posterior.scales import quantise_scales
 from refmiracle.rec import minimal_random_coding
+from refmiracle.rec.codes import CODES
 
 Results = tuple[Any, ...]
 SAMPLE_STRIDE = 997
+CODE_NAMES = {code.number: code.name for code in CODES.values()}
 
 
 def as_bytes(data: Array) -> bytes:
@@ -215,6 +217,39 @@ class EngineBackend:
         """Return rho z for the rows that indices name; rho as float16 bits, one a place."""
         rows = minimal_random_coding.decode(self.engine, int(seed), indices, int(dimension))
         return np.asarray(rho, dtype=np.uint16).view(np.float16).astype(np.float32) * rows
+
+    def ordered_indices(
+        self, seed: Array, bits: Array, blocks: Array, delta: Array, log_s: Array
+    ) -> Array:
+        """Return the indices of ordered random coding."""
+        return self.engine.ordered_indices(int(seed), int(bits), blocks, delta, log_s)
+
+    def poisson_indices(self, seed: Array, blocks: Array, delta: Array, log_s: Array) -> Array:
+        """Return the indices of the Poisson functional representation."""
+        return self.engine.poisson_indices(int(seed), blocks, delta, log_s)
+
+    def partition_messages(
+        self, seed: Array, bits: Array, blocks: Array, delta: Array, log_s: Array
+    ) -> Array:
+        """Return the messages of space partitioning."""
+        return self.engine.partition_messages(int(seed), int(bits), blocks, delta, log_s)
+
+    def partition_rows(
+        self, seed: Array, bits: Array, blocks: Array, messages: Array, dimension: Array
+    ) -> Array:
+        """Return the samples that messages of space partitioning name."""
+        return self.engine.partition_rows(int(seed), int(bits), blocks, messages, int(dimension))
+
+    def variable_messages(
+        self, code: Array, seed: Array, rows: Array, delta: Array, log_s: Array
+    ) -> Array:
+        """Return one node number for each variable; the code by its number."""
+        name = CODE_NAMES[int(code)]
+        return self.engine.variable_messages(name, int(seed), rows, delta, log_s)
+
+    def variable_samples(self, code: Array, seed: Array, rows: Array, messages: Array) -> Array:
+        """Return the samples that node numbers name."""
+        return self.engine.variable_samples(CODE_NAMES[int(code)], int(seed), rows, messages)
 
     # --- the whole network
 

@@ -69,6 +69,12 @@ OPERATIONS: dict[str, Operation] = {
     "log_weights": _operation("coding", "candidates delta log_s", "log_w"),
     "select_indices": _operation("coding", "seed bits blocks delta log_s", "indices"),
     "decode_blocks": _operation("coding", "seed indices dimension rho", "w"),
+    "ordered_indices": _operation("coding", "seed bits blocks delta log_s", "indices"),
+    "poisson_indices": _operation("coding", "seed blocks delta log_s", "indices"),
+    "partition_messages": _operation("coding", "seed bits blocks delta log_s", "messages"),
+    "partition_rows": _operation("coding", "seed bits blocks messages dimension", "rows"),
+    "variable_messages": _operation("coding", "code seed rows delta log_s", "messages"),
+    "variable_samples": _operation("coding", "code seed rows messages", "samples"),
     "loss_and_grads": _operation(
         "network", f"{LAYOUT} bits tau phi rho eps images labels", "loss dtau dphi dlog_rho"
     ),

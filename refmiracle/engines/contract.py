@@ -166,6 +166,32 @@ class Engine(Protocol):
         self, seed: int, indices: ArrayLike, dimension: int
     ) -> NDArray[np.float32]: ...
 
+    # the other codes of docs/CODES.md: of blocks, shape (R, block_size), and of variables, flat
+    def ordered_indices(
+        self, seed: int, bits: int, blocks: ArrayLike, delta: Array, log_s: Array
+    ) -> NDArray[np.int64]: ...
+    def poisson_indices(
+        self, seed: int, blocks: ArrayLike, delta: Array, log_s: Array
+    ) -> NDArray[np.int64]: ...
+    def partition_messages(
+        self, seed: int, bits: int, blocks: ArrayLike, delta: Array, log_s: Array
+    ) -> NDArray[np.int64]: ...
+    def partition_rows(
+        self, seed: int, bits: int, blocks: ArrayLike, messages: ArrayLike, dimension: int
+    ) -> NDArray[np.float32]: ...
+    def variable_messages(
+        self,
+        code: str,
+        seed: int,
+        rows: ArrayLike,
+        delta: Array,
+        log_s: Array,
+        oversampling: int = 0,
+    ) -> NDArray[np.int64]: ...
+    def variable_samples(
+        self, code: str, seed: int, rows: ArrayLike, messages: ArrayLike
+    ) -> NDArray[np.float32]: ...
+
     # how the engine spreads work; the results never depend on the number of threads
     def shards(self, batch: int) -> list[slice]: ...
     def map(

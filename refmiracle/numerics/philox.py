@@ -21,8 +21,8 @@ WORD_BITS = np.uint64(32)
 class Stream(IntEnum):
     """The second key word: one independent stream for each use of randomness.
 
-    CODEBOOK, PERMUTATION and SIGNS are part of the file format (docs/SPEC.md); the others are
-    private to the encoder.
+    CODEBOOK, PERMUTATION, SIGNS, CANDIDATES and PARTITION are part of the file format
+    (docs/SPEC.md); the others are private to the encoder.
     """
 
     INITIALISATION = 0
@@ -34,6 +34,9 @@ class Stream(IntEnum):
     SIGNS = 6
     ORDER = 7
     SHIFTS = 8
+    CANDIDATES = 9
+    PARTITION = 10
+    PROPOSAL = 11
 
 
 def philox4x32(counter: ArrayLike, key: ArrayLike, rounds: int = 10) -> NDArray[np.uint32]:

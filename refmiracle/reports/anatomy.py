@@ -11,10 +11,17 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from refmiracle.codec.bits import pack_indices, write_varint
-from refmiracle.codec.container import CRC_BYTES, MAGIC, VERSION, CompressedModel
+from refmiracle.codec.bits import write_varint
+from refmiracle.codec.container import (
+    CRC_BYTES,
+    MAGIC,
+    THETA_BYTES,
+    VERSION,
+    CompressedModel,
+    message_count,
+)
 from refmiracle.posterior.blocks import Grouping, Signs
-from refmiracle.rec import minimal_random_coding
+from refmiracle.rec.codes import MRC, find_code
 
 BITS = 8
 BYTES_IN_A_ROW = 16
@@ -61,6 +68,10 @@ KINDS = {
     "C": "checksum",
 }
 
+ENTROPY_CODED = (
+    "messages: theta, and the integers that an entropy code holds, with no byte to itself"
+)
+
 GROUPINGS = {
     Grouping.OUTPUTS: "weights that share a variable are neighbours among the outputs",
     Grouping.INPUTS: "weights that share a variable are neighbours among the inputs",
@@ -72,12 +83,17 @@ SIGNS = {
 }
 
 
+def kinds(model: CompressedModel) -> dict[str, str]:
+    """Return `KINDS` with what the file's code calls its indices."""
+    return KINDS if model.code == MRC else {**KINDS, "I": ENTROPY_CODED}
+
+
 def _parts(model: CompressedModel) -> Iterator[tuple[str, str, bytes, str, str]]:
     """Yield kind, name, bytes, value and meaning of each field but the checksum, in file order."""
     layout, bits = model.layout, model.bits_per_block
     tensors, sizes = layout.network.tensors(), layout.sizes()
     flags = layout.grouping | layout.signs << 4
-    code = minimal_random_coding.NUMBER
+    code = find_code(model.code)
     yield "M", "magic", MAGIC, f'"{MAGIC.decode()}"', "every .rmc file begins with it"
     yield "M", "version", bytes([VERSION]), str(VERSION), "of the file format"
     yield (
@@ -85,8 +101,10 @@ def _parts(model: CompressedModel) -> Iterator[tuple[str, str, bytes, str, str]]
         f"{layout.network.name}, with {layout.network.count():,} weights",
     )
     yield (
-        *("N", "random code", bytes([code]), str(code)),
-        "minimal random coding: all blocks use one table of candidates",
+        *("N", "random code", bytes([code.number]), str(code.number)),
+        "minimal random coding: all blocks use one table of candidates"
+        if code.name == MRC
+        else f"{code.name}: {code.source}",
     )
     yield (
         *("N", "layout flags", bytes([flags]), f"{flags:#04x}"),
@@ -95,7 +113,9 @@ def _parts(model: CompressedModel) -> Iterator[tuple[str, str, bytes, str, str]]
     )
     yield (
         *("B", "bits per block", bytes([bits]), str(bits)),
-        f"an index has {bits} bits, so it names one of 2^{bits} = {2**bits:,} candidates",
+        f"an index has {bits} bits, so it names one of 2^{bits} = {2**bits:,} candidates"
+        if code.name == MRC
+        else "what training let each block cost",
     )
     yield (
         *("B", "block size", write_varint(layout.block_size), str(layout.block_size)),
@@ -113,7 +133,15 @@ def _parts(model: CompressedModel) -> Iterator[tuple[str, str, bytes, str, str]]
         meaning = f"a float16; a variable is a normal times this: most within ±{2 * float(rho):.2g}"
         data = rho.astype("<f2").tobytes()
         yield "R", f"scale of {tensor.name}", data, f"{float(rho):.5g}", meaning
-    indices = pack_indices(model.indices, bits)
+    indices = model.payload()
+    if code.name != MRC:
+        theta, coded = indices[:THETA_BYTES], indices[THETA_BYTES:]
+        value = str(int.from_bytes(theta, "little"))
+        yield "I", "theta", theta, value, "of 65,536: how likely an integer is to be larger"
+        count = message_count(layout, code.name)
+        meaning = f"entropy-coded: {BITS * len(coded) / count:.2f} bits each on average"
+        yield "I", "integers", coded, f"{count:,} numbers", meaning
+        return
     padding = BITS * len(indices) - bits * layout.blocks()
     yield (
         *("I", "indices", indices, f"{layout.blocks():,} numbers"),
@@ -169,7 +197,7 @@ def describe_bytes(model: CompressedModel, fields: list[Field]) -> list[Byte]:
         for number, value in enumerate(field.data):
             offset = field.start + number
             head = f"byte {offset} ({value:02x}): {field.name}"
-            if field.kind == "I":
+            if field.kind == "I" and model.code == MRC:
                 found.append(_index_byte(model, number, value, head))
                 continue
             part = f", byte {number + 1} of {len(field.data)}" if len(field.data) > 1 else ""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from refmiracle.numerics.philox import Stream
+from refmiracle.rec.codes import MRC, find_code
 from refmiracle.studies.comparison import Run
 from refmiracle.training.config import (
     PARAMETERIZATIONS,
@@ -32,7 +33,7 @@ MOST_MISTAKES = 100
 FRACTIONS = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98)
 # The settings that `refmiracle train` has flags for.
 FLAGS = (
-    *("parameterization", "bits_per_block", "block_size", "seed", "steps", "groups"),
+    *("parameterization", "code", "bits_per_block", "block_size", "seed", "steps", "groups"),
     *("group_steps", "validation", "shift", "hash_factors", "selection", "engine"),
 )
 
@@ -48,10 +49,12 @@ def train_command(config: Config, name: str) -> tuple[str, list[str]]:
     """
     preset = config.preset if config.preset in PRESETS else "default"
     # Checked, so that more groups than blocks are as few as in the run.
-    base = check_config(preset_config(preset, config.parameterization))
+    base = check_config(preset_config(preset, config.parameterization, config.code))
     given = {n: getattr(config, n) for n in FLAGS if getattr(config, n) != getattr(base, n)}
     if config.parameterization != PARAMETERIZATIONS[0]:
         given["parameterization"] = config.parameterization
+    if config.code != MRC:
+        given["code"] = config.code
     words = ["python", "-m", "refmiracle.train", "--preset", preset]
     for flag, value in given.items():
         text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
@@ -228,7 +231,12 @@ def settings_table(config: Config) -> list[tuple[str, Any, str]]:
     return [
         ("preset", config.preset, "which settings the run began from"),
         ("parameterization", config.parameterization, "how the posterior spends its bits"),
-        ("bits per block", config.bits_per_block, "size of an index"),
+        ("code", config.code, find_code(config.code).source),
+        (
+            "bits per block",
+            config.bits_per_block,
+            "size of an index" if config.code == MRC else "what a block may cost",
+        ),
         ("block size", config.block_size, "coded variables in a block"),
         ("selection", config.selection, "which candidate is sent"),
         ("hash factors", ", ".join(map(str, config.hash_factors)), "weights to a variable"),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from refmiracle.errors import InputError
+from refmiracle.rec.codes import MRC, VARIABLE, find_code
 from refmiracle.reports import anatomy, content, figures, pictures
 from refmiracle.reports.example import Example, Variable, follow_block
 from refmiracle.reports.opening import OpenedRun
@@ -91,7 +92,7 @@ def _bits_and_example(opened: OpenedRun) -> dict[str, Any]:
     run, model = opened.run, opened.model
     bits, tensors = content.block_bits(run), content.tensor_bits(run)
     fields = anatomy.find_fields(model)
-    example = follow_block(opened, fields, bits)
+    example = follow_block(opened, fields, bits) if model.code == MRC else None
     shown = anatomy.describe_bytes(model, fields)[: anatomy.MOST_BYTES]
     width = anatomy.BYTES_IN_A_ROW
     return {
@@ -101,12 +102,13 @@ def _bits_and_example(opened: OpenedRun) -> dict[str, Any]:
         "tensor_bits_figure": figures.draw_tensor_bits(tensors),
         "distributions": figures.draw_distributions(run),
         "fields": fields,
-        "kinds": anatomy.KINDS,
+        "kinds": anatomy.kinds(model),
+        "of_variables": find_code(model.code).of == VARIABLE,
         "rows": [(i, shown[i : i + width]) for i in range(0, len(shown), width)],
         "width": width,
         "hidden": max(0, len(opened.data) - anatomy.MOST_BYTES),
         "patterns": sorted({byte.pattern for byte in shown} - {""}),
-        **_example(opened, example),
+        **(_example(opened, example) if example else {"example": None}),
     }
 
 

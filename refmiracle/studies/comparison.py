@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refmiracle.codec.container import read_model
+from refmiracle.codec.model import decode_blocks, decode_rows
 from refmiracle.engines import get_engine
 from refmiracle.engines.contract import Array
 from refmiracle.errors import InputError
 from refmiracle.posterior.blocks import Places, find_places
 from refmiracle.posterior.sharing import VariablePass
-from refmiracle.rec import minimal_random_coding
 from refmiracle.studies.runs import runs_folder, train_all
 from refmiracle.training.config import (
     MEAN_VAR,
@@ -233,10 +233,7 @@ def open_run(folder: Path, summary: dict[str, Any]) -> Run:
         raise InputError(f"{summary_path(folder)}: {e}") from e
     model, _ = read_model(model_path(folder))
     engine, places = get_engine(config.engine), find_places(model.layout)
-    rows = minimal_random_coding.decode(
-        engine, model.layout.seed, model.indices, model.layout.block_size
-    )
-    blocks = model.rho.astype(np.float32)[places.tensor] * rows
+    blocks = decode_blocks(places, model.rho, decode_rows(model, engine))
     decoded = blocks.ravel()[places.of_variables].astype(np.float64)
     return Run(config, summary, load_posterior(posterior_path(folder)), decoded)
 

@@ -12,12 +12,15 @@ import numpy as np
 from refmiracle.errors import InputError
 from refmiracle.nn.lenet5 import LENET5
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
+from refmiracle.rec.codes import MRC, PFR, find_code
 from refmiracle.training.data import VALIDATION_IMAGES, Split
 
 PARAMETERIZATIONS = ("mean-kl", "mean-var")
 # Rows of noise below this are for training, those above for validation.
 LONGEST = 2**31 - 1
 LARGEST_SHIFT = 14
+# The Poisson functional representation tries some 2^D_inf candidates, far more than 2^KL.
+LARGEST_POISSON_BITS = 10
 # Mean-Var's factors on beta after `steps`: until every block is within its budget, and then.
 SETTLING_FACTOR, ENCODING_FACTOR = 1.005, 1.0005
 LARGE_BETA = 1e-4
@@ -32,8 +35,10 @@ class Config:
     preset, engine, parameterization : str
     seed : int
     bits_per_block, block_size : int
+    code : str
+        Which relative entropy code sends the blocks, one of `rec.codes.CODES`.
     selection : str
-        Which candidate is sent: ``sample``, one drawn with probability proportional to q / p as
+        Which candidate `mrc` sends: ``sample``, one drawn with probability proportional to q / p as
         in MIRACLE, or ``best``, the one with the largest q / p.
     hash_factors : tuple of int
         One for each tensor of LeNet-5.
@@ -73,6 +78,7 @@ class Config:
     seed: int = 0
     bits_per_block: int = 14
     block_size: int = 30
+    code: str = MRC
     selection: str = "sample"
     hash_factors: tuple[int, ...] = LENET5.hash_factors
     steps: int = 20_000
@@ -146,20 +152,26 @@ PRESETS = {
 MEAN_VAR = {"rate": 2e-2, "variance_rate": 0.5, "encoding_rate": 6e-3, "initial_beta": 1e-6}
 
 
-def preset_config(preset: str, parameterization: str) -> Config:
-    """Return a preset with the settings that suit a parameterization."""
-    own: dict[str, Any] = MEAN_VAR if parameterization == "mean-var" else {}
-    return replace(PRESETS[preset], parameterization=parameterization, **own)
+def preset_config(preset: str, parameterization: str, code: str = MRC) -> Config:
+    """Return a preset with the settings that suit a parameterization and a code.
+
+    Codes other than minimal random coding have no best candidate to send.
+    """
+    own: dict[str, Any] = dict(MEAN_VAR) if parameterization == "mean-var" else {}
+    if code != MRC:
+        own["selection"] = "sample"
+    return replace(PRESETS[preset], parameterization=parameterization, code=code, **own)
 
 
 def config_from_dict(values: dict[str, Any]) -> Config:
-    """Return the config that `Config.to_dict` wrote.
+    """Return the config that `Config.to_dict` wrote; without a code it is of `mrc`.
 
     Raises
     ------
     InputError
         If its fields are not those of this version.
     """
+    values = {"code": MRC, **values}
     if set(values) != {f.name for f in fields(Config)}:
         raise InputError("its settings are not those of this version of refmiracle")
     return Config(**{**values, "hash_factors": tuple(values["hash_factors"])})
@@ -190,6 +202,27 @@ def check_factors(factors: tuple[int, ...]) -> None:
             )
 
 
+def check_code(config: Config) -> None:
+    """Refuse a code with which a run could not end.
+
+    Raises
+    ------
+    InputError
+        If the code is unknown, or does not go with the other settings.
+    """
+    code = find_code(config.code).name
+    if code != MRC and config.selection != "sample":
+        raise InputError(
+            f"--selection {config.selection} goes with --code {MRC} only; --code {code} needs"
+            " --selection sample"
+        )
+    if code == PFR and config.bits_per_block > LARGEST_POISSON_BITS:
+        raise InputError(
+            f"--code {PFR} with --bits-per-block {config.bits_per_block} would search for ever;"
+            f" expected at most {LARGEST_POISSON_BITS}"
+        )
+
+
 def check_config(config: Config) -> Config:
     """Return the config if its values are in range.
 
@@ -215,6 +248,7 @@ def check_config(config: Config) -> Config:
         if not low <= value <= high:
             flag = name.replace("_", "-")
             raise InputError(f"--{flag} {value} is out of range; expected {low} to {high}")
+    check_code(config)
     config = replace(config, groups=min(config.groups, config.layout().blocks()))
     if config.total_steps() > LONGEST:
         raise InputError(f"a run of {config.total_steps()} steps; at most {LONGEST} are possible")

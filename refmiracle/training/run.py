@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from refmiracle.engines import get_engine
 from refmiracle.errors import InputError
 from refmiracle.files import write_atomically
 from refmiracle.nn.network import error_rate
+from refmiracle.rec.codes import MRC
 from refmiracle.training.config import Config
 from refmiracle.training.data import Split
 from refmiracle.training.metrics import append_metrics, keep_metrics
@@ -117,6 +118,8 @@ def run_training(
     ------
     KeyboardInterrupt
         After Ctrl-C, once the checkpoint is written.
+    InputError
+        If the code cannot send a block; the last checkpoint stays as it is.
     """
     config, state = trainer.config, trainer.state
     if trainer.finished():
@@ -127,7 +130,7 @@ def run_training(
     bar = bar or progress_bar(trainer.total_steps(), state.step, config.preset)
     saved = resumed = time.monotonic()
     seconds_before = state.seconds
-    with stop_requested() as stop:
+    with closing(bar), stop_requested() as stop:
         while True:
             group = trainer.group_due()
             if group is not None:
@@ -149,7 +152,6 @@ def run_training(
                 saved = time.monotonic()
             if finished or stop.is_set():
                 break
-    bar.close()
     if not finished:
         raise KeyboardInterrupt
 
@@ -177,7 +179,7 @@ def measure(trainer: Trainer, validation: Split) -> dict[str, Any]:
         "loss_nats": loss,
         "validation_error": trainer.validation_error(validation) if config.validation else None,
         "kl_bits": trainer.kl_bits(),
-        "sent_bits": trainer.encoded() * config.bits_per_block,
+        "sent_bits": trainer.sent_bits(),
         "rate": trainer.rate(state.step),
         "seconds": round(state.seconds, 3),
     }
@@ -208,6 +210,7 @@ def finish(trainer: Trainer, validation: Split, test: Split | None, out: Path) -
                 "seed",
                 "engine",
                 "parameterization",
+                "code",
                 "bits_per_block",
                 "block_size",
             )
@@ -223,7 +226,8 @@ def evaluate_file(path: Path, engine: str, split: Split, name: str = "test") -> 
     Returns
     -------
     dict
-        bytes and bits_total: of the whole file; index_bits: of its indices; ratio: the weights
+        bytes and bits_total: of the whole file; index_bits: of its indices, or of the bytes of
+        its entropy-coded integers and theta; ratio: the weights
         as float32 over the bytes; NAME_error in [0, 1]; NAME_images; sha256 of the file.
 
     Raises
@@ -234,11 +238,15 @@ def evaluate_file(path: Path, engine: str, split: Split, name: str = "test") -> 
     model, data = read_model(path)
     loaded = get_engine(engine)
     network = model.layout.network
+    if model.code == MRC:  # whole bytes would count the padding
+        index_bits = model.bits_per_block * model.layout.blocks()
+    else:
+        index_bits = 8 * len(model.payload())
     weights = decode_model(model, loaded)
     return {
         "bytes": len(data),
         "bits_total": 8 * len(data),
-        "index_bits": model.bits_per_block * model.layout.blocks(),
+        "index_bits": index_bits,
         "ratio": network.count() * BYTES_PER_WEIGHT / len(data),
         f"{name}_error": error_rate(network, loaded, weights, split.images, split.labels),
         f"{name}_images": len(split.images),

@@ -17,7 +17,7 @@ from refmiracle.errors import InputError
 from refmiracle.files import write_atomically
 from refmiracle.training.config import Config, config_from_dict
 
-CHECKPOINT_VERSION = 2
+CHECKPOINT_VERSION = 3
 OPEN = -1
 STILL_TRAINING = -1
 
@@ -36,8 +36,8 @@ class State:
         The posterior's parameters and "log_rho".
     moments : dict of str to (ndarray, ndarray)
         Adam's m and v of each parameter.
-    indices : ndarray of int64, shape (blocks,)
-        The index of each encoded block, -1 for open ones.
+    indices : ndarray of int64, shape (blocks, integers per block)
+        The integers of each encoded block (`rec.codes.encode_blocks`), -1 for open ones.
     extra : dict of str to ndarray
         What the parameterization keeps beside its parameters.
     trained : int

@@ -11,9 +11,11 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from refmiracle.codec.container import CompressedModel
+from refmiracle.codec.container import UNUSED, CompressedModel
+from refmiracle.codec.integers import coded_bits
 from refmiracle.engines import get_engine
 from refmiracle.engines.contract import Array
+from refmiracle.errors import InputError
 from refmiracle.nn.layers import Weights
 from refmiracle.numerics.philox import Stream, stream_permutation
 from refmiracle.posterior.blocks import find_places, to_weights
@@ -21,7 +23,8 @@ from refmiracle.posterior.mean_kl import MeanKL
 from refmiracle.posterior.mean_var import MeanVar
 from refmiracle.posterior.scales import quantise_scales
 from refmiracle.posterior.sharing import VariablePass
-from refmiracle.rec import minimal_random_coding
+from refmiracle.rec import codes
+from refmiracle.rec.codes import BLOCK, MRC
 from refmiracle.training.batches import Batches
 from refmiracle.training.config import ENCODING_FACTOR, LONGEST, SETTLING_FACTOR, Config
 from refmiracle.training.data import Split
@@ -60,7 +63,9 @@ class Trainer:
             value[:] = self.state.extra[name]
             self.state.extra[name] = value
         self.network = VariablePass(self.engine, self.layout, self.places, share)
-        self.fixed = self._rows(np.maximum(self.state.indices, 0))
+        self.fixed = np.zeros(self.places.tensor.shape, dtype=np.float32)
+        sent = np.flatnonzero(self._sent())
+        self.fixed[sent] = self._rows(sent)
         shape, dtype = self.places.tensor.shape, self.engine.dtype
         self.w, self.eps, self.g = (np.empty(shape, dtype=dtype) for _ in range(3))
         self.dlog_rho = np.empty(len(self.layout.sizes()))
@@ -78,20 +83,26 @@ class Trainer:
         rho = quantise_scales(log_rho).astype(self.engine.dtype)[self.places.tensor]
         parameters = self.posterior.initial(config.seed, config.spread, rho)
         parameters["log_rho"] = log_rho.astype(self.engine.dtype)
+        per_block = codes.integers_per_block(config.code, config.block_size)
         return State(
             step=0,
             seconds=0.0,
             parameters=parameters,
             moments={n: (np.zeros_like(p), np.zeros_like(p)) for n, p in parameters.items()},
-            indices=np.full(self.layout.blocks(), OPEN, dtype=np.int64),
+            indices=np.full((self.layout.blocks(), per_block), OPEN, dtype=np.int64),
             extra={n: v.copy() for n, v in self.posterior.state().items()},
         )
 
-    def _rows(self, indices: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the whitened samples that indices name."""
-        return minimal_random_coding.decode(
-            self.engine, self.config.seed, indices, self.config.block_size
+    def _rows(self, blocks: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the whitened samples that the integers of encoded blocks name."""
+        c, sent = self.config, self.state.indices[blocks]
+        return codes.decode_blocks(
+            self.engine, c.code, c.seed, c.bits_per_block, blocks, sent, c.block_size
         )
+
+    def _sent(self) -> NDArray[np.bool_]:
+        """Return which blocks are encoded, shape (blocks,)."""
+        return self.state.indices[:, 0] != OPEN
 
     def scales(self) -> NDArray[np.float16]:
         """Return the scales rho as they will be sent: training uses these."""
@@ -109,7 +120,7 @@ class Trainer:
 
     def _draw(self, rho: Array, row: int, w: Array, eps: Array) -> None:
         self.posterior.sample(self.state.parameters, rho, self.config.seed, row, w, eps)
-        encoded = self.state.indices != OPEN
+        encoded = self._sent()
         if encoded.any():
             np.multiply(rho, self.fixed, out=w, where=encoded[:, None])
 
@@ -187,7 +198,7 @@ class Trainer:
         if past % self.config.group_steps:
             return None
         group = past // self.config.group_steps
-        return group if self.state.indices[self.groups[group][0]] == OPEN else None
+        return None if self._sent()[self.groups[group][0]] else group
 
     def finished(self) -> bool:
         """Return whether all steps are taken and all blocks encoded."""
@@ -195,20 +206,39 @@ class Trainer:
         return encoding and self.group_due() is None
 
     def encode_group(self, group: int) -> None:
-        """Encode the blocks of a group and fix their weights."""
-        blocks = self.groups[group]
+        """Encode the blocks of a group and fix their weights.
+
+        Codes other than minimal random coding send only what is no wider than P, so a variance
+        that Mean-Var has let drift above P's is sent as P's.
+
+        Raises
+        ------
+        InputError
+            If the code cannot send a block; the state is what it was.
+        """
+        c, blocks = self.config, self.groups[group]
         delta, log_s = self.posterior.whitened(self.state.parameters, self.rho())
-        indices = minimal_random_coding.encode(
-            self.engine,
-            self.config.seed,
-            self.config.bits_per_block,
-            blocks,
-            delta[blocks],
-            log_s[blocks],
-            self.config.selection,
-        )
-        self.fixed[blocks] = self._rows(indices)
-        self.state.indices[blocks] = indices
+        if c.code != MRC:
+            log_s = np.minimum(log_s, 0)
+        try:
+            sent = codes.encode_blocks(
+                self.engine,
+                c.code,
+                c.seed,
+                c.bits_per_block,
+                blocks,
+                delta[blocks],
+                log_s[blocks],
+                c.selection,
+            )
+        except InputError as e:
+            raise InputError(
+                f"--code {c.code} cannot send group {group + 1} of {c.groups}: {e}"
+            ) from e
+        if codes.find_code(c.code).of != BLOCK:
+            sent = np.where(self.places.used[blocks], sent, UNUSED)
+        self.state.indices[blocks] = sent
+        self.fixed[blocks] = self._rows(blocks)
 
     def kl_bits(self) -> float:
         """Return KL[Q || P] of all blocks, in bits."""
@@ -223,13 +253,31 @@ class Trainer:
 
     def encoded(self) -> int:
         """Return the number of encoded blocks."""
-        return int(np.count_nonzero(self.state.indices != OPEN))
+        return int(np.count_nonzero(self._sent()))
+
+    def sent_bits(self) -> int:
+        """Return the bits sent so far.
+
+        Entropy-coded integers count as long as they are by formula under the theta that is best
+        for those sent so far, rounded: what a file of them would hold but for its header and
+        less than a byte or two.
+        """
+        c, sent = self.config, self._sent()
+        if c.code == MRC:
+            return self.encoded() * c.bits_per_block
+        integers = self.state.indices[sent]
+        if codes.find_code(c.code).of != BLOCK:
+            integers = integers[self.places.used[sent]]
+        raw = codes.raw_bits(c.code, c.bits_per_block)
+        return round(coded_bits(codes.to_positive(c.code, integers.ravel()), raw))
 
     def compressed(self) -> CompressedModel:
         """Return the compressed model; all blocks must be encoded."""
+        of_blocks = codes.find_code(self.config.code).of == BLOCK
         return CompressedModel(
             layout=self.layout,
             bits_per_block=self.config.bits_per_block,
             rho=self.scales(),
-            indices=self.state.indices,
+            indices=self.state.indices[:, 0] if of_blocks else self.state.indices,
+            code=self.config.code,
         )

@@ -4,6 +4,7 @@ import math
 import struct
 import tracemalloc
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,11 +13,13 @@ from hypothesis import strategies as st
 
 from refmiracle.codec.bits import write_varint
 from refmiracle.codec.container import CompressedModel, parse_model, read_model, write_model
+from refmiracle.codec.integers import write_integers
 from refmiracle.codec.model import decode_model
 from refmiracle.engines import get_engine
 from refmiracle.errors import InputError
 from refmiracle.nn.lenet5 import LENET5
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
+from refmiracle.rec.codes import CODES, VARIABLE, from_positive
 
 NAMES = [t.name for t in LENET5.tensors()]
 COUNTS = tuple(math.prod(t.shape) for t in LENET5.tensors())
@@ -226,7 +229,7 @@ def test_unknown_network(network):
     assert "1 (lenet5)" in message
 
 
-@pytest.mark.parametrize("code", [1, 255])
+@pytest.mark.parametrize("code", [13, 255])
 def test_unknown_random_code(code):
     assert f"random code {code}" in refusal(file_with(code=f"{code:02x}"))
 
@@ -303,7 +306,7 @@ def test_faults_are_reported_in_the_order_of_the_specification():
     faults = [
         ({"version": "02"}, "version"),
         ({"network": "02"}, "network"),
-        ({"code": "01"}, "random code"),
+        ({"code": "ff"}, "random code"),
         ({"flags": "33"}, "flags"),
         ({"bits": "00"}, "bits per block"),
         ({"seed": "8000"}, "varint"),
@@ -347,6 +350,128 @@ def test_no_file_is_written_that_no_reader_accepts(change):
     )
     with pytest.raises(InputError):
         bad.to_bytes()
+
+
+# --- codes whose messages are entropy-coded
+
+OTHER_CODES = list(CODES)[1:]
+
+
+def other_model(rng, code, factors=COUNTS, block_size=3, bits=5, seed=7, largest=20):
+    """A model of any code but `mrc`, with messages of up to `largest` bits."""
+    layout = BlockLayout(LENET5, factors, Grouping.OUTPUTS, Signs.UNIT, block_size, seed)
+    rho = rng.integers(0x0400, 0x7C00, 8).astype(np.uint16).view(np.float16)
+    shape = (layout.blocks(), block_size) if CODES[code].of == VARIABLE else layout.blocks()
+    n = np.int64(2.0 ** rng.uniform(0, min(largest, bits) if code == "orc" else largest, shape))
+    raw = bits if code == "sp-pfr" else 0
+    messages = from_positive(code, n << raw | rng.integers(0, 1 << raw, shape))
+    if CODES[code].of == VARIABLE:
+        messages.ravel()[layout.variables() :] = 1
+    return CompressedModel(layout, bits, rho, messages, code)
+
+
+@pytest.mark.parametrize("code", OTHER_CODES)
+@pytest.mark.parametrize("layout", [{}, {"factors": (3, 7, 900, 50, 4000, 50, 100, 1)}])
+def test_other_codes_round_trip(rng, code, layout):
+    model = other_model(rng, code, **layout, block_size=8 if layout else 3)
+    data = model.to_bytes()
+    back = parse_model(data)
+    assert_same(back, replace(model, theta16=back.theta16))
+    assert back.code == code
+    assert back.to_bytes() == data
+    other = replace(model, theta16=back.theta16 % 65535 + 1).to_bytes()
+    assert len(other) >= len(data) - 1  # theta was the best one
+    assert_same(parse_model(other), model)
+
+
+@given(st.sampled_from(OTHER_CODES), st.integers(0, 2**32), st.integers(1, 65535))
+def test_any_theta_round_trips(code, seed, theta16):
+    model = other_model(np.random.default_rng(seed), code, bits=seed % 24 + 1)
+    data = replace(model, theta16=theta16).to_bytes()
+    back = parse_model(data)
+    assert back.theta16 == theta16
+    assert back.indices.tolist() == model.indices.tolist()
+    assert back.to_bytes() == data
+
+
+@pytest.mark.parametrize("code", OTHER_CODES)
+def test_truncation_of_other_codes_with_a_right_checksum(rng, code):
+    body = other_model(rng, code).to_bytes()[:-4]
+    for length in range(len(body)):
+        if length >= 8:
+            refusal(seal(body[:length]))
+    for more in (b"\0", b"\x80", b"\xff", b"\0\0\0\0"):
+        refusal(seal(body + more))
+
+
+def other_body(code, messages):
+    fields = {**FIELDS, "code": f"{CODES[code].number:02x}", "indices": messages.hex()}
+    return bytes.fromhex("".join(fields.values()))
+
+
+def test_faults_of_other_codes():
+    """Three blocks of 5 bits, or eight variables."""
+    ones = write_integers([1] * 8, 9)
+    theta = b"\x09\0"
+    assert parse_model(seal(other_body("gprs", theta + ones))).indices.tolist() == [[1] * 3] * 3
+    assert "calls for 48 or more" in refusal(seal(other_body("gprs", theta)))
+    assert "theta 0 is out of range" in refusal(seal(other_body("gprs", b"\0\0" + ones)))
+    assert "not the code word" in refusal(seal(other_body("gprs", theta + b"\xff")))
+    assert "end within 8 integers" in refusal(seal(other_body("gprs", b"\0\x80\x40")))
+    assert "stand behind the last" in refusal(seal(other_body("gprs", theta + ones + bytes(9))))
+    assert "2^62 or more" in refusal(seal(other_body("gprs", b"\xff\xff" + bytes(20))))
+    for code, n, expected in [
+        ("orc", 2**5 + 1, "32 is no message of the code orc; expected 0 to 31"),
+        ("pfr", 2**32 + 1, "4294967296 is no message of the code pfr"),
+        ("sp-pfr", 2**37, "137438953472 is no message of the code sp-pfr; expected 32 to"),
+    ]:
+        raw = 5 if code == "sp-pfr" else 0
+        for place in range(3):
+            values = [n - 1] * 3
+            good = other_body(code, b"\0\x80" + write_integers(values, 2**15, raw))
+            assert parse_model(seal(good)).to_bytes()[:-4] != b""
+            values[place] = n
+            bad = other_body(code, b"\0\x80" + write_integers(values, 2**15, raw))
+            assert expected in refusal(seal(bad))
+
+
+def test_faults_of_other_codes_come_in_the_order_of_the_specification():
+    faults = [
+        ({"block_size": "09"}, "block size"),
+        ({"indices": "0000"}, "calls for"),
+        ({"rho7": "0000", "indices": "0000ff"}, "scale rho"),
+        ({"indices": "0000ff"}, "theta 0"),
+        ({"indices": "0100ff"}, "not the code word"),
+    ]
+    for first, (changes, message) in enumerate(faults):
+        for later, _ in faults[first:]:
+            assert message in refusal(file_with(code="0a", **{**later, **changes}))
+
+
+@pytest.mark.parametrize("code", OTHER_CODES)
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"indices": np.zeros((3, 2), dtype=np.int64)},
+        {"indices": np.full((3, 3), -1)},
+        {"theta16": 65536},
+        {"theta16": -1},
+        {"bits_per_block": 0},
+        {"bits_per_block": 25},
+        {"code": "rot13"},
+    ],
+    ids="-".join,
+)
+def test_no_file_of_another_code_is_written_that_no_reader_accepts(rng, code, change):
+    with pytest.raises(InputError):
+        replace(other_model(rng, code), **change).to_bytes()
+
+
+def test_hostile_integers_take_time_that_their_bytes_bound():
+    """A file of 60 bytes that claims 431,080 variables, each as large as it can be."""
+    changes = {f"factor{t}": "01" for t in range(8)} | {"block_size": "01", "code": "0b"}
+    for payload in ("ffff" + "00" * 20, "0100" + "00" * 3, "ffff" + "ff" * 20, "ff7f" + "ab" * 20):
+        refusal(file_with(**changes, indices=payload))
 
 
 # --- files on the disk

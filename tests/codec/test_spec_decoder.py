@@ -18,13 +18,15 @@ import spec_decoder
 
 from refmiracle.codec.bits import pack_indices, read_varint, write_varint
 from refmiracle.codec.container import CompressedModel, parse_model
-from refmiracle.codec.model import decode_model
+from refmiracle.codec.integers import read_integers, write_integers
+from refmiracle.codec.model import decode_model, decode_rows
 from refmiracle.engines import get_engine
 from refmiracle.errors import InputError
 from refmiracle.nn.lenet5 import LENET5
 from refmiracle.nn.network import forward
 from refmiracle.numerics import normal, philox
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
+from refmiracle.rec.codes import CODES, VARIABLE, from_positive
 
 SPEC = (Path(__file__).parents[2] / "docs" / "SPEC.md").read_text(encoding="utf-8")
 SHAPES = {t.name: t.shape for t in LENET5.tensors()}
@@ -112,6 +114,68 @@ def test_streams_of_the_document():
         assert spec_decoder.words(int(seed), int(stream), int(row), 6) == words(first)
         got = philox.stream_words(int(seed), int(stream), [int(row)], 6)[0]
         assert got.tolist() == words(first)
+
+
+def test_random_codes_of_the_document():
+    rows = [row for row in table("2.1") if len(row) == 5]
+    listed = {}
+    for numbers, names, integers, _, _ in rows:
+        of = "variable" if "variable" in integers else "block"
+        pairs = zip(numbers.split(", "), re.findall(r"[a-z-]+", names), strict=True)
+        listed |= {int(number): (name, of) for number, name in pairs}
+    assert listed == {c.number: (c.name, c.of) for c in CODES.values()}
+
+
+def test_words_of_nodes_and_bins_of_the_document():
+    rows = table("4.3")
+    assert {row[1] for row in rows} == {"9", "10"}
+    for seed, stream, counter, result in rows:
+        key = (int(seed), int(stream))
+        assert list(spec_decoder.philox4x32(words(counter), key)) == words(result)
+        assert philox.philox4x32(words(counter), key).tolist() == words(result)
+
+
+def test_regions_of_the_document(engine, monkeypatch):
+    rows = table("7.5")
+    assert len(rows) == 4
+    for seed, row, node, *expected in rows:
+        for code, want in zip((4, 5, 7), expected, strict=True):
+            seen = []
+            with monkeypatch.context() as patch:
+                patch.setattr(spec_decoder, "quantile", lambda u, seen=seen: seen.append(u) or 0.0)
+                spec_decoder.node_normal(code, int(node), int(row), int(seed))
+            assert float64_bits(seen[0]) == want
+            z = spec_decoder.node_normal(code, int(node), int(row), int(seed))
+            name = next(c.name for c in CODES.values() if c.number == code)
+            got = engine.variable_samples(name, int(seed), np.array([int(row)]), [int(node)])
+            assert got.dtype == np.float32
+            assert got.tolist() == [z]
+
+
+def test_range_coder_of_the_document():
+    """The trace of the example, by the integers of `spec_decoder` and by its text."""
+    text = section("2.7")
+    assert "the integers 1, 3, 200 with theta = 36864" in text
+    assert "`b3 9e 74`" in text
+    data = bytes.fromhex("b3 9e 74")
+    assert write_integers([1, 3, 200], 36864) == data
+    assert read_integers(data, 3, 36864).tolist() == [1, 3, 200]
+    assert spec_decoder.read_integers(data, 3, 36864, 0) == [1, 3, 200]
+    decisions = [(36864, 0), (36864, 1), (36864, 0), (32768, 1)]
+    decisions += [(36864, 1)] * 7 + [(36864, 0)]
+    decisions += [(32768, int(b)) for b in f"{200:b}"[1:]]
+    rows = {int(r[0].split(":")[0]): r[1:] for r in table("2.7") if len(r) == 6}
+    assert len(rows) == 8
+    low, width, count = 0, 2**32 - 1, 0
+    for number, (p, bit) in enumerate(decisions, 1):
+        bound = (width >> 16) * p
+        low, width = (low, bound) if bit else (low + bound, width - bound)
+        while width < 2**24:
+            low, width, count = low << 8, width << 8, count + 1
+        if number in rows:
+            want = [str(p), str(bit), f"{low:0{8 + 2 * count}x}", f"{width:08x}", str(count)]
+            assert rows[number] == want, number
+    assert number == 19
 
 
 def test_coefficients_of_the_document():
@@ -271,6 +335,29 @@ def test_complete_file_of_the_document(engine):
     assert parse_model(data).to_bytes() == data
 
 
+def test_file_of_another_code_of_the_document(engine):
+    data = code_bytes("9.3")
+    text = section("9.3")
+    assert f"The file has {len(data)} bytes" in text
+    first = code_bytes("9.2")
+    assert [i for i in range(41) if data[i] != first[i]] == [5]
+    file = spec_decoder.parse(data)
+    assert file.code == CODES["gprs-s"].number
+    assert f"theta {int.from_bytes(data[41:43], 'little')}" in text
+    rows = table("9.3")
+    assert [int(row[1]) for row in rows] == file.indices
+    for place, node, _, bits in rows:
+        z = spec_decoder.node_normal(file.code, int(node), int(place), file.seed)
+        assert float32_bits(z) == bits
+    weights = spec_decoder.decode(data)
+    listed = re.findall(r"`([0-9a-f]{8})`", text.split("The first weights of the tensors")[1])
+    assert listed == [*(float32_bits(w[0]) for w in weights.values()), f"{checksum(weights):08x}"]
+    assert checksum(decode_model(parse_model(data), engine)) == checksum(weights)
+    assert parse_model(data).to_bytes() == data
+    model = parse_model(data)  # theta is what the package chooses
+    assert CompressedModel(model.layout, 5, model.rho, model.indices, "gprs-s").to_bytes() == data
+
+
 # --- whole files
 
 
@@ -300,6 +387,90 @@ def test_whole_files_of_the_document(row):
     assert f"{checksum(spec_decoder.decode(data)):08x}" == weights_crc
     for name in ("numpy", "numba"):
         assert f"{checksum(decode_model(parse_model(data), get_engine(name))):08x}" == weights_crc
+
+
+def model_of_the_document(code, bits, seed):
+    """Section 10.1."""
+    layout = BlockLayout(
+        LENET5, (5, 5, 1000, 5, 4000, 50, 50, 1), Grouping.INPUTS, Signs.UNIT, 10, seed
+    )
+    assert (layout.variables(), layout.blocks()) == (359, 36)
+    count = 359 if CODES[code].of == VARIABLE else 36
+    m = []
+    for t in range(count):
+        x = t * 2654435761 % 2**32
+        e = x // 2**27
+        n = 2**e + x % 2**e
+        m.append({"sp-pfr": n * 2**16 + x // 2**16, "orc": x // 2**18 + 1}.get(code, n))
+    messages = from_positive(code, m)
+    if CODES[code].of == VARIABLE:
+        messages = np.append(messages, 1).reshape(36, 10)
+    rho = np.array([0x2400 + 0x111 * t for t in range(8)], dtype=np.uint16).view(np.float16)
+    return CompressedModel(layout, bits, rho, messages, code, 60000)
+
+
+@pytest.mark.parametrize("code", list(CODES)[1:])
+def test_files_of_other_codes_of_the_document(code):
+    row = table("10.1")[CODES[code].number - 1]
+    assert int(row[0]) == CODES[code].number
+    _, bits, seed, size, file_crc, weights_crc = row
+    data = model_of_the_document(code, int(bits), int(seed)).to_bytes()
+    assert len(data) == int(size)
+    assert data[-4:][::-1].hex() == file_crc
+    assert f"{checksum(spec_decoder.decode(data)):08x}" == weights_crc
+    for name in ("numpy", "numba"):
+        assert f"{checksum(decode_model(parse_model(data), get_engine(name))):08x}" == weights_crc
+
+
+@pytest.mark.parametrize("code", list(CODES)[1:])
+@pytest.mark.parametrize(
+    ("block_size", "bits", "largest"), [(1, 24, 3), (7, 10, 10), (79, 24, 24), (40, 5, 61)]
+)
+def test_other_codes_decode_the_same_normals(rng, code, block_size, bits, largest):
+    """Bins of 24 bits in one place, deep nodes, a short last block, one block."""
+    factors, seed = (50, 20, 5000, 50, 8000, 500, 500, 10), int(rng.integers(0, 2**32))
+    layout = BlockLayout(LENET5, factors, Grouping.OUTPUTS, Signs.UNIT, block_size, seed)
+    variable = CODES[code].of == VARIABLE
+    largest = largest if variable else min(largest, 31)
+    shape = (layout.blocks(), block_size) if variable else layout.blocks()
+    n = np.int64(2.0 ** rng.uniform(0, bits if code == "orc" else largest, shape))
+    raw = bits if code == "sp-pfr" else 0
+    messages = from_positive(code, n << raw | rng.integers(0, 1 << raw, shape))
+    if variable:
+        messages.ravel()[layout.variables() :] = 1
+    data = CompressedModel(layout, bits, np.ones(8, np.float16), messages, code).to_bytes()
+    want = spec_decoder.normals(spec_decoder.parse(data))[: layout.variables()]
+    assert len(want) == 79
+    for name in ("numpy", "numba"):
+        got = decode_rows(parse_model(data), get_engine(name))
+        assert got.dtype == np.float32
+        assert got.ravel()[:79].tobytes() == struct.pack("<79f", *want), name
+
+
+@pytest.mark.parametrize("code", ["orc", "pfr", "sp-pfr", "gprs"])
+def test_both_readers_refuse_the_same_files_of_other_codes(rng, code):
+    """Of files with changed bytes behind the header, both accept the same ones."""
+    layout = BlockLayout(LENET5, COUNTS, Grouping.OUTPUTS, Signs.UNIT, 3, 300)
+    shape = (3, 3) if CODES[code].of == VARIABLE else 3
+    ones = from_positive(code, np.full(shape, 1 << 5 if code == "sp-pfr" else 1))
+    whole = CompressedModel(layout, 5, np.ones(8, np.float16), ones, code).to_bytes()
+    accepted, tries = 0, 3000
+    for _ in range(tries):
+        messages = rng.bytes(rng.integers(0, 5 if code == "gprs" else 9))
+        body = whole[: -4 - len(whole[42:-4])] + messages
+        data = body + struct.pack("<I", zlib.crc32(body))
+        try:
+            spec_decoder.parse(data)
+            valid = True
+        except spec_decoder.InvalidFileError:
+            valid = False
+        if valid:
+            accepted += 1
+            assert parse_model(data).to_bytes() == data
+        else:
+            with pytest.raises(InputError):
+                parse_model(data)
+    assert 10 < accepted < tries - 10
 
 
 def test_one_file_of_the_document_has_ties():

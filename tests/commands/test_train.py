@@ -15,8 +15,10 @@ from tiny import TINY
 
 from refmiracle import decode, evaluate, train
 from refmiracle.__main__ import main as refmiracle_main
+from refmiracle.codec.container import parse_model
 from refmiracle.training import run
 from refmiracle.training.config import PRESETS
+from refmiracle.training.state import load_checkpoint
 
 SUMMARY = {
     "bytes",
@@ -29,6 +31,7 @@ SUMMARY = {
     "seed",
     "engine",
     "parameterization",
+    "code",
     "bits_per_block",
     "block_size",
     "sha256",
@@ -103,6 +106,97 @@ def test_decode_writes_the_same_bytes_from_both_engines(finished, tmp_path):
         assert {f[name].dtype for name in f.files} == {np.dtype(np.float32)}
 
 
+@pytest.fixture
+def few(monkeypatch, few_images):
+    """The smoke preset, made tiny, with a thousand variables and few images to measure on."""
+    config = replace(
+        TINY, preset="smoke", hash_factors=(5, 5, 100, 5, 800, 5, 50, 1), validation=100
+    )
+    monkeypatch.setitem(PRESETS, "smoke", config)
+    load = train.load_split
+    monkeypatch.setattr(
+        train,
+        "load_split",
+        lambda folder, name: few_images if name == "t10k" else load(folder, name),
+    )
+
+
+def stop_at(monkeypatch, step, action):
+    """Run `action` before the training step of that number."""
+    whole = run.Trainer.train_step
+
+    def train_step(trainer):
+        if trainer.state.step == step:
+            action(trainer)
+        return whole(trainer)
+
+    monkeypatch.setattr(run.Trainer, "train_step", train_step)
+
+
+@pytest.mark.parametrize("code", ["orc", "gprs-s"])
+def test_a_run_with_another_code(tmp_path, few, monkeypatch, code):
+    """Train, decode with both engines; stop while it encodes, resume: the same bytes."""
+    out = tmp_path / "run"
+    flags = ["--preset", "smoke", "--code", code]
+    assert train.main([*flags, "--out", str(out)]) == 0
+    data = (out / "model.rmc").read_bytes()
+    model = parse_model(data)
+    assert model.code == code
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["code"] == summary["config"]["code"] == code
+    assert summary["index_bits"] == 8 * len(model.payload())
+    last = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
+    assert 0 <= summary["index_bits"] - last["sent_bits"] <= 34
+
+    weights = []
+    for engine in ("numba", "numpy"):
+        path = tmp_path / f"{engine}.npz"
+        arguments = [str(out / "model.rmc"), "--out", str(path), "--engine", engine]
+        assert decode.main(arguments) == 0
+        weights.append(path.read_bytes())
+    assert weights[0] == weights[1]
+
+    stopped = tmp_path / "stopped"
+    with monkeypatch.context() as patch:
+        stop_at(patch, 8, lambda trainer: os.kill(os.getpid(), signal.SIGINT))
+        assert train.main([*flags, "--out", str(stopped)]) == 130
+    assert train.main(["--out", str(stopped), "--resume"]) == 0
+    assert (stopped / "model.rmc").read_bytes() == data
+
+
+def test_what_a_code_cannot_send_is_one_line_and_keeps_the_checkpoint(
+    tmp_path, few, monkeypatch, capsys
+):
+    def spoil(trainer):
+        trainer.state.parameters["tau"][trainer.groups[1][0]] = np.nan
+
+    monkeypatch.setattr(run, "CHECKPOINT_SECONDS", 0.0)
+    stop_at(monkeypatch, 6, spoil)
+    saved = []
+    save = run.save_checkpoint
+
+    def save_checkpoint(path, config, state):
+        save(path, config, state)
+        saved.append(path.read_bytes())
+
+    monkeypatch.setattr(run, "save_checkpoint", save_checkpoint)
+    out = tmp_path / "run"
+    assert train.main(["--preset", "smoke", "--code", "gprs-s", "--out", str(out)]) == 2
+    error = [line for line in capsys.readouterr().err.splitlines() if line and "step/s" not in line]
+    assert len(error) == 1
+    assert "--code gprs-s cannot send group 2 of 4: a target's mean or variance" in error[-1]
+    assert not (out / "model.rmc").exists()
+    assert (out / "checkpoint.npz").read_bytes() == saved[-1]
+    _, state = load_checkpoint(out / "checkpoint.npz")
+    assert state.step == 7
+
+
+def test_a_code_chooses_a_selection_that_it_has():
+    given = {"preset": "default", "code": "gprs-s"}
+    assert train.choose_config(given, "", None).selection == "sample"
+    assert train.choose_config({"preset": "default"}, "", None).selection == "best"
+
+
 def test_a_finished_run_resumes_to_itself(finished, tiny):
     before = (finished / "model.rmc").read_bytes()
     assert train.main(["--preset", "smoke", "--out", str(finished), "--resume"]) == 0
@@ -143,6 +237,14 @@ def test_a_run_is_not_overwritten(finished, tiny, capsys, arguments, message):
         (["--validation", "-1"], "--validation -1 is out of range"),
         (["--validation", "30001"], "60000 training images are too few; expected at least 60002"),
         (["--steps", "2147483647"], "at most 2147483647 are possible"),
+        (
+            ["--code", "orc", "--selection", "best"],
+            "--selection best goes with --code mrc only; --code orc needs --selection sample",
+        ),
+        (
+            ["--code", "pfr", "--bits-per-block", "11"],
+            "--code pfr with --bits-per-block 11 would search for ever; expected at most 10",
+        ),
         (["--data", "nowhere"], "nowhere: there is no train-images-idx3-ubyte"),
     ],
 )
@@ -162,7 +264,14 @@ def test_out_that_cannot_be_made(tmp_path, tiny, capsys):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--preset", "huge"], ["--engine", "cuda"], ["--what"], ["--hash-factors", "1,x"]]
+    "arguments",
+    [
+        ["--preset", "huge"],
+        ["--engine", "cuda"],
+        ["--what"],
+        ["--code", "x"],
+        ["--hash-factors", "1,x"],
+    ],
 )
 def test_usage_errors_exit_with_2(arguments, capsys):
     with pytest.raises(SystemExit) as e:

@@ -446,6 +446,239 @@ def scales_read_as_bfloat16(right, seed, indices, dimension, rho):
     return scales * right.codebook(seed, indices, dimension)
 
 
+# --- the other codes of blocks
+
+
+@fault("ordered_indices")
+def arrivals_as_if_there_were_no_last_candidate(right, seed, bits, blocks, delta, log_s):
+    return first_arrivals(right, seed, 2 ** int(bits), blocks, delta, log_s)
+
+
+@fault("ordered_indices", "rows-of-other-blocks")
+def variates_by_place_instead_of_by_block(right, seed, bits, blocks, delta, log_s):
+    return right.ordered_indices(seed, bits, np.arange(len(blocks)), delta, log_s)
+
+
+@fault("ordered_indices")
+def gumbel_variates_in_no_order(right, seed, bits, blocks, delta, log_s):
+    return right.select_indices(seed, bits, blocks, delta, log_s)
+
+
+@fault("poisson_indices")
+def candidates_counted_from_one(right, *inputs):
+    return right.poisson_indices(*inputs) + 1
+
+
+@fault("poisson_indices")
+def search_cut_off_at_sixteen(right, seed, blocks, delta, log_s):
+    return first_arrivals(right, seed, 16, blocks, delta, log_s)
+
+
+def first_arrivals(right, seed, count, blocks, delta, log_s):
+    """The Poisson functional representation among the first candidates alone."""
+    u = words_to_uniform(stream_words(int(seed), Stream.SELECTION, blocks, count))
+    rows = right.codebook(seed, np.arange(count), np.array(delta.shape[1]))
+    arrivals = np.cumsum(-np.log(u), axis=1)
+    return (np.log(arrivals) - right.log_weights(rows, delta, log_s)).argmin(axis=1)
+
+
+@fault("partition_messages")
+def candidates_of_a_bin_counted_from_zero(right, seed, bits, *inputs):
+    return right.partition_messages(seed, bits, *inputs) - 2 ** int(bits)
+
+
+@fault("partition_messages")
+def bin_above_the_number_of_the_candidate(right, seed, bits, *inputs):
+    n, j = np.divmod(right.partition_messages(seed, bits, *inputs), 2 ** int(bits))
+    return (j << 32) | n
+
+
+@fault("partition_messages", "several-bits-a-place")
+def bits_of_the_last_place_first(right, seed, bits, blocks, delta, log_s):
+    messages = right.partition_messages(seed, bits, blocks, delta, log_s)
+    n, j = np.divmod(messages, 2 ** int(bits))
+    digits, sizes = digits_of_bins(j, bits_of_places(int(bits), delta.shape[1]))
+    for digit, size in zip(digits[::-1], sizes[::-1], strict=True):
+        n = (n << size) | digit
+    return n
+
+
+@fault("partition_rows", "bits-do-not-divide")
+def surplus_bits_to_the_first_places(right, seed, bits, blocks, messages, dimension):
+    sizes = sorted(bits_of_places(int(bits), int(dimension)), reverse=True)
+    return partition_rows(right, seed, bits, blocks, messages, sizes)
+
+
+@fault("partition_rows")
+def bins_that_share_their_candidates(right, seed, bits, blocks, messages, dimension):
+    sizes = bits_of_places(int(bits), int(dimension))
+    return partition_rows(right, seed, bits, blocks, messages, sizes, bin_in_counter=False)
+
+
+@fault("partition_rows", "large-n")
+def candidate_and_block_swapped(right, seed, bits, blocks, messages, dimension):
+    n, j = np.divmod(messages, 2 ** int(bits))
+    sizes = bits_of_places(int(bits), int(dimension))
+    swapped = (blocks << int(bits)) | j
+    return partition_rows(right, seed, bits, n, swapped, sizes)
+
+
+@fault("partition_rows", "candidate-0")
+def candidate_zero_of_a_bin(right, seed, bits, blocks, messages, dimension):
+    sizes = bits_of_places(int(bits), int(dimension))
+    return partition_rows(right, seed, bits, blocks, messages, sizes)
+
+
+def bits_of_places(bits, dimension):
+    return np.diff(np.arange(dimension + 1) * bits // dimension).tolist()
+
+
+def digits_of_bins(bins, sizes):
+    """The intervals of bins, place by place, and how many bits each has."""
+    digits = []
+    for size in sizes[::-1]:
+        digits.append(bins & ((1 << size) - 1))
+        bins = bins >> size
+    return digits[::-1], sizes
+
+
+def partition_rows(right, seed, bits, blocks, messages, sizes, bin_in_counter=True):
+    """The samples of bins, whatever bits the places have."""
+    n, j = np.divmod(np.abs(messages), 2 ** int(bits))
+    counters = np.zeros((len(n), -(-len(sizes) // 4), 4), dtype=np.int64)
+    counters[..., 0], counters[..., 1] = n[:, None], blocks[:, None]
+    counters[..., 2] = j[:, None] * bin_in_counter
+    counters[..., 3] = np.arange(counters.shape[1])
+    words = right.philox4x32(counters.reshape(-1, 4), (int(seed), Stream.PARTITION))
+    words = words.reshape(len(n), -1)[:, : len(sizes)]
+    digits = np.stack(digits_of_bins(j, sizes)[0], axis=1)
+    p = (digits + words_to_uniform(words)) / 2.0 ** np.array(sizes)
+    return normal.normal_quantile(p).astype(np.float32)
+
+
+# --- the codes of variables
+
+
+@fault("variable_messages", "as-star-equal-targets")
+def the_same_randomness_for_all_variables(right, code, seed, rows, delta, log_s):
+    return right.variable_messages(code, seed, np.zeros_like(rows), delta, log_s)
+
+
+@fault("variable_messages", "grc-s-typical")
+def standard_deviation_for_variance(right, code, seed, rows, delta, log_s):
+    return right.variable_messages(code, seed, rows, delta, 0.5 * log_s)
+
+
+@fault("variable_messages", "grc-d-typical")
+def always_split_on_the_sample(right, code, *inputs):
+    on_the_sample = {5: 4, 6: 4, 9: 8, 12: 11}
+    return right.variable_messages(np.array(on_the_sample.get(int(code), int(code))), *inputs)
+
+
+@fault("variable_messages", "dad-star-at-its-limit")
+def no_limit_on_the_depth(right, code, *inputs):
+    return right.variable_messages(np.array(5) if code == 6 else code, *inputs)
+
+
+@fault("variable_messages", "gprs-typical")
+def rejection_without_the_arrival_times(right, code, *inputs):
+    return right.variable_messages(code - 3 if code >= 10 else code, *inputs)
+
+
+@fault("variable_messages", "gprs-s-q-equals-p")
+def nodes_counted_from_zero(right, *inputs):
+    return right.variable_messages(*inputs) - 1
+
+
+@fault("variable_messages", "gprs-d-typical")
+def left_and_right_swapped_in_the_message(right, *inputs):
+    messages = right.variable_messages(*inputs)
+    return np.array([m ^ ((1 << int(m).bit_length() - 1) - 1) for m in messages.tolist()])
+
+
+@fault("variable_messages", "as-star-wider-than-p")
+def targets_wider_than_p_cut_down(right, code, seed, rows, delta, log_s):
+    return right.variable_messages(code, seed, rows, delta, np.minimum(log_s, 0.0))
+
+
+@fault("variable_messages", "ad-star-mean-7-out")
+def means_far_out_pulled_in(right, code, seed, rows, delta, log_s):
+    return right.variable_messages(code, seed, rows, np.clip(delta, -2.0, 2.0), log_s)
+
+
+@fault("variable_samples", "high-word")
+def node_numbers_of_32_bits_in_the_counter(right, *inputs):
+    return node_samples(right, *inputs, number=lambda n: n % 2**32)
+
+
+@fault("variable_samples", "always-right")
+def no_limit_on_u(right, *inputs):
+    return node_samples(right, *inputs, largest=1.0)
+
+
+@fault("variable_samples")
+def uniforms_of_32_bits(right, *inputs):
+    return node_samples(right, *inputs, uniform=lambda w: words_to_uniform(w[0]))
+
+
+@fault("variable_samples")
+def the_senders_uniform_places_the_sample(right, *inputs):
+    return node_samples(right, *inputs, uniform=lambda w: uniform_of_words(w[2:]))
+
+
+@fault("variable_samples", "small-numbers")
+def left_and_right_swapped(right, *inputs):
+    return node_samples(right, *inputs, turn=lambda bit: 1 - bit)
+
+
+@fault("variable_samples", "ad-star-rounding")
+def u_as_a_weighted_mean_of_the_ends(right, *inputs):
+    return node_samples(right, *inputs, place=lambda a, b, u: a * (1.0 - u) + b * u)
+
+
+@fault("variable_samples", "message-")
+def node_numbers_not_checked(right, code, seed, rows, messages):
+    return right.variable_samples(code, seed, rows, np.clip(messages, 1, 2**62 - 1))
+
+
+def uniform_of_words(words):
+    return (int(words[0]) * 2**20 + (int(words[1]) >> 12) + 0.5) / 2.0**52
+
+
+def node_samples(
+    right,
+    code,
+    seed,
+    rows,
+    messages,
+    number=lambda n: n,
+    uniform=uniform_of_words,
+    turn=lambda bit: bit,
+    place=lambda a, b, u: a + (b - a) * u,
+    largest=1.0 - 2.0**-53,
+):
+    """The samples of nodes, each found on its way down from the root."""
+    tree, out = engine_backend.CODES[engine_backend.CODE_NAMES[int(code)]].tree, []
+    if min(messages) < 1 or max(messages) >= 2**62:
+        raise ValueError("no such node")
+    for row, message in zip(rows.tolist(), messages.tolist(), strict=True):
+        depth = message.bit_length() - 1
+        path = [message] if tree == "none" else [message >> d for d in range(depth, -1, -1)]
+        numbers = [number(n) for n in path]
+        counters = np.array([(n % 2**32, row, n // 2**32, 0) for n in numbers])
+        words = right.philox4x32(counters, (int(seed), Stream.CANDIDATES))
+        a, b, u = 0.0, 1.0, 0.5
+        for n, w in zip(path, words, strict=True):
+            if n != path[0]:
+                c = u if tree == "sample" else (a + b) / 2.0
+                a, b = (c, b) if turn(n % 2) else (a, c)
+            u = min(place(a, b, float(uniform(w))), largest)
+        out.append(u)
+    valid = np.array(out) < 1.0
+    z = normal.normal_quantile(np.where(valid, out, 0.5))
+    return np.where(valid, z, np.inf).astype(np.float32)
+
+
 # --- network, optimiser, trajectory
 
 

@@ -14,8 +14,8 @@ from refmiracle.conformance.vectors import default_golden, load_golden
 
 FOLDER = Path(__file__).parents[2] / "tools" / "backends"
 MODULES = {"torch": "torch_backend", "jax": "jax_backend"}
-# Room for operations that are younger than the backends.
-UNDECLARED_AT_MOST = 3
+# Room for operations that are younger than the backends: the codes of docs/CODES.md, and three.
+UNDECLARED_AT_MOST = 9
 
 
 @pytest.fixture(params=MODULES)

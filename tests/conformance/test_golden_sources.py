@@ -13,6 +13,7 @@ import mpmath
 import numpy as np
 import oracles
 import pytest
+import scipy.integrate
 import scipy.special
 import scipy.stats
 import spec_decoder
@@ -22,8 +23,9 @@ from refmiracle.conformance.operations import OPERATIONS
 from refmiracle.conformance.vectors import default_golden, load_file
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "tools"))
-from golden import containers, gaussians, selection
+from golden import arrivals, codes, containers, gaussians, partition, searches, selection
 from golden.sources import to_float
+from golden.unimodal import Target
 
 GOLDEN = default_golden()
 EPSILON = 2.0**-52
@@ -427,6 +429,147 @@ def test_decoded_blocks_are_one_product(case):
     assert oracles.same_bits(case.outputs["w"], scales * np.array(rows, dtype=np.float32))
 
 
+# --- the other codes
+
+
+@cases_of("ordered_indices")
+def test_ordered_indices_by_scipy(case):
+    assert case.gap >= arrivals.TOLERANCE
+    seed, bits, blocks, delta, log_s = values(case.inputs, *case.inputs)
+    remaining = 2**bits - np.arange(2**bits)
+    got = least_by_scipy(seed, bits, blocks, delta, log_s, 2**bits / remaining)
+    assert case.outputs["indices"].tolist() == got
+
+
+@cases_of("poisson_indices")
+def test_poisson_indices_by_scipy(case):
+    """Among many candidates: the answer is there, and none of the first 4096 is better."""
+    assert case.gap >= arrivals.TOLERANCE
+    seed, blocks, delta, log_s = values(case.inputs, *case.inputs)
+    assert max(case.outputs["indices"]) < 4096
+    assert case.outputs["indices"].tolist() == least_by_scipy(seed, 12, blocks, delta, log_s, 1.0)
+
+
+def least_by_scipy(seed, bits, blocks, delta, log_s, weights):
+    """argmin log T - log r among 2^bits candidates."""
+    z = normals_by_scipy(seed, bits, delta.shape[1])
+    words = [oracles.row_words(seed, selection.SELECTION, b, 2**bits) for b in blocks.tolist()]
+    variates = scipy.stats.expon.isf((np.array(words) + 0.5) / 2.0**32)
+    scores = np.log(np.cumsum(variates * weights, axis=1)) - scipy_log_weights(z, delta, log_s)
+    return scores.argmin(axis=1).tolist()
+
+
+@cases_of("partition_messages")
+def test_partition_messages_lie_where_the_target_is(case):
+    """A decoded sample is in its bin, and about as likely as one of Q."""
+    assert case.gap >= arrivals.TOLERANCE
+    seed, bits, blocks, delta, log_s = values(case.inputs, *case.inputs)
+    messages = case.outputs["messages"]
+    sizes = partition.bits_of_places(bits, delta.shape[1])
+    assert sum(sizes) == bits and max(sizes) - min(sizes) <= 1
+    rows = np.array(
+        [
+            partition.candidate(seed, bits, b, m, delta.shape[1])
+            for b, m in zip(blocks.tolist(), messages.tolist(), strict=True)
+        ]
+    )
+    intervals = np.floor(scipy.stats.norm.cdf(rows) * 2.0 ** np.array(sizes)).astype(int)
+    bins = [partition.bin_of_intervals(row, sizes) for row in intervals.tolist()]
+    assert bins == (messages % 2**bits).tolist()
+    assert np.all(messages >= 2**bits)
+    squares = ((rows - delta) ** 2 / np.exp(log_s)).sum(axis=1)
+    assert np.all(squares < scipy.stats.chi2.isf(1e-6, delta.shape[1]))
+
+
+@cases_of("partition_rows")
+def test_partition_rows_by_scipy(case):
+    seed, bits, blocks, messages, dimension = values(case.inputs, *case.inputs)
+    edges = np.arange(dimension + 1) * bits // dimension
+    for block, message, row in zip(
+        blocks.tolist(), messages.tolist(), case.outputs["rows"], strict=True
+    ):
+        n, j = divmod(message, 2**bits)
+        text = f"{j:0{bits}b}"
+        for d in range(dimension):
+            word = oracles.philox((n, block, j, d // 4), (seed, partition.PARTITION))[d % 4]
+            digit = int(text[edges[d] : edges[d + 1]] or "0", 2)
+            size = 2.0 ** (edges[d + 1] - edges[d])
+            want = scipy.special.ndtri((digit + (word + 0.5) / 2.0**32) / size)
+            np.testing.assert_array_max_ulp(row[d], np.float32(want), 1)
+
+
+@cases_of("variable_samples")
+def test_variable_samples_by_scipy(case):
+    code, seed, rows, messages = values(case.inputs, *case.inputs)
+    name = {number: name for name, number in codes.NUMBERS.items()}[code]
+    want = [
+        scipy.special.ndtri(place_of_node(searches.TREES[name], seed, r, n))
+        for r, n in zip(rows.tolist(), messages.tolist(), strict=True)
+    ]
+    np.testing.assert_array_max_ulp(case.outputs["samples"], np.array(want, np.float32), 1)
+
+
+def place_of_node(tree, seed, row, number):
+    """u of a node, by recursion from its parent's region."""
+
+    def uniform(n):
+        w = oracles.philox((n % 2**32, row, n >> 32, 0), (seed, 9))
+        return ((w[0] << 20 | w[1] >> 12) + 0.5) / 2.0**52
+
+    def region(n):
+        if n == 1 or tree == "none":
+            return 0.0, 1.0
+        a, b = region(n // 2)
+        c = place(n // 2, a, b) if tree == "sample" else 0.5 * (a + b)
+        return (c, b) if n % 2 else (a, c)
+
+    def place(n, a, b):
+        return min(a + (b - a) * uniform(n), np.nextafter(1.0, 0.0))
+
+    return place(number, *region(number))
+
+
+@cases_of("variable_messages")
+def test_variable_messages_lie_where_the_target_is(case):
+    """Decoded samples are as likely as ones of Q; `dad-star` is not exact."""
+    assert case.gap >= searches.TOLERANCE
+    code, seed, rows, delta, log_s = values(case.inputs, *case.inputs)
+    name = {number: name for name, number in codes.NUMBERS.items()}[code]
+    u = [
+        place_of_node(searches.TREES[name], seed, r, n)
+        for r, n in zip(rows.tolist(), case.outputs["messages"].tolist(), strict=True)
+    ]
+    scores = np.abs(scipy.special.ndtri(u) - delta) / np.exp(log_s / 2)
+    if name != "dad-star":
+        assert np.all(scores < scipy.stats.norm.isf(1e-6 / 2))
+
+
+@pytest.mark.parametrize(("delta", "log_s"), [(0.5, -2.0), (-0.75, 0.0)])
+def test_masses_and_sigma_by_scipy(delta, log_s):
+    """R_B(L) and sigma(h) by SciPy's quadrature of their definitions."""
+    target, sigma = Target(delta, log_s), math.exp(log_s / 2)
+
+    def excess(z, level):
+        p = scipy.stats.norm.pdf(z)
+        return max(scipy.stats.norm.pdf(z, delta, sigma) - level * p, 0.0)
+
+    def remaining(level, low, high):
+        with mpmath.workdps(30):
+            ends = [float(x) for x in target.level_set(mpf(level))]
+        low, high = max(low, ends[0]), min(high, ends[1])
+        return scipy.integrate.quad(excess, low, high, args=(level,))[0] if low < high else 0.0
+
+    with mpmath.workdps(codes.DIGITS):
+        for level, a, b in [(0.0, 0.0, 1.0), (0.5, 0.0, 1.0), (1.25, 0.25, 0.75), (0.25, 0.5, 1.0)]:
+            low, high = scipy.special.ndtri([a, b])
+            want = remaining(level, max(low, -9.0), min(high, 9.0))
+            assert abs(float(target.remaining(mpf(level), a, b)) - want) < 1e-9
+        want = scipy.integrate.quad(
+            lambda x: 1.0 / remaining(x, -9.0, 9.0), 0.0, 1.0, epsrel=1e-6, limit=10
+        )[0]
+        assert abs(float(target.sigma(mpf(1))) - want) < 1e-5 * want
+
+
 # --- files
 
 
@@ -474,7 +617,42 @@ def test_decoded_weights_follow_from_the_layout():
 def test_the_tools_write_the_same_bytes_again(part, tmp_path):
     importlib.import_module(f"golden.{part}").write(tmp_path)
     written = sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*") if p.is_file())
-    kept = sorted(p.relative_to(GOLDEN) for p in (GOLDEN / part).rglob("*") if p.is_file())
+    kept = sorted(
+        p.relative_to(GOLDEN)
+        for p in (GOLDEN / part).rglob("*")
+        if p.is_file() and p.stem not in codes.OPERATIONS
+    )
     assert written == kept
     for path in written:
         assert (tmp_path / path).read_bytes() == (GOLDEN / path).read_bytes(), path
+
+
+def test_the_tools_write_the_codes_again(tmp_path):
+    """All files but the longest, and of that a case of each code."""
+    with mpmath.workdps(codes.DIGITS):
+        codes.write_ordered(tmp_path)
+        codes.write_poisson(tmp_path)
+        codes.write_partitions(tmp_path)
+        codes.write_partition_rows(tmp_path)
+        codes.write_samples(tmp_path)
+    written = sorted(tmp_path.rglob("*.json"))
+    assert {path.stem for path in written} == set(codes.OPERATIONS) - {"variable_messages"}
+    for path in written:
+        kept = GOLDEN / path.relative_to(tmp_path)
+        assert path.read_bytes() == kept.read_bytes(), path
+
+
+@pytest.mark.parametrize("code", codes.NUMBERS)
+def test_the_tools_choose_the_same_nodes_again(code):
+    (case,) = (
+        c
+        for c in load_file(GOLDEN / "coding" / "variable_messages.json").cases
+        if c.id.endswith(f"/{code}-equal-targets")
+    )
+    _, seed, rows, delta, log_s = values(case.inputs, *case.inputs)
+    with mpmath.workdps(codes.DIGITS):
+        got = [
+            searches.choose(code, seed, *t)[0]
+            for t in zip(rows.tolist(), delta.tolist(), log_s.tolist(), strict=True)
+        ]
+    assert case.outputs["messages"].tolist() == got

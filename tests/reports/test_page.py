@@ -6,9 +6,13 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
+from tiny import TINY
 
+from refmiracle import train
 from refmiracle.reports import anatomy
+from refmiracle.reports.opening import open_folder
 from refmiracle.reports.page import build_page
+from refmiracle.training.config import PRESETS
 
 SECTIONS = (
     *("run", "training", "bits", "distributions", "filters", "pruning"),
@@ -54,6 +58,30 @@ def test_all_sections_are_there(elements):
     labels = [a.get("aria-labelledby") for tag, a in elements if tag == "section"]
     assert labels == list(SECTIONS)
     assert sum(tag == "h2" for tag, _ in elements) == len(SECTIONS)
+
+
+@pytest.mark.parametrize("code", ["sp-pfr", "gprs-s"])
+def test_a_page_about_another_code_follows_no_index(tmp_path, monkeypatch, few_images, code):
+    few = replace(TINY, preset="smoke", hash_factors=(5, 5, 100, 5, 800, 5, 50, 1), validation=100)
+    monkeypatch.setitem(PRESETS, "smoke", few)
+    load = train.load_split
+    monkeypatch.setattr(
+        train,
+        "load_split",
+        lambda folder, name: few_images if name == "t10k" else load(folder, name),
+    )
+    out = tmp_path / "run"
+    assert train.main(["--preset", "smoke", "--code", code, "--out", str(out)]) == 0
+    opened = open_folder(out)
+    fields = anatomy.find_fields(opened.model)
+    assert b"".join(f.data for f in fields) == opened.data
+    reader = Reader()
+    page = build_page(opened, few_images).decode()
+    reader.feed(page)
+    labels = [a.get("aria-labelledby") for tag, a in reader.elements if tag == "section"]
+    assert labels == list(SECTIONS[:-1])
+    assert f"--code {code}" in page
+    assert "{{" not in page
 
 
 def test_the_page_needs_nothing_else(page, elements):

@@ -53,7 +53,7 @@ def test_flipped_bits_do_not_pass(checkpoint):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"version": np.array(1)}, "checkpoint version 1; expected 2"),
+        ({"version": np.array(1)}, "checkpoint version 1; expected 3"),
         ({"config": np.array("{}")}, "not those of this version"),
         ({"config": np.array("nonsense")}, "no intact checkpoint"),
     ],

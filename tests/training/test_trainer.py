@@ -8,7 +8,10 @@ from tiny import TINY
 
 from refmiracle.codec.container import parse_model
 from refmiracle.codec.model import decode_model
+from refmiracle.engines import get_engine
+from refmiracle.errors import InputError
 from refmiracle.posterior.mean_var import MeanVar
+from refmiracle.rec.codes import CODES, encode_blocks
 from refmiracle.training.config import ENCODING_FACTOR, SETTLING_FACTOR
 from refmiracle.training.run import run_training
 from refmiracle.training.state import OPEN, load_checkpoint, save_checkpoint
@@ -47,6 +50,87 @@ def test_resuming_at_any_step_gives_the_same_bytes(tmp_path, mnist, engine, para
     assert finish(trainer) == expected
 
 
+OTHER_CODES = list(CODES)[1:]
+# Few variables, so that blocks of 4 bits have variables to tell apart.
+FEW = replace(TINY, hash_factors=(5, 5, 100, 5, 800, 5, 50, 1), steps=6, groups=3, group_steps=1)
+
+
+@pytest.mark.parametrize("code", OTHER_CODES)
+def test_other_codes_send_what_both_engines_decode(mnist, code):
+    config = replace(FEW, code=code)
+    trainer = Trainer(config, mnist[0])
+    model = parse_model(finish(trainer))
+    assert model.code == code
+    used = trainer.weights(trainer.sample(trainer.rho(), 0)[0])
+    for name in ("numpy", "numba"):
+        for tensor, value in decode_model(model, get_engine(name)).items():
+            assert np.array_equal(value, used[tensor]), (name, tensor)
+
+
+@pytest.mark.parametrize(
+    ("code", "parameterization"),
+    [("orc", "mean-kl"), ("sp-pfr", "mean-kl"), ("ad-star", "mean-kl"), ("gprs-s", "mean-var")],
+)
+def test_resuming_with_other_codes_gives_the_same_bytes(tmp_path, mnist, code, parameterization):
+    config = replace(FEW, code=code, parameterization=parameterization, block_size=13)
+    expected = finish(Trainer(config, mnist[0]))
+    path = tmp_path / "checkpoint.npz"
+    trainer = Trainer(config, mnist[0])
+    while not trainer.finished():
+        group = trainer.group_due()
+        if group is not None:
+            trainer.encode_group(group)
+        if not trainer.finished():
+            trainer.train_step()
+        save_checkpoint(path, config, trainer.state)
+        trainer = Trainer(*load_stopped(path, mnist[0]))
+    assert trainer.compressed().to_bytes() == expected
+
+
+@pytest.mark.parametrize("code", ["mrc", "orc", "sp-pfr", "gprs-s"])
+def test_bits_sent_are_those_of_the_file(mnist, code):
+    trainer = Trainer(replace(FEW, code=code, block_size=13), mnist[0])
+    seen = [trainer.sent_bits()]
+    for group in range(3):
+        while trainer.group_due() is None:
+            trainer.train_step()
+        trainer.encode_group(group)
+        seen.append(trainer.sent_bits())
+    assert seen[0] == 0 < seen[1] < seen[2] < seen[3]
+    payload = 8 * len(trainer.compressed().payload())
+    # theta takes two bytes, and the code word up to two more.
+    assert 0 <= payload - seen[3] <= (7 if code == "mrc" else 34)
+
+
+def test_what_a_code_cannot_send_changes_nothing(mnist):
+    trainer = Trainer(replace(FEW, code="gprs-s"), mnist[0])
+    while trainer.group_due() is None:
+        trainer.train_step()
+    trainer.state.parameters["tau"][trainer.groups[0][0], 3] = np.nan
+    before = trainer.state.indices.copy()
+    with pytest.raises(InputError, match="--code gprs-s cannot send group 1 of 3: a target's"):
+        trainer.encode_group(0)
+    assert np.array_equal(trainer.state.indices, before)
+    assert trainer.sent_bits() == 0
+
+
+def test_variances_above_the_coding_distribution_are_sent_as_its_own(mnist):
+    trainer = Trainer(replace(FEW, code="gprs-s", parameterization="mean-var"), mnist[0])
+    while trainer.group_due() is None:
+        trainer.train_step()
+    trainer.state.parameters["log_sigma"] += 4.0
+    delta, log_s = trainer.posterior.whitened(trainer.state.parameters, trainer.rho())
+    assert log_s.max() > 0
+    trainer.encode_group(0)
+    blocks = trainer.groups[0]
+    assert np.array_equal(
+        trainer.state.indices[blocks],
+        encode_blocks(
+            trainer.engine, "gprs-s", 0, 4, blocks, delta[blocks], np.minimum(log_s, 0)[blocks]
+        ),
+    )
+
+
 def load_stopped(path, train):
     config, state = load_checkpoint(path)
     return config, train, state
@@ -71,7 +155,7 @@ def test_encoded_blocks_and_scales_stay_fixed(mnist):
     while trainer.group_due() is None:
         trainer.train_step()
     trainer.encode_group(0)
-    encoded = trainer.state.indices != OPEN
+    encoded = trainer.state.indices[:, 0] != OPEN
     assert 0 < encoded.sum() < len(encoded)
     scales, before = trainer.scales(), trainer.sample(trainer.rho(), 0)[0]
     trainer.train_step()
@@ -156,7 +240,12 @@ def test_rate_falls_from_rate_to_encoding_rate_to_final_rate(mnist):
 
 @pytest.mark.parametrize(
     "change",
-    [{"shift": 1}, {"selection": "best"}, {"hash_factors": (1, 1, 5, 1, 25, 1, 1, 1)}],
+    [
+        {"shift": 1},
+        {"selection": "best"},
+        {"code": "orc"},
+        {"hash_factors": (1, 1, 5, 1, 25, 1, 1, 1)},
+    ],
 )
 def test_settings_change_the_file(mnist, change):
     assert finish(Trainer(replace(TINY, **change), mnist[0])) != finish(Trainer(TINY, mnist[0]))
@@ -174,7 +263,7 @@ def test_the_best_candidates_are_nearer_to_the_posterior(mnist):
         delta, log_s = trainer.posterior.whitened(trainer.state.parameters, trainer.rho())
         z = trainer.engine.codebook_rows(TINY.seed, np.arange(2**8), TINY.block_size)
         weights = trainer.engine.log_weights(z, delta[blocks], log_s[blocks])
-        scores[selection] = weights[np.arange(len(blocks)), trainer.state.indices[blocks]]
+        scores[selection] = weights[np.arange(len(blocks)), trainer.state.indices[blocks, 0]]
         top = weights.max(axis=1)
     assert np.array_equal(scores["best"], top)
     assert np.all(scores["sample"] <= top)

@@ -322,7 +322,13 @@ def write_read_container(golden: Path) -> None:
             )
         )
     cases += [
-        make_case(f"bits/read_container/{name}", {"data": data}, fault=fault, note=note)
+        make_case(
+            f"bits/read_container/{name}",
+            {"data": data},
+            fault=fault,
+            note=note,
+            since=containers.SINCE.get(name, "1.0"),
+        )
         for name, fault, data, note in containers.faults()
     ]
     write_file(

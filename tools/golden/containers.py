@@ -116,6 +116,10 @@ VALID = (
 )
 
 
+# Versions of the vectors that brought a case, where it is not the first.
+SINCE = {"random-code-255": "1.1"}
+
+
 def faults() -> list[Fault]:
     """Return name, class of fault, bytes and note of files that a reader must refuse."""
     return [*damaged(), *wrong_numbers(), *wrong_varints(), *wrong_lengths(), *wrong_scales()]
@@ -170,7 +174,7 @@ def wrong_numbers() -> list[Fault]:
         ("version-255", "unknown version", with_byte(3, 255), ""),
         ("network-0", "unknown network", with_byte(4, 0), ""),
         ("network-2", "unknown network", with_byte(4, 2), ""),
-        ("random-code-1", "unknown random code", with_byte(5, 1), ""),
+        ("random-code-255", "unknown random code", with_byte(5, 255), ""),
         ("grouping-2", "unknown layout flags", with_byte(6, 0x12), ""),
         ("grouping-15", "unknown layout flags", with_byte(6, 0x1F), ""),
         ("signs-3", "unknown layout flags", with_byte(6, 0x30), ""),

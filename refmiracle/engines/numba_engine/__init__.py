@@ -15,7 +15,18 @@ from typing import Any
 
 import numpy as np
 
-from refmiracle.engines.numba_engine import adam, coding, layers, passes, posterior, steps, threads
+from refmiracle.engines.numba_engine import (
+    adam,
+    coding,
+    layers,
+    ordered,
+    partition,
+    passes,
+    posterior,
+    steps,
+    threads,
+    variables,
+)
 
 ENGINE: Any = SimpleNamespace(
     name="numba",
@@ -52,6 +63,12 @@ ENGINE: Any = SimpleNamespace(
     log_weights=coding.log_weights,
     select_indices=coding.select_indices,
     codebook_rows=coding.codebook_rows,
+    ordered_indices=ordered.ordered_indices,
+    poisson_indices=ordered.poisson_indices,
+    partition_messages=partition.partition_messages,
+    partition_rows=partition.partition_rows,
+    variable_messages=variables.variable_messages,
+    variable_samples=variables.variable_samples,
     shards=threads.shards,
     map=threads.parallel_map,
 )

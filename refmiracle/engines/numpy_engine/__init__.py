@@ -26,6 +26,8 @@ from refmiracle.engines.numpy_engine.layers import (
     relu_backward,
     softmax_cross_entropy,
 )
+from refmiracle.engines.numpy_engine.ordered import ordered_indices, poisson_indices
+from refmiracle.engines.numpy_engine.partition import partition_messages, partition_rows
 from refmiracle.engines.numpy_engine.posterior import (
     expand_hash,
     expand_hash_backward,
@@ -42,6 +44,7 @@ from refmiracle.engines.numpy_engine.steps import (
     mean_var_sample,
     mean_var_step,
 )
+from refmiracle.engines.numpy_engine.variables import variable_messages, variable_samples
 from refmiracle.numerics.normal import normal_quantile
 from refmiracle.numerics.philox import philox4x32
 from refmiracle.numerics.variance import ds_dx, log_s
@@ -87,6 +90,12 @@ ENGINE: Any = SimpleNamespace(
     log_weights=log_weights,
     select_indices=select_indices,
     codebook_rows=codebook_rows,
+    ordered_indices=ordered_indices,
+    poisson_indices=poisson_indices,
+    partition_messages=partition_messages,
+    partition_rows=partition_rows,
+    variable_messages=variable_messages,
+    variable_samples=variable_samples,
     shards=shards,
     map=lambda function, items: [function(item) for item in items],
 )

@@ -1,0 +1,198 @@
+"""Unbounded integers as bytes: the log-geometric law in integers, and a binary range coder.
+
+An integer n >= 1 is sent as its decisions: e times "larger" and once "no larger", with
+e = floor(log2 n) and P(larger) = theta, then the e bits of n below its leading one, at one half
+each.  The coder is the carry-propagating one of LZMA with probabilities of 16 bits (Martin,
+"Range encoding", 1979); it ends on the fewest bytes of which every continuation means the same,
+so no code word begins with another, and each list of integers has exactly one.
+docs/SPEC.md states it for every language.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from refmiracle.errors import InputError
+from refmiracle.rec.lengths import LARGEST_EXPONENT, exponents, log_geometric_bits
+
+ONE = 1 << 16  # probability 1
+HALF = ONE >> 1
+WHOLE = (1 << 32) - 1
+LEAST = 1 << 24
+# Behind the last decision the coder sends the fewest of these that still say where it stands.
+LAST_BYTES = 2
+
+
+def best_theta16(values: ArrayLike, raw_bits: int = 0) -> int:
+    """Return the theta, in units of 2^-16, under which integers are shortest by formula.
+
+    Parameters
+    ----------
+    values : array_like of int, shape (count,)
+        At least 2**raw_bits each.
+    raw_bits : int
+        Low bits of each that the law does not see.
+
+    Returns
+    -------
+    int
+        1 to 65535; of equals the lowest.
+    """
+    n = np.asarray(values, dtype=np.int64) >> raw_bits
+    mean = float(exponents(n).mean()) if n.size else 0.0
+    exact = ONE * mean / (1.0 + mean)  # the length is convex in theta, with its minimum here
+    around = (min(max(int(exact) + i, 1), ONE - 1) for i in (0, 1))
+    return min(around, key=lambda t: float(log_geometric_bits(n, t / ONE).sum()))
+
+
+def coded_bits(values: ArrayLike, raw_bits: int = 0) -> float:
+    """Return the length of integers under their best theta by formula, in bits, without theta."""
+    values = np.asarray(values, dtype=np.int64)
+    theta = best_theta16(values, raw_bits) / ONE
+    return float(log_geometric_bits(values >> raw_bits, theta).sum()) + raw_bits * values.size
+
+
+def write_integers(values: ArrayLike, theta16: int, raw_bits: int = 0) -> bytes:
+    """Return integers as a code word of the range coder.
+
+    Parameters
+    ----------
+    values : array_like of int, shape (count,)
+        2**raw_bits <= value < 2**62.
+    theta16 : int
+        theta in units of 2**-16, 1 to 65535.
+    raw_bits : int
+        Low bits of each value that are sent plainly, before the rest of it.
+
+    Raises
+    ------
+    InputError
+        If a value or theta is out of range.
+    """
+    values = np.asarray(values, dtype=np.int64)
+    _check_theta(theta16)
+    if np.any(values >> raw_bits < 1) or np.any(values >> LARGEST_EXPONENT + 1):
+        raise InputError(
+            f"an integer is out of range; expected {2**raw_bits} to 2^{LARGEST_EXPONENT + 1} - 1"
+        )
+    return _encode(_decisions(values.tolist(), theta16, raw_bits))
+
+
+def read_integers(data: bytes, count: int, theta16: int, raw_bits: int = 0) -> NDArray[np.int64]:
+    """Return the `count` integers that `write_integers` wrote.
+
+    The time that it takes grows with `count` and `data`, not with what the data claim.
+
+    Raises
+    ------
+    InputError
+        If the data are anything but the one code word of these integers: cut off, with bytes
+        behind their end, or written by another coder.
+    """
+    _check_theta(theta16)
+    values, used = _decode(data, count, theta16, raw_bits)
+    if used + LAST_BYTES < len(data):
+        raise InputError(
+            f"{len(data) - used - LAST_BYTES} bytes stand behind the last of {count} integers"
+        )
+    if write_integers(values, theta16, raw_bits) != data:
+        raise InputError(f"{len(data)} bytes are not the code word of {count} integers")
+    return values
+
+
+def _check_theta(theta16: int) -> None:
+    if not 1 <= theta16 < ONE:
+        raise InputError(f"theta {theta16} is out of range; expected 1 to {ONE - 1}")
+
+
+def _decisions(values: list[int], theta16: int, raw_bits: int) -> Iterator[tuple[int, int]]:
+    """Yield the probability of a one, in units of 2^-16, and the bit, of each decision."""
+    for value in values:
+        for place in range(raw_bits - 1, -1, -1):
+            yield HALF, value >> place & 1
+        n = value >> raw_bits
+        e = n.bit_length() - 1
+        for _ in range(e):
+            yield theta16, 1
+        yield theta16, 0
+        for place in range(e - 1, -1, -1):
+            yield HALF, n >> place & 1
+
+
+def _encode(decisions: Iterable[tuple[int, int]]) -> bytes:
+    """Narrow [low, low + width) to the part of each decision; return bytes that lie in it."""
+    out = bytearray()
+    low, width = 0, WHOLE
+    for probability, bit in decisions:
+        bound = (width >> 16) * probability
+        if bit:
+            width = bound
+        else:
+            low += bound
+            width -= bound
+        while width < LEAST:
+            if low > WHOLE:
+                _carry(out)
+            out.append(low >> 24 & 0xFF)
+            low = low << 8 & WHOLE
+            width <<= 8
+    # The fewest bytes of which all continuations lie in the interval.
+    for last in range(1, LAST_BYTES + 1):
+        unit = 1 << 8 * (4 - last)
+        value = -(-low // unit)
+        if (value + 1) * unit <= low + width:
+            break
+    if value >> 8 * last:
+        _carry(out)
+    return bytes(out) + (value & (1 << 8 * last) - 1).to_bytes(last, "big")
+
+
+def _carry(out: bytearray) -> None:
+    """Add one to the last place of what is written; it never overflows."""
+    place = len(out) - 1
+    while out[place] == 0xFF:
+        out[place] = 0
+        place -= 1
+    out[place] += 1
+
+
+def _decode(data: bytes, count: int, theta16: int, raw_bits: int) -> tuple[NDArray[np.int64], int]:
+    """Return integers, and how many bytes have been shifted out; zeros follow the data."""
+    padded = data + bytes(LAST_BYTES + 1)  # a code word is longer than what was shifted out
+    code, width, at = int.from_bytes(padded[:4], "big"), WHOLE, 4
+
+    def decide(probability: int) -> bool:
+        nonlocal code, width, at
+        bound = (width >> 16) * probability
+        one = code < bound
+        if one:
+            width = bound
+        else:
+            code -= bound
+            width -= bound
+        while width < LEAST:
+            if at >= len(padded):
+                raise InputError(f"{len(data)} bytes end within {count} integers")
+            code = (code << 8 | padded[at]) & WHOLE
+            width <<= 8
+            at += 1
+        return one
+
+    values = np.empty(count, dtype=np.int64)
+    for i in range(count):
+        raw = 0
+        for _ in range(raw_bits):
+            raw = raw << 1 | decide(HALF)
+        e = 0
+        while decide(theta16):
+            e += 1
+            if e + raw_bits > LARGEST_EXPONENT:
+                raise InputError(f"integer {i} is 2^{LARGEST_EXPONENT + 1} or more")
+        n = 1
+        for _ in range(e):
+            n = n << 1 | decide(HALF)
+        values[i] = n << raw_bits | raw
+    return values, at - 4

@@ -1,0 +1,235 @@
+"""Greedy Poisson rejection sampling: the first arrival below the graph of sigma(r) is accepted.
+
+Source: Flamich, "Greedy Poisson rejection sampling", NeurIPS 2023, arXiv 2305.15313.  Arrivals are
+the points of a Poisson process over P in time T; z is accepted if T <= sigma(r(z)), where
+
+    sigma(h) = integral from 0 to h of dL / R(L)
+
+and R(L) is the mass of Q that remains above the level L.  All three are exact.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from refmiracle.engines.numpy_engine.nodes import (
+    ROOT,
+    candidate_uniforms,
+    children,
+    edges,
+    exponential,
+    node_uniforms,
+    sample_u,
+)
+from refmiracle.engines.numpy_engine.unimodal import Unimodal, log_sup, residual
+from refmiracle.errors import InputError
+from refmiracle.numerics.limits import LARGEST_TREE
+
+Array = NDArray[np.float64]
+
+NODES, WEIGHTS = np.polynomial.legendre.leggauss(16)
+# Of a panel; and the rounding of log r - log L, whose relative size grows near the mode.
+TOLERANCE, ROUNDING = 1e-11, 1e-15
+FIRST_PANELS = 16
+HALVINGS = 40
+LEAST_REST = 1e-290  # in place of an R that has come to nothing
+# Where the table begins and ends: sigma(e^-25) is e^-25, and from log r_max - e^-30 on sigma is
+# above any time that arrives.
+FIRST_LOG_LEVEL, LAST_V = -25.0, 30.0
+
+
+class Sigma(NamedTuple):
+    """sigma(h) of a target, tabulated at the edges of panels.
+
+    Its variable is v: log L = log r_max - log(1 + e^-v) in nats, in which dL / R(L) is smooth both
+    far below r_max, where v is -log(r_max / L), and near it, where R vanishes as (r_max - L)^1.5.
+    """
+
+    target: Unimodal
+    log_top: float
+    edges: Array
+    values: Array
+
+
+def _slope(target: Unimodal, log_top: float, v: Array) -> Array:
+    """Return d sigma / dv = (L / R(L)) / (1 + e^v)."""
+    log_level = log_top - np.logaddexp(0.0, -v)
+    rest = np.maximum(residual(target, log_level), LEAST_REST)
+    return np.exp(log_level - np.logaddexp(0.0, v)) / rest
+
+
+def _integral(target: Unimodal, log_top: float, lo: Array, hi: Array) -> Array:
+    """Integrate d sigma over panels (lo, hi), shape (n,), by Gauss and Legendre's rule."""
+    half = 0.5 * (hi - lo)
+    v = (lo + half)[:, None] + half[:, None] * NODES
+    return half * (_slope(target, log_top, v.reshape(-1)).reshape(v.shape) @ WEIGHTS)
+
+
+@lru_cache(maxsize=16)
+def tabulate_sigma(target: Unimodal) -> Sigma:
+    """Return the table of sigma, from panels that are halved until they are good to 1e-11.
+
+    A panel is good if its integral is that of its halves, relative to itself or to sigma, which is
+    at least L; or if they differ by rounding alone.
+    """
+    log_top = float(target.log_ratio(target.mode))
+    edges = np.linspace(FIRST_LOG_LEVEL - max(log_top, 0.0), LAST_V, FIRST_PANELS + 1)
+    lo, hi = edges[:-1], edges[1:]
+    found = []
+    for halving in range(HALVINGS + 1):
+        middle = 0.5 * (lo + hi)
+        whole = _integral(target, log_top, lo, hi)
+        both = _integral(target, log_top, lo, middle) + _integral(target, log_top, middle, hi)
+        least = np.exp(log_top - np.logaddexp(0.0, -lo))
+        # A panel where R is lost to rounding has an infinite integral, and is left so.
+        error = TOLERANCE + ROUNDING * (1.0 + log_top) * np.exp(hi)
+        good = ~(np.abs(whole - both) > error * np.maximum(both, least))
+        good |= halving == HALVINGS
+        found.append(np.stack([lo, hi, both])[:, good])
+        bad = ~good
+        lo, hi = np.append(lo[bad], middle[bad]), np.append(middle[bad], hi[bad])
+        if not len(lo):
+            break
+    panels = np.concatenate(found, axis=1)
+    lo, hi, part = panels[:, np.argsort(panels[0])]
+    start = math.exp(log_top - np.logaddexp(0.0, -lo[0]))
+    return Sigma(target, log_top, np.append(lo, hi[-1]), start + np.append(0.0, np.cumsum(part)))
+
+
+def sigma(table: Sigma, log_h: ArrayLike) -> Array:
+    """Return sigma(h) = integral from 0 to h of dL / R(L); infinite from r_max on.
+
+    Parameters
+    ----------
+    table : Sigma
+    log_h : array_like of float
+        log h in nats.
+
+    Returns
+    -------
+    ndarray of float64, same shape
+        To about 10 digits.
+    """
+    log_h = np.asarray(log_h, dtype=np.float64)
+    with np.errstate(divide="ignore"):
+        v = -np.log(np.expm1(np.clip(table.log_top - log_h, 0.0, 700.0)))
+    value = np.where(v < table.edges[0], np.exp(log_h), np.inf)
+    known = (v >= table.edges[0]) & (v < table.edges[-1])
+    panel = np.searchsorted(table.edges, v[known], side="right") - 1
+    more = _integral(table.target, table.log_top, table.edges[panel], v[known])
+    value[known] = table.values[panel] + more
+    return value
+
+
+def encode_poisson(target: Unimodal, seed: int, row: int) -> int:
+    """Return the number n of the first candidate with T_n <= sigma(r(z_n)), without a tree.
+
+    Tries sup r candidates on average, and sends log2(n) of about KL bits.
+
+    Parameters
+    ----------
+    target : Unimodal
+    seed, row : int
+
+    Returns
+    -------
+    int
+        n >= 1
+    """
+    table = tabulate_sigma(target)
+    time = 0.0
+    for first, uniforms in candidate_uniforms(seed, row):
+        times = time + np.cumsum(-np.log(uniforms[:, 1]))
+        log_r = target.log_ratio(target.p_quantile(uniforms[:, 0]))
+        # sigma grows: below the level of a sigma less than the first time no candidate passes.
+        high = np.flatnonzero(log_r >= _level_below(table, times[0]))
+        accepted = high[times[high] <= sigma(table, log_r[high])]
+        if len(accepted):
+            return first + int(accepted[0])
+        time = times[-1]
+    raise AssertionError("candidates do not end")
+
+
+def _level_below(table: Sigma, time: float) -> float:
+    """Return log of a level whose sigma is less than a time; -inf where the table begins."""
+    edge = int(np.searchsorted(table.values, time, side="left")) - 1
+    return table.log_top - np.logaddexp(0.0, -table.edges[edge]) if edge >= 0 else -math.inf
+
+
+def encode_poisson_sample(target: Unimodal, seed: int, row: int) -> int:
+    """Return the first node with T <= sigma(r(z)) on the path towards the mode.
+
+    A node that is rejected leaves only the side of the mode: on the other one r is less, and T
+    greater.  O(KL[Q || P]) steps on average for unimodal r, which is optimal (arXiv 2305.15313).
+
+    Parameters
+    ----------
+    target : Unimodal
+    seed, row : int
+
+    Returns
+    -------
+    int
+        1 <= node < 2**62
+
+    Raises
+    ------
+    InputError
+        If the path leads below node 2^61.
+    """
+    table = tabulate_sigma(target)
+    node, time = ROOT, 0.0
+    while True:
+        uniform, v, _ = node_uniforms(seed, row, node.number)
+        u = sample_u(node, uniform)
+        x = float(target.p_quantile(u))
+        time += exponential(v, node.b - node.a)
+        if time <= sigma(table, target.log_ratio(x)):
+            return node.number
+        left, right = children("sample", node, u)
+        node = right if x <= target.mode else left
+
+
+def encode_poisson_dyadic(target: Unimodal, seed: int, row: int) -> int:
+    """Return the first node by time with T <= sigma(r(z)), of a tree with halved regions.
+
+    A region is searched only while sigma of its largest r is above its time.
+
+    Parameters
+    ----------
+    target : Unimodal
+    seed, row : int
+
+    Returns
+    -------
+    int
+        1 <= node < 2**62
+
+    Raises
+    ------
+    InputError
+        If the search passes 2^20 nodes, or numbers of 2^62.
+    """
+    table = tabulate_sigma(target)
+    queue = [(exponential(node_uniforms(seed, row, 1)[1], 1.0), ROOT)]
+    for _ in range(LARGEST_TREE):
+        if not queue:
+            raise InputError("greedy Poisson rejection sampling has no region left to search")
+        time, node = heapq.heappop(queue)
+        u = sample_u(node, node_uniforms(seed, row, node.number)[0])
+        if time <= sigma(table, target.log_ratio(target.p_quantile(u))):
+            return node.number
+        two = children("dyadic", node, u)
+        latest = sigma(table, log_sup(target, *edges(two)))
+        for child, last in zip(two, latest.tolist(), strict=True):
+            v = node_uniforms(seed, row, child.number)[1]
+            arrival = time + exponential(v, child.b - child.a)
+            if arrival < last:
+                heapq.heappush(queue, (arrival, child))
+    raise InputError(f"the search passed {LARGEST_TREE} nodes; a target is too far from P")

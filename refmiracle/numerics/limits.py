@@ -1,0 +1,59 @@
+"""What the relative entropy codes refuse, so that no search goes on for ever (docs/CODES.md)."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from refmiracle.errors import InputError
+
+LARGEST_KL_BITS = 40
+LARGEST_SEARCH_BITS = 26  # log2 of the candidates that a search for a block may need
+LARGEST_GLOBAL_BITS = 22  # the same for a variable, without a tree
+LARGEST_TREE = 2**20  # nodes that a search of a tree may visit
+LARGEST_NODE = 2**62
+# Beyond these P has no mass that its samples show: codes of variables, and the codebook.
+VARIABLE_REACH, CODEBOOK_REACH = 8.25, 6.338
+# Q may have no more than OUTSIDE of its mass beyond SUPPORT standard deviations of P.
+SUPPORT, OUTSIDE = 8.0, 1e-6
+# The number of standard deviations above which a normal has the mass OUTSIDE.
+_FAR = 4.753424308822899
+
+
+def check_targets(delta: ArrayLike, log_s: ArrayLike) -> None:
+    """Refuse whitened Gaussian targets that no code can send.
+
+    Parameters
+    ----------
+    delta, log_s : array_like of float, shape (targets,) or (targets, dimensions)
+        Q = N(delta, s), P = N(0, 1).
+
+    Raises
+    ------
+    InputError
+        If a target is not finite, is wider than P (then q / p has no mode), has a KL above 40
+        bits, or has mass where P has none.
+    """
+    delta, log_s = np.asarray(delta, dtype=np.float64), np.asarray(log_s, dtype=np.float64)
+    if not (np.all(np.isfinite(delta)) and np.all(np.isfinite(log_s))):
+        raise InputError("a target's mean or variance is not finite")
+    if np.any(log_s > 0.0):
+        worst = float(np.max(log_s))
+        raise InputError(
+            f"a target has the log variance ratio {worst:.3g}; expected at most 0, as a wider"
+            " target has no mode over P"
+        )
+    sigma = np.exp(0.5 * log_s)
+    kl = 0.5 * (delta**2 + np.expm1(log_s) - log_s)
+    bits = (kl.sum(axis=-1) if kl.ndim > 1 else kl) / math.log(2)
+    if np.any(bits > LARGEST_KL_BITS):
+        raise InputError(
+            f"a target has a KL of {np.max(bits):.1f} bits; at most {LARGEST_KL_BITS} are possible"
+        )
+    if np.any(np.abs(delta) + _FAR * sigma > SUPPORT):
+        raise InputError(
+            f"a target's mean is {np.max(np.abs(delta)):.3g} standard deviations of P out, where P"
+            f" has no samples; all but {OUTSIDE:g} of a target must lie within {SUPPORT:g}"
+        )

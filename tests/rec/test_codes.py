@@ -1,0 +1,218 @@
+"""The one interface to all codes: both engines, both directions, lengths and refusals.
+
+Statistical tests use fixed seeds; each would fail by chance with probability below 1e-6.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from refmiracle.engines import get_engine
+from refmiracle.errors import InputError
+from refmiracle.rec.codes import (
+    CODES,
+    VARIABLE,
+    Gaussian,
+    check_messages,
+    decode,
+    decode_blocks,
+    encode,
+    encode_blocks,
+    find_code,
+    from_positive,
+    raw_bits,
+    to_positive,
+)
+from refmiracle.rec.lengths import (
+    exponents,
+    log_geometric_mean_bits,
+    mean_bits_bound,
+    poisson_bits_bound,
+)
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "CODES.md").read_text(encoding="utf-8")
+# Mean and sigma of Q over P = N(0, 1), and its KL in bits: small, middle and large.
+TARGETS = {0.09: (0.2, 0.8), 1.18: (1.0, 0.5), 6.14: (2.5, 0.2)}
+
+
+def same_targets(mean, sigma, shape):
+    target = Gaussian(np.full(shape, mean), np.full(shape, sigma))
+    return target, Gaussian(np.zeros(shape), np.ones(shape))
+
+
+def some_targets(rng, targets=5, dimensions=4):
+    shape = targets, dimensions
+    coding = Gaussian(rng.normal(size=shape), rng.uniform(0.5, 2.0, shape))
+    mean = coding.mean + coding.sigma * rng.uniform(-1.0, 1.0, shape)
+    return Gaussian(mean, coding.sigma * rng.uniform(0.4, 1.0, shape)), coding
+
+
+def test_the_table_is_that_of_the_document():
+    rows = re.findall(
+        r"^\| `([a-z-]+)` \| (\d+) \| (block|variable)s \| (yes|no) \| (\w*) ?\| .*?([\d.]+) \|$",
+        DOCUMENT,
+        re.M,
+    )
+    listed = [(n, int(k), e == "yes", of, tree or None) for n, k, of, e, tree, _ in rows]
+    assert listed == [(c.name, c.number, c.exact, c.of, c.tree) for c in CODES.values()]
+    assert all(row[-1] in code.source for row, code in zip(rows, CODES.values(), strict=True))
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_round_trip_in_both_engines(rng, code):
+    target, coding = some_targets(rng)
+    message = encode(target, coding, 5, code, oversampling=2)
+    assert message.integers.dtype == np.int64
+    assert message.integers.shape == (5, 4 if CODES[code].of == VARIABLE else 1)
+    samples = [decode(message, coding, 5, engine=name) for name in ("numpy", "numba")]
+    assert np.array_equal(*samples)
+    assert samples[0].shape == target.mean.shape
+    # Within eight standard deviations of P, as every sample is.
+    assert np.all(np.abs(samples[0] - coding.mean) < 8.3 * coding.sigma)
+    other = encode(target, coding, 6, code, oversampling=2)
+    assert not np.array_equal(decode(other, coding, 6), samples[0])
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_one_dimension_may_be_flat(code):
+    target, coding = same_targets(0.7, 0.5, (6,))
+    flat = encode(target, coding, 1, code)
+    deep = encode(*(Gaussian(g.mean[:, None], g.sigma[:, None]) for g in (target, coding)), 1, code)
+    assert flat.integers.tolist() == deep.integers.tolist()
+    assert decode(flat, coding, 1).shape == (6,)
+
+
+@pytest.mark.parametrize("code", [c.name for c in CODES.values() if c.exact])
+def test_samples_have_the_mean_and_the_variance_of_the_target(code):
+    """In the target's own units; five standard errors, so 6e-7 by chance."""
+    count, mean, sigma = 600, -3.0, 0.5
+    target = Gaussian(np.full(count, mean), np.full(count, sigma))
+    coding = Gaussian(np.full(count, -2.0), np.full(count, 1.5))
+    # Blocks share a codebook, so each draws from a codebook of its own.
+    alone = CODES[code].of != VARIABLE and code != "sp-pfr"
+    one = Gaussian(target.mean[:1], target.sigma[:1]), Gaussian(coding.mean[:1], coding.sigma[:1])
+    if alone:
+        x = np.array([decode(encode(*one, s, code), one[1], s)[0] for s in range(count)])
+    else:
+        x = decode(encode(target, coding, 9, code), coding, 9)
+    z = (x - mean) / sigma
+    assert abs(z.mean()) < 5 / math.sqrt(count)
+    assert abs((z**2).mean() - 1) < 5 * math.sqrt(2 / count)
+
+
+@pytest.mark.parametrize("kl", TARGETS)
+@pytest.mark.parametrize("code", [c for c in CODES if CODES[c].of == VARIABLE or c == "sp-pfr"])
+def test_lengths_by_the_known_kl(code, kl):
+    """The figure in the docstring of `theta_of_kl`; the mean of 1500 lengths."""
+    target, coding = same_targets(*TARGETS[kl], (1500, 1))
+    message = encode(target, coding, 3, code)
+    raw = raw_bits(code, message.block_bits)
+    mean = exponents(to_positive(code, message.integers) >> raw).mean()
+    known, best = message.bits(kl).mean(), raw + log_geometric_mean_bits(mean)
+    assert best <= known <= best + (0.2 if code not in ("dad-star", "sp-pfr") else 0.35)
+    bound = mean_bits_bound(code, kl)
+    assert bound is None or known < bound
+
+
+def test_lengths_of_blocks():
+    """One target by 400 seeds; the bound is on the mean, and far above it."""
+    target, coding = same_targets(1.0, 0.5, (1, 2))
+    kl = 2 * 1.18
+    for code in ("pfr", "mrc", "orc"):
+        lengths = [encode(target, coding, s, code).bits(kl)[0] for s in range(400)]
+        if code == "mrc":
+            assert set(lengths) == {3.0}
+        else:
+            assert kl - 1 < np.mean(lengths) < poisson_bits_bound(kl) < mean_bits_bound("pfr", kl)
+
+
+def test_bits_that_are_chosen():
+    target, coding = same_targets(2.5, 0.2, (4, 1))
+    for code, bits in {"mrc": 7, "orc": 7, "sp-pfr": 6, "gprs": 0}.items():
+        assert encode(target, coding, 0, code).block_bits == bits
+    assert encode(target, coding, 0, "mrc", oversampling=3).block_bits == 10
+    assert encode(target, coding, 0, "orc", bits=12).block_bits == 12
+    assert encode(*same_targets(0.0, 1.0, (4, 1)), 0, "mrc").block_bits == 1
+
+
+def test_oversampling_deepens_the_tree():
+    target, coding = same_targets(2.5, 0.2, (300,))
+    shallow, deep = (
+        encode(target, coding, 0, "dad-star", oversampling=t).integers.max() for t in (0, 4)
+    )
+    assert shallow < 2**7 < deep < 2**11
+
+
+def test_rows_of_variables_follow_their_places(engine):
+    """Blocks 3 and 8 of four variables are rows 12 to 15 and 32 to 35."""
+    delta = np.linspace(-1.0, 1.0, 8).reshape(2, 4)
+    log_s = np.full((2, 4), -1.0)
+    sent = encode_blocks(engine, "gprs-s", 7, 0, [3, 8], delta, log_s)
+    rows = np.array([12, 13, 14, 15, 32, 33, 34, 35])
+    own = engine.variable_messages("gprs-s", 7, rows, delta.ravel(), log_s.ravel())
+    assert sent.tolist() == own.reshape(2, 4).tolist()
+    z = decode_blocks(engine, "gprs-s", 7, 0, [3, 8], sent, 4)
+    assert z.dtype == np.float32
+    assert np.array_equal(z.ravel(), engine.variable_samples("gprs-s", 7, rows, own))
+    alone = encode_blocks(engine, "gprs-s", 7, 0, [8], delta[1:], log_s[1:])
+    assert alone.tolist() == sent[1:].tolist()
+
+
+@pytest.mark.parametrize("code", ["mrc", "orc", "pfr", "sp-pfr"])
+def test_blocks_are_coded_by_their_numbers(code):
+    engine = get_engine("numba")
+    delta, log_s = np.linspace(-1.0, 1.0, 8).reshape(2, 4), np.full((2, 4), -1.0)
+    sent = encode_blocks(engine, code, 7, 5, [3, 8], delta, log_s)
+    assert sent.shape == (2, 1)
+    assert encode_blocks(engine, code, 7, 5, [8], delta[1:], log_s[1:])[0] == sent[1]
+    check_messages(code, 5, sent)
+    z = decode_blocks(engine, code, 7, 5, [3, 8], sent, 4)
+    assert np.array_equal(decode_blocks(engine, code, 7, 5, [8], sent[1:], 4), z[1:])
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_positive_integers(code):
+    low = {"mrc": 0, "orc": 0, "pfr": 0, "sp-pfr": 32}.get(code, 1)
+    messages = np.array([low, low + 1, low + 7])
+    if code != "mrc":
+        assert np.all(to_positive(code, messages) >> raw_bits(code, 5) >= 1)
+    assert from_positive(code, to_positive(code, messages)).tolist() == messages.tolist()
+    check_messages(code, 5, messages)
+    with pytest.raises(InputError, match=f"{low - 1} is no message of the code {code}"):
+        check_messages(code, 5, messages - 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"code": "huffman"}, "code 'huffman' is unknown; expected one of mrc, orc"),
+        ({"code": "gprs", "sigma": 2.0}, "wider"),
+        ({"code": "gprs", "mean": math.nan}, "not finite"),
+        ({"code": "sp-pfr", "mean": math.nan}, "not finite"),
+        ({"code": "gprs-s", "mean": 5.0, "sigma": 1.0}, "within 8"),
+        ({"code": "gprs", "sigma": 0.0}, "standard deviation is not positive"),
+        ({"code": "mrc", "bits": 27}, "27 bits for the code mrc; expected 0 to 26"),
+        ({"code": "sp-pfr", "bits": 25}, "25 bits for the code sp-pfr; expected 0 to 24"),
+        ({"code": "mrc", "mean": 7.0, "sigma": 0.001}, "bits for the code mrc"),
+    ],
+)
+def test_what_is_refused(change, message):
+    values = {"mean": 1.0, "sigma": 0.5, "code": "gprs", "bits": None, **change}
+    target, coding = same_targets(values["mean"], values["sigma"], (2, 2))
+    with pytest.raises(InputError, match=message) as caught:
+        encode(target, coding, 0, values["code"], bits=values["bits"])
+    assert "\n" not in str(caught.value)
+
+
+def test_shapes_that_are_refused():
+    with pytest.raises(InputError, match="3 axes"):
+        encode(*same_targets(0.0, 1.0, (1, 1, 1)), 0)
+
+
+def test_a_code_is_found_by_its_name():
+    assert find_code("gprs-s") is CODES["gprs-s"]
