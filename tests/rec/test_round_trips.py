@@ -1,0 +1,66 @@
+"""From targets to bytes and back: what is decoded is the same in both engines, for every code."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from refmiracle.codec.integers import best_theta16, read_integers, write_integers
+from refmiracle.numerics.variance import log_s
+from refmiracle.rec.codes import (
+    CODES,
+    MRC,
+    PFR,
+    Gaussian,
+    decode,
+    encode,
+    from_positive,
+    raw_bits,
+    to_positive,
+)
+
+FEW, AT_ONCE, MILLION = 2_000, 50_000, 1_000_000
+CODING = Gaussian(np.array(0.5), np.array(2.0))
+
+
+def random_targets(rng, count):
+    """Targets of up to 5 bits whose ratio to P is at most some 8 bits, so that no code is slow."""
+    kappa = rng.uniform(0.0, 5.0 * np.log(2.0), count)
+    delta = rng.choice([-1.0, 1.0], count) * np.sqrt(2.0 * kappa * rng.uniform(0.0, 0.7, count))
+    ratio = np.exp(0.5 * log_s(np.sqrt(2.0 * kappa - delta**2)))
+    return Gaussian(CODING.mean + CODING.sigma * delta, CODING.sigma * ratio)
+
+
+def through_bytes(message):
+    """The message's integers as a receiver reads them."""
+    raw = raw_bits(message.code, message.block_bits)
+    sent = to_positive(message.code, message.integers.ravel()) + (message.code == MRC)
+    theta = best_theta16(sent, raw)
+    read = read_integers(write_integers(sent, theta, raw), len(sent), theta, raw)
+    return from_positive(message.code, read - (message.code == MRC)).reshape(message.integers.shape)
+
+
+def check_round_trips(code, count, seed):
+    target = random_targets(np.random.default_rng(seed), count)
+    message = encode(target, CODING, seed, code, oversampling=1)
+    assert np.array_equal(through_bytes(message), message.integers)
+    samples = {e: decode(message, CODING, seed, engine=e) for e in ("numba", "numpy")}
+    assert samples["numba"].tobytes() == samples["numpy"].tobytes()
+    # They are samples of their own targets, not of their neighbours'.
+    z = (samples["numba"] - target.mean) / target.sigma
+    assert np.all(np.isfinite(z))
+    if CODES[code].exact and code != PFR:  # whose samples share a codebook, so their mean is free
+        assert abs(z.mean()) < 6.0 / np.sqrt(count)
+        assert abs(z.var() - 1.0) < 6.0 * np.sqrt(2.0 / count)
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_some_targets(code):
+    check_round_trips(code, FEW, seed=3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code", CODES)
+def test_a_million_targets(code):
+    for seed in range(MILLION // AT_ONCE):
+        check_round_trips(code, AT_ONCE, seed)
