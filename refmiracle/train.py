@@ -33,7 +33,7 @@ from refmiracle.training.trainer import Trainer
 
 # Flags that take a whole number, each a field of Config.
 NUMBERS = {
-    "bits_per_block": "what each block may cost, KL in bits: 1 to 24; with --code pfr at most 10",
+    "bits_per_block": "KL of a block in bits: 1 to 24; with --code pfr or sp-pfr at most 8",
     "block_size": "variables in a block",
     "seed": "names the noise, the order of the images and the codebook (default: 0)",
     "steps": "training steps before the first block is encoded",

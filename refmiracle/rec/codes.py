@@ -147,7 +147,7 @@ def encode(
     target: Gaussian,
     coding: Gaussian,
     seed: int,
-    code: str = "gprs-s",
+    code: str = "gprs-d",
     *,
     bits: int | None = None,
     oversampling: int = 0,

@@ -12,15 +12,15 @@ import numpy as np
 from refmiracle.errors import InputError
 from refmiracle.nn.lenet5 import LENET5
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
-from refmiracle.rec.codes import MRC, PFR, find_code
+from refmiracle.rec.codes import MRC, PFR, SP_PFR, find_code
 from refmiracle.training.data import VALIDATION_IMAGES, Split
 
 PARAMETERIZATIONS = ("mean-kl", "mean-var")
 # Rows of noise below this are for training, those above for validation.
 LONGEST = 2**31 - 1
 LARGEST_SHIFT = 14
-# The Poisson functional representation tries some 2^D_inf candidates, far more than 2^KL.
-LARGEST_POISSON_BITS = 10
+# Exact codes of blocks try some 2^D_inf candidates, or little less, and far more than 2^KL.
+LARGEST_EXACT_BITS = 8
 # Mean-Var's factors on beta after `steps`: until every block is within its budget, and then.
 SETTLING_FACTOR, ENCODING_FACTOR = 1.005, 1.0005
 LARGE_BETA = 1e-4
@@ -216,10 +216,10 @@ def check_code(config: Config) -> None:
             f"--selection {config.selection} goes with --code {MRC} only; --code {code} needs"
             " --selection sample"
         )
-    if code == PFR and config.bits_per_block > LARGEST_POISSON_BITS:
+    if code in (PFR, SP_PFR) and config.bits_per_block > LARGEST_EXACT_BITS:
         raise InputError(
-            f"--code {PFR} with --bits-per-block {config.bits_per_block} would search for ever;"
-            f" expected at most {LARGEST_POISSON_BITS}"
+            f"--code {code} with --bits-per-block {config.bits_per_block} would search for ever;"
+            f" expected at most {LARGEST_EXACT_BITS}, and smaller blocks, such as --block-size 17"
         )
 
 

@@ -242,8 +242,8 @@ def test_a_run_is_not_overwritten(finished, tiny, capsys, arguments, message):
             "--selection best goes with --code mrc only; --code orc needs --selection sample",
         ),
         (
-            ["--code", "pfr", "--bits-per-block", "11"],
-            "--code pfr with --bits-per-block 11 would search for ever; expected at most 10",
+            ["--code", "sp-pfr", "--bits-per-block", "9"],
+            "--code sp-pfr with --bits-per-block 9 would search for ever; expected at most 8",
         ),
         (["--data", "nowhere"], "nowhere: there is no train-images-idx3-ubyte"),
     ],
