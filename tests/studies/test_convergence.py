@@ -91,6 +91,7 @@ def test_claims_at_the_end_are_differences_in_points():
             "parameterization": p,
             "seed": seed,
             "length": 10,
+            "training_steps": 10 if p == KL else 15 + seed,
             "posterior_error": e + 0.0001 * seed,
             "file_error": e - 0.002,
         }
@@ -99,6 +100,9 @@ def test_claims_at_the_end_are_differences_in_points():
     ]
     claims = {c.name: c for c in end_claims(rows)}
     assert np.isclose(claims["lower error of the file after 10 steps"].interval.estimate, 1.0)
+    ready = claims["ready in half the steps, of 10"]
+    assert ready.verdict == FAILS
+    assert np.isclose(ready.interval.estimate, 1.7)
     kept = claims["Mean-KL keeps its performance"]
     assert np.isclose(kept.interval.estimate, 0.22)
     assert kept.verdict == HOLDS

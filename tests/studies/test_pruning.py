@@ -12,7 +12,7 @@ from refmiracle.studies.comparison import open_runs
 from refmiracle.studies.pruning import ORDERS, area_rows, make_claims, pruned, pruning, scores
 from refmiracle.studies.results import FAILS, HOLDS
 from refmiracle.training.config import PARAMETERIZATIONS
-from refmiracle.training.data import default_folder, load_split
+from refmiracle.training.data import Split, default_folder, load_split
 from refmiracle.training.run import evaluate_file, model_path
 
 KL, VAR = PARAMETERIZATIONS
@@ -90,6 +90,9 @@ def test_a_low_error_is_no_robustness():
 
 def test_the_whole_study(comparison, study_folder, monkeypatch):
     monkeypatch.setattr(study, "FRACTIONS", (0.0, 0.9))
+    test = load_split(default_folder(), "t10k")
+    few = Split(test.images[:500], test.labels[:500])
+    monkeypatch.setattr(study, "load_split", lambda folder, name: few)
     broken = comparison.run_name(VAR, comparison.lengths[-1], 2)
     prune_run = study.prune_run
 
@@ -109,11 +112,11 @@ def test_the_whole_study(comparison, study_folder, monkeypatch):
         rows = list(csv.DictReader(f))
     assert len(rows) == 5 * 6 * len(ORDERS) * 2
     path = model_path(study_folder / "runs" / comparison.run_name(KL, comparison.lengths[-1], 1))
-    error = evaluate_file(path, "numba", load_split(default_folder(), "t10k"))["test_error"]
+    error = evaluate_file(path, "numba", few)["test_error"]
     whole = [
         float(r["test_error"])
         for r in rows
         if r["parameterization"] == KL and r["seed"] == "1" and r["fraction"] == "0"
     ]
-    assert np.allclose(whole, error, atol=2e-4)  # shared units round otherwise
+    assert np.allclose(whole, error, atol=2.1e-3)  # shared units round otherwise
     assert {c["interval"]["count"] for c in results["claims"]} == {2}
