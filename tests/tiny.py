@@ -9,4 +9,5 @@ TINY = Config(
     batch_size=32,
     groups=4,
     group_steps=2,
+    validation=500,
 )
