@@ -77,8 +77,8 @@ class File(NamedTuple):
     factors: list
     rho: tuple
     indices: list
-    code: int
-    bits: int
+    code: int = 0
+    bits: int = 1
 
 
 def require(condition, message):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from refmiracle.codec.integers import best_theta16, read_integers, write_integers
 from refmiracle.numerics.variance import log_s
@@ -64,3 +65,18 @@ def test_some_targets(code):
 def test_a_million_targets(code):
     for seed in range(MILLION // AT_ONCE):
         check_round_trips(code, AT_ONCE, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code", [name for name, code in CODES.items() if code.exact])
+def test_a_hundred_thousand_samples_follow_their_target(code):
+    """By Kolmogorov and Smirnov; the false alarm is 1e-6 for each code (Dvoretzky et al.)."""
+    count, seeds = (1, 100_000) if code == PFR else (100_000, 1)
+    delta, sigma = 1.2, 0.3  # 2.3 bits
+    target = Gaussian(np.full(count, CODING.mean + CODING.sigma * delta), CODING.sigma * sigma)
+    z = []
+    for seed in range(seeds):
+        message = encode(target, CODING, seed, code)
+        z.append((decode(message, CODING, seed) - target.mean) / target.sigma)
+    distance = stats.kstest(np.concatenate(z), stats.norm.cdf).statistic
+    assert distance < np.sqrt(np.log(2.0 / 1e-6) / (2.0 * 100_000))
