@@ -5,8 +5,9 @@ Source: Flamich, Markou and Hernandez-Lobato, "Fast relative entropy coding with
 Poisson process over P; the first point by log T - log r is a sample of Q, and bounds on r spare
 the search most of the tree.
 
-- AS*, AD*: exact.  AS* visits O(D_inf[Q || P]) nodes on average if r is unimodal.
-- DAD*: not exact; visits at most 2^bits nodes.
+- AS*, AD*: exact.  AS* visits O(D_inf[Q || P]) nodes on average if r is unimodal, and AD* does as
+  far as was observed; both take O(KL) bits.
+- DAD*: not exact; visits at most 2^bits nodes, and its number has at most so many bits.
 """
 
 from __future__ import annotations

@@ -6,8 +6,12 @@ arXiv 2309.15746 (GRCG, GRCS, GRCD by how regions are split); the sampler is tha
 McAllester and Radhakrishnan, IEEE Transactions on Information Theory 56, 2010.
 
 L is the level up to which r has been handed out, R_B(L) the mass of Q that remains above it.
-All three are exact.  GRCG tries sup r candidates on average; for unimodal r GRCS makes at most
-2 / log2(4/3) KL + O(1), about 4.82 KL, steps on average (arXiv 2309.15746), KL in bits.
+All three are exact.
+
+- Runtime: GRCG tries sup r candidates on average (arXiv 2304.10407); for unimodal r GRCS makes at
+  most beta KL + O(1) steps on average, beta about 4.82 and KL in bits, and GRCD, it is
+  conjectured, KL + O(1) (arXiv 2309.15746).
+- Length: KL + 2 log2(KL + 1) + O(1) bits on average (Harsha et al. 2010).
 """
 
 from __future__ import annotations

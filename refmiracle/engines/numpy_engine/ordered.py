@@ -3,6 +3,11 @@
 Both send the index of the candidate z_k of the codebook whose arrival T_k, divided by its density
 ratio r(z_k), is the least; they differ in the arrival times (docs/CODES.md section 3).
 
+- Ordered random coding: 2^bits candidates; an index of less than `bits` bits, by its entropy; not
+  exact, with minimal random coding's bias.
+- Poisson functional representation: about 2^D_inf[Q || P] candidates; at most KL + log2(KL + 1) + 4
+  bits on average (Li and El Gamal, theorem 1); exact.
+
 Sources: Theis and Yosri, arXiv 2110.12805 (ordered random coding); Flamich, Markou and
 Hernandez-Lobato, arXiv 2201.12857 (global A* coding), after Li and El Gamal, arXiv 1701.02827.
 """
