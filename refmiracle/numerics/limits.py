@@ -14,6 +14,7 @@ LARGEST_SEARCH_BITS = 26  # log2 of the candidates that a search for a block may
 LARGEST_GLOBAL_BITS = 22  # the same for a variable, without a tree
 LARGEST_TREE = 2**20  # nodes that a search of a tree may visit
 LARGEST_NODE = 2**62
+LAST_U = 1.0 - 2.0**-53  # the largest uniform that has a sample: the quantile of 1 is infinite
 # Beyond these P has no mass that its samples show: codes of variables, and the codebook.
 VARIABLE_REACH, CODEBOOK_REACH = 8.25, 6.338
 # Q may have no more than OUTSIDE of its mass beyond SUPPORT standard deviations of P.

@@ -16,7 +16,6 @@ from refmiracle.engines.numba_engine.normals import EXACT, _log_of_fraction, _qu
 from refmiracle.engines.numba_engine.threads import parallel_map, row_parts
 from refmiracle.engines.numpy_engine.ordered import ROUNDING
 from refmiracle.engines.numpy_engine.partition import (
-    LARGEST_UNIFORM,
     check_partition,
     intervals,
     proposal,
@@ -24,6 +23,7 @@ from refmiracle.engines.numpy_engine.partition import (
     split_messages,
     table_parts,
 )
+from refmiracle.numerics.limits import LAST_U
 from refmiracle.numerics.normal import SQRT_HALF
 from refmiracle.numerics.philox import Stream
 
@@ -49,7 +49,7 @@ def _exponential(word):
 @numba.njit(**EXACT)
 def _normal(word, interval, count):
     """Return z of a place in its own of `count` intervals of equal P-mass."""
-    return _quantile(min((interval + _uniform(word)) / count, LARGEST_UNIFORM))
+    return _quantile(min((interval + _uniform(word)) / count, LAST_U))
 
 
 @numba.njit(**EXACT)

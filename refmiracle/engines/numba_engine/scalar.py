@@ -16,7 +16,7 @@ import numba
 import numpy as np
 
 from refmiracle.engines.numba_engine.normals import EXACT, _quantile, philox
-from refmiracle.numerics.limits import VARIABLE_REACH
+from refmiracle.numerics.limits import LAST_U, VARIABLE_REACH
 from refmiracle.numerics.philox import Stream
 
 CANDIDATES = np.uint64(Stream.CANDIDATES)
@@ -25,7 +25,6 @@ TWENTY, TWELVE = np.uint64(20), np.uint64(12)
 # Lanes; as NumPy scalars, as numba compiles a function anew for each literal.
 OWN, BRANCH = np.uint64(0), np.uint64(1)
 ROOT = np.int64(1)
-LARGEST_UNIFORM = 1.0 - 2.0**-53
 
 # Gauss-Legendre with 8 nodes on (-1, 1); each is used with both signs.
 NODES_8 = (0.18343464249564978, 0.525532409916329, 0.7966664774136267, 0.9602898564975362)
@@ -51,7 +50,7 @@ def uniforms(seed, row, node, lane):
 @numba.njit(**EXACT)
 def place(a, b, U):
     """Return u of the sample of a node with the region (a, b)."""
-    return min(a + (b - a) * U, LARGEST_UNIFORM)
+    return min(a + (b - a) * U, LAST_U)
 
 
 @numba.njit(**EXACT)

@@ -16,12 +16,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from refmiracle.errors import InputError
-from refmiracle.numerics.limits import LARGEST_NODE
+from refmiracle.numerics.limits import LARGEST_NODE, LAST_U
 from refmiracle.numerics.philox import LOW_WORD, WORD_BITS, Stream, philox4x32
 
 Array = NDArray[np.float64]
 
-LAST_U = 1.0 - 2.0**-53
 # Uniforms are drawn for so many nodes at a time, as one alone takes nearly as long.
 TOGETHER = 64
 MOST_TOGETHER = 2**16

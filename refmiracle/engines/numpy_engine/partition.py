@@ -32,14 +32,13 @@ from refmiracle.engines.numpy_engine.ordered import (
     running_sums,
 )
 from refmiracle.errors import InputError
-from refmiracle.numerics.limits import check_targets
+from refmiracle.numerics.limits import LAST_U, check_targets
 from refmiracle.numerics.normal import normal_quantile
 from refmiracle.numerics.philox import Stream, philox4x32, words_to_uniform
 
 Integers = NDArray[np.int64]
 
 LARGEST_BITS = 24
-LARGEST_UNIFORM = 1.0 - 2.0**-53
 QUANTILES_AT_ONCE = 2**14
 TABLE_FLOATS = 2**18  # proposals of so many blocks at a time as fit in here
 
@@ -221,7 +220,7 @@ def _samples(
     Next to 1 the uniform may round to 1, so it is held to 1 - 2^-53 at most.
     """
     within = words_to_uniform(_words(seed, Stream.PARTITION, (n, blocks, j), len(k)))
-    return normal_quantile(np.minimum((j_d + within) / 2.0**k, LARGEST_UNIFORM))
+    return normal_quantile(np.minimum((j_d + within) / 2.0**k, LAST_U))
 
 
 def partition_rows(
