@@ -160,7 +160,7 @@ def encode(
     target, coding : Gaussian
         Q and P of the same shape; target t draws from its own randomness.
     seed : int
-        Shared with the receiver.
+        Shared with the receiver; 0 <= seed < 2**32.
     code : str
         One of `CODES`.
     bits : int, optional
@@ -176,6 +176,7 @@ def encode(
     InputError
         If the code, a target or a number is not possible (docs/CODES.md, section 2).
     """
+    _check_seed(seed)
     kind, loaded = find_code(code), get_engine(engine)
     delta, log_s, shape = _whitened(target, coding)
     kl = loaded.gaussian_kl(delta, log_s).sum(axis=1) / math.log(2)
@@ -199,8 +200,9 @@ def decode(
     Raises
     ------
     InputError
-        If an integer names no candidate.
+        If the seed is out of range, or an integer names no candidate.
     """
+    _check_seed(seed)
     check_messages(message.code, message.block_bits, message.integers)
     targets = len(message.integers)
     dimension = math.prod(message.shape) // targets if targets else 1
@@ -365,6 +367,11 @@ def _whitened(target: Gaussian, coding: Gaussian) -> tuple[Array, Array, tuple[i
     if mean.ndim == 1:
         return delta[:, None], log_s[:, None], mean.shape
     return delta, log_s, mean.shape
+
+
+def _check_seed(seed: int) -> None:
+    if not 0 <= seed < WORD:
+        raise InputError(f"the seed {seed} is out of range; expected 0 to {WORD - 1}")
 
 
 def _default_bits(code: str, kl_bits: Array, oversampling: int) -> int:

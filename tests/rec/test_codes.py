@@ -216,3 +216,12 @@ def test_shapes_that_are_refused():
 
 def test_a_code_is_found_by_its_name():
     assert find_code("gprs-s") is CODES["gprs-s"]
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_seeds_out_of_range_are_refused(seed):
+    target, coding = same_targets(0.7, 0.5, (2,))
+    with pytest.raises(InputError, match=f"the seed {seed} is out of range"):
+        encode(target, coding, seed)
+    with pytest.raises(InputError, match=f"the seed {seed} is out of range"):
+        decode(encode(target, coding, 0), coding, seed)
