@@ -358,7 +358,11 @@ def check_messages(code: str, bits: int, messages: ArrayLike) -> None:
 
 def _whitened(target: Gaussian, coding: Gaussian) -> tuple[Array, Array, tuple[int, ...]]:
     arrays = (target.mean, target.sigma, coding.mean, coding.sigma)
-    mean, sigma, centre, scale = np.broadcast_arrays(*(np.asarray(a, np.float64) for a in arrays))
+    try:
+        mean, sigma, centre, scale = np.broadcast_arrays(*(np.asarray(a, float) for a in arrays))
+    except ValueError:
+        shapes = ", ".join(str(np.shape(a)) for a in arrays)
+        raise InputError(f"means and deviations of shapes {shapes} do not go together") from None
     if mean.ndim not in (1, 2):
         raise InputError(f"targets of {mean.ndim} axes; expected (targets,) or (targets, dims)")
     if not (np.all(sigma > 0) and np.all(scale > 0)):

@@ -225,3 +225,9 @@ def test_seeds_out_of_range_are_refused(seed):
         encode(target, coding, seed)
     with pytest.raises(InputError, match=f"the seed {seed} is out of range"):
         decode(encode(target, coding, 0), coding, seed)
+
+
+def test_shapes_that_do_not_go_together_are_refused():
+    target, coding = Gaussian(np.zeros(2), np.ones(2)), Gaussian(np.zeros(3), np.ones(3))
+    with pytest.raises(InputError, match=r"shapes \(2,\), \(2,\), \(3,\), \(3,\) do not go"):
+        encode(target, coding, 0)
