@@ -10,9 +10,10 @@ import refmiracle
 
 # Where each command stands, and what it does.
 COMMANDS = {
-    "train": ("refmiracle.train", "train LeNet-5 and compress it to OUT/model.rmc"),
+    "train": ("refmiracle.train", "train a network and compress it to OUT/model.rmc"),
     "evaluate": ("refmiracle.evaluate", "the size of a .rmc file and the error of its network"),
     "decode": ("refmiracle.decode", "write a .rmc file's float32 weights as .npz"),
+    "export": ("refmiracle.export", "write a .rmc file's network for NumPy, ONNX or PyTorch"),
     "report": ("refmiracle.report", "write one HTML page about a finished run"),
     "study": ("refmiracle.study", "run one of the experiments: tables and figures"),
     "bench": ("refmiracle.bench.__main__", "measure what each part costs, beside its peers"),

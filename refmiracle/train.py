@@ -1,4 +1,4 @@
-"""``python -m refmiracle.train``: train LeNet-5 and compress it to OUT/model.rmc."""
+"""``python -m refmiracle.train``: train a network and compress it to OUT/model.rmc."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 from refmiracle.command import add_data, add_engine, run_command
 from refmiracle.errors import InputError
+from refmiracle.nn.networks import LENET5, NETWORKS
 from refmiracle.rec.codes import CODES, MRC
 from refmiracle.rec.minimal_random_coding import SELECTIONS
 from refmiracle.training.config import (
@@ -42,7 +43,16 @@ NUMBERS = {
     "validation": "training images kept for validation; 0: train on all (default: 5000)",
     "shift": "augmentation: move each training image at random by up to N pixels (default: 0)",
 }
-SETTINGS = ("preset", "parameterization", "code", "selection", "hash_factors", "engine", *NUMBERS)
+SETTINGS = (
+    "preset",
+    "network",
+    "parameterization",
+    "code",
+    "selection",
+    "hash_factors",
+    "engine",
+    *NUMBERS,
+)
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -53,6 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the command's parser; settings that are not given are None."""
     parser = argparse.ArgumentParser(prog="refmiracle train", description=__doc__)
     parser.add_argument("--preset", choices=list(PRESETS), help="how long (default: default)")
+    parser.add_argument("--network", choices=list(NETWORKS), help="default: lenet5")
     parser.add_argument("--parameterization", choices=PARAMETERIZATIONS, help="default: mean-kl")
     for name, text in NUMBERS.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, metavar="N", help=text)
@@ -60,7 +71,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--hash-factors",
         type=_numbers,
         metavar="F,F,...",
-        help="how many weights of each tensor share a variable (default: 1,1,2,1,50,1,1,1)",
+        help="how many weights of each tensor share a variable (default: the network's, for"
+        " lenet5 1,1,2,1,50,1,1,1)",
     )
     parser.add_argument(
         "--code",
@@ -100,6 +112,7 @@ def choose_config(given: dict[str, Any], data: str, found: tuple[Config, State] 
             given.get("preset", "default"),
             given.get("parameterization", PARAMETERIZATIONS[0]),
             given.get("code", MRC),
+            given.get("network", LENET5.name),
         )
         return check_config(replace(base, **given, data=data))
     config = found[0]

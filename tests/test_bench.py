@@ -22,8 +22,8 @@ from refmiracle.bench.timing import OthersWatch, Pace, alternate, ratio
 from refmiracle.codec.container import read_model
 from refmiracle.codec.model import decode_model
 from refmiracle.engines import get_engine
-from refmiracle.nn.lenet5 import LENET5
 from refmiracle.nn.network import loss_and_grads
+from refmiracle.nn.networks import LENET5
 from refmiracle.posterior.blocks import find_places, to_variable_gradients, to_weights
 from refmiracle.training.config import Config
 from refmiracle.training.data import Split, default_folder, load_split

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from refmiracle.nn.lenet5 import LENET5
+from refmiracle.nn.networks import LENET5
 
 TOOL = Path(__file__).resolve().parent.parent / "tools" / "peers" / "read_mrcl.py"
 LOG_RHO = np.linspace(-3.0, -1.0, 8).astype(">f4")

@@ -21,7 +21,7 @@ from refmiracle.codec.bits import (
 from refmiracle.codec.integers import best_theta16, read_integers, write_integers
 from refmiracle.errors import InputError
 from refmiracle.files import write_atomically
-from refmiracle.nn.lenet5 import network_by_number
+from refmiracle.nn.networks import network_by_number
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
 from refmiracle.rec.codes import (
     CODES,

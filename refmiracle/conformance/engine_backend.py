@@ -16,8 +16,8 @@ from refmiracle.codec.model import decode_model
 from refmiracle.engines import get_engine
 from refmiracle.engines.contract import Array, Engine
 from refmiracle.errors import InputError
-from refmiracle.nn.lenet5 import LENET5, network_by_number
 from refmiracle.nn.network import forward, loss_and_grads
+from refmiracle.nn.networks import LENET5, network_by_number
 from refmiracle.numerics.philox import stream_permutation, stream_words
 from refmiracle.posterior.blocks import (
     BlockLayout,

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from refmiracle.engines import get_engine
 from refmiracle.engines.contract import Array, Engine, LayerSpec, NetworkPass
+from refmiracle.errors import InputError
 from refmiracle.nn.layers import Layer, Tensor, Weights
 
 EVALUATION_BATCH = 500
 IMAGE_SIZE = 28
+CLASSES = 10
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,45 @@ def forward(network: Network, engine: Engine, weights: Weights, x: Array) -> Arr
     for layer in network.layers:
         x, _ = layer.forward(engine, weights, x)
     return x
+
+
+def check_network(network: Network) -> Network:
+    """Return a network whose layers fit each other, a 28x28 image and its hash factors.
+
+    Raises
+    ------
+    InputError
+        If they do not; the message names the layer.
+    """
+    tensors = network.tensors()
+    names = {t.name for t in tensors}
+    if len(names) < len(tensors):
+        raise InputError(f"network {network.name}: two of its tensors have the same name")
+    if len(network.hash_factors) != len(tensors):
+        raise InputError(
+            f"network {network.name}: {len(network.hash_factors)} hash factors; expected"
+            f" {len(tensors)}, one for each tensor"
+        )
+    engine = get_engine("numpy")
+    weights = {t.name: np.zeros(t.shape) for t in tensors}
+    x = np.zeros((1, IMAGE_SIZE, IMAGE_SIZE, 1))
+    for number, layer in enumerate(network.layers):
+        before = x.shape[:-1]
+        try:
+            x, _ = layer.forward(engine, weights, x)
+            fits = x.shape[-1] == 1 and x.size > 0
+        except (ValueError, IndexError):
+            fits = False
+        if not fits:
+            raise InputError(
+                f"network {network.name}: layer {number}, {layer}, does not take activations of"
+                f" shape {before}"
+            )
+    if x.shape != (CLASSES, 1):
+        raise InputError(
+            f"network {network.name}: it ends with shape {x.shape[:-1]}; expected ({CLASSES},)"
+        )
+    return network
 
 
 def _shard_gradients(

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from refmiracle.errors import InputError
-from refmiracle.nn.lenet5 import LENET5
+from refmiracle.nn.network import Network, check_network
+from refmiracle.nn.networks import LENET5, find_network
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
 from refmiracle.rec.codes import MRC, PFR, SP_PFR, find_code
 from refmiracle.training.data import VALIDATION_IMAGES, Split
@@ -33,6 +34,8 @@ class Config:
     Attributes
     ----------
     preset, engine, parameterization : str
+    network : str
+        One of `nn.networks.NETWORKS`.
     seed : int
     bits_per_block, block_size : int
     code : str
@@ -41,7 +44,7 @@ class Config:
         Which candidate `mrc` sends: ``sample``, one drawn with probability proportional to q / p as
         in MIRACLE, or ``best``, the one with the largest q / p.
     hash_factors : tuple of int
-        One for each tensor of LeNet-5.
+        One for each tensor of the network.
     steps : int
         Training steps before the first block is encoded.
     batch_size : int
@@ -75,6 +78,7 @@ class Config:
     preset: str = "default"
     engine: str = "numba"
     parameterization: str = "mean-kl"
+    network: str = LENET5.name
     seed: int = 0
     bits_per_block: int = 14
     block_size: int = 30
@@ -100,7 +104,7 @@ class Config:
     def layout(self) -> BlockLayout:
         """Return the description of the coded variables."""
         return BlockLayout(
-            network=LENET5,
+            network=find_network(self.network),
             factors=self.hash_factors,
             grouping=Grouping.OUTPUTS,
             signs=Signs.UNIT,
@@ -152,26 +156,30 @@ PRESETS = {
 MEAN_VAR = {"rate": 2e-2, "variance_rate": 0.5, "encoding_rate": 6e-3, "initial_beta": 1e-6}
 
 
-def preset_config(preset: str, parameterization: str, code: str = MRC) -> Config:
-    """Return a preset with the settings that suit a parameterization and a code.
+def preset_config(
+    preset: str, parameterization: str, code: str = MRC, network: str = LENET5.name
+) -> Config:
+    """Return a preset with the settings that suit a parameterization, a code and a network.
 
     Codes other than minimal random coding have no best candidate to send.
     """
     own: dict[str, Any] = dict(MEAN_VAR) if parameterization == "mean-var" else {}
     if code != MRC:
         own["selection"] = "sample"
+    if network != LENET5.name:
+        own |= {"network": network, "hash_factors": find_network(network).hash_factors}
     return replace(PRESETS[preset], parameterization=parameterization, code=code, **own)
 
 
 def config_from_dict(values: dict[str, Any]) -> Config:
-    """Return the config that `Config.to_dict` wrote; without a code it is of `mrc`.
+    """Return the config that `Config.to_dict` wrote; without code and network `mrc` and LeNet-5.
 
     Raises
     ------
     InputError
         If its fields are not those of this version.
     """
-    values = {"code": MRC, **values}
+    values = {"code": MRC, "network": LENET5.name, **values}
     if set(values) != {f.name for f in fields(Config)}:
         raise InputError("its settings are not those of this version of refmiracle")
     return Config(**{**values, "hash_factors": tuple(values["hash_factors"])})
@@ -184,18 +192,22 @@ def fingerprint(train: Split) -> str:
     return digest.hexdigest()
 
 
-def check_factors(factors: tuple[int, ...]) -> None:
-    """Refuse hash factors that do not fit LeNet-5's tensors.
+def check_factors(network: Network, factors: tuple[int, ...]) -> None:
+    """Refuse hash factors that do not fit the network's tensors.
 
     Raises
     ------
     InputError
         If there is not one for each tensor, from 1 to its number of weights.
     """
-    sizes = [math.prod(t.shape) for t in LENET5.tensors()]
-    if len(factors) != len(sizes):
-        raise InputError(f"--hash-factors: {len(factors)} numbers; expected {len(sizes)}")
-    for tensor, size, factor in zip(LENET5.tensors(), sizes, factors, strict=True):
+    tensors = network.tensors()
+    if len(factors) != len(tensors):
+        raise InputError(
+            f"--hash-factors: {len(factors)} numbers; expected {len(tensors)}, one for each tensor"
+            f" of {network.name}"
+        )
+    for tensor, factor in zip(tensors, factors, strict=True):
+        size = math.prod(tensor.shape)
         if not 1 <= factor <= size:
             raise InputError(
                 f"--hash-factors {factor} for {tensor.name} is out of range; expected 1 to {size}"
@@ -231,7 +243,7 @@ def check_config(config: Config) -> Config:
     InputError
         If one is not; the message names the flag.
     """
-    check_factors(config.hash_factors)
+    check_factors(check_network(find_network(config.network)), config.hash_factors)
     variables = replace(config, block_size=1).layout().variables()
     ranges = {
         "bits_per_block": (1, 24),

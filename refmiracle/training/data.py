@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 import refmiracle
 from refmiracle.errors import InputError
+from refmiracle.nn.network import CLASSES, IMAGE_SIZE
 
 UNSIGNED_BYTES = 0x08
-IMAGE_SHAPE = (28, 28)
-CLASSES = 10
+IMAGE_SHAPE = (IMAGE_SIZE, IMAGE_SIZE)
 LARGEST_FILE = 1 << 30
 # As in the split that MIRACLE trained on, 5,000 training images are kept for choosing.
 VALIDATION_IMAGES = 5000

@@ -209,6 +209,7 @@ def finish(trainer: Trainer, validation: Split, test: Split | None, out: Path) -
                 "preset",
                 "seed",
                 "engine",
+                "network",
                 "parameterization",
                 "code",
                 "bits_per_block",

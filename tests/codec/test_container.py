@@ -17,7 +17,7 @@ from refmiracle.codec.integers import write_integers
 from refmiracle.codec.model import decode_model
 from refmiracle.engines import get_engine
 from refmiracle.errors import InputError
-from refmiracle.nn.lenet5 import LENET5
+from refmiracle.nn.networks import LENET5
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
 from refmiracle.rec.codes import CODES, VARIABLE, from_positive
 

@@ -16,7 +16,7 @@ from refmiracle.conformance.operations import OPERATIONS
 from refmiracle.conformance.runner import SKIPPED, run_suite
 from refmiracle.conformance.vectors import default_golden, load_golden
 from refmiracle.engines import get_engine
-from refmiracle.nn.lenet5 import LENET5
+from refmiracle.nn.networks import LENET5
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
 
 SOURCES = Path(__file__).parents[2] / "tools" / "backends" / "c"

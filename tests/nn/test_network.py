@@ -12,8 +12,8 @@ from oracles import run_python, scaled_error
 from refmiracle.engines import get_engine
 from refmiracle.errors import InputError
 from refmiracle.nn import network
-from refmiracle.nn.lenet5 import LENET5, network_by_number
 from refmiracle.nn.network import error_rate, forward, loss_and_grads, predict
+from refmiracle.nn.networks import LENET5, network_by_number
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
 
 NUMPY = get_engine("numpy")
@@ -145,7 +145,7 @@ import hashlib
 import numpy as np
 from refmiracle.engines import get_engine
 from refmiracle.nn import network
-from refmiracle.nn.lenet5 import LENET5
+from refmiracle.nn.networks import LENET5
 from refmiracle.nn.network import loss_and_grads
 
 def digest(*arrays):

@@ -10,8 +10,8 @@ import pytest
 from oracles import by_engine, relative_error, row_words
 
 from refmiracle.nn.layers import Conv2d, Dense, Relu
-from refmiracle.nn.lenet5 import LENET5
 from refmiracle.nn.network import Network
+from refmiracle.nn.networks import LENET5
 from refmiracle.numerics.philox import Stream
 from refmiracle.posterior.blocks import (
     BlockLayout,

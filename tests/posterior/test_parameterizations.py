@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from refmiracle.nn.lenet5 import LENET5
+from refmiracle.nn.networks import LENET5
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs, find_places
 from refmiracle.posterior.mean_kl import MeanKL
 from refmiracle.posterior.mean_var import MeanVar

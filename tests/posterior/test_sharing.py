@@ -9,7 +9,7 @@ import pytest
 from oracles import scaled_error
 
 from refmiracle.engines import get_engine
-from refmiracle.nn.lenet5 import LENET5
+from refmiracle.nn.networks import LENET5
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs, find_places
 from refmiracle.posterior.sharing import VariablePass, unit_copies
 

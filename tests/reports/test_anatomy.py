@@ -7,7 +7,7 @@ import pytest
 
 from refmiracle.codec.bits import read_varint
 from refmiracle.codec.container import CompressedModel
-from refmiracle.nn.lenet5 import LENET5
+from refmiracle.nn.networks import LENET5
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
 from refmiracle.reports.anatomy import KINDS, describe_bytes, find_fields
 

@@ -25,8 +25,8 @@ from scipy.special import ndtri
 from refmiracle.command import BAD_INPUT
 from refmiracle.engines import get_engine
 from refmiracle.errors import InputError
-from refmiracle.nn.lenet5 import LENET5
 from refmiracle.nn.network import error_rate, split_tensors
+from refmiracle.nn.networks import LENET5
 from refmiracle.training.data import default_folder, load_split
 
 SEED = 53

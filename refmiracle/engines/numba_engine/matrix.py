@@ -135,7 +135,7 @@ def dense_forward(stage, slices):
 
 @numba.njit(**COMPILE)
 def dense_backward(stage, slices):
-    """Fill dw, db and dx from dy."""
+    """Fill dw, db and, where there is room for it, dx from dy."""
     units, copies = stage.units, stage.copies
     outputs = units * copies
     zero = np.float32(0)
@@ -162,6 +162,7 @@ def dense_backward(stage, slices):
         stage.tile,
         stage.dw,
     )
-    multiply_slices(
-        stage.backward_table, stage.du, units, stage.inputs, slices, stage.tile, stage.dx
-    )
+    if stage.dx.size:
+        multiply_slices(
+            stage.backward_table, stage.du, units, stage.inputs, slices, stage.tile, stage.dx
+        )

@@ -1,7 +1,9 @@
 """The whole network in one compiled call for each shard of a batch: loss, gradients, logits.
 
-Networks of the form (convolution, pool, ReLU) ... (dense, ReLU) ... dense; any other is composed
-of the engine's single layers.  Buffers are kept from step to step: a step allocates nothing.
+Networks of the form (convolution, pool, ReLU) ... (dense, ReLU) ... dense, with or without
+convolutions; any other is composed of the engine's single layers.  Buffers are kept from step to
+step: a step allocates nothing.  numba types an empty tuple by itself and could not index it, so
+networks without convolutions have entry points of their own.
 """
 
 from __future__ import annotations
@@ -37,15 +39,6 @@ def load_images(pixels, first, count, slices, x):
 
 
 @numba.njit(**COMPILE)
-def forward(convs, denses, slices):
-    """Run all stages; each one's y is the x of the next."""
-    for depth in range(len(convs)):
-        conv_forward(convs[depth], slices)
-    for depth in range(len(denses)):
-        dense_forward(denses[depth], slices)
-
-
-@numba.njit(**COMPILE)
 def cross_entropy(logits, classes, labels, first, count, slices, scale, dlogits):
     """Return the summed loss in nats; dlogits = scale * (softmax - one-hot), zero beyond count."""
     loss = 0.0
@@ -74,29 +67,82 @@ def cross_entropy(logits, classes, labels, first, count, slices, scale, dlogits)
 
 
 @numba.njit(**COMPILE)
-def shard_gradients(convs, denses, pixels, labels, first, count, slices, scale):
-    """Return the summed loss of images first, ..., first + count - 1; fill dw and db."""
-    load_images(pixels, first, count, slices, convs[0].x)
-    forward(convs, denses, slices)
+def dense_gradients(denses, labels, first, count, slices, scale):
+    """Return the summed loss from the dense layers' input on; fill their dw, db and dx."""
+    for depth in range(len(denses)):
+        dense_forward(denses[depth], slices)
     last = denses[len(denses) - 1]
     loss = cross_entropy(
         last.y, last.units * last.copies, labels, first, count, slices, scale, last.dy
     )
     for depth in range(len(denses)):
         dense_backward(denses[len(denses) - 1 - depth], slices)
-    for depth in range(len(convs)):
-        conv_backward(convs[len(convs) - 1 - depth], slices, depth + 1 < len(convs))
     return loss
 
 
 @numba.njit(**COMPILE)
-def shard_logits(convs, denses, pixels, first, count, slices, out):
-    """Fill out[class, image] with the logits of images first, ..., first + count - 1."""
-    load_images(pixels, first, count, slices, convs[0].x)
-    forward(convs, denses, slices)
+def dense_logits(denses, first, count, slices, out):
+    """Fill out[class, image] from the dense layers' input on."""
+    for depth in range(len(denses)):
+        dense_forward(denses[depth], slices)
     last = denses[len(denses) - 1]
     classes = last.units * last.copies
     for image in range(count):
         at = (image // LANES) * classes * LANES + image % LANES
         for c in range(classes):
             out[c, first + image] = last.y[at + c * LANES]
+
+
+@numba.njit(**COMPILE)
+def gradients_with_convolutions(convs, denses, pixels, labels, first, count, slices, scale):
+    """See `shard_gradients`."""
+    load_images(pixels, first, count, slices, convs[0].x)
+    for depth in range(len(convs)):
+        conv_forward(convs[depth], slices)
+    loss = dense_gradients(denses, labels, first, count, slices, scale)
+    for depth in range(len(convs)):
+        conv_backward(convs[len(convs) - 1 - depth], slices, depth + 1 < len(convs))
+    return loss
+
+
+@numba.njit(**COMPILE)
+def gradients_of_dense_layers(denses, pixels, labels, first, count, slices, scale):
+    """See `shard_gradients`."""
+    load_images(pixels, first, count, slices, denses[0].x)
+    return dense_gradients(denses, labels, first, count, slices, scale)
+
+
+@numba.njit(**COMPILE)
+def logits_with_convolutions(convs, denses, pixels, first, count, slices, out):
+    """See `shard_logits`."""
+    load_images(pixels, first, count, slices, convs[0].x)
+    for depth in range(len(convs)):
+        conv_forward(convs[depth], slices)
+    dense_logits(denses, first, count, slices, out)
+
+
+@numba.njit(**COMPILE)
+def logits_of_dense_layers(denses, pixels, first, count, slices, out):
+    """See `shard_logits`."""
+    load_images(pixels, first, count, slices, denses[0].x)
+    dense_logits(denses, first, count, slices, out)
+
+
+def shard_gradients(convs, denses, *rest):
+    """Return the summed loss of images first, ..., first + count - 1; fill dw and db.
+
+    The rest is pixels, labels, first, count, slices, scale.
+    """
+    if convs:
+        return gradients_with_convolutions(convs, denses, *rest)
+    return gradients_of_dense_layers(denses, *rest)
+
+
+def shard_logits(convs, denses, *rest):
+    """Fill out[class, image] with the logits of images first, ..., first + count - 1.
+
+    The rest is pixels, first, count, slices, out.
+    """
+    if convs:
+        return logits_with_convolutions(convs, denses, *rest)
+    return logits_of_dense_layers(denses, *rest)

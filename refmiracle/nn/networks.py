@@ -1,0 +1,76 @@
+"""The networks, each a short list of layers; one more entry of `NETWORKS` is all that one needs.
+
+LeNet-5 is Caffe's and MIRACLE's: 431,080 weights, 26,580 coded variables.  MIRACLE's code applies
+ReLU after each convolution too, before the pool; max and ReLU commute, so it stands after the
+pool here, where it is four times cheaper.  The hash factors are MIRACLE's: conv2 by 2, the first
+dense layer by 50 (cambridge-mlg/miracle, models/mnist.py).
+
+LeNet-300-100 is the network of two hidden layers of LeCun et al. (1998): 266,610 weights.
+"""
+
+from __future__ import annotations
+
+from refmiracle.errors import InputError
+from refmiracle.nn.layers import Conv2d, Dense, MaxPool2d, Relu
+from refmiracle.nn.network import Network
+
+LENET5 = Network(
+    name="lenet5",
+    number=1,
+    layers=(
+        Conv2d("conv1", kernel=5, inputs=1, outputs=20),
+        MaxPool2d(),
+        Relu(),
+        Conv2d("conv2", kernel=5, inputs=20, outputs=50),
+        MaxPool2d(),
+        Relu(),
+        Dense("dense1", inputs=800, outputs=500),
+        Relu(),
+        Dense("dense2", inputs=500, outputs=10),
+    ),
+    hash_factors=(1, 1, 2, 1, 50, 1, 1, 1),
+)
+
+LENET_300_100 = Network(
+    name="lenet-300-100",
+    number=2,
+    layers=(
+        Dense("dense1", inputs=784, outputs=300),
+        Relu(),
+        Dense("dense2", inputs=300, outputs=100),
+        Relu(),
+        Dense("dense3", inputs=100, outputs=10),
+    ),
+    hash_factors=(10, 1, 10, 1, 1, 1),
+)
+
+# By name.  Numbers from 200 on are for networks of one's own: docs/SPEC.md will never define one.
+NETWORKS = {network.name: network for network in (LENET5, LENET_300_100)}
+
+
+def find_network(name: str) -> Network:
+    """Return the network of a name.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    if name not in NETWORKS:
+        raise InputError(f"network {name!r} is unknown; expected one of {', '.join(NETWORKS)}")
+    return NETWORKS[name]
+
+
+def network_by_number(number: int) -> Network:
+    """Return the network that a file names.
+
+    Raises
+    ------
+    InputError
+        If there is no network of that number.
+    """
+    for network in NETWORKS.values():
+        if network.number == number:
+            return network
+    known = ", ".join(f"{n.number} ({n.name})" for n in NETWORKS.values())
+    raise InputError(f"network number {number} is unknown; expected one of {known}")
