@@ -40,6 +40,17 @@ def tiny_run(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def dense_run(tmp_path_factory):
+    """The folder of a finished tiny run of LeNet-300-100; not to be written to."""
+    out = tmp_path_factory.mktemp("dense") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(PRESETS, "smoke", replace(TINY, preset="smoke"))
+        flags = ["--preset", "smoke", "--network", "lenet-300-100"]
+        assert train.main([*flags, "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture(scope="session")
 def few_images():
     """Some test images: all of them would take a tiny run's page half a minute."""
     test = load_split(default_folder(), "t10k")

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
+from refmiracle.nn.network import IMAGE_SIZE
+from refmiracle.nn.networks import LENET5
 from refmiracle.numerics.philox import Stream
 from refmiracle.rec.codes import MRC, find_code
 from refmiracle.studies.comparison import Run
@@ -30,10 +32,20 @@ SAMPLES = 20
 # Rows of noise that neither training nor validation reaches.
 FIRST_SAMPLE_ROW = 2**32 - SAMPLES
 MOST_MISTAKES = 100
+MOST_UNITS = 60
 FRACTIONS = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98)
 # The settings that `refmiracle train` has flags for.
 FLAGS = (
-    *("parameterization", "code", "bits_per_block", "block_size", "seed", "steps", "groups"),
+    *(
+        "network",
+        "parameterization",
+        "code",
+        "bits_per_block",
+        "block_size",
+        "seed",
+        "steps",
+        "groups",
+    ),
     *("group_steps", "validation", "shift", "hash_factors", "selection", "engine"),
 )
 
@@ -49,12 +61,14 @@ def train_command(config: Config, name: str) -> tuple[str, list[str]]:
     """
     preset = config.preset if config.preset in PRESETS else "default"
     # Checked, so that more groups than blocks are as few as in the run.
-    base = check_config(preset_config(preset, config.parameterization, config.code))
+    base = check_config(preset_config(preset, config.parameterization, config.code, config.network))
     given = {n: getattr(config, n) for n in FLAGS if getattr(config, n) != getattr(base, n)}
     if config.parameterization != PARAMETERIZATIONS[0]:
         given["parameterization"] = config.parameterization
     if config.code != MRC:
         given["code"] = config.code
+    if config.network != LENET5.name:
+        given["network"] = config.network
     words = ["python", "-m", "refmiracle.train", "--preset", preset]
     for flag, value in given.items():
         text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
@@ -154,7 +168,7 @@ def _samples(run: Run) -> Iterator[Array]:
 def pruning_curve(run: Run, test: Split) -> list[tuple[float, float]]:
     """Return the test error, in [0, 1], for fractions of the decoded variables set to zero.
 
-    The smallest |w| of the whole network go first.
+    The smallest abs(w) of the whole network go first.
     """
     order = np.argsort(np.abs(run.decoded), kind="stable")
     curve = []
@@ -207,22 +221,32 @@ def find_mistakes(predictions: Predictions, test: Split) -> tuple[int, list[Mist
 
 
 def first_layer(run: Run) -> tuple[Array, Array]:
-    """Return the kernels of the first layer before and after, each of shape (kernels, 5, 5).
+    """Return what units of the first layer look for, before and after, as small pictures.
+
+    Shape (units, rows, columns): kernels of a convolution, or the weights of a dense layer laid
+    out as the image, of units that do not share their variables and at most `MOST_UNITS` of them.
+    A network that begins otherwise has none.
 
     Before: the means of the posterior; after: as decoded.  Of variables that several weights
     share (hash factor above 1) each weight gets its own, with its sign.
     """
-    tensor = run.config.layout().network.tensors()[0]
+    tensor, factor = run.config.layout().network.tensors()[0], run.config.hash_factors[0]
     count = math.prod(tensor.shape)
     place, sign = run.places.of_weights[:count], run.places.signs[:count]
+    if len(tensor.shape) == 4:
+        shape, step = tensor.shape[:2], 1
+    elif tensor.shape[0] == IMAGE_SIZE**2:
+        shape, step = (IMAGE_SIZE, IMAGE_SIZE), factor
+    else:
+        return np.zeros((0, 1, 1)), np.zeros((0, 1, 1))
 
-    def kernels(variables: Array) -> Array:
+    def units(variables: Array) -> Array:
         blocks = np.zeros(run.places.tensor.size)
         blocks[run.places.of_variables] = variables
-        weights = (sign * blocks[place]).reshape(tensor.shape)
-        return np.moveaxis(weights[:, :, 0, :], -1, 0)
+        weights = (sign * blocks[place]).reshape(*shape, -1, tensor.shape[-1])
+        return np.moveaxis(weights[:, :, 0, ::step], -1, 0)[:MOST_UNITS]
 
-    return kernels(run.posterior.mu), kernels(run.decoded)
+    return units(run.posterior.mu), units(run.decoded)
 
 
 def settings_table(config: Config) -> list[tuple[str, Any, str]]:
@@ -230,6 +254,7 @@ def settings_table(config: Config) -> list[tuple[str, Any, str]]:
     kept = "the images that choices are made on" if config.validation else "none: trained on all"
     return [
         ("preset", config.preset, "which settings the run began from"),
+        ("network", config.network, "which layers"),
         ("parameterization", config.parameterization, "how the posterior spends its bits"),
         ("code", config.code, find_code(config.code).source),
         (

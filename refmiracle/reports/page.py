@@ -114,11 +114,11 @@ def _bits_and_example(opened: OpenedRun) -> dict[str, Any]:
 
 def _example(opened: OpenedRun, example: Example) -> dict[str, Any]:
     _, kernels = content.first_layer(opened.run)
-    limit = float(np.abs(kernels).max())
-    first = opened.model.layout.network.tensors()[0].name
+    limit = float(np.abs(kernels).max(initial=0.0)) or 1.0
+    first = opened.model.layout.network.tensors()[0]
     marked: dict[int, list[tuple[int, ...]]] = {}
-    for variable in example.variables:
-        for position in variable.positions if variable.tensor == first else ():
+    for variable in example.variables if len(first.shape) == 4 else ():
+        for position in variable.positions if variable.tensor == first.name else ():
             marked.setdefault(position[-1], []).append(position[:2])
     return {
         "example": example,
@@ -154,7 +154,7 @@ def _network(opened: OpenedRun, test: Split, engine: str) -> dict[str, Any]:
     count, mistakes = content.find_mistakes(predictions, test)
     curve = content.pruning_curve(run, test)
     before, after = content.first_layer(run)
-    limit = float(max(np.abs(before).max(), np.abs(after).max()))
+    limit = float(np.abs([before, after]).max(initial=0.0)) or 1.0
     return {
         "predictions": predictions,
         "samples": content.SAMPLES,
@@ -165,6 +165,7 @@ def _network(opened: OpenedRun, test: Split, engine: str) -> dict[str, Any]:
             [pictures.png_uri(pictures.colour_weights(k, limit)) for k in pair]
             for pair in zip(before, after, strict=True)
         ],
+        "unit_size": before.shape[1:],
         "limit": limit,
         "colours": (pictures.NEGATIVE, pictures.ZERO, pictures.POSITIVE),
         "mistakes": [

@@ -14,6 +14,7 @@ from refmiracle.rec import minimal_random_coding
 from refmiracle.reports import content, pictures
 from refmiracle.reports.anatomy import find_fields
 from refmiracle.reports.example import follow_block
+from refmiracle.reports.opening import open_folder
 from refmiracle.training.config import PARAMETERIZATIONS, PRESETS, check_config, preset_config
 from refmiracle.training.trainer import Trainer
 
@@ -83,6 +84,21 @@ def test_the_first_layer_is_that_of_the_file(opened):
     before, after = content.first_layer(opened.run)
     assert before.shape == after.shape == (20, 5, 5)
     assert np.array_equal(after[3], weights[:, :, 0, 3])
+
+
+def test_the_first_layer_of_dense_units_is_laid_out_as_the_image(dense_run):
+    run = open_folder(dense_run).run
+    weights = decode_model(open_folder(dense_run).model, get_engine("numpy"))["dense1.weight"]
+    before, after = content.first_layer(run)
+    assert before.shape == after.shape == (300 // 10, 28, 28)
+    assert np.array_equal(after[2], weights[:, 20].reshape(28, 28))
+
+
+def test_the_command_of_another_network(dense_run):
+    run = open_folder(dense_run).run
+    command, _ = content.train_command(run.config, "again")
+    assert "--network lenet-300-100" in command
+    assert "--hash-factors" not in command
 
 
 def test_the_example_is_what_the_file_says(opened, example):

@@ -150,3 +150,12 @@ def test_of_a_long_file_the_beginning_is_shown(opened, few_images, monkeypatch):
     text = build_page(opened, few_images).decode()
     assert f"The first 100 bytes of the file; {len(opened.data) - 100} more follow" in text
     assert len(re.findall(r'title="byte \d', text)) == 100
+
+
+def test_a_network_of_dense_layers_has_a_page_too(dense_run, few_images):
+    page = build_page(open_folder(dense_run), few_images).decode()
+    reader = Reader()
+    reader.feed(page)
+    assert reader.open == []
+    assert "The network lenet-300-100, a classifier of 28\N{MULTIPLICATION SIGN}28 images" in page
+    assert "30 units of the first layer, 28\N{MULTIPLICATION SIGN}28 weights each" in page
