@@ -10,6 +10,7 @@ from pathlib import Path
 
 from refmiracle.engines import ENGINES
 from refmiracle.errors import InputError
+from refmiracle.training.data import default_folder
 
 CHECK_FAILED = 1
 BAD_INPUT = 2
@@ -32,6 +33,22 @@ def run_command(body: Callable[[], int]) -> int:
         # The reader of the output has gone, as `head` does; nothing may be written any more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return CHECK_FAILED
+
+
+def model_file(text: str) -> Path:
+    """Return the path of a .rmc file, or of a shipped model where only the name of one is given."""
+    path = Path(text)
+    shipped = default_folder().parent / "models" / path.name
+    return shipped if text == path.name and not path.exists() and shipped.is_file() else path
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Add the argument of commands that read a compressed model."""
+    parser.add_argument(
+        "model",
+        type=model_file,
+        help="a .rmc file, or the name of one that refmiracle carries, such as lenet5-1551.rmc",
+    )
 
 
 def add_engine(parser: argparse.ArgumentParser, default: str | None) -> None:

@@ -6,9 +6,8 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from refmiracle.command import add_data, add_engine, run_command
+from refmiracle.command import add_data, add_engine, add_model, run_command
 from refmiracle.train import describe
 from refmiracle.training.data import default_folder, load_split
 from refmiracle.training.run import evaluate_file
@@ -17,7 +16,7 @@ from refmiracle.training.run import evaluate_file
 def build_parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
     parser = argparse.ArgumentParser(prog="refmiracle evaluate", description=__doc__)
-    parser.add_argument("model", type=Path, help="a .rmc file")
+    add_model(parser)
     add_engine(parser, default="numba")
     add_data(parser)
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")

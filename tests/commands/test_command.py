@@ -1,0 +1,34 @@
+"""What the commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from refmiracle import decode, evaluate
+from refmiracle.command import model_file
+
+MODELS = Path(__file__).resolve().parents[2] / "data" / "models"
+
+
+def test_the_name_of_a_shipped_model_is_enough(tmp_path, monkeypatch, capsys, few_images_folder):
+    monkeypatch.chdir(tmp_path)
+    assert decode.main(["lenet5-891.rmc", "--out", "weights.npz"]) == 0
+    assert "431080 float32 weights in 8 tensors from 891 bytes" in capsys.readouterr().out
+    assert evaluate.main(["lenet5-891.rmc", "--data", str(few_images_folder)]) == 0
+
+
+def test_a_file_of_that_name_comes_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert model_file("lenet5-891.rmc").samefile(MODELS / "lenet5-891.rmc")
+    Path("lenet5-891.rmc").write_bytes(b"mine")
+    assert model_file("lenet5-891.rmc") == Path("lenet5-891.rmc")
+
+
+@pytest.mark.parametrize("text", ["./lenet5-891.rmc", "other/lenet5-891.rmc", "lenet5-892.rmc"])
+def test_anything_else_is_a_path(tmp_path, monkeypatch, capsys, text):
+    monkeypatch.chdir(tmp_path)
+    assert model_file(text) == Path(text)
+    assert evaluate.main([text]) == 2
+    assert "No such file" in capsys.readouterr().err
