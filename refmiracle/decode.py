@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from refmiracle.codec.container import read_model
 from refmiracle.codec.model import decode_model
-from refmiracle.command import add_engine, run_command
+from refmiracle.command import add_engine, add_model, run_command
 from refmiracle.engines import get_engine
+from refmiracle.exports.tensors import npz_bytes
 from refmiracle.files import write_atomically
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
     parser = argparse.ArgumentParser(prog="refmiracle decode", description=__doc__)
-    parser.add_argument("model", type=Path, help="a .rmc file")
+    add_model(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="an .npz file")
     add_engine(parser, default="numba")
     return parser
@@ -30,9 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Decode the file and write its tensors by name."""
     model, data = read_model(arguments.model)
     weights = decode_model(model, get_engine(arguments.engine))
-    buffer = io.BytesIO()
-    np.savez(buffer, **weights)  # type: ignore[arg-type]
-    write_atomically(arguments.out, buffer.getvalue())
+    write_atomically(arguments.out, npz_bytes(weights))
     count = sum(w.size for w in weights.values())
     print(
         f"{arguments.out}: {count} float32 weights in {len(weights)} tensors from {len(data)} bytes"

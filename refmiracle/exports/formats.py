@@ -1,0 +1,60 @@
+"""The formats that a .rmc file is exported to."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from refmiracle.codec import container
+from refmiracle.exports.onnx_graph import onnx_bytes
+from refmiracle.exports.state_dict import torch_bytes
+from refmiracle.exports.tensors import npz_bytes, safetensors_bytes
+from refmiracle.nn.layers import Weights
+from refmiracle.nn.network import Network
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format of files.
+
+    Parameters
+    ----------
+    suffix : str
+    to_bytes : function
+        Of the network, its weights and the metadata; returns the file.
+    """
+
+    suffix: str
+    to_bytes: Callable[[Network, Weights, Mapping[str, str]], bytes]
+
+
+FORMATS = {
+    "npz": Format(".npz", lambda network, weights, metadata: npz_bytes(weights)),
+    "safetensors": Format(
+        ".safetensors", lambda network, weights, metadata: safetensors_bytes(weights, metadata)
+    ),
+    "onnx": Format(".onnx", onnx_bytes),
+    "torch": Format(".pt", lambda network, weights, metadata: torch_bytes(network, weights)),
+}
+
+
+def metadata_of(network: Network, rmc: bytes) -> dict[str, str]:
+    """Return what an export says about the .rmc file that it is of.
+
+    Parameters
+    ----------
+    network : Network
+    rmc : bytes
+        The whole file.
+
+    Returns
+    -------
+    dict of str to str
+        The version of the .rmc format, the network's name, the file's SHA-256.
+    """
+    return {
+        "rmc_version": str(container.VERSION),
+        "network": network.name,
+        "rmc_sha256": hashlib.sha256(rmc).hexdigest(),
+    }

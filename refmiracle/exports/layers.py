@@ -1,0 +1,107 @@
+"""How each kind of layer is exported: the one place that a new kind is added to.
+
+A function of the table gets what stands behind the kind in `Layer.spec()`, and says which ONNX
+operator the layer is and how its tensors are turned.  ONNX and PyTorch have activations of shape
+(batch, channels, height, width) and lay out weights alike, outputs first, so that one order of
+axes serves both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refmiracle.errors import InputError
+from refmiracle.nn.layers import Layer
+from refmiracle.nn.network import Network, Weights
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A layer in the terms of ONNX and PyTorch.
+
+    Parameters
+    ----------
+    operator : str
+        ONNX operator; its inputs are the activations and the layer's tensors, in their order.
+    attributes : dict
+        Of the operator.
+    axes : tuple of tuple of int
+        For each tensor of the layer, in which order ONNX and PyTorch have its axes.
+    flatten : bool
+        Whether each input is read as one column, (channel, height, width).
+    """
+
+    operator: str
+    attributes: dict[str, Any] = field(default_factory=dict)
+    axes: tuple[tuple[int, ...], ...] = ()
+    flatten: bool = False
+
+
+def _conv2d(kernel: int, inputs: int, outputs: int) -> Exported:
+    # (kh, kw, in, out) becomes (out, in, kh, kw).
+    return Exported("Conv", {"kernel_shape": [kernel, kernel]}, axes=((3, 2, 0, 1), (0,)))
+
+
+def _maxpool2d() -> Exported:
+    # Both drop an odd last row or column unless told otherwise.
+    return Exported("MaxPool", {"kernel_shape": [2, 2], "strides": [2, 2]})
+
+
+def _relu() -> Exported:
+    return Exported("Relu")
+
+
+def _dense(inputs: int, outputs: int) -> Exported:
+    # (in, out) becomes (out, in), which Gemm transposes back.
+    return Exported("Gemm", {"transB": 1}, axes=((1, 0), (0,)), flatten=True)
+
+
+EXPORTS: dict[str, Callable[..., Exported]] = {
+    "conv2d": _conv2d,
+    "maxpool2d": _maxpool2d,
+    "relu": _relu,
+    "dense": _dense,
+}
+
+
+def export_layer(layer: Layer) -> Exported:
+    """Return a layer in the terms of ONNX and PyTorch.
+
+    Raises
+    ------
+    InputError
+        If its kind is not in `EXPORTS`.
+    """
+    kind, *sizes = layer.spec()
+    if kind not in EXPORTS:
+        raise InputError(
+            f"layers of kind {kind!r} have no export to onnx and torch; expected one of"
+            f" {', '.join(EXPORTS)} (npz and safetensors take any)"
+        )
+    return EXPORTS[kind](*sizes)
+
+
+def outputs_first(network: Network, weights: Weights) -> dict[str, NDArray[np.float32]]:
+    """Return copies of all weights as ONNX and PyTorch lay them out, by tensor name.
+
+    Parameters
+    ----------
+    network : Network
+    weights : dict of str to ndarray
+        By tensor name, in the shapes of `network.tensors()`.
+
+    Returns
+    -------
+    dict of str to ndarray of float32
+        Kernels (out, in, kh, kw), matrices (out, in), biases (out,).
+    """
+    turned = {}
+    for layer in network.layers:
+        for t, axes in zip(layer.tensors(), export_layer(layer).axes, strict=True):
+            turned[t.name] = np.array(weights[t.name].transpose(axes), np.float32, order="C")
+    return turned

@@ -1,0 +1,72 @@
+"""A network as an ONNX model: from pixels in [0, 1] to logits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from refmiracle.exports.extras import import_extra
+from refmiracle.exports.layers import export_layer, outputs_first
+from refmiracle.nn.layers import Weights
+from refmiracle.nn.network import CLASSES, IMAGE_SIZE, Network, check_network
+
+# Those of ONNX 1.8 (2020), which has all that is needed: old runtimes read it too.
+OPSET = 13
+IR_VERSION = 7
+PRODUCER = "refmiracle"
+
+
+def onnx_bytes(network: Network, weights: Weights, metadata: Mapping[str, str]) -> bytes:
+    """Return an .onnx file, checked, the same bytes for the same weights and metadata.
+
+    Its input ``images`` is float32, shape (batch, 1, 28, 28), pixels in [0, 1]; its output
+    ``logits`` is float32, shape (batch, 10).
+
+    Parameters
+    ----------
+    network : Network
+    weights : dict of str to ndarray
+        By tensor name, in the shapes of `network.tensors()`.
+    metadata : mapping of str to str
+
+    Raises
+    ------
+    InputError
+        If onnx is not installed, the layers do not fit each other, or one has no export.
+    """
+    onnx = import_extra("onnx")
+    check_network(network)
+    helper, real = onnx.helper, onnx.TensorProto.FLOAT
+    tensors = {"half": np.array(0.5, np.float32), **outputs_first(network, weights)}
+    # `engine.images` has pixels in [-1/2, 1/2].
+    nodes = [helper.make_node("Sub", ["images", "half"], ["centred"], "centre")]
+    flat = False
+    for depth, layer in enumerate(network.layers, start=1):
+        exported = export_layer(layer)
+        if exported.flatten and not flat:
+            nodes.append(helper.make_node("Flatten", [*nodes[-1].output], ["flat"], "flatten"))
+            flat = True
+        name = f"{depth}_{layer.spec()[0]}"
+        inputs = [*nodes[-1].output, *(t.name for t in layer.tensors())]
+        nodes.append(
+            helper.make_node(exported.operator, inputs, [name], name, **exported.attributes)
+        )
+    nodes[-1].output[0] = "logits"
+    graph = helper.make_graph(
+        nodes,
+        network.name,
+        [helper.make_tensor_value_info("images", real, ["batch", 1, IMAGE_SIZE, IMAGE_SIZE])],
+        [helper.make_tensor_value_info("logits", real, ["batch", CLASSES])],
+        [onnx.numpy_helper.from_array(array, name) for name, array in tensors.items()],
+    )
+    model = helper.make_model(
+        graph,
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name=PRODUCER,
+    )
+    helper.set_model_props(model, dict(sorted(metadata.items())))
+    onnx.checker.check_model(model, full_check=True)
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data

@@ -1,0 +1,90 @@
+"""Networks to export, and a .rmc file of each kind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from refmiracle.codec.container import CompressedModel, message_count, read_model, write_model
+from refmiracle.codec.model import decode_model
+from refmiracle.engines import get_engine
+from refmiracle.nn.layers import Conv2d, Dense, MaxPool2d, Relu
+from refmiracle.nn.network import Network
+from refmiracle.nn.networks import LENET_300_100
+from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
+from refmiracle.rec.codes import CODES, SP_PFR, VARIABLE, from_positive
+
+SHIPPED = Path(__file__).parents[2] / "data" / "models" / "lenet5-1551.rmc"
+BITS = 8
+
+# Each pool drops a last row and column, the kernels are not square in their channels, and a
+# second and a third dense layer follow on the first.
+ODD = Network(
+    name="odd",
+    number=250,
+    layers=(
+        Conv2d("first", kernel=2, inputs=1, outputs=3),
+        MaxPool2d(),
+        Relu(),
+        Conv2d("second", kernel=3, inputs=3, outputs=4),
+        Relu(),
+        MaxPool2d(),
+        Dense("wide", inputs=4 * 5 * 5, outputs=7),
+        Relu(),
+        Dense("narrow", inputs=7, outputs=6),
+        Dense("last", inputs=6, outputs=10),
+    ),
+    hash_factors=(1,) * 10,
+)
+
+
+def random_weights(network, rng):
+    return {
+        t.name: rng.normal(scale=t.fan_in**-0.5, size=t.shape).astype(np.float32)
+        for t in network.tensors()
+    }
+
+
+def write_smallest(path, network, code):
+    """Write a file whose messages are all the smallest; return the path."""
+    factors = tuple(max(f, 20) if f > 1 else 1 for f in network.hash_factors)
+    layout = BlockLayout(network, factors, Grouping.OUTPUTS, Signs.UNIT, 40, seed=5)
+    rho = np.full(len(factors), 0.125, np.float16)
+    places = message_count(layout, code)
+    shape = layout.blocks()
+    if CODES[code].of == VARIABLE:
+        shape = layout.blocks(), layout.block_size
+        places = layout.blocks() * layout.block_size
+    smallest = np.full(places, 1 << BITS if code == SP_PFR else 1)
+    messages = from_positive(code, smallest).reshape(shape)
+    write_model(path, CompressedModel(layout, BITS, rho, messages, code))
+    return path
+
+
+@pytest.fixture
+def make_file(tmp_path):
+    """Write a file of a network and a code; return its path."""
+    return lambda network, code: write_smallest(tmp_path / "own.rmc", network, code)
+
+
+@pytest.fixture(scope="session")
+def shipped_path():
+    return SHIPPED
+
+
+@pytest.fixture(scope="session")
+def shipped():
+    """A shipped file's network, weights and bytes."""
+    model, data = read_model(SHIPPED)
+    return model.layout.network, decode_model(model, get_engine("numba")), data
+
+
+@pytest.fixture(params=["lenet5", "lenet-300-100", "odd"])
+def exported(request, shipped):
+    """A network and its weights."""
+    if request.param == "lenet5":
+        return shipped[:2]
+    network = {"lenet-300-100": LENET_300_100, "odd": ODD}[request.param]
+    return network, random_weights(network, np.random.default_rng(6))
