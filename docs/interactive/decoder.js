@@ -1,0 +1,30 @@
+// A whole .rmc file to the weights of its network: docs/SPEC.md, section 1.
+"use strict";
+
+// Section 8.3: the product is exact in float64, so Math.fround rounds it once.
+function scaleNormal(pattern, z) {
+  return Math.fround(float16(pattern) * z);
+}
+
+// The fields of a file and all its weights as one Float32Array, tensor after tensor.
+function decodeModel(bytes) {
+  const file = readContainer(bytes);
+  const normals = normalsAtPlaces(file);
+  const layout = blockLayout(file);
+  const variables = new Float32Array(normals.length);
+  let variable = 0;
+  layout.counts.forEach((count, t) => {
+    for (const end = variable + count; variable < end; variable++) {
+      const place = layout.ofVariables[variable];
+      variables[place] = scaleNormal(file.rho[t], normals[place]);
+    }
+  });
+  return { file, layout, weights: expandWeights(variables, layout.places, layout.signs) };
+}
+
+// Weights as little-endian float32, which checksums are taken of.
+function bytesOfWeights(weights) {
+  const view = new DataView(new ArrayBuffer(4 * weights.length));
+  weights.forEach((weight, i) => view.setFloat32(4 * i, weight, true));
+  return new Uint8Array(view.buffer);
+}

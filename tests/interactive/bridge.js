@@ -1,0 +1,129 @@
+// The operations of the conformance suite (docs/CONFORMANCE.md), answered by the page's
+// functions.  Arrays travel as the suite's JSON writes them: little-endian bytes in base64.
+"use strict";
+
+{ // so that no name here meets one of the page
+  const ARRAYS = {
+    uint8: Uint8Array, uint16: Uint16Array, uint32: Uint32Array, int64: BigInt64Array,
+    float32: Float32Array, float64: Float64Array,
+  };
+  const SAMPLE_STRIDE = 997;
+
+  function read({ dtype, shape, base64 }) {
+    const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+    return { data: new ARRAYS[dtype](bytes.buffer), shape };
+  }
+
+  function write(dtype, shape, values) {
+    const wide = dtype === "int64" ? Array.from(values, BigInt) : values;
+    const bytes = new Uint8Array(ARRAYS[dtype].from(wide).buffer);
+    let text = "";
+    for (const byte of bytes) text += String.fromCharCode(byte);
+    return { dtype, shape, base64: btoa(text) };
+  }
+
+  const scalar = (value) => Number(value.data[0]);
+  const numbers = (value) => Array.from(value.data, Number);
+  const flat = (dtype, values) => write(dtype, [values.length], values);
+
+  function rowsOf({ data, shape }) {
+    const width = shape[shape.length - 1];
+    return Array.from({ length: shape[0] }, (_, i) => data.subarray(i * width, (i + 1) * width));
+  }
+
+  function layoutOfCase(factors, grouping, signs, seed) {
+    return {
+      tensors: tensorsOf(NETWORKS[0]), factors: numbers(factors), grouping: scalar(grouping),
+      signs: scalar(signs), seed: scalar(seed),
+    };
+  }
+
+  const OPERATIONS = {
+    philox4x32: (counter, key) => {
+      const words = rowsOf(counter).flatMap((c) => [...philox4x32(...c, ...key.data)]);
+      return [write("uint32", counter.shape, words)];
+    },
+    stream_words: (seed, stream, row, first, count) => [flat("uint32",
+      streamWords(scalar(seed), scalar(stream), scalar(row), scalar(count), scalar(first)))],
+    stream_permutation: (seed, stream, row, count) => [flat("int64",
+      streamPermutation(scalar(seed), scalar(stream), scalar(row), scalar(count)))],
+    pack_indices: (indices, bits) => [flat("uint8", packIndices(numbers(indices), scalar(bits)))],
+    unpack_indices: (payload, bits, count) => [flat("int64",
+      unpackIndices(payload.data, scalar(bits), scalar(count)))],
+    read_container: (data) => {
+      const file = readContainer(data.data);
+      return [
+        ...[file.network.number, file.grouping, file.signs, file.bits, file.blockSize, file.seed]
+          .map((value) => write("int64", [], [value])),
+        flat("int64", file.factors), flat("uint16", file.rho), flat("int64", file.messages),
+      ];
+    },
+    block_layout: (blockSize, seed, factors, grouping, signs, weights) => {
+      const layout = blockLayout(layoutOfCase(factors, grouping, signs, seed));
+      return [layout.places, layout.signs]
+        .map((all) => flat("int64", numbers(weights).map((i) => all[i])));
+    },
+    normal_quantile: (p) => [write("float64", p.shape, p.data.map(normalQuantile))],
+    codebook: (seed, indices, dimension) => [write("float32",
+      [indices.data.length, scalar(dimension)],
+      codebookRows(scalar(seed), numbers(indices), scalar(dimension)))],
+    decode_blocks: (seed, indices, dimension, rho) => {
+      const z = codebookRows(scalar(seed), numbers(indices), scalar(dimension));
+      return [write("float32", rho.shape, z.map((value, i) => scaleNormal(rho.data[i], value)))];
+    },
+    partition_rows: (seed, bits, blocks, messages, dimension) => [write("float32",
+      [blocks.data.length, scalar(dimension)],
+      partitionRows(scalar(seed), scalar(bits), numbers(blocks), [...messages.data],
+        scalar(dimension)))],
+    variable_samples: (code, seed, rows, messages) => [flat("float32",
+      variableSamples(scalar(code), scalar(seed), numbers(rows), messages.data))],
+    expand_hash: (variables, places, signs) => [flat("float64",
+      expandWeights(variables.data, numbers(places), numbers(signs)))],
+    log_s: (x) => [write("float64", x.shape, x.data.map(solveLogS))],
+    gaussian_kl: (delta, logS) => [write("float64", delta.shape,
+      delta.data.map((value, i) => gaussianKl(value, logS.data[i])))],
+    log_weights: (candidates, delta, logS) => {
+      const logSs = rowsOf(logS);
+      const values = rowsOf(delta)
+        .flatMap((d, i) => [...logWeightsOf(candidates.data, d, logSs[i])]);
+      return [write("float64", [delta.shape[0], candidates.shape[0]], values)];
+    },
+    select_indices: (seed, bits, blocks, delta, logS) => {
+      const logSs = rowsOf(logS);
+      return [flat("int64", rowsOf(delta).map((d, i) => selectIndex(
+        scalar(seed), scalar(bits), Number(blocks.data[i]), d, logSs[i]).index))];
+    },
+    images: ({ data, shape: [count, height, width] }) => {
+      const x = scalePixels(data), size = height * width;
+      const values = x.map((_, at) => x[(at % count) * size + Math.floor(at / count)]);
+      return [write("float64", [1, height, width, count], values)];
+    },
+    decode_model: (data) => {
+      const { weights } = decodeModel(data.data);
+      const digest = sha256(bytesOfWeights(weights)).match(/../g).map((hex) => parseInt(hex, 16));
+      const sample = weights.filter((_, i) => i % SAMPLE_STRIDE === 0);
+      return [flat("uint8", digest), flat("float32", sample)];
+    },
+    predict: (data, images) => {
+      const { file, weights } = decodeModel(data.data);
+      const count = images.shape[0], size = images.data.length / count;
+      const logits = Array.from({ length: count }, (_, n) => logitsOf(
+        file.network, weights, images.data.subarray(n * size, (n + 1) * size)));
+      return [
+        write("float64", [10, count], logits[0].reduce(
+          (all, _, k) => [...all, ...logits.map((l) => l[k])], [])),
+        flat("int64", logits.map(classOf)),
+      ];
+    },
+  };
+
+  // A refusal is one line; anything else that is thrown is a fault of the code.
+  globalThis.answer = (operation, inputs) => {
+    try {
+      return { outputs: OPERATIONS[operation](...inputs.map(read)) };
+    } catch (error) {
+      if (error instanceof InvalidFileError) return { refused: error.message };
+      throw error;
+    }
+  };
+}

@@ -1,0 +1,274 @@
+"""What a reader does with docs/interactive: sliders, drawing, files; and anyone can read it."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from refmiracle.codec.container import parse_model
+from refmiracle.codec.model import decode_model
+from refmiracle.engines import get_engine
+from refmiracle.nn.network import forward
+from refmiracle.numerics.variance import log_s
+from refmiracle.rec import minimal_random_coding
+
+ROOT = Path(__file__).parents[2]
+MODELS = ROOT / "data" / "models"
+MINUS = "\N{MINUS SIGN}"
+# Sizes of what is drawn.
+DRAWN = """() => [...document.querySelectorAll("svg, canvas")].map((e) => {
+  const box = e.getBoundingClientRect();
+  return [box.width, box.height];
+})"""
+
+
+def wait_for_histogram(page):
+    page.wait_for_function("document.getElementById('bias').textContent.startsWith('Counted')")
+
+
+def set_slider(page, name, value):
+    """Move a slider as a reader would, with its event."""
+    page.locator(f"#{name}").evaluate(
+        "(e, value) => { e.value = value; e.dispatchEvent(new Event('input')); }", str(value)
+    )
+
+
+def number(page, name):
+    """Return the number that an element shows."""
+    text = page.locator(f"#{name}").inner_text().replace(MINUS, "-")
+    return float(text.split()[0].replace(",", ""))
+
+
+def differs(page):
+    """Return by how much the histogram and Q differ, and by how much they would by chance."""
+    wait_for_histogram(page)
+    found, chance = re.findall(r"([\d.]+) %", page.locator("#bias").inner_text())
+    return float(found), float(chance)
+
+
+def draw(page, points):
+    """Draw a stroke on the pad with the mouse; points from 0 to 1."""
+    pad = page.locator("#pad")
+    pad.scroll_into_view_if_needed()
+    box = pad.bounding_box()
+    places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
+    page.mouse.move(*places[0])
+    page.mouse.down()
+    for place in places[1:]:
+        page.mouse.move(*place, steps=5)
+    page.mouse.up()
+
+
+def verdict(page):
+    return page.locator("#verdict").text_content()
+
+
+# --- all of it
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [400, 1280])
+def test_everything_is_drawn_and_accessible(page, scheme, width):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is missing")
+    page.set_viewport_size({"width": width, "height": 900})
+    page.emulate_media(color_scheme=scheme)
+    wait_for_histogram(page)
+    page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+    drawn = page.evaluate(DRAWN)
+    assert len(drawn) == 2 + 2 + 20
+    assert all(w > 10 and h > 10 for w, h in drawn)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    # By default axe would fetch the style sheet, which the file system does not allow.
+    results = axe.Axe().run(page, options={"preload": False})
+    assert results.violations_count == 0, results.generate_report()
+
+
+# --- one weight
+
+
+@pytest.mark.parametrize(
+    ("mu", "kappa", "bits", "seed"),
+    [(1.5, 3.0, 5, 1), (-0.7, 2.2, 7, 4294967295), (0.0, 8.0, 12, 3), (0.5, 0.5, 1, 77)],
+)
+def test_the_weight_that_is_shown_is_that_of_the_package(page, mu, kappa, bits, seed):
+    for name, value in (("kappa", kappa), ("mu", mu), ("bits", bits), ("seed", seed)):
+        set_slider(page, name, value)
+    log_variance = log_s(math.sqrt(2 * kappa * math.log(2) - mu**2))
+    sigma = math.exp(0.5 * log_variance)
+    engine = get_engine("numpy")
+    delta, log_variances = np.array([[mu]]), np.array([[log_variance]])
+    blocks = np.array([0])
+    (index,) = minimal_random_coding.encode(engine, seed, bits, blocks, delta, log_variances)
+    sample = engine.codebook_rows(seed, np.array([index]), 1)[0, 0]
+    assert number(page, "sigma") == pytest.approx(sigma, abs=6e-4)
+    assert number(page, "kl") == kappa
+    assert number(page, "count") == 2**bits
+    assert number(page, "index") == index
+    assert number(page, "sample") == pytest.approx(sample, abs=6e-4)
+    assert page.locator("#message").inner_text() == f"{index:0{bits}b}"
+    assert f"Number {index} is chosen" in page.locator("#candidates").get_attribute("aria-label")
+    assert page.locator("#listed tr.is-chosen td").first.text_content() == str(index)
+
+
+def test_the_mean_keeps_within_its_bound(page):
+    set_slider(page, "mu", 2.03)
+    assert number(page, "mu-value") == 2.03
+    set_slider(page, "kappa", 1.0)
+    bound = math.floor(100 * math.sqrt(2 * math.log(2))) / 100
+    assert number(page, "mu-value") == bound
+    page.locator("#mu").press("ArrowRight")
+    assert number(page, "mu-value") == bound
+    page.locator("#mu").press("ArrowLeft")
+    assert number(page, "mu-value") == pytest.approx(bound - 0.01)
+
+
+def test_the_bias_vanishes_as_bits_grow(page):
+    wait_for_histogram(page)
+    seen = []
+    for name, words in (
+        (f"κ {MINUS} 2", "Bits below"),
+        ("κ", "Bits about"),
+        ("κ + 4", "Bits above"),
+    ):
+        page.get_by_role("button", name=name, exact=True).click()
+        assert page.locator("#words").inner_text().startswith(words)
+        seen.append(differs(page))
+    found, chance = zip(*seen, strict=True)
+    assert found[0] > 1.5 * found[1] > 6 * found[2]
+    assert found[0] > 50
+    assert found[2] < 2 * chance[2]
+
+
+def test_another_seed(page):
+    before = page.locator("#sample").inner_text()
+    page.get_by_role("button", name="Next seed").click()
+    assert page.locator("#seed").input_value() == "2"
+    assert page.locator("#sample").inner_text() != before
+
+
+# --- the network
+
+
+def test_the_page_has_decoded_its_file(page):
+    assert "every bit of every weight agrees" in page.locator("#same").inner_text()
+    assert "lenet5-1551.rmc, 1,551 bytes" in page.locator("#which").inner_text()
+    names, values = (page.locator(f"#fields {t}").all_inner_texts() for t in ("dt", "dd"))
+    fields = dict(zip(names, values, strict=True))
+    assert fields["Block size"] == "44"
+    assert fields["Bits per block"] == "20"
+    assert page.locator("#tensors tr").count() == 8
+    assert page.locator("#steps li").count() == 6
+
+
+def test_a_vertical_stroke_is_a_1(page):
+    assert "Draw a digit" in page.locator("#told").inner_text()
+    draw(page, [(0.3, 0.2), (0.3, 0.8)])  # off the middle: it is centred
+    assert verdict(page) == "1"
+    assert page.locator("#bars tr.best th").inner_text() == "1"
+    assert page.locator("#told").inner_text().startswith("The network reads a 1")
+    page.get_by_role("button", name="Clear").click()
+    assert "Draw a digit" in page.locator("#told").inner_text()
+    assert page.locator("#bars tr.best").count() == 0
+
+
+LEFT, MIDDLE, RIGHT = 0.25, 0.5, 0.75
+DRAWINGS = {
+    "0": [(MIDDLE, 0.1), (LEFT, 0.3), (LEFT, 0.7), (MIDDLE, 0.9), (RIGHT, 0.7), (RIGHT, 0.3)],
+    "3": [(0.3, 0.25), (MIDDLE, 0.15), (0.7, 0.3), (0.45, 0.5), (0.7, 0.7), (MIDDLE, 0.85)],
+    "7": [(LEFT, 0.2), (RIGHT, 0.2), (0.45, 0.85)],
+}
+ENDS = {"0": (MIDDLE, 0.1), "3": (0.3, 0.75), "7": (0.42, 0.9)}
+
+
+@pytest.mark.parametrize("digit", DRAWINGS)
+def test_other_digits_can_be_drawn(page, digit):
+    draw(page, [*DRAWINGS[digit], ENDS[digit]])
+    assert verdict(page) == digit
+
+
+def test_the_image_is_prepared_as_mnist_is(page):
+    draw(page, [(0.6, 0.1), (0.2, 0.3), (0.2, 0.5), (0.9, 0.6)])
+    pixels = page.evaluate(
+        "[...document.getElementById('seen').getContext('2d').getImageData(0, 0, 28, 28).data]"
+    )
+    image = np.array(pixels, dtype=float).reshape(28, 28, 4)[:, :, 0]
+    assert 0 < np.mean((image > 0) & (image < 255)) < 0.5  # antialiased
+    rows, columns = (np.flatnonzero(image.max(axis=a) > 127) for a in (1, 0))
+    assert max(np.ptp(rows), np.ptp(columns)) + 1 == pytest.approx(20, abs=1)
+    places = np.arange(28)
+    assert image.sum(axis=1) @ places / image.sum() == pytest.approx(14, abs=0.1)
+    assert image.sum(axis=0) @ places / image.sum() == pytest.approx(14, abs=0.1)
+
+
+def test_drawing_by_keys(page):
+    page.locator("#pad").focus()
+    page.keyboard.press(" ")
+    for _ in range(10):
+        page.keyboard.press("ArrowDown")
+    page.keyboard.press(" ")
+    page.keyboard.press("ArrowRight")  # the pen is up
+    assert verdict(page) == "1"
+
+
+def test_test_digits_are_read_as_by_the_package(page, few_images):
+    engine = get_engine("numpy")
+    model = parse_model((MODELS / "lenet5-1551.rmc").read_bytes())
+    weights = decode_model(model, engine)
+    images = engine.images(few_images.images[:20])
+    want = forward(model.layout.network, engine, weights, images).argmax(axis=0)
+    buttons = page.locator("#digits button")
+    assert buttons.count() == 20
+    for n in range(20):
+        assert buttons.nth(n).get_attribute("aria-label").endswith(f"a {few_images.labels[n]}")
+        buttons.nth(n).click()
+        assert verdict(page) == str(want[n])
+
+
+# --- files of the reader's own
+
+
+@pytest.fixture
+def give(tmp_path):
+    """Gives the page a file."""
+
+    def give_it(page, name, data):
+        (tmp_path / name).write_bytes(data)
+        page.locator("#own-file").set_input_files(tmp_path / name)
+
+    return give_it
+
+
+def test_a_file_of_ones_own(page, give):
+    page.locator("#digits button").first.click()
+    give(page, "mine.rmc", (MODELS / "lenet5-891.rmc").read_bytes())
+    page.wait_for_function("document.getElementById('which').textContent.startsWith('mine.rmc')")
+    assert page.locator("#fault").inner_text() == ""
+    assert page.locator("#same").inner_text() == ""
+    assert verdict(page) == "7"  # the digit is read again
+    page.get_by_role("button", name="Back to the file").click()
+    assert page.locator("#which").inner_text().startswith("lenet5-1551.rmc")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "letters RMC"),
+        (b"RMC", "cannot hold a header"),
+        ((MODELS / "lenet5-891.rmc").read_bytes()[:-1], "checksum is wrong"),
+        (b"RMC" + bytes(4194304), "larger than 4,194,304 bytes"),
+    ],
+    ids=["empty", "cut off", "damaged", "too large"],
+)
+def test_an_invalid_file_is_one_line(page, give, data, message):
+    give(page, "bad.rmc", data)
+    fault = page.locator("#fault")
+    page.wait_for_function("document.getElementById('fault').textContent")
+    text = fault.inner_text()
+    assert text.startswith("bad.rmc: ")
+    assert message in text
+    assert "\n" not in text
+    assert page.locator("#which").inner_text().startswith("lenet5-1551.rmc"), "still in use"
