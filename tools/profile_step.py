@@ -49,7 +49,7 @@ def parts_of_step(trainer):
             trainer.w, trainer.batches.images, trainer.batches.labels, trainer.g
         ),
         "posterior backward and Adam": lambda: trainer.posterior.update(
-            state.parameters, state.moments, rho, trainer.eps, trainer.g, 1, 1e-6,
+            state.parameters, state.moments, rho, trainer.eps, trainer.g, 1, (1e-6, 1e-6),
             trainer.dlog_rho,
         ),
         "whole step": trainer.train_step,

@@ -14,6 +14,7 @@ import numpy as np
 
 from refmiracle.engines.numba_engine.elementary import COMPILE
 from refmiracle.engines.numba_engine.tiles import (
+    DOTS,
     TILE,
     dots,
     groups_of,
@@ -222,21 +223,33 @@ def _term(k, shape, kernel):
 
 
 @numba.njit(**COMPILE)
+def _five_planes(first, here, plane):
+    last = here - 1
+    p1, p2, p3 = min(1, last) * plane, min(2, last) * plane, min(3, last) * plane
+    return first, first + p1, first + p2, first + p3, first + last * plane
+
+
+@numba.njit(**COMPILE)
+def _two_planes(first, here, plane):
+    return first, first + (here - 1) * plane
+
+
+# Where the units of a tile lie; one that is not full repeats its last member.
+_unit_planes = _five_planes if DOTS == 5 else _two_planes
+
+
+@numba.njit(**COMPILE)
 def weight_gradient(x, x_first, dy, dy_first, dy_slice, shape, kernel, units, to, slices, tile, dw):
     """Add to dw[u, v, c, o] the sum over slices, i, j of x[c, i + u, j + v] dy[o, i, j].
 
-    For at most five units o, from `to` on; they lie in dy from `dy_first` on, and `dy_slice`
+    For at most DOTS units o, from `to` on; they lie in dy from `dy_first` on, and `dy_slice`
     floats further in each slice.  `units` are all that dw has.
     """
     channels, height, width = shape
     kh, kw = kernel
     rows, columns = height - kh + 1, width - kw + 1
     plane = plane_of(rows, columns)
-    terms, here = channels * kh * kw, min(units - to, TILE)
-    # A tile that is not full repeats its last member.
-    y0, y1 = dy_first, dy_first + min(1, here - 1) * plane
-    y2, y3 = dy_first + min(2, here - 1) * plane, dy_first + min(3, here - 1) * plane
-    y4 = dy_first + (here - 1) * plane
+    terms, here = channels * kh * kw, min(units - to, DOTS)
     for k in range(0, terms, TILE):
         dots(
             x,
@@ -249,7 +262,7 @@ def weight_gradient(x, x_first, dy, dy_first, dy_slice, shape, kernel, units, to
             ),
             (channels * height * width * LANES, width * LANES, LANES),
             dy,
-            (y0, y1, y2, y3, y4),
+            _unit_planes(dy_first, here, plane),
             (dy_slice, columns * LANES, LANES),
             (slices, rows, columns),
             tile,
@@ -258,14 +271,14 @@ def weight_gradient(x, x_first, dy, dy_first, dy_slice, shape, kernel, units, to
             c, u, v = (k + a) // (kh * kw), (k + a) // kw % kh, (k + a) % kw
             first = ((u * kw + v) * channels + c) * units + to
             for b in range(here):
-                dw[first + b] += tile[a * TILE + b]
+                dw[first + b] += tile[a * DOTS + b]
 
 
 @numba.njit(**COMPILE)
 def conv_backward(stage, slices, need_dx):
     """Fill dw, db and dx from dy: through the pool's winners, then through the products.
 
-    Without dx, five units of one slice at a time are laid out before the pool, which fits in
+    Without dx, DOTS units of one slice at a time are laid out before the pool, which fits in
     the cache; dx needs all units.
     """
     rows = stage.size - stage.kernel + 1
@@ -288,7 +301,7 @@ def conv_backward(stage, slices, need_dx):
             stage.tile,
             stage.dx,
         )
-    for to in range(0, units, TILE):
+    for to in range(0, units, DOTS):
         if need_dx:
             weight_gradient(
                 stage.x,
@@ -306,7 +319,7 @@ def conv_backward(stage, slices, need_dx):
             )
             continue
         for s in range(slices):
-            for unit in range(to, min(to + TILE, units)):
+            for unit in range(to, min(to + DOTS, units)):
                 _spread_unit(stage, s, unit, (unit - to) * plane)
             weight_gradient(
                 stage.x,

@@ -9,6 +9,7 @@ import math
 from typing import Any
 
 import numba
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
@@ -46,7 +47,8 @@ def _exp_parts(x):
     """Return e^r - 1 and 2^n with e^x = 2^n e^r, n the integer next to x / ln 2."""
     bounded = x if x > SMALLEST_EXPONENT else SMALLEST_EXPONENT
     bounded = bounded if bounded < LARGEST_EXPONENT else LARGEST_EXPONENT
-    n = math.floor(bounded * LOG2_E + 0.5)
+    # NumPy's floor stays float64: AVX2 has no conversions between int64 and float64.
+    n = np.floor(bounded * LOG2_E + 0.5)
     r = bounded - n * LN2
     p = 1 / 39916800 + r * (1 / 479001600 + r * (1 / 6227020800))
     p = 1 / 40320 + r * (1 / 362880 + r * (1 / 3628800 + r * p))

@@ -13,7 +13,7 @@ import numpy as np
 from refmiracle.engines.numba_engine import convolution, matrix
 from refmiracle.engines.numba_engine.elementary import COMPILE
 from refmiracle.engines.numba_engine.slices import aligned, from_slices, slices_of, to_slices
-from refmiracle.engines.numba_engine.tiles import TILE, TILE_FLOATS, groups_of
+from refmiracle.engines.numba_engine.tiles import DOTS, TILE, TILE_FLOATS, groups_of
 from refmiracle.engines.numba_engine.vector import LANES
 
 
@@ -53,7 +53,7 @@ def conv2d_backward(x, w, dy, need_dx=True):
         dx = from_slices(dx, x.shape)
     dw, flat = np.zeros_like(w), to_slices(x)
     plane = planes.size // (slices * units)
-    for to in range(0, units, TILE):
+    for to in range(0, units, DOTS):
         convolution.weight_gradient(
             flat,
             0,

@@ -16,6 +16,7 @@ import numba
 from refmiracle.engines.numba_engine.elementary import COMPILE
 from refmiracle.engines.numba_engine.vector import (
     LANES,
+    REGISTERS,
     add_product,
     load,
     splat,
@@ -26,6 +27,7 @@ from refmiracle.engines.numba_engine.vector import (
 
 TILE = 5  # output units in a tile: divides all widths of LeNet-5
 TILE_FLOATS = 4 * TILE * LANES
+DOTS = 5 if REGISTERS >= 32 else 2  # places of y in a tile of `dots`
 
 
 @numba.njit(**COMPILE)
@@ -49,10 +51,11 @@ def pack(w, counts, steps, units, unit_step, out):
 
 
 @numba.njit(**COMPILE)
-def multiply_4(x, b0, b1, b2, b3, counts, steps, w, first, w_steps, out):
+def _multiply_4_at_once(x, b0, b1, b2, b3, counts, steps, w, first, w_steps, out):
     """Fill out[a, c] = sum over walk of w[walk, a] x[b_c + walk] for 5 units a and 4 places c.
 
-    `w_steps` are the steps of the two outer loops in w; the inner one reads on.
+    `w_steps` are the steps of the two outer loops in w; the inner one reads on.  Twenty sums,
+    four places and a weight are in registers.
     """
     z = zero()
     s0, s1, s2, s3, t0, t1, t2, t3, u0, u1 = z, z, z, z, z, z, z, z, z, z
@@ -86,8 +89,8 @@ def multiply_4(x, b0, b1, b2, b3, counts, steps, w, first, w_steps, out):
 
 
 @numba.njit(**COMPILE)
-def multiply_2(x, b0, b1, counts, steps, w, first, w_steps, out):
-    """Do as `multiply_4` for 2 places c."""
+def _multiply_2(x, b0, b1, counts, steps, w, first, w_steps, out, to, row):
+    """Do as `multiply_4` for the places c = to and to + 1 of the `row` that out has."""
     z = zero()
     s0, s1, t0, t1, u0, u1, v0, v1, y0, y1 = z, z, z, z, z, z, z, z, z, z
     for p in range(counts[0]):
@@ -110,11 +113,28 @@ def multiply_2(x, b0, b1, counts, steps, w, first, w_steps, out):
                 k += TILE
     sums = (s0, s1, t0, t1, u0, u1, v0, v1, y0, y1)
     for n in range(10):
-        store(out, n * LANES, sums[n])
+        store(out, (n // 2 * row + to + n % 2) * LANES, sums[n])
 
 
 @numba.njit(**COMPILE)
-def dots(x, x_bases, x_steps, y, y_bases, y_steps, counts, out):
+def multiply_2(x, b0, b1, counts, steps, w, first, w_steps, out):
+    """Do as `multiply_4` for 2 places c."""
+    _multiply_2(x, b0, b1, counts, steps, w, first, w_steps, out, 0, 2)
+
+
+@numba.njit(**COMPILE)
+def _multiply_4_in_turns(x, b0, b1, b2, b3, counts, steps, w, first, w_steps, out):
+    """Do as `_multiply_4_at_once`: ten sums, two places and a weight in registers."""
+    _multiply_2(x, b0, b1, counts, steps, w, first, w_steps, out, 0, 4)
+    _multiply_2(x, b2, b3, counts, steps, w, first, w_steps, out, 2, 4)
+
+
+# Sums beyond the registers would be loaded and stored at every term; the bits are the same.
+multiply_4 = _multiply_4_at_once if REGISTERS >= 32 else _multiply_4_in_turns
+
+
+@numba.njit(**COMPILE)
+def _dots_5(x, x_bases, x_steps, y, y_bases, y_steps, counts, out):
     """Fill out[a, b] = sum over walk and lanes of x[x_bases[a] + walk] y[y_bases[b] + walk].
 
     Five places of x by five of y: twenty-five sums in registers.
@@ -157,3 +177,36 @@ def dots(x, x_bases, x_steps, y, y_bases, y_steps, counts, out):
     out[18], out[19] = total(d3), total(d4)
     out[20], out[21], out[22] = total(e0), total(e1), total(e2)
     out[23], out[24] = total(e3), total(e4)
+
+
+@numba.njit(**COMPILE)
+def _dots_2(x, x_bases, x_steps, y, y_bases, y_steps, counts, out):
+    """Do as `_dots_5` for two places of y: ten sums in registers."""
+    z = zero()
+    a0, a1, b0, b1, c0, c1, d0, d1, e0, e1 = z, z, z, z, z, z, z, z, z, z
+    i0, i1, i2, i3, i4 = x_bases
+    j0, j1 = y_bases
+    for p in range(counts[0]):
+        for q in range(counts[1]):
+            i = p * x_steps[0] + q * x_steps[1]
+            j = p * y_steps[0] + q * y_steps[1]
+            for _ in range(counts[2]):
+                y0, y1 = load(y, j0 + j), load(y, j1 + j)
+                f = load(x, i0 + i)
+                a0, a1 = add_product(a0, f, y0), add_product(a1, f, y1)
+                f = load(x, i1 + i)
+                b0, b1 = add_product(b0, f, y0), add_product(b1, f, y1)
+                f = load(x, i2 + i)
+                c0, c1 = add_product(c0, f, y0), add_product(c1, f, y1)
+                f = load(x, i3 + i)
+                d0, d1 = add_product(d0, f, y0), add_product(d1, f, y1)
+                f = load(x, i4 + i)
+                e0, e1 = add_product(e0, f, y0), add_product(e1, f, y1)
+                i += x_steps[2]
+                j += y_steps[2]
+    out[0], out[1], out[2], out[3] = total(a0), total(a1), total(b0), total(b1)
+    out[4], out[5], out[6], out[7] = total(c0), total(c1), total(d0), total(d1)
+    out[8], out[9] = total(e0), total(e1)
+
+
+dots = _dots_5 if DOTS == 5 else _dots_2

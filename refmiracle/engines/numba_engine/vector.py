@@ -14,16 +14,20 @@ from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
 
-def _native_lanes() -> int:
-    """Return how many float32 a vector register of this machine holds."""
+def _native_registers() -> tuple[int, int]:
+    """Return how many float32 a vector register of this machine holds, and how many there are."""
     try:
         features = llvm.get_host_cpu_features()
     except RuntimeError:  # LLVM does not know the features of every platform
-        return 4
-    return 16 if features.get("avx512f") else 8 if features.get("avx") else 4
+        return 4, 32
+    if features.get("avx512f"):
+        return 16, 32
+    if "avx" in features:  # a processor with or without it, but of that family
+        return (8 if features["avx"] else 4), 16
+    return 4, 32
 
 
-LANES = _native_lanes()
+LANES, REGISTERS = _native_registers()
 LLVM_VECTOR = ir.VectorType(ir.FloatType(), LANES)
 LLVM_BYTES = ir.VectorType(ir.IntType(8), LANES)
 # Fusing a product and a sum into one rounding is welcome, where the machine can.
