@@ -3,9 +3,10 @@
 It imports the standard library only and shares no code with refmiracle, so that
 agreement of the two says that the document is complete.  Section numbers are those of SPEC.md.
 
-    python tests/spec_decoder.py model.rmc      # one line for each tensor
+    python tests/spec_decoder.py model.rmc      # one line for each tensor, and a digest of all
 """
 
+import hashlib
 import itertools
 import math
 import struct
@@ -13,8 +14,8 @@ import sys
 import zlib
 from typing import NamedTuple
 
-# Section 3: the tensors of network 1, in the order of the file.
-TENSORS = (
+# Section 3: the tensors of networks 1 and 2, in the order of the file.
+LENET5 = (
     ("conv1.weight", (5, 5, 1, 20)),
     ("conv1.bias", (20,)),
     ("conv2.weight", (5, 5, 20, 50)),
@@ -24,6 +25,15 @@ TENSORS = (
     ("dense2.weight", (500, 10)),
     ("dense2.bias", (10,)),
 )
+LENET_300_100 = (
+    ("dense1.weight", (784, 300)),
+    ("dense1.bias", (300,)),
+    ("dense2.weight", (300, 100)),
+    ("dense2.bias", (100,)),
+    ("dense3.weight", (100, 10)),
+    ("dense3.bias", (10,)),
+)
+NETWORKS = {1: LENET5, 2: LENET_300_100}
 CODEBOOK, PERMUTATION, SIGNS, CANDIDATES, PARTITION = 3, 5, 6, 9, 10
 OUTPUTS, INPUTS = 0, 1
 NONE, UNIT, WEIGHT = 0, 1, 2
@@ -79,6 +89,7 @@ class File(NamedTuple):
     indices: list
     code: int = 0
     bits: int = 1
+    network: int = 1
 
 
 def require(condition, message):
@@ -99,8 +110,9 @@ def read_varint(data, offset):
     raise InvalidFileError("an integer is longer than five bytes")
 
 
-def variables_of(factors):
-    return [-(-math.prod(shape) // f) for (_, shape), f in zip(TENSORS, factors, strict=True)]
+def variables_of(factors, network=1):
+    tensors = NETWORKS[network]
+    return [-(-math.prod(shape) // f) for (_, shape), f in zip(tensors, factors, strict=True)]
 
 
 def parse(data):
@@ -111,7 +123,7 @@ def parse(data):
     require(version == 1, "unknown version")
     body = data[:-4]
     require(zlib.crc32(body) == struct.unpack("<I", data[-4:])[0], "wrong checksum")
-    require(network == 1, "unknown network")
+    require(network in NETWORKS, "unknown network")
     require(code <= 12, "unknown random code")
     grouping, signs = flags & 15, flags >> 4
     require(grouping <= INPUTS and signs <= WEIGHT, "unknown layout flags")
@@ -119,28 +131,28 @@ def parse(data):
     block_size, offset = read_varint(body, 8)
     seed, offset = read_varint(body, offset)
     factors = []
-    for _, shape in TENSORS:
+    for _, shape in NETWORKS[network]:
         factor, offset = read_varint(body, offset)
         require(1 <= factor <= math.prod(shape), "hash factor out of range")
         factors.append(factor)
-    variables = sum(variables_of(factors))
+    variables = sum(variables_of(factors, network))
     require(1 <= block_size <= variables, "block size out of range")
     blocks = -(-variables // block_size)
-    payload = offset + 2 * len(TENSORS)
+    payload = offset + 2 * len(factors)
     padding = -(blocks * bits) % 8
     if code == MRC:
         require(len(body) == payload + (blocks * bits + padding) // 8, "wrong length")
     else:
         require(len(body) >= payload + 3, "wrong length")
-    for pattern in struct.unpack("<8H", body[offset:payload]):
+    for pattern in struct.unpack(f"<{len(factors)}H", body[offset:payload]):
         require(0x0400 <= pattern <= 0x7BFF, "a scale is not a positive normal float16")
-    rho = struct.unpack("<8e", body[offset:payload])
+    rho = struct.unpack(f"<{len(factors)}e", body[offset:payload])
     if code == MRC:
         indices = read_indices(body[payload:], blocks, bits, padding)
     else:
         count = variables if code in VARIABLE_CODES else blocks
         indices = read_messages(body[payload:], count, code, bits)
-    return File(grouping, signs, block_size, seed, factors, rho, indices, code, bits)
+    return File(grouping, signs, block_size, seed, factors, rho, indices, code, bits, network)
 
 
 def read_indices(payload, blocks, bits, padding):
@@ -304,7 +316,7 @@ def normals(file):
 
 def sign_table(file, number):
     """Section 8.2: signs of a tensor, to be read cyclically."""
-    shape = TENSORS[number][1]
+    shape = NETWORKS[file.network][number][1]
     if file.factors[number] == 1 or file.signs == NONE:
         return [1.0]
     count = shape[-1] if file.signs == UNIT else math.prod(shape)
@@ -314,7 +326,7 @@ def sign_table(file, number):
 def decode(data):
     """Return the weights by tensor name, each a flat list in C order of float32 values."""
     file = parse(data)
-    sizes = variables_of(file.factors)
+    sizes = variables_of(file.factors, file.network)
     order = words(file.seed, PERMUTATION, 0, sum(sizes))
     permutation = sorted(range(len(order)), key=order.__getitem__)  # Python's sort is stable
     z_at = normals(file)
@@ -323,7 +335,7 @@ def decode(data):
         z[variable] = z_at[place]
 
     weights, first = {}, 0
-    for number, (name, shape) in enumerate(TENSORS):
+    for number, (name, shape) in enumerate(NETWORKS[file.network]):
         rho, factor, outputs = file.rho[number], file.factors[number], shape[-1]
         values = [to_float32(rho * z[first + v]) for v in range(sizes[number])]
         signs = sign_table(file, number)
@@ -335,6 +347,16 @@ def decode(data):
         weights[name] = tensor
         first += sizes[number]
     return weights
+
+
+def as_bytes(values):
+    """Return float32 values, little-endian."""
+    return struct.pack(f"<{len(values)}f", *values)
+
+
+def sha256(weights):
+    """Return the SHA-256 of all weights as little-endian float32, tensors in order."""
+    return hashlib.sha256(b"".join(map(as_bytes, weights.values()))).hexdigest()
 
 
 def convolve(x, w, b, inputs, outputs):
@@ -365,19 +387,25 @@ def dense(x, w, b):
 def logits(weights, pixels):
     """Section 3: the ten logits of one image, 28 rows of 28 numbers from 0 to 255."""
     x = [[[p / 255 - 0.5 for p in row] for row in pixels]]
-    x = pool_relu(convolve(x, weights["conv1.weight"], weights["conv1.bias"], 1, 20))
-    x = pool_relu(convolve(x, weights["conv2.weight"], weights["conv2.bias"], 20, 50))
+    if "conv1.weight" in weights:  # network 1; all else is dense
+        x = pool_relu(convolve(x, weights["conv1.weight"], weights["conv1.bias"], 1, 20))
+        x = pool_relu(convolve(x, weights["conv2.weight"], weights["conv2.bias"], 20, 50))
     x = [value for channel in x for row in channel for value in row]
-    x = [max(h, 0.0) for h in dense(x, weights["dense1.weight"], weights["dense1.bias"])]
-    return dense(x, weights["dense2.weight"], weights["dense2.bias"])
+    last = sum(name.startswith("dense") for name in weights) // 2
+    for k in range(1, last + 1):
+        x = dense(x, weights[f"dense{k}.weight"], weights[f"dense{k}.bias"])
+        if k < last:
+            x = [max(h, 0.0) for h in x]
+    return x
 
 
 def main(path):
     with open(path, "rb") as f:
         weights = decode(f.read())
     for name, tensor in weights.items():
-        crc = zlib.crc32(struct.pack(f"<{len(tensor)}f", *tensor))
+        crc = zlib.crc32(as_bytes(tensor))
         print(f"{name:14} {len(tensor):6} weights, CRC-32 {crc:08x}, first {tensor[0]!r}")
+    print(f"SHA-256 of all {sha256(weights)}")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 """How far an answer may lie from the golden one.
 
-Kinds, one for each output and precision of a case:
+Kinds, one for each output and precision of a case::
 
-exact     the same values and shape; floats bit for bit, but for the sign of zero and NaN's bits
-ulp       at most so many units in the last place of the working precision, element by element
-relative  |got - want| <= value |want|, element by element
-scaled    |got - want| <= value max |want|: for sums, whose rounding follows their largest terms
-absolute  |got - want| <= value: for sums that cancel to nothing, whose terms the bound knows
+    exact     the same values and shape; floats bit for bit, but for the sign of zero and NaN's bits
+    ulp       at most so many units in the last place of the working precision, each element
+    relative  |got - want| <= value |want|, element by element
+    scaled    |got - want| <= value max |want|: for sums, whose rounding follows the largest terms
+    absolute  |got - want| <= value: for sums that cancel to nothing, whose terms the bound knows
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import numpy as np
 import refmiracle
 from refmiracle.codec.bits import pack_indices, unpack_indices
 from refmiracle.codec.container import CompressedModel, parse_model
+from refmiracle.codec.integers import read_integers, write_integers
 from refmiracle.codec.model import decode_model
 from refmiracle.engines import get_engine
 from refmiracle.engines.contract import Array, Engine
@@ -115,6 +116,14 @@ class EngineBackend:
     def unpack_indices(self, payload: Array, bits: Array, count: Array) -> Array:
         """Return the indices that bytes hold."""
         return unpack_indices(as_bytes(payload), int(bits), int(count))
+
+    def read_integers(self, payload: Array, count: Array, theta: Array, raw: Array) -> Array:
+        """Return the integers of a code word."""
+        return read_integers(as_bytes(payload), int(count), int(theta), int(raw))
+
+    def write_integers(self, integers: Array, theta: Array, raw: Array) -> Array:
+        """Return the code word of integers."""
+        return as_uint8(write_integers(integers, int(theta), int(raw)))
 
     def read_container(self, data: Array) -> Results:
         """Return the fields of a .rmc file."""

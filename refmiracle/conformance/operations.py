@@ -39,6 +39,8 @@ OPERATIONS: dict[str, Operation] = {
     "stream_permutation": _operation("bits", "seed stream row count", "permutation"),
     "pack_indices": _operation("bits", "indices bits", "payload"),
     "unpack_indices": _operation("bits", "payload bits count", "indices"),
+    "read_integers": _operation("bits", "payload count theta raw", "integers"),
+    "write_integers": _operation("bits", "integers theta raw", "payload"),
     "read_container": _operation("bits", "data", HEADER),
     "write_container": _operation("bits", HEADER, "data"),
     "block_layout": _operation("bits", f"{LAYOUT} weights", "places weight_signs"),

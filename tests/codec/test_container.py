@@ -222,7 +222,7 @@ def test_trailing_bytes():
     assert "checksum" in refusal(file_with() + file_with())
 
 
-@pytest.mark.parametrize("network", [0, 2, 255])
+@pytest.mark.parametrize("network", [0, 3, 255])
 def test_unknown_network(network):
     message = refusal(file_with(network=f"{network:02x}"))
     assert f"network number {network}" in message
@@ -305,7 +305,7 @@ def test_faults_are_reported_in_the_order_of_the_specification():
     """Of two faults the earlier in docs/SPEC.md, section 2.5, is the one reported."""
     faults = [
         ({"version": "02"}, "version"),
-        ({"network": "02"}, "network"),
+        ({"network": "03"}, "network"),
         ({"code": "ff"}, "random code"),
         ({"flags": "33"}, "flags"),
         ({"bits": "00"}, "bits per block"),

@@ -4,6 +4,7 @@ The check values come from the document, where they stand as computed by `spec_d
 shares no code with the package; those of Philox and of CRC-32 are published ones.
 """
 
+import hashlib
 import math
 import re
 import struct
@@ -22,8 +23,8 @@ from refmiracle.codec.integers import read_integers, write_integers
 from refmiracle.codec.model import decode_model, decode_rows
 from refmiracle.engines import get_engine
 from refmiracle.errors import InputError
-from refmiracle.nn.lenet5 import LENET5
 from refmiracle.nn.network import forward
+from refmiracle.nn.networks import LENET5, LENET_300_100
 from refmiracle.numerics import normal, philox
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
 from refmiracle.rec.codes import CODES, VARIABLE, from_positive
@@ -280,10 +281,15 @@ def test_checksum_of_the_document():
 
 
 def test_tensors_of_the_document():
-    rows = table("3")
-    listed = [(r[1], tuple(map(int, re.findall(r"\d+", r[2]))), int(r[3])) for r in rows[:8]]
-    assert listed == [(n, s, math.prod(s)) for n, s in spec_decoder.TENSORS]
-    assert listed == [(n, s, math.prod(s)) for n, s in SHAPES.items()]
+    """The rows of tensors, of network 1 and then of network 2."""
+    row = re.compile(r"^\| (\d) \| `(\w+\.\w+)` \| \(([\d, ]+)\) \| (\d+) \|$", flags=re.M)
+    found = row.findall(SPEC.split("\n## 3")[1].split("\n## 4")[0])
+    listed = [(n, tuple(map(int, s.split(", "))), int(count)) for _, n, s, count in found]
+    networks = [spec_decoder.NETWORKS[n.number] for n in (LENET5, LENET_300_100)]
+    assert listed == [(n, s, math.prod(s)) for tensors in networks for n, s in tensors]
+    assert [int(number) for number, *_ in found] == [*range(8), *range(6)]
+    for network, tensors in zip((LENET5, LENET_300_100), networks, strict=True):
+        assert tensors == tuple((t.name, t.shape) for t in network.tensors())
 
 
 def test_largest_file_of_the_document():
@@ -363,8 +369,19 @@ def test_file_of_another_code_of_the_document(engine):
 
 def checksum(weights):
     """CRC-32 of all weights as little-endian float32, tensors in the order of the file."""
-    flat = np.concatenate([np.asarray(weights[name]).ravel() for name in SHAPES])
+    flat = np.concatenate([np.asarray(w).ravel() for w in weights.values()])
     return zlib.crc32(flat.astype("<f4").tobytes())
+
+
+def integers_of_the_document(code, count):
+    """The integers m of section 10.1."""
+    m = []
+    for t in range(count):
+        x = t * 2654435761 % 2**32
+        e = x // 2**27
+        n = 2**e + x % 2**e
+        m.append({"sp-pfr": n * 2**16 + x // 2**16, "orc": x // 2**18 + 1}.get(code, n))
+    return m
 
 
 @pytest.mark.parametrize("row", range(6))
@@ -396,13 +413,7 @@ def model_of_the_document(code, bits, seed):
     )
     assert (layout.variables(), layout.blocks()) == (359, 36)
     count = 359 if CODES[code].of == VARIABLE else 36
-    m = []
-    for t in range(count):
-        x = t * 2654435761 % 2**32
-        e = x // 2**27
-        n = 2**e + x % 2**e
-        m.append({"sp-pfr": n * 2**16 + x // 2**16, "orc": x // 2**18 + 1}.get(code, n))
-    messages = from_positive(code, m)
+    messages = from_positive(code, integers_of_the_document(code, count))
     if CODES[code].of == VARIABLE:
         messages = np.append(messages, 1).reshape(36, 10)
     rho = np.array([0x2400 + 0x111 * t for t in range(8)], dtype=np.uint16).view(np.float16)
@@ -420,6 +431,39 @@ def test_files_of_other_codes_of_the_document(code):
     assert f"{checksum(spec_decoder.decode(data)):08x}" == weights_crc
     for name in ("numpy", "numba"):
         assert f"{checksum(decode_model(parse_model(data), get_engine(name))):08x}" == weights_crc
+
+
+@pytest.mark.parametrize("row", range(4))
+def test_files_of_network_2_of_the_document(row):
+    number, flags, bits, block_size, seed, factors, *expected = table("10.2")[row]
+    code = next(c for c in CODES.values() if c.number == int(number))
+    layout = BlockLayout(
+        LENET_300_100,
+        tuple(map(int, factors.split())),
+        Grouping(int(flags, 16) & 15),
+        Signs(int(flags, 16) >> 4),
+        int(block_size),
+        int(seed),
+    )
+    count = layout.variables() if code.of == VARIABLE else layout.blocks()
+    if code.number == 0:
+        messages = np.array([b * 2654435761 % 2**32 >> (32 - int(bits)) for b in range(count)])
+    else:
+        messages = from_positive(code.name, integers_of_the_document(code.name, count))
+    if code.of == VARIABLE:
+        unused = layout.blocks() * layout.block_size - count
+        messages = np.append(messages, np.ones(unused, np.int64)).reshape(layout.blocks(), -1)
+    rho = np.array([0x2400 + 0x111 * t for t in range(6)], dtype=np.uint16).view(np.float16)
+    data = CompressedModel(layout, int(bits), rho, messages, code.name, 60000).to_bytes()
+    assert [str(len(data)), data[-4:][::-1].hex()] == expected[:2]
+    weights = spec_decoder.decode(data)
+    assert [(n, len(w)) for n, w in weights.items()] == [
+        (t.name, math.prod(t.shape)) for t in LENET_300_100.tensors()
+    ]
+    assert f"{checksum(weights):08x}" == expected[2]
+    for name in ("numpy", "numba"):
+        decoded = decode_model(parse_model(data), get_engine(name))
+        assert f"{checksum(decoded):08x}" == expected[2]
 
 
 @pytest.mark.parametrize("code", list(CODES)[1:])
@@ -512,6 +556,30 @@ def test_decodes_the_same_bits(rng, grouping, signs, factors, block_size, bits, 
             assert values.shape == SHAPES[tensor]
             packed = struct.pack(f"<{len(want[tensor])}f", *want[tensor])
             assert values.astype("<f4").tobytes() == packed, (name, tensor)
+
+
+def test_predictions_of_network_2_agree(rng, engine):
+    layout = BlockLayout(LENET_300_100, (50, 1, 9, 1, 1, 1), Grouping.INPUTS, Signs.UNIT, 20, 3)
+    rho = np.full(6, 0.125, np.float16)
+    indices = rng.integers(0, 2**9, layout.blocks())
+    data = CompressedModel(layout, 9, rho, indices).to_bytes()
+    pixels = rng.integers(0, 256, (1, 28, 28), dtype=np.uint8)
+    weights = decode_model(parse_model(data), engine)
+    got = forward(LENET_300_100, engine, weights, engine.images(pixels))[:, 0]
+    want = spec_decoder.logits(spec_decoder.decode(data), pixels[0].tolist())
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-4 * np.abs(want).max())
+
+
+def test_sha256_of_all_weights(capsys, tmp_path):
+    data = code_bytes("9.2")
+    weights = spec_decoder.decode(data)
+    flat = np.concatenate([np.asarray(w, dtype="<f4") for w in weights.values()])
+    digest = hashlib.sha256(flat.tobytes()).hexdigest()
+    assert spec_decoder.sha256(weights) == digest
+    (tmp_path / "model.rmc").write_bytes(data)
+    spec_decoder.main(tmp_path / "model.rmc")
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 9 and lines[-1].endswith(digest)
 
 
 def test_predictions_agree(rng, engine):

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import scipy.special
 
+from refmiracle.codec import container
 from refmiracle.codec.bits import pack_indices
 from refmiracle.conformance import engine_backend
 from refmiracle.conformance.engine_backend import EngineBackend, as_bytes, as_uint8
@@ -111,6 +112,92 @@ def padding_bits_not_checked(right, payload, bits, count):
     whole = np.unpackbits(payload)
     whole[used:] = 0
     return right.unpack_indices(np.packbits(whole), bits, count)
+
+
+@fault("read_integers", "behind-the-end")
+def bytes_behind_the_integers_ignored(right, payload, count, theta, raw):
+    for end in range(len(payload), 0, -1):
+        try:
+            return right.read_integers(payload[:end], count, theta, raw)
+        except ValueError:
+            continue
+    return right.read_integers(payload, count, theta, raw)
+
+
+@fault("read_integers", "not-the-lowest-word")
+def every_word_of_the_interval_accepted(right, *inputs):
+    return decode_integers(*inputs)
+
+
+@fault("read_integers")
+def a_one_takes_the_upper_part(right, *inputs):
+    return decode_integers(*inputs, one_below=False)
+
+
+@fault("read_integers", "raw-")
+def raw_bits_behind_the_rest(right, *inputs):
+    return decode_integers(*inputs, raw_first=False)
+
+
+@fault("read_integers", "integer-2-to-the")
+def integers_of_any_size_cut_down(right, *inputs):
+    return decode_integers(*inputs, largest=200)
+
+
+def decode_integers(payload, count, theta, raw, one_below=True, raw_first=True, largest=61):
+    """Integers of the range coder; nothing is checked behind the last."""
+    data = as_bytes(payload) + bytes(4)
+    ahead, width, taken = int.from_bytes(data[:4], "big"), 2**32 - 1, 4
+
+    def decide(p):
+        nonlocal ahead, width, taken
+        bound = (width >> 16) * p
+        if one_below:
+            bit = ahead < bound
+            passed = 0 if bit else bound
+        else:
+            bit = ahead >= width - bound
+            passed = width - bound if bit else 0
+        ahead, width = ahead - passed, bound if bit else width - bound
+        while width < 2**24:
+            ahead, width, taken = ahead << 8 | data[taken], width << 8, taken + 1
+        return bit
+
+    def bits(number, value):
+        for _ in range(number):
+            value = 2 * value + decide(2**15)
+        return value
+
+    out, raw = [], int(raw)
+    for _ in range(int(count)):
+        j, e = bits(raw, 0) if raw_first else 0, 0
+        while decide(int(theta)) and e < largest:
+            e += 1
+        n = bits(e, 1)
+        j = j if raw_first else bits(raw, 0)
+        out.append((n << raw | j) & (2**62 - 1))
+    return np.array(out, dtype=np.int64)
+
+
+@fault("write_integers", "carry")
+def carry_forgotten(right, *inputs):
+    with_fault = patched("refmiracle.codec.integers._carry", lambda out: None, right.write_integers)
+    return with_fault(*inputs)
+
+
+@fault("write_integers")
+def all_bytes_of_the_register_at_the_end(right, *inputs):
+    return np.concatenate([right.write_integers(*inputs), np.zeros(2, dtype=np.uint8)])
+
+
+@fault("write_integers")
+def theta_of_the_zero(right, integers, theta, raw):
+    return right.write_integers(integers, 65536 - theta, raw)
+
+
+@fault("write_integers", "integer-")
+def integers_out_of_range_cut(right, integers, theta, raw):
+    return right.write_integers(np.clip(integers, 1 << int(raw), 2**62 - 1), theta, raw)
 
 
 def with_right_crc(data):
@@ -736,6 +823,63 @@ def signs_forgotten_in_decoding(right, data):
     fields = list(right.read_container(data))
     fields[2] = 0
     return right.decode_model(right.write_container(*fields))
+
+
+@fault("decode_model", "/pfr")
+def rows_of_the_codebook_from_one(right, data):
+    name = "refmiracle.codec.container.from_positive"
+    return patched(name, lambda _, integers: integers, right.decode_model)(data)
+
+
+@fault("decode_model", "worked-example-gprs-s")
+def integers_for_unused_places_too(right, data):
+    name = "refmiracle.codec.container.message_count"
+    count = patched(name, lambda layout, _: layout.blocks() * layout.block_size, right.decode_model)
+    return count(data)
+
+
+@fault("decode_model", "orc")
+def theta_in_big_endian(right, data):
+    def swapped(payload, *rest):
+        return read_messages(payload[1::-1] + payload[2:], *rest)
+
+    name, read_messages = "refmiracle.codec.container._read_messages", container._read_messages
+    return patched(name, swapped, right.decode_model)(data)
+
+
+@fault("decode_model", "gprs")
+def rows_of_randomness_by_variable(right, data):
+    def by_variable(model, engine):
+        layout, count = model.layout, model.layout.variables()
+        rows = np.arange(model.indices.size)
+        rows[:count] = philox.stream_permutation(layout.seed, Stream.PERMUTATION, 0, count)
+        z = engine.variable_samples(model.code, layout.seed, rows, model.indices.ravel())
+        return z.reshape(model.indices.shape)
+
+    return patched("refmiracle.codec.model.decode_rows", by_variable, right.decode_model)(data)
+
+
+@fault("decode_model", "lenet-300-100")
+def every_file_read_as_lenet5(right, data):
+    def lenet5(number):
+        return engine_backend.LENET5
+
+    return patched("refmiracle.codec.container.network_by_number", lenet5, right.decode_model)(data)
+
+
+@fault("decode_model", "row-2-to-the")
+def rows_out_of_range_cut(right, data):
+    def unchecked(code, bits, messages):
+        np.copyto(messages, messages % 2 ** min(bits, 32))
+
+    return patched("refmiracle.codec.container.check_messages", unchecked, right.decode_model)(data)
+
+
+@fault("predict", "lenet-300-100")
+def no_relu_between_dense_layers(right, data, images):
+    with_fault = engine_backend.numpy_backend()
+    with_fault.engine = type(right.engine)(**{**vars(right.engine), "relu": lambda x: x})
+    return with_fault.predict(data, images)
 
 
 @fault("predict")

@@ -1,13 +1,14 @@
 """The C99 backend, built by whatever `cc` there is, as the JSON-lines example of the suite."""
 
 import json
-import re
-import shutil
+import struct
 import subprocess
-from pathlib import Path
+import zlib
 
 import numpy as np
 import pytest
+import spec_decoder
+from conformance.c_program import SOURCES, variable
 
 from refmiracle.codec.container import CompressedModel, read_model, write_model
 from refmiracle.codec.model import decode_model
@@ -18,30 +19,11 @@ from refmiracle.conformance.vectors import default_golden, load_golden
 from refmiracle.engines import get_engine
 from refmiracle.nn.networks import LENET5
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
+from refmiracle.rec.codes import CODES
 
-SOURCES = Path(__file__).parents[2] / "tools" / "backends" / "c"
-MAKEFILE = (SOURCES / "Makefile").read_text(encoding="utf-8").replace("\\\n", " ")
+COUNTS = tuple(int(np.prod(t.shape)) for t in LENET5.tensors())
 CASES = default_golden()
 MODELS = SOURCES.parents[2] / "data" / "models"
-
-
-def variable(name):
-    """Return the words that a variable of the Makefile holds."""
-    return re.search(rf"^{name} *=(.*)$", MAKEFILE, flags=re.M)[1].split()
-
-
-@pytest.fixture(scope="module")
-def program(tmp_path_factory):
-    compiler = shutil.which("cc")
-    if compiler is None:
-        pytest.skip("there is no C compiler (cc) on the PATH")
-    built = tmp_path_factory.mktemp("c") / "refmiracle_c"
-    sources = [str(SOURCES / name) for name in variable("SOURCES")]
-    command = [compiler, *variable("CFLAGS"), "-o", str(built), *sources, *variable("LDLIBS")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "warning" not in done.stderr, done.stderr
-    return built
 
 
 @pytest.fixture
@@ -74,6 +56,7 @@ def test_hello(backend):
     assert backend.operations <= set(OPERATIONS)
     assert {name for name, o in OPERATIONS.items() if o.stage == "bits"} <= backend.operations
     assert {"decode_model", "predict", "mean_kl_backward", "encode_model"} <= backend.operations
+    assert {"partition_rows", "variable_samples"} <= backend.operations
     assert tuple(backend.dtypes) == ("float64",)
 
 
@@ -120,6 +103,35 @@ def test_refuses_to_decode_what_is_no_model(program, tmp_path, damage):
     assert done.returncode == 2
     assert done.stderr.startswith(b"refmiracle_c: ")
     assert not out.exists()
+
+
+def messages_changed(rng, code):
+    """Yield files of 8 variables with any bytes behind the scales."""
+    layout = BlockLayout(LENET5, COUNTS, Grouping.OUTPUTS, Signs.UNIT, 3, 300)
+    ones = np.ones((3, 3) if code > 3 else 3, dtype=np.int64) << (5 if code == 3 else 0)
+    name = next(c.name for c in CODES.values() if c.number == code)
+    whole = CompressedModel(layout, 5, np.ones(8, np.float16), ones, name).to_bytes()
+    for _ in range(400):
+        body = whole[:41] + rng.bytes(rng.integers(2, 8))
+        yield body + struct.pack("<I", zlib.crc32(body))
+
+
+@pytest.mark.parametrize("code", [1, 2, 3, 11])
+def test_refuses_the_same_files_of_other_codes(program, rng, code):
+    files = list(messages_changed(rng, code))
+    lines = [question("decode_model", data=np.frombuffer(f, np.uint8)).encode() for f in files]
+    answers, exit_code = ask(program, lines)
+    assert exit_code == 0
+    accepted = 0
+    for data, answer in zip(files, answers, strict=True):
+        try:
+            spec_decoder.parse(data)
+        except spec_decoder.InvalidFileError:
+            assert set(answer) == {"error"}, data.hex()
+        else:
+            assert set(answer) == {"outputs"}, data.hex()
+            accepted += 1
+    assert 0 < accepted < len(files)
 
 
 def test_usage(program, tmp_path):
@@ -237,6 +249,16 @@ def test_refuses_arguments_out_of_range(program):
         question("pack_indices", indices=[1], bits=0),
         question("pack_indices", indices=[2], bits=1),
         question("unpack_indices", payload=[0], bits=1, count=9),
+        question("read_integers", payload=[0], count=2**40, theta=1, raw=0),
+        question("read_integers", payload=[0], count=1, theta=1, raw=25),
+        question("read_integers", payload=[], count=0, theta=1, raw=0),
+        question("write_integers", integers=[2**62], theta=1, raw=0),
+        question("partition_rows", seed=1, bits=25, blocks=[0], messages=[2**25], dimension=2),
+        question("partition_rows", seed=1, bits=2, blocks=[0], messages=[2**34], dimension=2),
+        question("partition_rows", seed=1, bits=2, blocks=[0], messages=[4], dimension=0),
+        question("variable_samples", code=3, seed=1, rows=[0], messages=[1]),
+        question("variable_samples", code=13, seed=1, rows=[0], messages=[1]),
+        question("variable_samples", code=4, seed=1, rows=[0, 1], messages=[1]),
         question("block_layout", seed=1, **{**layout, "weights": [431_080]}),
         question("block_layout", seed=1, **{**layout, "factors": [0] * 8}),
         question("block_layout", seed=1, **{**layout, "factors": [1] * 7}),

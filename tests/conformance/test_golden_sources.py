@@ -24,6 +24,7 @@ from refmiracle.conformance.vectors import default_golden, load_file
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "tools"))
 from golden import arrivals, codes, containers, gaussians, partition, searches, selection
+from golden import integers as integers_tool
 from golden.sources import to_float
 from golden.unimodal import Target
 
@@ -166,13 +167,88 @@ def test_files_by_hand_are_those_of_the_document():
             assert case.inputs["data"].tobytes()[-4:][::-1].hex() == checksums[name]
 
 
+# The same of files of other codes and of network 2.
+MESSAGES_OF_CODES = {
+    **MESSAGES,
+    "theta is zero": "theta is zero",
+    "the integers are cut off": "the integers are cut off",
+    "bytes behind the end": "not the code word of its integers",
+    "not the code word of its integers": "not the code word of its integers",
+    "integer out of range": "a message is out of range",
+    "integer above 2^62 - 1": "an integer is too large",
+}
+
+
+@cases_of("decode_model", faulty=True)
+def test_models_have_the_fault_that_they_name(case):
+    with pytest.raises(spec_decoder.InvalidFileError, match=MESSAGES_OF_CODES[case.fault]):
+        spec_decoder.parse(case.inputs["data"].tobytes())
+
+
+def test_every_code_and_both_networks_have_cases():
+    headers = [
+        (case.inputs["data"][4], case.inputs["data"][5])
+        for case in load_file(GOLDEN / "files" / "decode_model.json").cases
+        if case.fault is None
+    ]
+    assert {code for network, code in headers if network == 1} == set(range(13))
+    assert {0, 2, 3, 4, 12} <= {code for network, code in headers if network == 2}
+
+
+@pytest.mark.parametrize("operation", ["read_integers", "write_integers"])
+def test_code_words_by_another_reader(operation):
+    """Written with integers of any size; read with the difference C - L alone."""
+    for case in load_file(GOLDEN / "bits" / f"{operation}.json").cases:
+        if case.fault is None:
+            both = {**case.inputs, **case.outputs}
+            theta, raw, integers = values(both, "theta", "raw", "integers")
+            payload = both["payload"].tobytes()
+            got = spec_decoder.read_integers(payload, len(integers), theta, raw)
+            assert got == integers.tolist()
+
+
+# What `spec_decoder.read_integers` says of each fault; it leaves theta to its caller.
+REFUSALS = {
+    "the integers are cut off": "the integers are cut off",
+    "bytes behind the end": "not the code word",
+    "not the code word of its integers": "not the code word",
+    "integer out of range": "an integer is too large",
+}
+
+
+@cases_of("read_integers", faulty=True)
+def test_code_words_have_the_fault_that_they_name(case):
+    payload, count, theta, raw = values(case.inputs, *case.inputs)
+    if case.fault == "theta out of range":
+        assert not 1 <= theta <= 65535
+        return
+    with pytest.raises(spec_decoder.InvalidFileError, match=REFUSALS[case.fault]):
+        spec_decoder.read_integers(payload.tobytes(), count, theta, raw)
+
+
+@cases_of("write_integers", faulty=True)
+def test_integers_without_a_code_word(case):
+    integers, theta, raw = values(case.inputs, *case.inputs)
+    outside = (integers < 1 << raw) | (integers >= 1 << 62)
+    assert outside.any() == (case.fault == "integer out of range")
+    assert (1 <= theta <= 65535) == (case.fault != "theta out of range")
+
+
+def test_carries_and_ends_are_what_the_flags_say():
+    for case in load_file(GOLDEN / "bits" / "write_integers.json").cases:
+        if case.fault is None and len(case.inputs["integers"]):
+            words = case.inputs["integers"].tolist(), int(case.inputs["theta"])
+            assert ("long-end" in case.flags) <= integers_tool.has_long_end(*words)
+            assert ("carry" in case.flags) <= integers_tool.has_carry(*words)
+
+
 @cases_of("block_layout")
 def test_layout(case):
     """The layout with NumPy: ravelled index arrays instead of a loop over weights."""
     _, seed, factors, grouping, _, weights = values(case.inputs, *case.inputs)
     counts = np.array(containers.COUNTS)
     variable_of, first = [], 0
-    for (_, shape), factor in zip(spec_decoder.TENSORS, factors.tolist(), strict=True):
+    for (_, shape), factor in zip(spec_decoder.LENET5, factors.tolist(), strict=True):
         n = np.arange(math.prod(shape))
         if grouping == spec_decoder.INPUTS:
             n = n.reshape(shape[-1], -1).T.ravel()
@@ -195,7 +271,7 @@ def sign_of(case, weight, tensor):
         return 1
     i = weight - sum(containers.COUNTS[:tensor])
     if signs == spec_decoder.UNIT:
-        i %= spec_decoder.TENSORS[tensor][1][-1]
+        i %= spec_decoder.LENET5[tensor][1][-1]
     word = oracles.philox((i // 4, tensor, 0, 0), (seed, spec_decoder.SIGNS))[i % 4]
     return -1 if word >= 2**31 else 1
 

@@ -108,9 +108,10 @@ def stream_words(seed: Array, stream: Array, row: Array, first: Array, count: Ar
     return words(int(seed), int(stream), [int(row)], int(count), int(first))[0]
 
 
-def stream_permutation(seed: Array, stream: Array, row: Array, count: Array) -> jax.Array:
-    """Return the order that sorts words of a stream."""
-    return jnp.argsort(stream_words(seed, stream, row, 0, count), stable=True)
+def stream_permutation(seed: Array, stream: Array, row: Array, count: Array) -> Array:
+    """Return the order that sorts words of a stream; what fills them up comes behind them all."""
+    own = padded(stream_words(seed, stream, row, 0, count), spec.LOW)
+    return np.asarray(jnp.argsort(own, stable=True))[: int(count)]
 
 
 def find_places(layout: spec.Layout) -> spec.Places:
@@ -119,7 +120,7 @@ def find_places(layout: spec.Layout) -> spec.Places:
     return spec.spell_out(
         layout,
         lambda stream, row, count: stream_words(layout.seed, stream, row, 0, count),
-        np.asarray(stream_permutation(layout.seed, spec.PERMUTATION, 0, count)),
+        stream_permutation(layout.seed, spec.PERMUTATION, 0, count),
     )
 
 
@@ -178,6 +179,47 @@ def codebook(seed: Array, indices: Array, dimension: Array) -> Array:
     """Return rows of the codebook in float32."""
     w = words(int(seed), spec.CODEBOOK, integers(indices, 2**32), int(dimension))
     return normal_quantile(uniform(w)).astype(np.float32)
+
+
+def partition_rows(
+    seed: Array, bits: Array, blocks: Array, messages: Array, dimension: Array
+) -> Array:
+    """Return the normals of candidate n of bin j of each block in float32: section 7.4."""
+    bits, dimension, messages = int(bits), int(dimension), np.asarray(messages, dtype=np.int64)
+    spec.check_bins(messages, bits)
+    counter = np.zeros((len(messages), -(-dimension // 4), 4), dtype=np.uint64)
+    head = (messages >> bits, np.asarray(blocks), messages % (1 << bits))
+    counter[..., :3] = np.stack(head, axis=-1)[:, None]
+    counter[..., 3] = np.arange(counter.shape[1])
+    w = philox4x32(counter, (int(seed), spec.PARTITION)).reshape(len(messages), -1)
+    own = spec.intervals(messages, bits, dimension)
+    u = (own + uniform(w[:, :dimension])) / 2.0 ** spec.bits_of_places(bits, dimension)
+    return normal_quantile(np.minimum(u, spec.LARGEST_U)).astype(np.float32)
+
+
+def place_sample(seed: int, rows: Array, nodes: Array, a: jax.Array, b: jax.Array) -> jax.Array:
+    """Return the u of nodes in their regions (a, b): not to be jitted."""
+    counter = np.stack([nodes & spec.LOW, rows, nodes >> 32, np.zeros_like(rows)], axis=-1)
+    w = philox4x32(counter, (seed, spec.CANDIDATES)).astype(np.int64)
+    u = ((w[:, 0] << 20 | w[:, 1] >> 12).astype(np.float64) + 0.5) * 2.0**-52
+    return jnp.minimum(a + (b - a) * u, spec.LARGEST_U)
+
+
+def variable_samples(code: Array, seed: Array, rows: Array, messages: Array) -> Array:
+    """Return the normals of nodes in float32: section 7.5, from the root downwards."""
+    code, seed, nodes = int(code), int(seed), np.asarray(messages, dtype=np.int64)
+    spec.check_nodes(code, nodes)
+    nodes, rows = padded(nodes, 1), padded(np.asarray(rows, dtype=np.int64), 0)
+    a, b = jnp.zeros(len(nodes)), jnp.ones(len(nodes))
+    left = spec.depths(code, nodes)
+    while np.any(left > 0):
+        dyadic = code in spec.DYADIC
+        c = (a + b) / 2.0 if dyadic else place_sample(seed, rows, nodes >> left, a, b)
+        on, right = left > 0, (nodes >> np.maximum(left - 1, 0) & 1) == 1
+        a, b = jnp.where(on & right, c, a), jnp.where(on & ~right, c, b)
+        left = np.maximum(left - 1, 0)
+    z = normal_quantile(place_sample(seed, rows, nodes, a, b)).astype(np.float32)
+    return z[: len(messages)]
 
 
 def excess(y: jax.Array) -> jax.Array:
@@ -471,12 +513,15 @@ def decode_blocks(seed: Array, indices: Array, dimension: Array, rho: Array) -> 
 # --- the whole network
 
 
-def network(flat: jax.Array, pixels: jax.Array) -> jax.Array:
-    """Return the logits, (10, batch), from all weights in a row."""
-    parts = jnp.split(flat, spec.SPLITS)
-    w1, b1, w2, b2, w3, b3, w4, b4 = (
-        part.reshape(shape) for part, shape in zip(parts, spec.SHAPES, strict=True)
-    )
+def split(flat: jax.Array, number: int) -> list[jax.Array]:
+    """Return the tensors of a network from all weights in a row."""
+    parts = jnp.split(flat, np.cumsum(spec.SIZES[number])[:-1])
+    return [part.reshape(shape) for part, shape in zip(parts, spec.SHAPES[number], strict=True)]
+
+
+def lenet5(flat: jax.Array, pixels: jax.Array) -> jax.Array:
+    """Return the logits of network 1, (10, batch), from all weights in a row."""
+    w1, b1, w2, b2, w3, b3, w4, b4 = split(flat, spec.LENET5)
     x = pixels.astype(flat.dtype).transpose(1, 2, 0)[None] / 255.0 - 0.5
     x = jax.nn.relu(pool(correlate(x, w1, b1)))
     x = jax.nn.relu(pool(correlate(x, w2, b2)))
@@ -484,10 +529,21 @@ def network(flat: jax.Array, pixels: jax.Array) -> jax.Array:
     return affine(x, w4, b4)
 
 
+def lenet_300_100(flat: jax.Array, pixels: jax.Array) -> jax.Array:
+    """Return the logits of network 2, (10, batch), from all weights in a row."""
+    w1, b1, w2, b2, w3, b3 = split(flat, spec.LENET_300_100)
+    x = pixels.astype(flat.dtype).reshape(-1, 784).T / 255.0 - 0.5
+    x = jax.nn.relu(affine(x, w1, b1))
+    return affine(jax.nn.relu(affine(x, w2, b2)), w3, b3)
+
+
+NETWORKS = {spec.LENET5: lenet5, spec.LENET_300_100: lenet_300_100}
+
+
 @jax.jit
 def network_loss(flat: jax.Array, pixels: jax.Array, labels: jax.Array) -> jax.Array:
     """Return the mean loss of a batch from all weights in a row."""
-    return cross_entropy(network(flat, pixels), labels).mean()
+    return cross_entropy(lenet5(flat, pixels), labels).mean()
 
 
 def batch_loss(
@@ -574,29 +630,42 @@ def encode_model(
     """Return the file of a posterior."""
     layout = spec.make_layout(block_size, seed, factors, grouping, signs)
     indices = select_indices(seed, bits, np.arange(spec.blocks(layout)), delta, log_s)
-    return spec.write_file(spec.Header(layout, int(bits), rho, np.asarray(indices)))
+    return spec.write_file(spec.Header(layout, spec.MRC, int(bits), rho, np.asarray(indices)))
 
 
-def decode_weights(data: Array) -> jax.Array:
+def normals(header: spec.Header) -> Array:
+    """Return the float32 normals at all places of a file, in a row."""
+    layout, code, bits, _, messages = header
+    if code == spec.SP_PFR:
+        blocks = np.arange(len(messages))
+        return partition_rows(layout.seed, bits, blocks, messages, layout.block_size).ravel()
+    if code > spec.SP_PFR:
+        nodes = spec.at_all_places(messages, layout)
+        return variable_samples(code, layout.seed, np.arange(len(nodes)), nodes)
+    return codebook(layout.seed, messages, layout.block_size).ravel()
+
+
+def decode_weights(header: spec.Header) -> jax.Array:
     """Return all float32 weights of a file in a row."""
-    layout, _, rho, indices = spec.read_file(data)
-    places = find_places(layout)
-    v = decode_blocks(layout.seed, indices, layout.block_size, rho[places.tensors])
+    places = find_places(header.layout)
+    scales = spec.scales(header.rho[places.tensors.ravel()]).astype(np.float32)
+    v = jnp.asarray(padded(scales * normals(header), 0.0))
     return expand(v, places.of_weights, places.signs)
 
 
 def decode_model(data: Array) -> Results:
     """Return the SHA-256 of all weights, and some of them."""
-    flat = np.asarray(decode_weights(data)).astype("<f4")
+    flat = np.asarray(decode_weights(spec.read_file(data))).astype("<f4")
     digest = hashlib.sha256(flat.tobytes()).digest()
     return np.frombuffer(digest, np.uint8), flat[:: spec.SAMPLE_STRIDE]
 
 
 def predict(data: Array, images: Array) -> Results:
     """Return logits (10, images) and classes; no argument tells the precision, so float64."""
-    flat = decode_weights(data).astype(jnp.float64)
+    header = spec.read_file(data)
+    flat = decode_weights(header).astype(jnp.float64)
     require(len(images), "there are no images to classify")
-    logits = jax.jit(network)(flat, images)
+    logits = jax.jit(NETWORKS[header.layout.network])(flat, images)
     return logits, logits.argmax(axis=0)
 
 
@@ -606,6 +675,8 @@ BACKEND = SimpleNamespace(
     dtypes=("float64", "float32"),
     pack_indices=spec.pack_indices,
     unpack_indices=spec.unpack_indices,
+    read_integers=spec.read_integers,
+    write_integers=spec.write_integers,
     read_container=spec.read_container,
     write_container=spec.write_container,
     **{
@@ -640,6 +711,8 @@ BACKEND = SimpleNamespace(
             log_weights,
             select_indices,
             decode_blocks,
+            partition_rows,
+            variable_samples,
             loss_and_grads,
             adam_step,
             train_steps,

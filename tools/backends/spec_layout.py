@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,17 +19,29 @@ Array = Any
 # A row of a stream: (stream, row, count) -> words.
 Words = Callable[[int, int, int], Array]
 
-# Section 3.
-SHAPES = ((5, 5, 1, 20), (20,), (5, 5, 20, 50), (50,), (800, 500), (500,), (500, 10), (10,))
-SIZES = tuple(math.prod(shape) for shape in SHAPES)
-SPLITS = tuple(int(n) for n in np.cumsum(SIZES)[:-1])
+# Section 3: the shapes of the tensors of each network, by its number.
+LENET5, LENET_300_100 = 1, 2
+SHAPES = {
+    LENET5: ((5, 5, 1, 20), (20,), (5, 5, 20, 50), (50,), (800, 500), (500,), (500, 10), (10,)),
+    LENET_300_100: ((784, 300), (300,), (300, 100), (100,), (100, 10), (10,)),
+}
+SIZES = {number: tuple(map(math.prod, shapes)) for number, shapes in SHAPES.items()}
 
 # Section 4.
 ROUNDS = 10
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 KEY_INCREMENTS = (0x9E3779B9, 0xBB67AE85)
 LOW = 0xFFFFFFFF
-CODEBOOK, SELECTION, PERMUTATION, SIGN_STREAM = 3, 4, 5, 6
+CODEBOOK, SELECTION, PERMUTATION, SIGN_STREAM, CANDIDATES, PARTITION = 3, 4, 5, 6, 9, 10
+
+# Sections 2.1 and 7.5: the random codes by their numbers.
+MRC, ORC, PFR, SP_PFR, LAST_CODE = 0, 1, 2, 3, 12
+SPLIT_ON_SAMPLE, DYADIC, NO_TREE = (4, 8, 11), (5, 6, 9, 12), (7, 10)
+LARGEST_INTEGER = 2**62 - 1
+LARGEST_U = 1.0 - 2.0**-53
+
+# Section 2.7.
+HALF, WHOLE, LEAST, LARGEST_EXPONENT = 1 << 15, (1 << 32) - 1, 1 << 24, 61
 
 # Section 6: numerators and denominators of AS 241, highest power first.
 CENTRAL = (
@@ -82,15 +94,20 @@ class Layout(NamedTuple):
     factors: tuple[int, ...]
     grouping: int
     signs: int
+    network: int = LENET5
 
 
 class Header(NamedTuple):
-    """The fields of a file; `rho` holds the bits of float16 numbers."""
+    """The fields of a file; `rho` holds the bits of float16 numbers.
+
+    A message is a row of the codebook, n 2^bits + j, or a node: one for each block or variable.
+    """
 
     layout: Layout
+    code: int
     bits: int
     rho: Array
-    indices: Array
+    messages: Array
 
 
 class Places(NamedTuple):
@@ -109,15 +126,22 @@ class Places(NamedTuple):
 
 
 def make_layout(
-    block_size: Array, seed: Array, factors: Array, grouping: Array, signs: Array
+    block_size: Array,
+    seed: Array,
+    factors: Array,
+    grouping: Array,
+    signs: Array,
+    network: Array = LENET5,
 ) -> Layout:
-    """Return the layout that five arrays describe; refuse what no file could say."""
-    layout = Layout(
-        int(block_size), int(seed), tuple(int(f) for f in factors), int(grouping), int(signs)
-    )
-    require(len(layout.factors) == len(SIZES), "one hash factor for each tensor")
+    """Return the layout that arrays describe; refuse what no file could say."""
+    factors = tuple(int(f) for f in factors)
+    numbers = int(block_size), int(seed), factors, int(grouping), int(signs), int(network)
+    layout = Layout(*numbers)
+    require(layout.network in SHAPES, "unknown network")
+    sizes = SIZES[layout.network]
+    require(len(factors) == len(sizes), "one hash factor for each tensor")
     require(
-        all(1 <= f <= n for f, n in zip(layout.factors, SIZES, strict=True)),
+        all(1 <= f <= n for f, n in zip(factors, sizes, strict=True)),
         "a hash factor is out of range",
     )
     require(layout.grouping in (0, 1) and layout.signs in (0, 1, 2), "unknown layout flags")
@@ -128,7 +152,7 @@ def make_layout(
 
 def variables(layout: Layout) -> list[int]:
     """Return the number of coded variables of each tensor."""
-    return [-(-n // f) for n, f in zip(SIZES, layout.factors, strict=True)]
+    return [-(-n // f) for n, f in zip(SIZES[layout.network], layout.factors, strict=True)]
 
 
 def blocks(layout: Layout) -> int:
@@ -138,7 +162,7 @@ def blocks(layout: Layout) -> int:
 
 def weight_signs(layout: Layout, number: int, words: Words) -> Array:
     """Return +1 or -1 for each weight of a tensor, in C order."""
-    size, outputs = SIZES[number], SHAPES[number][-1]
+    size, outputs = SIZES[layout.network][number], SHAPES[layout.network][number][-1]
     if layout.signs == NO_SIGNS or layout.factors[number] == 1:
         return np.ones(size, dtype=np.int64)
     count = outputs if layout.signs == UNIT else size
@@ -162,16 +186,17 @@ def spell_out(layout: Layout, words: Words, permutation: Array) -> Places:
     place_of = np.empty(starts[-1], dtype=np.int64)
     place_of[permutation] = np.arange(starts[-1])
     of_weights = []
-    for number, shape in enumerate(SHAPES):
-        i = np.arange(SIZES[number])
+    for number, shape in enumerate(SHAPES[layout.network]):
+        size = math.prod(shape)
+        i = np.arange(size)
         if layout.grouping == INPUTS:
-            i = i % shape[-1] * (SIZES[number] // shape[-1]) + i // shape[-1]
+            i = i % shape[-1] * (size // shape[-1]) + i // shape[-1]
         of_weights.append(place_of[starts[number] + i // layout.factors[number]])
     tensors = np.zeros(blocks(layout) * layout.block_size, dtype=np.int64)
     tensors[: starts[-1]] = np.searchsorted(starts, permutation, side="right") - 1
     return Places(
         np.concatenate(of_weights),
-        np.concatenate([weight_signs(layout, n, words) for n in range(len(SHAPES))]),
+        np.concatenate([weight_signs(layout, n, words) for n in range(len(counts))]),
         tensors.reshape(blocks(layout), layout.block_size),
     )
 
@@ -220,6 +245,93 @@ def write_varint(value: int) -> bytes:
     return bytes([low | 128]) + write_varint(high) if high else bytes([low])
 
 
+def decisions(value: int, theta: int, raw: int) -> Iterator[tuple[int, int]]:
+    """Yield the probability of a one, in units of 2^-16, and the bit, of each decision."""
+    n = value >> raw
+    e = n.bit_length() - 1
+    yield from ((HALF, value >> place & 1) for place in reversed(range(raw)))
+    yield from ((theta, int(i < e)) for i in range(e + 1))
+    yield from ((HALF, n >> place & 1) for place in reversed(range(e)))
+
+
+def write_integers(integers: Array, theta: Array, raw: Array) -> Array:
+    """Return the code word of integers: section 2.7."""
+    theta, raw = int(theta), int(raw)
+    require(1 <= theta < 1 << 16, "theta is out of range")
+    low, width, written = 0, WHOLE, bytearray()
+    for value in np.asarray(integers, dtype=np.int64).tolist():
+        require(value >> raw >= 1 and value <= LARGEST_INTEGER, "an integer is out of range")
+        for probability, bit in decisions(value, theta, raw):
+            bound = (width >> 16) * probability
+            low, width = (low, bound) if bit else (low + bound, width - bound)
+            while width < LEAST:
+                carry(written, low >> 32)
+                written.append(low >> 24 & 255)
+                low, width = low << 8 & WHOLE, width << 8
+    for unit in (1 << 24, 1 << 16):
+        last = -(-low // unit)
+        if (last + 1) * unit <= low + width:
+            break
+    carry(written, last * unit >> 32)
+    end = (last * unit & WHOLE).to_bytes(4, "big")[: 1 if unit == 1 << 24 else 2]
+    return np.frombuffer(bytes(written) + end, dtype=np.uint8)
+
+
+def carry(written: bytearray, one: int) -> None:
+    """Add one, or nothing, to the last place of what is written."""
+    place = len(written) - 1
+    while one:
+        one = int(written[place] == 255)
+        written[place] = written[place] + 1 & 255
+        place -= 1
+
+
+def read_integers(payload: Array, count: Array, theta: Array, raw: Array) -> Array:
+    """Return the integers whose code word a payload is, or refuse it."""
+    data, theta, raw = np.asarray(payload, dtype=np.uint8).tobytes(), int(theta), int(raw)
+    require(1 <= theta < 1 << 16, "theta is out of range")
+    following = iter((data + bytes(4))[4:])
+    ahead, width = int.from_bytes((data + bytes(4))[:4], "big"), WHOLE
+
+    def decide(probability: int) -> int:
+        nonlocal ahead, width
+        bound = (width >> 16) * probability
+        bit = int(ahead < bound)
+        ahead, width = (ahead, bound) if bit else (ahead - bound, width - bound)
+        while width < LEAST:
+            byte = next(following, None)
+            require(byte is not None, "the integers are cut off")
+            ahead, width = ahead << 8 | byte, width << 8
+        return bit
+
+    integers = []
+    for _ in range(int(count)):
+        low = 0
+        for _ in range(raw):
+            low = low << 1 | decide(HALF)
+        e = 0
+        while decide(theta):
+            e += 1
+            require(e + raw <= LARGEST_EXPONENT, "an integer is too large")
+        n = 1
+        for _ in range(e):
+            n = n << 1 | decide(HALF)
+        integers.append(n << raw | low)
+    out = np.array(integers, dtype=np.int64)
+    require(write_integers(out, theta, raw).tobytes() == data, "no code word of its integers")
+    return out
+
+
+def read_messages(payload: bytes, layout: Layout, code: int, bits: int) -> Array:
+    """Return the messages of codes 1 to 12: theta, then a code word."""
+    count = blocks(layout) if code <= SP_PFR else sum(variables(layout))
+    theta, raw = int.from_bytes(payload[:2], "little"), bits if code == SP_PFR else 0
+    integers = read_integers(np.frombuffer(payload[2:], np.uint8), count, theta, raw)
+    largest = {ORC: 1 << bits, PFR: 1 << 32, SP_PFR: (1 << 32 + bits) - 1}
+    require(max(integers) <= largest.get(code, LARGEST_INTEGER), "a message is out of range")
+    return integers - (code in (ORC, PFR))
+
+
 def read_file(data: Array) -> Header:
     """Read a file, checked in the order of section 2.5."""
     data = np.asarray(data, dtype=np.uint8).tobytes()
@@ -229,29 +341,36 @@ def read_file(data: Array) -> Header:
     require(version == 1, "unknown version")
     body = data[:-4]
     require(zlib.crc32(body) == struct.unpack("<I", data[-4:])[0], "wrong checksum")
-    require(network == 1, "unknown network")
-    require(code == 0, "unknown random code")
+    require(network in SHAPES, "unknown network")
+    require(code <= LAST_CODE, "unknown random code")
     require(flags & 15 <= 1 and flags >> 4 <= 2, "unknown layout flags")
     require(1 <= bits <= 24, "bits out of range")
     numbers, offset = [], 8
-    for _ in range(2 + len(SHAPES)):
+    for _ in range(2 + len(SHAPES[network])):
         value, offset = read_varint(body, offset)
         numbers.append(value)
-    layout = make_layout(numbers[0], numbers[1], numbers[2:], flags & 15, flags >> 4)
-    payload = offset + 2 * len(SHAPES)
-    require(len(body) == payload + -(-bits * blocks(layout) // 8), "wrong length")
+    layout = make_layout(numbers[0], numbers[1], numbers[2:], flags & 15, flags >> 4, network)
+    payload = offset + 2 * len(layout.factors)
+    if code == MRC:
+        require(len(body) == payload + -(-bits * blocks(layout) // 8), "wrong length")
+    else:
+        require(len(body) >= payload + 3, "wrong length")
     rho = np.frombuffer(body[offset:payload], dtype="<u2").astype(np.uint16)
     require(np.all((rho >= 0x0400) & (rho <= 0x7BFF)), "a scale is not a positive normal float16")
-    indices = unpack_indices(np.frombuffer(body[payload:], np.uint8), bits, blocks(layout))
-    return Header(layout, bits, rho, indices)
+    if code == MRC:
+        messages = unpack_indices(np.frombuffer(body[payload:], np.uint8), bits, blocks(layout))
+    else:
+        messages = read_messages(body[payload:], layout, code, bits)
+    return Header(layout, code, bits, rho, messages)
 
 
 def write_file(header: Header) -> Array:
-    """Return the bytes of a file as uint8; refuse fields that no reader would accept."""
-    layout, bits, rho, indices = header
+    """Return the bytes of a file of code 0; refuse fields that no reader would accept."""
+    layout, code, bits, rho, indices = header
+    require(code == MRC, "only files of code 0 are written here")
     require(len(indices) == blocks(layout), "one index for each block")
     require(1 <= bits <= 24, "bits out of range")
-    body = b"RMC" + bytes([1, 1, 0, layout.grouping | layout.signs << 4, bits])
+    body = b"RMC" + bytes([1, layout.network, code, layout.grouping | layout.signs << 4, bits])
     for number in (layout.block_size, layout.seed, *layout.factors):
         body += write_varint(number)
     body += np.asarray(rho, dtype="<u2").tobytes() + pack_indices(indices, bits).tobytes()
@@ -262,9 +381,10 @@ def write_file(header: Header) -> Array:
 
 def read_container(data: Array) -> tuple[Any, ...]:
     """Return the fields of a file, as the suite orders them."""
-    layout, bits, rho, indices = read_file(data)
+    layout, code, bits, rho, indices = read_file(data)
+    require(code == MRC, "the results have no place for the number of a random code")
     return (
-        1, layout.grouping, layout.signs, bits, layout.block_size, layout.seed,
+        layout.network, layout.grouping, layout.signs, bits, layout.block_size, layout.seed,
         np.array(layout.factors), rho, indices,
     )  # fmt: skip
 
@@ -281,9 +401,46 @@ def write_container(
     indices: Array,
 ) -> Array:
     """Return the bytes of a file with these fields."""
-    require(int(network) == 1, "unknown network")
-    layout = make_layout(block_size, seed, factors, grouping, signs)
-    return write_file(Header(layout, int(bits), rho, indices))
+    layout = make_layout(block_size, seed, factors, grouping, signs, network)
+    return write_file(Header(layout, MRC, int(bits), rho, indices))
+
+
+# --- what messages name: sections 7.4 and 7.5
+
+
+def bits_of_places(bits: int, dimension: int) -> Array:
+    """Return k_d for each position of a block."""
+    ends = np.arange(dimension + 1) * bits // dimension
+    return ends[1:] - ends[:-1]
+
+
+def intervals(messages: Array, bits: int, dimension: int) -> Array:
+    """Return j_d of the bins of messages, shape (blocks, dimension)."""
+    own = bits_of_places(bits, dimension)
+    return messages[:, None] % (1 << bits) >> bits - np.cumsum(own) & (1 << own) - 1
+
+
+def check_bins(messages: Array, bits: int) -> None:
+    """Refuse messages n 2^bits + j without a candidate n from 1 to 2^32 - 1."""
+    require(np.all((messages >> bits >= 1) & (messages >> bits <= LOW)), "no such candidate")
+
+
+def check_nodes(code: int, nodes: Array) -> None:
+    """Refuse codes that are not 4 to 12, and nodes that are not 1 to 2^62 - 1."""
+    require(code in SPLIT_ON_SAMPLE + DYADIC + NO_TREE, "no code of variables")
+    require(np.all((nodes >= 1) & (nodes <= LARGEST_INTEGER)), "no such node")
+
+
+def depths(code: int, nodes: Array) -> Array:
+    """Return how many levels below the root each node is; 0 where there is no tree."""
+    levels = [int(n).bit_length() - 1 for n in nodes]
+    return np.array(levels, dtype=np.int64) * (code not in NO_TREE)
+
+
+def at_all_places(messages: Array, layout: Layout) -> Array:
+    """Return one node for each place of all blocks, the unused ones too."""
+    unused = blocks(layout) * layout.block_size - len(messages)
+    return np.concatenate([messages, np.ones(unused, dtype=np.int64)])
 
 
 def scales(rho: Array) -> Array:

@@ -165,6 +165,46 @@ def codebook(seed: Array, indices: Array, dimension: Array) -> torch.Tensor:
     return normal_quantile(uniform(w)).to(torch.float32)
 
 
+def partition_rows(
+    seed: Array, bits: Array, blocks: Array, messages: Array, dimension: Array
+) -> torch.Tensor:
+    """Return the normals of candidate n of bin j of each block in float32: section 7.4."""
+    bits, dimension, messages = int(bits), int(dimension), np.asarray(messages, dtype=np.int64)
+    spec.check_bins(messages, bits)
+    n, j = integers(messages >> bits), integers(messages & (1 << bits) - 1)
+    group = torch.arange(-(-dimension // 4))
+    counter = torch.broadcast_tensors(*(a[:, None] for a in (n, integers(blocks), j)), group[None])
+    w = philox(list(counter), (int(seed), spec.PARTITION)).flatten(1)[:, :dimension]
+    own = double(spec.intervals(messages, bits, dimension))
+    u = (own + uniform(w)) / double(2.0 ** spec.bits_of_places(bits, dimension))
+    return normal_quantile(u.clamp(max=spec.LARGEST_U)).to(torch.float32)
+
+
+def place_sample(
+    seed: int, rows: torch.Tensor, nodes: torch.Tensor, a: torch.Tensor, b: torch.Tensor
+) -> torch.Tensor:
+    """Return the u of nodes in their regions (a, b)."""
+    counter = [nodes & spec.LOW, rows, nodes >> 32, torch.zeros_like(rows)]
+    w = philox(counter, (seed, spec.CANDIDATES))
+    u = ((w[:, 0] << 20 | w[:, 1] >> 12).to(torch.float64) + 0.5) * 2.0**-52
+    return (a + (b - a) * u).clamp(max=spec.LARGEST_U)
+
+
+def variable_samples(code: Array, seed: Array, rows: Array, messages: Array) -> torch.Tensor:
+    """Return the normals of nodes in float32: section 7.5, from the root downwards."""
+    code, seed, rows, nodes = int(code), int(seed), integers(rows), integers(messages)
+    spec.check_nodes(code, nodes.numpy())
+    a, b = torch.zeros(len(nodes), dtype=torch.float64), torch.ones(len(nodes), dtype=torch.float64)
+    left = integers(spec.depths(code, nodes.numpy()))
+    while torch.any(left > 0):
+        dyadic = code in spec.DYADIC
+        c = (a + b) / 2.0 if dyadic else place_sample(seed, rows, nodes >> left, a, b)
+        on, right = left > 0, (nodes >> (left - 1).clamp(min=0) & 1) == 1
+        a, b = torch.where(on & right, c, a), torch.where(on & ~right, c, b)
+        left = (left - 1).clamp(min=0)
+    return normal_quantile(place_sample(seed, rows, nodes, a, b)).to(torch.float32)
+
+
 def excess(y: torch.Tensor) -> torch.Tensor:
     """Return exp(-y) - 1 + y; by its series where its terms cancel."""
     near = torch.where(y.abs() < 0.5, y, 0.0)
@@ -423,20 +463,32 @@ def decode_blocks(seed: Array, indices: Array, dimension: Array, rho: Array) -> 
 # --- the whole network
 
 
-def split(flat: torch.Tensor) -> list[torch.Tensor]:
-    """Return the tensors of the network from all weights in a row."""
-    parts = torch.split(flat, spec.SIZES)
-    return [part.reshape(shape) for part, shape in zip(parts, spec.SHAPES, strict=True)]
+def split(flat: torch.Tensor, number: int) -> list[torch.Tensor]:
+    """Return the tensors of a network from all weights in a row."""
+    parts = torch.split(flat, spec.SIZES[number])
+    return [part.reshape(shape) for part, shape in zip(parts, spec.SHAPES[number], strict=True)]
 
 
-def network(flat: torch.Tensor, pixels: Array) -> torch.Tensor:
-    """Return the logits, (batch, 10)."""
-    w1, b1, w2, b2, w3, b3, w4, b4 = split(flat)
+def lenet5(flat: torch.Tensor, pixels: Array) -> torch.Tensor:
+    """Return the logits of network 1, (batch, 10)."""
+    w1, b1, w2, b2, w3, b3, w4, b4 = split(flat, spec.LENET5)
     x = (torch.as_tensor(pixels).to(flat.dtype) / 255.0 - 0.5)[:, None]
     x = F.relu(F.max_pool2d(F.conv2d(x, oihw(w1), b1), 2))
     x = F.relu(F.max_pool2d(F.conv2d(x, oihw(w2), b2), 2))
     x = F.relu(F.linear(x.flatten(1), w3.T, b3))
     return F.linear(x, w4.T, b4)
+
+
+def lenet_300_100(flat: torch.Tensor, pixels: Array) -> torch.Tensor:
+    """Return the logits of network 2, (batch, 10)."""
+    w1, b1, w2, b2, w3, b3 = split(flat, spec.LENET_300_100)
+    x = torch.as_tensor(pixels).to(flat.dtype).flatten(1) / 255.0 - 0.5
+    x = F.relu(F.linear(x, w1.T, b1))
+    x = F.relu(F.linear(x, w2.T, b2))
+    return F.linear(x, w3.T, b3)
+
+
+NETWORKS = {spec.LENET5: lenet5, spec.LENET_300_100: lenet_300_100}
 
 
 def gradients(
@@ -449,7 +501,7 @@ def gradients(
     scale = (rho * torch.exp(log_scale))[integers(places.tensors)]
     w = sample(tau.double(), phi.double(), scale, budget, double(eps)).to(tau.dtype)
     flat = expand(w, integers(places.of_weights), integers(places.signs))
-    loss = F.cross_entropy(network(flat, pixels), integers(labels))
+    loss = F.cross_entropy(lenet5(flat, pixels), integers(labels))
     return loss.detach(), torch.autograd.grad(loss, (tau, phi, log_scale))
 
 
@@ -518,29 +570,42 @@ def encode_model(
     """Return the file of a posterior."""
     layout = spec.make_layout(block_size, seed, factors, grouping, signs)
     indices = select_indices(seed, bits, np.arange(spec.blocks(layout)), delta, log_s)
-    return spec.write_file(spec.Header(layout, int(bits), rho, indices.numpy()))
+    return spec.write_file(spec.Header(layout, spec.MRC, int(bits), rho, indices.numpy()))
 
 
-def decode_weights(data: Array) -> torch.Tensor:
+def normals(header: spec.Header) -> torch.Tensor:
+    """Return the float32 normals at all places of a file, in a row."""
+    layout, code, bits, _, messages = header
+    if code == spec.SP_PFR:
+        blocks = np.arange(len(messages))
+        return partition_rows(layout.seed, bits, blocks, messages, layout.block_size).flatten()
+    if code > spec.SP_PFR:
+        nodes = spec.at_all_places(messages, layout)
+        return variable_samples(code, layout.seed, np.arange(len(nodes)), nodes)
+    return codebook(layout.seed, messages, layout.block_size).flatten()
+
+
+def decode_weights(header: spec.Header) -> torch.Tensor:
     """Return all float32 weights of a file in a row."""
-    layout, _, rho, indices = spec.read_file(data)
-    places = find_places(layout)
-    v = decode_blocks(layout.seed, indices, layout.block_size, rho[places.tensors])
+    places = find_places(header.layout)
+    scales = torch.as_tensor(spec.scales(header.rho[places.tensors.ravel()])).to(torch.float32)
+    v = scales * normals(header)
     return expand(v, integers(places.of_weights), integers(places.signs))
 
 
 def decode_model(data: Array) -> Results:
     """Return the SHA-256 of all weights, and some of them."""
-    flat = decode_weights(data).numpy().astype("<f4")
+    flat = decode_weights(spec.read_file(data)).numpy().astype("<f4")
     digest = hashlib.sha256(flat.tobytes()).digest()
     return np.frombuffer(digest, np.uint8), flat[:: spec.SAMPLE_STRIDE]
 
 
 def predict(data: Array, images: Array) -> Results:
     """Return logits (10, images) and classes; no argument tells the precision, so float64."""
-    flat = decode_weights(data).double()
+    header = spec.read_file(data)
+    flat = decode_weights(header).double()
     require(len(images), "there are no images to classify")
-    logits = network(flat, images).T
+    logits = NETWORKS[header.layout.network](flat, images).T
     return logits, logits.argmax(dim=0)
 
 
@@ -550,6 +615,8 @@ BACKEND = SimpleNamespace(
     dtypes=("float64", "float32"),
     pack_indices=spec.pack_indices,
     unpack_indices=spec.unpack_indices,
+    read_integers=spec.read_integers,
+    write_integers=spec.write_integers,
     read_container=spec.read_container,
     write_container=spec.write_container,
     **{
@@ -584,6 +651,8 @@ BACKEND = SimpleNamespace(
             log_weights,
             select_indices,
             decode_blocks,
+            partition_rows,
+            variable_samples,
             loss_and_grads,
             adam_step,
             train_steps,

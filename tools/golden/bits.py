@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from golden import containers
+from golden import containers, integers
 from golden.containers import Fields
 from golden.sources import spec_decoder
 from golden.writer import make_case, write_file
@@ -54,6 +54,8 @@ def write(golden: Path) -> None:
     write_unpack_indices(golden)
     write_read_container(golden)
     write_write_container(golden)
+    integers.write_read_integers(golden)
+    integers.write_write_integers(golden)
     write_layouts(golden)
 
 
@@ -295,7 +297,7 @@ def write_unpack_indices(golden: Path) -> None:
 def header_arrays(fields: Fields) -> dict[str, Any]:
     """Return fields as the operations name them."""
     return {
-        "network": 1,
+        "network": fields.network,
         "grouping": fields.grouping,
         "signs": fields.signs,
         "bits": fields.bits,
@@ -309,18 +311,19 @@ def header_arrays(fields: Fields) -> dict[str, Any]:
 
 def write_read_container(golden: Path) -> None:
     """Write valid files at the edges of each field; then every way to be no valid file."""
-    cases = []
-    for name, fields, note in containers.VALID:
+
+    def valid(name: str, fields: Fields, note: str, **more: Any) -> Case:
         header = header_arrays(fields)
-        cases.append(
-            make_case(
-                f"bits/read_container/{name}",
-                {"data": containers.assemble(fields)},
-                header,
-                dict.fromkeys(header, EXACT),
-                note=note,
-            )
+        return make_case(
+            f"bits/read_container/{name}",
+            {"data": containers.assemble(fields)},
+            header,
+            dict.fromkeys(header, EXACT),
+            note=note,
+            **more,
         )
+
+    cases = [valid(*row) for row in containers.VALID]
     cases += [
         make_case(
             f"bits/read_container/{name}",
@@ -331,6 +334,7 @@ def write_read_container(golden: Path) -> None:
         )
         for name, fault, data, note in containers.faults()
     ]
+    cases += [valid(*row, since="1.2") for row in containers.VALID_2]
     write_file(
         golden,
         "bits",
@@ -344,20 +348,40 @@ def write_read_container(golden: Path) -> None:
 
 def write_write_container(golden: Path) -> None:
     """Write the same valid files, and fields that no reader accepts."""
-    cases = [
-        make_case(
+
+    def valid(name: str, fields: Fields, note: str, **more: Any) -> Case:
+        return make_case(
             f"bits/write_container/{name}",
             header_arrays(fields),
             {"data": containers.assemble(fields)},
             {"data": EXACT},
             note=note,
+            **more,
         )
-        for name, fields, note in containers.VALID
+
+    def refused(name: str, fault: str, changes: dict[str, Any], **more: Any) -> Case:
+        inputs = {**header_arrays(containers.SMALL), **changes}
+        return make_case(f"bits/write_container/{name}", inputs, fault=fault, **more)
+
+    cases = [valid(*row) for row in containers.VALID]
+    cases += [refused(*row) for row in refused_fields()]
+    cases += [valid(*row, since="1.2") for row in containers.VALID_2]
+    small_2 = header_arrays(containers.SMALL_2)
+    cases += [
+        refused("network-3", "unknown network", {"network": 3}, since="1.2"),
+        refused(
+            "network-2-with-eight-factors-and-scales",
+            "wrong number of hash factors",
+            {"network": 2},
+            since="1.2",
+        ),
+        refused(
+            "lenet-300-100-factor-too-large",
+            "hash factor out of range",
+            {**small_2, "factors": np.array([*containers.COUNTS_2[:5], 11])},
+            since="1.2",
+        ),
     ]
-    good = header_arrays(containers.SMALL)
-    for name, fault, changes in refused_fields():
-        inputs = {**good, **changes}
-        cases.append(make_case(f"bits/write_container/{name}", inputs, fault=fault))
     write_file(
         golden,
         "bits",
@@ -397,7 +421,6 @@ def refused_fields() -> list[tuple[str, str, dict[str, Any]]]:
         ("scale-negative", "scale not positive and normal", {"rho": rho(0xB000)}),
         ("scale-infinite", "scale not positive and normal", {"rho": rho(0x7C00)}),
         ("scale-nan", "scale not positive and normal", {"rho": rho(0x7E00)}),
-        ("unknown-network", "unknown network", {"network": 2}),
         ("unknown-grouping", "unknown layout flags", {"grouping": 2}),
         ("unknown-signs", "unknown layout flags", {"signs": 3}),
     ]
@@ -405,7 +428,7 @@ def refused_fields() -> list[tuple[str, str, dict[str, Any]]]:
 
 # --- where weights stand
 
-STARTS = np.cumsum([0] + [math.prod(shape) for _, shape in spec_decoder.TENSORS]).tolist()
+STARTS = np.cumsum([0] + [math.prod(shape) for _, shape in spec_decoder.LENET5]).tolist()
 
 
 def place_and_sign(fields: Fields, weights: Sequence[int]) -> tuple[list[int], list[int]]:
@@ -418,8 +441,8 @@ def place_and_sign(fields: Fields, weights: Sequence[int]) -> tuple[list[int], l
     for weight in weights:
         number = max(t for t in range(len(sizes)) if STARTS[t] <= weight)
         i = weight - STARTS[number]
-        outputs = spec_decoder.TENSORS[number][1][-1]
-        inputs = math.prod(spec_decoder.TENSORS[number][1]) // outputs
+        outputs = spec_decoder.LENET5[number][1][-1]
+        inputs = math.prod(spec_decoder.LENET5[number][1]) // outputs
         by_outputs = fields.grouping == spec_decoder.OUTPUTS
         n = i if by_outputs else (i % outputs) * inputs + i // outputs
         places.append(place_of[sum(sizes[:number]) + n // fields.factors[number]])

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 
 from golden.sources import spec_decoder
 
-COUNTS = tuple(math.prod(shape) for _, shape in spec_decoder.TENSORS)
+COUNTS = tuple(math.prod(shape) for _, shape in spec_decoder.LENET5)
+COUNTS_2 = tuple(math.prod(shape) for _, shape in spec_decoder.LENET_300_100)
 SCALES = (0x3000, 0x3100, 0x3200, 0x3300, 0x3400, 0x3500, 0x3600, 0x3700)
 DEFAULT = (1, 1, 2, 1, 50, 1, 1, 1)
 Fault = tuple[str, str, bytes, str]
@@ -28,11 +29,17 @@ class Fields:
     bits: int = 14
     rho: tuple[int, ...] = SCALES
     given: tuple[int, ...] = ()
+    network: int = 1
+
+    @property
+    def variables(self) -> int:
+        """Return the number of variables."""
+        return sum(spec_decoder.variables_of(self.factors, self.network))
 
     @property
     def blocks(self) -> int:
         """Return the number of blocks."""
-        return -(-sum(spec_decoder.variables_of(self.factors)) // self.block_size)
+        return -(-self.variables // self.block_size)
 
     @property
     def indices(self) -> list[int]:
@@ -62,18 +69,22 @@ def seal(body: bytes) -> bytes:
     return body + struct.pack("<I", zlib.crc32(body))
 
 
-def body_of(fields: Fields) -> bytes:
-    """Return the file without its checksum."""
+def header_of(fields: Fields, code: int = 0) -> bytes:
+    """Return the file up to its scales."""
     flags = fields.grouping + 16 * fields.signs
     return (
         b"RMC"
-        + bytes([1, 1, 0, flags, fields.bits])
+        + bytes([1, fields.network, code, flags, fields.bits])
         + varint(fields.block_size)
         + varint(fields.seed)
         + b"".join(map(varint, fields.factors))
-        + struct.pack("<8H", *fields.rho)
-        + pack(fields.indices, fields.bits)
+        + struct.pack(f"<{len(fields.rho)}H", *fields.rho)
     )
+
+
+def body_of(fields: Fields) -> bytes:
+    """Return the file without its checksum."""
+    return header_of(fields) + pack(fields.indices, fields.bits)
 
 
 def assemble(fields: Fields) -> bytes:
@@ -115,14 +126,42 @@ VALID = (
     ),
 )
 
+# Network 2; since version 1.2 of the vectors.
+SMALL_2 = Fields(0, 1, 4, 7, COUNTS_2, bits=5, rho=SCALES[:6], given=(9, 31), network=2)
+VALID_2 = (
+    ("lenet-300-100", SMALL_2, "six tensors: six hash factors and six scales"),
+    (
+        "lenet-300-100-default",
+        Fields(0, 1, 30, 1, (10, 1, 10, 1, 1, 1), rho=SCALES[:6], network=2),
+        "27,930 variables in 931 blocks",
+    ),
+    (
+        "lenet-300-100-factors-do-not-divide",
+        Fields(1, 2, 300, 2**32 - 1, (999, 7, 13, 3, 49, 4), 11, SCALES[:6], network=2),
+        "the number of variables is rounded up, tensor by tensor",
+    ),
+)
 
 # Versions of the vectors that brought a case, where it is not the first.
-SINCE = {"random-code-255": "1.1"}
+SINCE = {
+    "random-code-255": "1.1",
+    "network-3": "1.2",
+    "network-2-with-factors-of-network-1": "1.2",
+    "lenet-300-100-cut-off-within-its-scales": "1.2",
+    "lenet-300-100-last-scale-nan": "1.2",
+}
 
 
 def faults() -> list[Fault]:
     """Return name, class of fault, bytes and note of files that a reader must refuse."""
-    return [*damaged(), *wrong_numbers(), *wrong_varints(), *wrong_lengths(), *wrong_scales()]
+    return [
+        *damaged(),
+        *wrong_numbers(),
+        *wrong_varints(),
+        *wrong_lengths(),
+        *wrong_scales(),
+        *wrong_for_network_2(),
+    ]
 
 
 def damaged() -> list[Fault]:
@@ -173,7 +212,7 @@ def wrong_numbers() -> list[Fault]:
         ("future-version", "unknown version", with_byte(3, 2), ""),
         ("version-255", "unknown version", with_byte(3, 255), ""),
         ("network-0", "unknown network", with_byte(4, 0), ""),
-        ("network-2", "unknown network", with_byte(4, 2), ""),
+        ("network-3", "unknown network", with_byte(4, 3), ""),
         ("random-code-255", "unknown random code", with_byte(5, 255), ""),
         ("grouping-2", "unknown layout flags", with_byte(6, 0x12), ""),
         ("grouping-15", "unknown layout flags", with_byte(6, 0x1F), ""),
@@ -279,4 +318,25 @@ def wrong_scales() -> list[Fault]:
             for name, pattern in rows
         ),
         ("last-scale-nan", fault, assemble(last), ""),
+    ]
+
+
+def wrong_for_network_2() -> list[Fault]:
+    """Files of network 2 that are not as it calls for."""
+    body = body_of(SMALL_2)
+    short = "shorter than its header calls for"
+    return [
+        (
+            "network-2-with-factors-of-network-1",
+            "hash factor out of range",
+            with_byte(4, 2),
+            "the fifth factor is 400000",
+        ),
+        ("lenet-300-100-cut-off-within-its-scales", short, seal(body[:-8]), ""),
+        (
+            "lenet-300-100-last-scale-nan",
+            "scale not positive and normal",
+            assemble(replace(SMALL_2, rho=(*SCALES[:5], 0x7E00))),
+            "",
+        ),
     ]

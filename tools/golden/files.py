@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from golden import containers
+from golden import coded_files, containers
 from golden.bits import header_arrays
 from golden.coding import posterior
 from golden.containers import Fields, assemble
@@ -153,26 +153,38 @@ REFUSED = (
 )
 
 
+def decoded(name: str, data: bytes, **more: Any) -> Case:
+    """Return a case of decode_model."""
+    flat = [x for tensor in spec_decoder.decode(data).values() for x in tensor]
+    digest = hashlib.sha256(struct.pack(f"<{len(flat)}f", *flat)).digest()
+    return make_case(
+        f"files/decode_model/{name}",
+        {"data": data},
+        {"sha256": digest, "sample": np.array(flat[::SAMPLE_STRIDE], dtype=np.float32)},
+        {"sha256": EXACT, "sample": EXACT},
+        **more,
+    )
+
+
 def write_decode_model(golden: Path) -> None:
     """Write files with the digest of their weights, and files that must be refused."""
-    cases = []
-    for name, fields, flags, note in DECODED:
-        data = assemble(fields)
-        flat = [x for tensor in spec_decoder.decode(data).values() for x in tensor]
-        digest = hashlib.sha256(struct.pack(f"<{len(flat)}f", *flat)).digest()
-        case = make_case(
-            f"files/decode_model/{name}",
-            {"data": data},
-            {"sha256": digest, "sample": np.array(flat[::SAMPLE_STRIDE], dtype=np.float32)},
-            {"sha256": EXACT, "sample": EXACT},
-            flags=flags,
-            note=note,
-        )
-        cases.append(case)
+
+    def refused(name: str, fault: str, data: bytes, **more: Any) -> Case:
+        return make_case(f"files/decode_model/{name}", {"data": data}, fault=fault, **more)
+
+    cases = [
+        decoded(name, assemble(fields), flags=flags, note=note)
+        for name, fields, flags, note in DECODED
+    ]
     faults = {name: (fault, data) for name, fault, data, _ in containers.faults()}
+    cases += [refused(name, *faults[name]) for name in REFUSED]
     cases += [
-        make_case(f"files/decode_model/{n}", {"data": faults[n][1]}, fault=faults[n][0])
-        for n in REFUSED
+        decoded(name, data, flags=flags, note=note, since="1.2")
+        for name, data, flags, note in coded_files.valid()
+    ]
+    cases += [
+        refused(name, fault, data, note=note, since="1.2")
+        for name, fault, data, note in coded_files.faults()
     ]
     write_file(
         golden,
@@ -183,6 +195,7 @@ def write_decode_model(golden: Path) -> None:
         notes={
             "short-block": "the last block has places that hold nothing",
             "tie": "equal words: only a stable sort gives this answer",
+            "deep": "nodes 61 levels below the root",
         },
         cases=cases,
     )

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from golden.coded_files import OF_NETWORK_2, of_the_document
+from golden.containers import Fields, assemble
 from golden.torch_inputs import ROOT, Draw, compact, mnist_test
 from golden.torch_layout import DEFAULT_FACTORS, SHAPES, Layout, spec_decoder
 from golden.torch_lenet5 import Kinks, Model, logits
@@ -18,6 +20,11 @@ Array = NDArray[np.float64]
 Case = dict[str, Any]
 
 MODEL = ROOT / "data" / "models" / "lenet5-1551.rmc"
+# lenet-300-100 with 4,062 variables, and scales that keep the activations near 1.
+FILE_OF_NETWORK_2 = Fields(
+    1, 2, 30, 1, (100, 1, 100, 1, 1, 1), 14, (0x2C00, 0x2800, 0x2C00, 0x2800, 0x3000, 0x2000),
+    network=2,
+)  # fmt: skip
 # Few variables, so that whole gradients are small files.
 SMALL_FACTORS = (1, 1, 50, 1, 400, 1, 10, 1)
 WHOLE_TENSORS = (500, 20, 25000, 50, 400000, 500, 5000, 10)
@@ -516,13 +523,23 @@ def trajectory_cases() -> list[Case]:
 
 def predict(data: bytes, images: NDArray[np.uint8]) -> Array:
     """Return the logits (10, images) of a file's network."""
-    decoded = spec_decoder.decode(data)
+    decoded, network = spec_decoder.decode(data), spec_decoder.parse(data).network
     weights = [
         torch.tensor(decoded[name], dtype=torch.float64).reshape(shape)
-        for name, shape in spec_decoder.TENSORS
+        for name, shape in spec_decoder.NETWORKS[network]
     ]
     with torch.no_grad():
-        return np.ascontiguousarray(logits(weights, images).numpy().T)
+        z = logits(weights, images) if network == 1 else logits_300_100(weights, images)
+        return np.ascontiguousarray(z.numpy().T)
+
+
+def logits_300_100(weights: list[torch.Tensor], pixels: NDArray[np.uint8]) -> torch.Tensor:
+    """Return the logits (images, 10) of network 2."""
+    x = torch.tensor(pixels, dtype=torch.float64).flatten(1) / 255.0 - 0.5
+    w1, b1, w2, b2, w3, b3 = weights
+    x = torch.relu(torch.nn.functional.linear(x, w1.T, b1))
+    x = torch.relu(torch.nn.functional.linear(x, w2.T, b2))
+    return torch.nn.functional.linear(x, w3.T, b3)
 
 
 def checked_file() -> bytes:
@@ -544,7 +561,7 @@ def varint(n: int) -> bytes:
 
 
 def prediction_case(
-    name: str, data: bytes, images: NDArray[np.uint8], smallest: float, note: str
+    name: str, data: bytes, images: NDArray[np.uint8], smallest: float, note: str, **more: Any
 ) -> Case:
     """Return the case of the images whose classes are clear by `smallest`."""
     z = predict(data, images)
@@ -559,6 +576,7 @@ def prediction_case(
         dtypes=BOTH,
         gap=float(gaps[clear].min()),
         note=note,
+        **more,
     )
 
 
@@ -590,6 +608,22 @@ def prediction_cases() -> list[Case]:
             "the untrained file of 44 bytes in docs/SPEC.md, section 10",
         ),
         refused,
+        prediction_case(
+            "lenet-300-100",
+            assemble(FILE_OF_NETWORK_2),
+            images[200:216],
+            SMALLEST_UNTRAINED_GAP,
+            "an untrained file of lenet-300-100",
+            since="1.2",
+        ),
+        prediction_case(
+            "lenet-300-100-gprs-d",
+            of_the_document(*OF_NETWORK_2[1]),
+            images[300:316],
+            SMALLEST_UNTRAINED_GAP,
+            "the untrained file of docs/SPEC.md, section 10.2",
+            since="1.2",
+        ),
     ]
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 sys.path.append(str(Path(__file__).resolve().parents[2] / "tests"))
 import spec_decoder
 
-SHAPES = [shape for _, shape in spec_decoder.TENSORS]
+SHAPES = [shape for _, shape in spec_decoder.LENET5]
 DEFAULT_FACTORS = (1, 1, 2, 1, 50, 1, 1, 1)
 
 

@@ -22,7 +22,7 @@ double log_weight(const double *z, const double *delta, const double *logarithm,
  * u_k from word k of the row of the stream SELECTION that bears the block's number.
  */
 void select_indices(uint32_t seed, uint32_t bits, const uint32_t *rows, size_t count,
-                    const double *delta, const double *logarithm, size_t size, uint32_t *indices)
+                    const double *delta, const double *logarithm, size_t size, int64_t *indices)
 {
     double *precision = allocate(count * size, sizeof *precision);
     double *best = allocate(count, sizeof *best);

@@ -4,7 +4,7 @@
 #include "refmiracle.h"
 
 static const uint8_t magic[3] = {'R', 'M', 'C'};
-enum { VERSION = 1, LENET5 = 1, MINIMAL_RANDOM_CODING = 0, FIXED = 8, CHECKSUM = 4 };
+enum { VERSION = 1, FIXED = 8, CHECKSUM = 4, THETA = 2 };
 enum { SMALLEST_SCALE = 0x0400, LARGEST_SCALE = 0x7BFF };
 
 /* Section 2.4, a bit at a time. */
@@ -60,7 +60,7 @@ size_t packed_size(uint32_t bits, size_t count)
     return (bits * count + 7) / 8;
 }
 
-void pack_indices(const uint32_t *indices, uint32_t bits, size_t count, uint8_t *payload)
+void pack_indices(const int64_t *indices, uint32_t bits, size_t count, uint8_t *payload)
 {
     size_t place = 0;
 
@@ -69,14 +69,14 @@ void pack_indices(const uint32_t *indices, uint32_t bits, size_t count, uint8_t 
             payload[place / 8] |= (uint8_t)((indices[i] >> bit & 1) << (7 - place % 8));
 }
 
-void unpack_indices(const uint8_t *payload, uint32_t bits, size_t count, uint32_t *indices)
+void unpack_indices(const uint8_t *payload, uint32_t bits, size_t count, int64_t *indices)
 {
     size_t place = 0;
 
     for (size_t i = 0; i < count; i++) {
         indices[i] = 0;
         for (uint32_t bit = 0; bit < bits; bit++, place++)
-            indices[i] = indices[i] << 1 | (payload[place / 8] >> (7 - place % 8) & 1u);
+            indices[i] = indices[i] << 1 | (payload[place / 8] >> (7 - place % 8) & 1);
     }
     for (; place % 8 != 0; place++)
         if (payload[place / 8] >> (7 - place % 8) & 1)
@@ -88,13 +88,12 @@ void unpack_indices(const uint8_t *payload, uint32_t bits, size_t count, uint32_
 /* Rules 5 to 8 of section 2.5. */
 static void read_fixed(const uint8_t *data, Model *model)
 {
-    model->network = data[4];
+    model->network = find_network(data[4]);
+    model->code = data[5];
     model->grouping = data[6] & 15;
     model->signs = data[6] >> 4;
     model->bits = data[7];
-    if (model->network != LENET5)
-        fail("network %d is unknown", data[4]);
-    if (data[5] != MINIMAL_RANDOM_CODING)
+    if (model->code > GPRS_D)
         fail("random code %d is unknown", data[5]);
     if (model->grouping > INPUTS || model->signs > WEIGHT)
         fail("layout flags %02x are unknown", data[6]);
@@ -107,19 +106,22 @@ static void read_varints(const uint8_t *body, size_t size, size_t *offset, Model
 {
     model->block_size = take_varint(body, size, offset);
     model->seed = take_varint(body, size, offset);
-    for (int t = 0; t < TENSORS; t++) {
+    for (int t = 0; t < model->network->tensors; t++) {
+        const Tensor *tensor = &model->network->tensor[t];
+
         model->factors[t] = take_varint(body, size, offset);
-        if (model->factors[t] < 1 || model->factors[t] > tensors[t].weights)
-            fail("the hash factor of %s is out of range", tensors[t].name);
+        if (model->factors[t] < 1 || model->factors[t] > tensor->weights)
+            fail("the hash factor of %s is out of range", tensor->name);
     }
     check_layout(model);
 }
 
 static void check_scales(const Model *model)
 {
-    for (int t = 0; t < TENSORS; t++)
+    for (int t = 0; t < model->network->tensors; t++)
         if (model->rho[t] < SMALLEST_SCALE || model->rho[t] > LARGEST_SCALE)
-            fail("the scale of %s is not a positive normal float16", tensors[t].name);
+            fail("the scale of %s is not a positive normal float16",
+                 model->network->tensor[t].name);
 }
 
 static uint32_t stored_checksum(const uint8_t *at)
@@ -127,11 +129,56 @@ static uint32_t stored_checksum(const uint8_t *at)
     return at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
 }
 
+/* Rule 11; `size` is what follows the varints. */
+static void check_length(const Model *model, size_t size)
+{
+    size_t scales = 2 * (size_t)model->network->tensors;
+    size_t packed = packed_size(model->bits, blocks(model));
+
+    if (model->code == MRC ? size != scales + packed : size < scales + THETA + 1)
+        fail("the file is shorter or longer than its header says");
+}
+
+/* Rule 13 of code 0. */
+static int64_t *read_indices(const Model *model, const uint8_t *payload)
+{
+    size_t count = blocks(model);
+    int64_t *indices = allocate(count, sizeof *indices);
+
+    unpack_indices(payload, model->bits, count, indices);
+    return indices;
+}
+
+/* Rules 13 to 15 of the other codes: section 2.7. */
+static int64_t *read_messages(const Model *model, const uint8_t *payload, size_t size)
+{
+    Law law = {payload[0] | (uint32_t)payload[1] << 8, model->code == SP_PFR ? model->bits : 0};
+    size_t count = model->code >= AS_STAR ? variables(model) : blocks(model);
+    int64_t *messages = allocate(count, sizeof *messages), largest = largest_integer;
+
+    if (law.theta == 0)
+        fail("theta is zero");
+    read_integers(payload + THETA, size - THETA, law, count, messages);
+    if (model->code == ORC)
+        largest = (int64_t)1 << model->bits;
+    else if (model->code == PFR)
+        largest = (int64_t)1 << 32;
+    else if (model->code == SP_PFR)
+        largest = ((int64_t)1 << (32 + model->bits)) - 1;
+    for (size_t i = 0; i < count; i++) {
+        if (messages[i] > largest)
+            fail("integer %lu names no candidate", (unsigned long)i);
+        if (model->code == ORC || model->code == PFR)
+            messages[i]--; /* a row of the codebook */
+    }
+    return messages;
+}
+
 /* The checks stand in the order of section 2.5. */
 Model read_container(const uint8_t *data, size_t size)
 {
     Model model = {0};
-    size_t offset = FIXED, body, count;
+    size_t offset = FIXED, body;
 
     if (size < sizeof magic || memcmp(data, magic, sizeof magic) != 0)
         fail("it does not begin with the magic RMC");
@@ -144,14 +191,14 @@ Model read_container(const uint8_t *data, size_t size)
         fail("the checksum does not fit: the file is damaged");
     read_fixed(data, &model);
     read_varints(data, body, &offset, &model);
-    count = blocks(&model);
-    if (body - offset != 2 * TENSORS + packed_size(model.bits, count))
-        fail("the file is shorter or longer than its header says");
-    for (int t = 0; t < TENSORS; t++, offset += 2)
+    check_length(&model, body - offset);
+    for (int t = 0; t < model.network->tensors; t++, offset += 2)
         model.rho[t] = (uint16_t)(data[offset] | data[offset + 1] << 8);
     check_scales(&model);
-    model.indices = allocate(count, sizeof *model.indices);
-    unpack_indices(data + offset, model.bits, count, model.indices);
+    if (model.code == MRC)
+        model.messages = read_indices(&model, data + offset);
+    else
+        model.messages = read_messages(&model, data + offset, body - offset);
     return model;
 }
 
@@ -159,14 +206,12 @@ Model read_container(const uint8_t *data, size_t size)
 
 static void check_fields(const Model *model)
 {
-    if (model->network != LENET5)
-        fail("network %lu is unknown", (unsigned long)model->network);
     if (model->bits < 1 || model->bits > LARGEST_BITS)
         fail("%lu bits per block are out of range", (unsigned long)model->bits);
     check_layout(model);
     check_scales(model);
     for (size_t b = 0; b < blocks(model); b++)
-        if (model->indices[b] >> model->bits != 0)
+        if (model->messages[b] < 0 || model->messages[b] >> model->bits != 0)
             fail("the index of block %lu is out of range", (unsigned long)b);
 }
 
@@ -178,23 +223,23 @@ uint8_t *write_container(const Model *model, size_t *size)
 
     check_fields(model);
     packed = packed_size(model->bits, blocks(model));
-    data = allocate(FIXED + 5 * (2 + TENSORS) + 2 * TENSORS + packed + CHECKSUM, 1);
+    data = allocate(FIXED + 5 * (2 + MOST_TENSORS) + 2 * MOST_TENSORS + packed + CHECKSUM, 1);
     to = data + FIXED;
     memcpy(data, magic, sizeof magic);
     data[3] = VERSION;
-    data[4] = (uint8_t)model->network;
-    data[5] = MINIMAL_RANDOM_CODING;
+    data[4] = (uint8_t)model->network->number;
+    data[5] = MRC;
     data[6] = (uint8_t)(model->grouping | model->signs << 4);
     data[7] = (uint8_t)model->bits;
     to = put_varint(to, model->block_size);
     to = put_varint(to, model->seed);
-    for (int t = 0; t < TENSORS; t++)
+    for (int t = 0; t < model->network->tensors; t++)
         to = put_varint(to, model->factors[t]);
-    for (int t = 0; t < TENSORS; t++) {
+    for (int t = 0; t < model->network->tensors; t++) {
         *to++ = (uint8_t)model->rho[t];
         *to++ = (uint8_t)(model->rho[t] >> 8);
     }
-    pack_indices(model->indices, model->bits, blocks(model), to);
+    pack_indices(model->messages, model->bits, blocks(model), to);
     to += packed;
     crc = crc32(data, (size_t)(to - data));
     for (int i = 0; i < CHECKSUM; i++)

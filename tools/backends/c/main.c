@@ -51,9 +51,9 @@ static void decode(void *context)
     uint8_t *data = read_file(job->input, &size), *bytes;
     Model model = read_container(data, size);
 
-    bytes = allocate(WEIGHTS, 4);
-    float32_bytes(decode_model(&model), WEIGHTS, bytes);
-    write_file(job->output, bytes, (size_t)WEIGHTS * 4);
+    bytes = allocate(model.network->weights, 4);
+    float32_bytes(decode_model(&model), model.network->weights, bytes);
+    write_file(job->output, bytes, model.network->weights * 4);
 }
 
 int main(int argc, char **argv)

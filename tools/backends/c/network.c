@@ -1,11 +1,11 @@
-/* LeNet-5's forward pass in plain loops: section 3.  The batch is the last axis, so that the
+/* The forward passes of the networks in plain loops: section 3.  The batch is the last axis, so that the
  * innermost loops run over neighbours.
  */
 #include <string.h>
 
 #include "refmiracle.h"
 
-enum { IMAGE = 28 * 28, CLASSES = 10, HIDDEN = 500, AT_ONCE = 32 };
+enum { IMAGE = 28 * 28, CLASSES = 10, HIDDEN = 500, AT_ONCE = 32, LENET5 = 1 };
 
 size_t elements(Extent e)
 {
@@ -104,11 +104,11 @@ static void relu_all(double *x, size_t size)
 /* Room for the activations of a batch. */
 typedef struct {
     double image[IMAGE * AT_ONCE], conv[20 * 24 * 24 * AT_ONCE], pool[20 * 12 * 12 * AT_ONCE];
-    double hidden[HIDDEN * AT_ONCE], logits[CLASSES * AT_ONCE];
+    double hidden[HIDDEN * AT_ONCE], second[HIDDEN * AT_ONCE], logits[CLASSES * AT_ONCE];
 } Room;
 
-/* Weights of one batch in room->image to room->logits; w points to the tensors in order. */
-static void forward(Room *room, double *const w[TENSORS], size_t batch)
+/* One batch from room->image to room->logits; w points to the tensors in order. */
+static void forward_lenet5(Room *room, double *const w[], size_t batch)
 {
     Extent image = {1, 28, 28, batch}, conv1 = {20, 24, 24, batch};
     Extent pool1 = {20, 12, 12, batch}, conv2 = {50, 8, 8, batch}, pool2 = {50, 4, 4, batch};
@@ -125,22 +125,35 @@ static void forward(Room *room, double *const w[TENSORS], size_t batch)
     dense(room->hidden, w[6], w[7], HIDDEN, CLASSES, batch, room->logits);
 }
 
-void predict(const float *weights, const uint8_t *pixels, size_t images, double *logits)
+static void forward_300_100(Room *room, double *const w[], size_t batch)
 {
-    double *wide = allocate(WEIGHTS, sizeof *wide), *w[TENSORS];
+    dense(room->image, w[0], w[1], IMAGE, 300, batch, room->hidden);
+    relu_all(room->hidden, 300 * batch);
+    dense(room->hidden, w[2], w[3], 300, 100, batch, room->second);
+    relu_all(room->second, 100 * batch);
+    dense(room->second, w[4], w[5], 100, CLASSES, batch, room->logits);
+}
+
+void predict(const Network *network, const float *weights, const uint8_t *pixels, size_t images,
+             double *logits)
+{
+    double *wide = allocate(network->weights, sizeof *wide), *w[MOST_TENSORS];
     Room *room = allocate(1, sizeof *room);
 
-    for (size_t i = 0; i < WEIGHTS; i++)
+    for (size_t i = 0; i < network->weights; i++)
         wide[i] = weights[i];
-    for (int t = 0; t < TENSORS; t++)
-        w[t] = t == 0 ? wide : w[t - 1] + tensors[t - 1].weights;
+    for (int t = 0; t < network->tensors; t++)
+        w[t] = t == 0 ? wide : w[t - 1] + network->tensor[t - 1].weights;
     for (size_t first = 0; first < images; first += AT_ONCE) {
         size_t batch = images - first < AT_ONCE ? images - first : AT_ONCE;
 
         for (size_t n = 0; n < batch; n++)
             for (size_t i = 0; i < IMAGE; i++)
                 room->image[i * batch + n] = image_value(pixels[(first + n) * IMAGE + i]);
-        forward(room, w, batch);
+        if (network->number == LENET5)
+            forward_lenet5(room, w, batch);
+        else
+            forward_300_100(room, w, batch);
         for (size_t k = 0; k < CLASSES; k++)
             memcpy(logits + k * images + first, room->logits + k * batch, batch * sizeof *logits);
     }

@@ -4,6 +4,15 @@
 enum { SAMPLE_STRIDE = 997 };
 static const int64_t most_words = (int64_t)1 << 24;
 
+static Array array_of_integers(const int64_t *integers, size_t size)
+{
+    Array array = array_vector(INT64, size);
+
+    for (size_t i = 0; i < size; i++)
+        array.ints[i] = integers[i];
+    return array;
+}
+
 static Array array_of_words(Dtype dtype, const uint32_t *words, size_t size)
 {
     Array array = array_vector(dtype, size);
@@ -14,16 +23,16 @@ static Array array_of_words(Dtype dtype, const uint32_t *words, size_t size)
 }
 
 /* Arguments block_size, seed, factors, grouping, signs. */
-static Model layout_of(const Array *in)
+static Model layout_of(const Network *network, const Array *in)
 {
     Model model = {0};
     const int64_t *factors = as_ints(&in[2], 1, UINT32_MAX);
 
-    model.network = 1;
+    model.network = network;
     model.block_size = as_word(&in[0]);
     model.seed = as_word(&in[1]);
-    need_size(&in[2], TENSORS);
-    for (int t = 0; t < TENSORS; t++)
+    need_size(&in[2], (size_t)network->tensors);
+    for (int t = 0; t < network->tensors; t++)
         model.factors[t] = (uint32_t)factors[t];
     model.grouping = as_word(&in[3]);
     model.signs = as_word(&in[4]);
@@ -35,8 +44,8 @@ static void take_scales(const Array *rho, Model *model)
 {
     const int64_t *patterns = as_ints(rho, 0, UINT16_MAX);
 
-    need_size(rho, TENSORS);
-    for (int t = 0; t < TENSORS; t++)
+    need_size(rho, (size_t)model->network->tensors);
+    for (int t = 0; t < model->network->tensors; t++)
         model->rho[t] = (uint16_t)patterns[t];
 }
 
@@ -85,7 +94,7 @@ static void run_stream_permutation(const Array *in, Array *out)
 static void run_pack_indices(const Array *in, Array *out)
 {
     uint32_t bits = (uint32_t)as_int(&in[1], 1, LARGEST_BITS);
-    const uint32_t *indices = as_words(&in[0], ((uint32_t)1 << bits) - 1);
+    const int64_t *indices = as_ints(&in[0], 0, ((int64_t)1 << bits) - 1);
     size_t size = packed_size(bits, in[0].size);
     uint8_t *payload = allocate(size, 1);
 
@@ -98,52 +107,80 @@ static void run_unpack_indices(const Array *in, Array *out)
 {
     uint32_t bits = (uint32_t)as_int(&in[1], 1, LARGEST_BITS);
     size_t count = (size_t)as_int(&in[2], 0, most_words);
-    uint32_t *indices;
 
     need_size(&in[0], packed_size(bits, count));
-    indices = allocate(count, sizeof *indices);
-    unpack_indices(as_bytes(&in[0]), bits, count, indices);
-    out[0] = array_of_words(INT64, indices, count);
+    out[0] = array_vector(INT64, count);
+    unpack_indices(as_bytes(&in[0]), bits, count, out[0].ints);
+}
+
+static Law law_of(const Array *theta, const Array *raw)
+{
+    Law law = {(uint32_t)as_int(theta, 1, 65535), (uint32_t)as_int(raw, 0, LARGEST_BITS)};
+
+    return law;
+}
+
+static void run_read_integers(const Array *in, Array *out)
+{
+    size_t count = (size_t)as_int(&in[1], 0, most_words);
+
+    need_rank(&in[0], 1);
+    out[0] = array_vector(INT64, count);
+    read_integers(as_bytes(&in[0]), in[0].size, law_of(&in[2], &in[3]), count, out[0].ints);
+}
+
+static void run_write_integers(const Array *in, Array *out)
+{
+    Law law = law_of(&in[1], &in[2]);
+    uint8_t *payload;
+    size_t size;
+
+    need_rank(&in[0], 1);
+    payload = write_integers(as_ints(&in[0], 1, largest_integer), in[0].size, law, &size);
+    out[0] = array_from_bytes(payload, size);
 }
 
 static void run_read_container(const Array *in, Array *out)
 {
     Model model = read_container(as_bytes(&in[0]), in[0].size);
+    const size_t tensors = (size_t)model.network->tensors;
     const uint32_t scalars[6] = {
-        model.network, model.grouping, model.signs, model.bits, model.block_size, model.seed,
+        model.network->number, model.grouping, model.signs, model.bits, model.block_size, model.seed,
     };
 
+    if (model.code != MRC)
+        fail("the results have no place for the number of a random code");
     for (int i = 0; i < 6; i++)
         out[i] = array_scalar(scalars[i]);
-    out[6] = array_of_words(INT64, model.factors, TENSORS);
-    out[7] = array_vector(UINT16, TENSORS);
-    for (int t = 0; t < TENSORS; t++)
+    out[6] = array_of_words(INT64, model.factors, tensors);
+    out[7] = array_vector(UINT16, tensors);
+    for (size_t t = 0; t < tensors; t++)
         out[7].ints[t] = model.rho[t];
-    out[8] = array_of_words(INT64, model.indices, blocks(&model));
+    out[8] = array_of_integers(model.messages, blocks(&model));
 }
 
 static void run_write_container(const Array *in, Array *out)
 {
     const Array layout[5] = {in[4], in[5], in[6], in[1], in[2]};
-    Model model = layout_of(layout);
+    Model model = layout_of(find_network(as_word(&in[0])), layout);
     uint8_t *data;
     size_t size;
 
-    model.network = as_word(&in[0]);
     model.bits = as_word(&in[3]);
     take_scales(&in[7], &model);
     need_size(&in[8], blocks(&model));
-    model.indices = as_words(&in[8], UINT32_MAX);
+    model.messages = as_ints(&in[8], 0, UINT32_MAX);
     data = write_container(&model, &size);
     out[0] = array_from_bytes(data, size);
 }
 
 static void run_block_layout(const Array *in, Array *out)
 {
-    Model model = layout_of(in);
-    const int64_t *weights = as_ints(&in[5], 0, WEIGHTS - 1);
-    uint32_t *places = allocate(WEIGHTS, sizeof *places);
-    int8_t *signs = allocate(WEIGHTS, sizeof *signs);
+    Model model = layout_of(find_network(1), in);
+    size_t count = model.network->weights;
+    const int64_t *weights = as_ints(&in[5], 0, (int64_t)count - 1);
+    uint32_t *places = allocate(count, sizeof *places);
+    int8_t *signs = allocate(count, sizeof *signs);
 
     place_weights(&model, places, signs);
     out[0] = array_like(INT64, &in[5]);
@@ -188,20 +225,53 @@ static void run_select_indices(const Array *in, Array *out)
     uint32_t bits = (uint32_t)as_int(&in[1], 1, LARGEST_BITS);
     const uint32_t *rows = as_words(&in[2], UINT32_MAX);
     const double *delta = as_reals(&in[3]), *log_s = as_reals(&in[4]);
-    uint32_t *indices = allocate(in[2].size, sizeof *indices);
 
     need_rank(&in[2], 1);
     need_rank(&in[3], 2);
     need_same_shape(&in[4], &in[3]);
     need_size(&in[2], in[3].shape[0]);
-    select_indices(as_word(&in[0]), bits, rows, in[2].size, delta, log_s, in[3].shape[1], indices);
-    out[0] = array_of_words(INT64, indices, in[2].size);
+    out[0] = array_vector(INT64, in[2].size);
+    select_indices(as_word(&in[0]), bits, rows, in[2].size, delta, log_s, in[3].shape[1],
+                   out[0].ints);
+}
+
+static void run_partition_rows(const Array *in, Array *out)
+{
+    uint32_t seed = as_word(&in[0]), bits = (uint32_t)as_int(&in[1], 0, LARGEST_BITS);
+    const uint32_t *numbers = as_words(&in[2], UINT32_MAX);
+    const int64_t *messages =
+        as_ints(&in[3], (int64_t)1 << bits, ((int64_t)1 << (32 + bits)) - 1);
+    size_t shape[2] = {in[2].size, (size_t)as_int(&in[4], 1, most_words)};
+    float *row = allocate(shape[1], sizeof *row);
+
+    need_rank(&in[2], 1);
+    need_same_shape(&in[3], &in[2]);
+    out[0] = array_new(FLOAT32, 2, shape);
+    for (size_t r = 0; r < shape[0]; r++) {
+        bin_row(seed, bits, numbers[r], messages[r], shape[1], shape[1], row);
+        for (size_t i = 0; i < shape[1]; i++)
+            out[0].reals[r * shape[1] + i] = row[i];
+    }
+}
+
+static void run_variable_samples(const Array *in, Array *out)
+{
+    uint32_t code = (uint32_t)as_int(&in[0], AS_STAR, GPRS_D), seed = as_word(&in[1]);
+    const uint32_t *rows = as_words(&in[2], UINT32_MAX);
+    const int64_t *messages = as_ints(&in[3], 1, largest_integer);
+
+    need_rank(&in[2], 1);
+    need_same_shape(&in[3], &in[2]);
+    out[0] = array_like(FLOAT32, &in[2]);
+    for (size_t i = 0; i < in[2].size; i++)
+        out[0].reals[i] = node_normal(code, seed, rows[i], messages[i]);
 }
 
 static void run_encode_model(const Array *in, Array *out)
 {
-    Model model = layout_of(in);
+    Model model = layout_of(find_network(1), in);
     size_t count = blocks(&model), size;
+    int64_t *indices = allocate(count, sizeof *indices);
     const double *delta = as_reals(&in[7]), *log_s = as_reals(&in[8]);
     uint32_t *rows = allocate(count, sizeof *rows);
     uint8_t *data;
@@ -214,9 +284,8 @@ static void run_encode_model(const Array *in, Array *out)
         fail("delta does not fit the blocks of the layout");
     for (size_t b = 0; b < count; b++)
         rows[b] = (uint32_t)b;
-    model.indices = allocate(count, sizeof *model.indices);
-    select_indices(model.seed, model.bits, rows, count, delta, log_s, model.block_size,
-                   model.indices);
+    select_indices(model.seed, model.bits, rows, count, delta, log_s, model.block_size, indices);
+    model.messages = indices;
     data = write_container(&model, &size);
     out[0] = array_from_bytes(data, size);
 }
@@ -224,13 +293,14 @@ static void run_encode_model(const Array *in, Array *out)
 static void run_decode_model(const Array *in, Array *out)
 {
     Model model = read_container(as_bytes(&in[0]), in[0].size);
+    size_t count = model.network->weights;
     float *weights = decode_model(&model);
-    uint8_t *bytes = allocate(WEIGHTS, 4), digest[32];
+    uint8_t *bytes = allocate(count, 4), digest[32];
 
-    float32_bytes(weights, WEIGHTS, bytes);
-    sha256(bytes, (size_t)WEIGHTS * 4, digest);
+    float32_bytes(weights, count, bytes);
+    sha256(bytes, count * 4, digest);
     out[0] = array_from_bytes(digest, sizeof digest);
-    out[1] = array_vector(FLOAT32, (WEIGHTS + SAMPLE_STRIDE - 1) / SAMPLE_STRIDE);
+    out[1] = array_vector(FLOAT32, (count + SAMPLE_STRIDE - 1) / SAMPLE_STRIDE);
     for (size_t i = 0; i < out[1].size; i++)
         out[1].reals[i] = weights[i * SAMPLE_STRIDE];
 }
@@ -246,7 +316,7 @@ static void run_predict(const Array *in, Array *out)
         fail("images have the shape (images, 28, 28), and there is at least one");
     out[0] = array_new(FLOAT64, 2, shape);
     out[1] = array_vector(INT64, images);
-    predict(decode_model(&model), pixels, images, out[0].reals);
+    predict(model.network, decode_model(&model), pixels, images, out[0].reals);
     for (size_t n = 0; n < images; n++)
         for (int64_t k = 1; k < 10; k++) {
             double best = out[0].reals[(size_t)out[1].ints[n] * images + n];
@@ -265,12 +335,16 @@ const Operation operations_bits[] = {
     {"stream_permutation", "seed stream row count", "permutation", run_stream_permutation},
     {"pack_indices", "indices bits", "payload", run_pack_indices},
     {"unpack_indices", "payload bits count", "indices", run_unpack_indices},
+    {"read_integers", "payload count theta raw", "integers", run_read_integers},
+    {"write_integers", "integers theta raw", "payload", run_write_integers},
     {"read_container", "data", HEADER, run_read_container},
     {"write_container", HEADER, "data", run_write_container},
     {"block_layout", LAYOUT " weights", "places weight_signs", run_block_layout},
     {"codebook", "seed indices dimension", "rows", run_codebook},
     {"decode_blocks", "seed indices dimension rho", "w", run_decode_blocks},
     {"select_indices", "seed bits blocks delta log_s", "indices", run_select_indices},
+    {"partition_rows", "seed bits blocks messages dimension", "rows", run_partition_rows},
+    {"variable_samples", "code seed rows messages", "samples", run_variable_samples},
     {"encode_model", LAYOUT " bits rho delta log_s", "data", run_encode_model},
     {"decode_model", "data", "sha256 sample", run_decode_model},
     {"predict", "data images", "logits classes", run_predict},

@@ -28,7 +28,7 @@ void release(void);
 
 /* --- philox.c: section 4 */
 
-enum { SELECTION = 4, CODEBOOK = 3, PERMUTATION = 5, SIGNS = 6 };
+enum { CODEBOOK = 3, SELECTION = 4, PERMUTATION = 5, SIGNS = 6, CANDIDATES = 9, PARTITION = 10 };
 
 void philox4x32(const uint32_t counter[4], const uint32_t key[2], uint32_t words[4]);
 /* Words first, ..., first + count - 1 of a row; first + count <= 2^34. */
@@ -45,44 +45,75 @@ double normal_quantile(double p);
 /* The first normals of a row of the codebook, in float32. */
 void codebook_row(uint32_t seed, uint32_t row, size_t dimension, float *z);
 
-/* --- container.c: section 2 */
+/* --- nodes.c: sections 4.3, 7.4 and 7.5 */
 
-enum { TENSORS = 8, WEIGHTS = 431080, LARGEST_BITS = 24, LARGEST_FILE = 4194304 };
-enum { OUTPUTS = 0, INPUTS = 1 };
-enum { NO_SIGNS = 0, UNIT = 1, WEIGHT = 2 };
+enum { MRC, ORC, PFR, SP_PFR, AS_STAR, GPRS_D = 12 }; /* the rest: variable_tree() */
+static const int64_t largest_integer = ((int64_t)1 << 62) - 1;
+
+/* The normals of candidate n of bin j of a block, message n 2^bits + j. */
+void bin_row(uint32_t seed, uint32_t bits, uint32_t block, int64_t message, size_t dimension,
+             size_t used, float *z);
+/* The normal of a node of a row; codes 4 to 12. */
+float node_normal(uint32_t code, uint32_t seed, uint32_t row, int64_t node);
+
+/* --- integers.c: the range coder of section 2.7 */
 
 typedef struct {
-    uint32_t network, grouping, signs, bits, block_size, seed;
-    uint32_t factors[TENSORS];
-    uint16_t rho[TENSORS]; /* patterns of float16 */
-    uint32_t *indices;     /* one for each block */
-} Model;
+    uint32_t theta, raw; /* 1 to 65535; low bits of each integer that come first, 0 to 24 */
+} Law;
 
-uint32_t crc32(const uint8_t *data, size_t size);
-size_t packed_size(uint32_t bits, size_t count);
-/* Section 2.3; the payload has packed_size() bytes, zeros at first. */
-void pack_indices(const uint32_t *indices, uint32_t bits, size_t count, uint8_t *payload);
-void unpack_indices(const uint8_t *payload, uint32_t bits, size_t count, uint32_t *indices);
-Model read_container(const uint8_t *data, size_t size);
-/* Return the file and put its size where told. */
-uint8_t *write_container(const Model *model, size_t *size);
+/* Fail unless the data are the code word of `count` integers. */
+void read_integers(const uint8_t *data, size_t size, Law law, size_t count, int64_t *integers);
+/* Return the code word of integers from 2^raw to 2^62 - 1, and put its size where told. */
+uint8_t *write_integers(const int64_t *integers, size_t count, Law law, size_t *size);
 
-/* --- layout.c: sections 3, 7 and 8 */
+/* --- container.c: section 2 */
+
+enum { MOST_TENSORS = 8, LARGEST_BITS = 24, LARGEST_FILE = 4194304 };
+enum { OUTPUTS = 0, INPUTS = 1 };
+enum { NO_SIGNS = 0, UNIT = 1, WEIGHT = 2 };
 
 typedef struct {
     const char *name;
     uint32_t weights, outputs;
 } Tensor;
 
-extern const Tensor tensors[TENSORS];
+typedef struct {
+    uint32_t number;
+    int tensors;
+    size_t weights;
+    const Tensor *tensor;
+} Network;
 
+typedef struct {
+    const Network *network;
+    uint32_t code, grouping, signs, bits, block_size, seed;
+    uint32_t factors[MOST_TENSORS];
+    uint16_t rho[MOST_TENSORS]; /* patterns of float16 */
+    /* For each block or variable: a row of the codebook, n 2^bits + j, or a node. */
+    const int64_t *messages;
+} Model;
+
+uint32_t crc32(const uint8_t *data, size_t size);
+size_t packed_size(uint32_t bits, size_t count);
+/* Section 2.3; the payload has packed_size() bytes, zeros at first. */
+void pack_indices(const int64_t *indices, uint32_t bits, size_t count, uint8_t *payload);
+void unpack_indices(const uint8_t *payload, uint32_t bits, size_t count, int64_t *indices);
+Model read_container(const uint8_t *data, size_t size);
+/* Return the file, of code 0, and put its size where told. */
+uint8_t *write_container(const Model *model, size_t *size);
+
+/* --- layout.c: sections 3, 7 and 8 */
+
+/* Fail unless there is a network of that number. */
+const Network *find_network(uint32_t number);
 /* Variables of a tensor or of all; blocks of the file. */
 size_t tensor_variables(const Model *model, int tensor);
 size_t variables(const Model *model);
 size_t blocks(const Model *model);
 /* Fail unless grouping, signs, factors and block size are ones that a file may have. */
 void check_layout(const Model *model);
-/* place and sign of each of the WEIGHTS weights */
+/* place and sign of each weight of the network */
 void place_weights(const Model *model, uint32_t *places, int8_t *signs);
 float float16(uint16_t pattern);
 /* All weights, tensors in order. */
@@ -114,7 +145,7 @@ double log_weight(const double *z, const double *delta, const double *log_s,
                   const double *precision, size_t size);
 /* Draw an index for each of `count` blocks, whose numbers in the file are `rows`. */
 void select_indices(uint32_t seed, uint32_t bits, const uint32_t *rows, size_t count,
-                    const double *delta, const double *log_s, size_t size, uint32_t *indices);
+                    const double *delta, const double *log_s, size_t size, int64_t *indices);
 
 /* --- network.c: section 3; activations are (channels, height, width, batch) */
 
@@ -132,6 +163,7 @@ void dense(const double *x, const double *w, const double *b, size_t inputs, siz
            size_t batch, double *y);
 double image_value(uint8_t pixel);
 /* logits (10, images) of images (images, 28, 28) */
-void predict(const float *weights, const uint8_t *pixels, size_t images, double *logits);
+void predict(const Network *network, const float *weights, const uint8_t *pixels, size_t images,
+             double *logits);
 
 #endif

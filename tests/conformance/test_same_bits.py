@@ -1,0 +1,95 @@
+"""One file, one set of weights: whoever decodes it, for every code and both networks.
+
+The plain Python decoder, which was written from docs/SPEC.md, gives the SHA-256 of all weights;
+both engines and the backends in PyTorch, JAX and C must come to the same.
+"""
+
+import functools
+import hashlib
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import spec_decoder
+
+from refmiracle.codec.container import CompressedModel
+from refmiracle.conformance.backends import load_python_backend
+from refmiracle.nn.networks import NETWORKS
+from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
+from refmiracle.rec.codes import CODES, ORC, SP_PFR, VARIABLE, from_positive
+
+ROOT = Path(__file__).parents[2]
+ENGINES = "refmiracle.conformance.engine_backend"
+BACKENDS = {
+    "numpy": f"{ENGINES}:numpy_backend",
+    "numba": f"{ENGINES}:numba_backend",
+    "torch": "torch_backend:BACKEND",
+    "jax": "jax_backend:BACKEND",
+}
+BITS, BLOCK_SIZE = 11, 7
+
+
+def random_file(code, network):
+    """A file of some 60 variables, the last block short, the integers of all sizes."""
+    rng = np.random.default_rng([CODES[code].number, network.number])
+    sizes = [int(np.prod(t.shape)) for t in network.tensors()]
+    factors = tuple(-(-n // int(rng.integers(1, 12))) for n in sizes)
+    grouping, signs = Grouping(rng.integers(2)), Signs(rng.integers(3))
+    seed = int(rng.integers(2**32))
+    layout = BlockLayout(network, factors, grouping, signs, BLOCK_SIZE, seed)
+    of_variables = CODES[code].of == VARIABLE
+    shape = (layout.blocks(), BLOCK_SIZE) if of_variables else (layout.blocks(),)
+    largest = {"mrc": BITS, ORC: BITS}.get(code, 61 if of_variables else 32)
+    n = (2.0 ** rng.uniform(0, largest, shape)).astype(np.int64)
+    raw = BITS if code == SP_PFR else 0
+    messages = (
+        n - 1
+        if code == "mrc"
+        else from_positive(code, n << raw | rng.integers(1 << raw, size=shape))
+    )
+    if of_variables:
+        messages.ravel()[layout.variables() :] = 1
+    rho = rng.uniform(0.01, 2.0, len(factors)).astype(np.float16)
+    return CompressedModel(layout, BITS, rho, messages, code).to_bytes()
+
+
+FILES = {
+    **{path.stem: path.read_bytes() for path in sorted((ROOT / "data/models").glob("*.rmc"))},
+    **{
+        f"{network.name}-{code}": random_file(code, network)
+        for network in NETWORKS.values()
+        for code in CODES
+    },
+}
+
+
+@functools.cache
+def digest(name):
+    """The SHA-256 of all weights of a file, by the decoder in plain Python."""
+    return spec_decoder.sha256(spec_decoder.decode(FILES[name]))
+
+
+def test_there_is_a_file_of_every_code_and_network():
+    headers = {(data[4], data[5]) for data in FILES.values()}
+    assert headers == {(n.number, c.number) for n in NETWORKS.values() for c in CODES.values()}
+    assert len({digest(name) for name in FILES}) == len(FILES)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_backends_decode_the_same_bits(backend, monkeypatch):
+    if backend in ("torch", "jax"):
+        pytest.importorskip(backend, reason=f"{backend} is not installed")
+        monkeypatch.syspath_prepend(ROOT / "tools" / "backends")
+    loaded = load_python_backend(BACKENDS[backend])
+    for name, data in FILES.items():
+        (found, _) = loaded.call("decode_model", {"data": np.frombuffer(data, np.uint8)}, "")
+        assert found.tobytes().hex() == digest(name), name
+
+
+def test_the_c_program_decodes_the_same_bits(program, tmp_path):
+    for name, data in FILES.items():
+        file, out = tmp_path / "model.rmc", tmp_path / "weights.f32"
+        file.write_bytes(data)
+        subprocess.run([program, "decode", file, out], check=True)
+        assert hashlib.sha256(out.read_bytes()).hexdigest() == digest(name), name
