@@ -31,8 +31,18 @@ def run_command(body: Callable[[], int]) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         # The reader of the output has gone, as `head` does; nothing may be written any more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return CHECK_FAILED
+    except OSError as e:
+        _drop_output()
+        where = e.filename or "standard output"
+        print(f"refmiracle: error: {where}: {e.strerror or e}", file=sys.stderr)
+        return BAD_INPUT
+
+
+def _drop_output() -> None:
+    """Send what is still to be printed nowhere, so that the end of the program does not fail."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def model_file(text: str) -> Path:

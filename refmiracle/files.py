@@ -9,6 +9,11 @@ from pathlib import Path
 from refmiracle.errors import InputError
 
 
+def first_line(error: BaseException) -> str:
+    """Return what an exception says, in one line; its type if it says nothing."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Write to a temporary file beside `path`, flush it to the disk, and rename it.
 

@@ -10,6 +10,20 @@ from refmiracle.errors import InputError
 LARGEST_BITS = 24
 
 
+def as_integers(values: ArrayLike) -> NDArray[np.int64]:
+    """Return whole numbers as int64.
+
+    Raises
+    ------
+    InputError
+        If they are of another type, which would round, or do not fit.
+    """
+    values = np.asarray(values)
+    if values.size and (values.dtype.kind not in "iu" or values.max() > np.iinfo(np.int64).max):
+        raise InputError(f"numbers of {values.dtype}; expected integers below 2^63")
+    return values.astype(np.int64)
+
+
 def pack_indices(indices: ArrayLike, bits: int) -> bytes:
     """Return indices as `bits` bits each, highest bit first, padded with zeros to whole bytes.
 
@@ -27,7 +41,9 @@ def pack_indices(indices: ArrayLike, bits: int) -> bytes:
     """
     if not 1 <= bits <= LARGEST_BITS:
         raise InputError(f"{bits} bits per index are out of range; expected 1 to {LARGEST_BITS}")
-    indices = np.asarray(indices, dtype=np.int64)
+    indices = as_integers(indices)
+    if indices.ndim != 1:
+        raise InputError(f"indices of shape {indices.shape}; expected one axis")
     if np.any(indices < 0) or np.any(indices >> bits):
         raise InputError(f"an index is out of range; expected 0 to {2**bits - 1}")
     shifts = np.arange(bits - 1, -1, -1)

@@ -83,6 +83,7 @@ class CompressedModel:
             If no reader would accept it.
         """
         layout = self.layout
+        self._check()
         head = bytes(
             [
                 *MAGIC,
@@ -105,6 +106,19 @@ class CompressedModel:
         if self.indices.shape != parse_model(data).indices.shape:
             raise InputError(f"{len(self.indices)} indices do not fit {layout.blocks()} blocks")
         return data
+
+    def _check(self) -> None:
+        """Refuse what would not even give bytes; `parse_model` sees to the rest."""
+        layout, tensors = self.layout, self.layout.network.tensors()
+        if not len(layout.factors) == np.size(self.rho) == len(tensors):
+            raise InputError(
+                f"{len(layout.factors)} hash factors and {np.size(self.rho)} scales; expected"
+                f" {len(tensors)} of each, one for each tensor of {layout.network.name}"
+            )
+        if min(layout.factors) < 1 or layout.block_size < 1:
+            raise InputError("a hash factor or the block size is below 1")
+        if not 0 <= self.bits_per_block <= 0xFF:
+            raise InputError(f"{self.bits_per_block} bits per block; expected 1 to {LARGEST_BITS}")
 
     def payload(self) -> bytes:
         """Return the bytes of the messages, those of theta included."""
@@ -131,6 +145,7 @@ def parse_model(data: bytes) -> CompressedModel:
     Parameters
     ----------
     data : bytes
+        Or another buffer of bytes.
 
     Returns
     -------
@@ -141,6 +156,7 @@ def parse_model(data: bytes) -> CompressedModel:
     InputError
         If the bytes are not exactly one intact file of this version.
     """
+    data = data if isinstance(data, bytes) else bytes(memoryview(data))
     fixed = len(MAGIC) + 5
     if data[: len(MAGIC)] != MAGIC:
         raise InputError(f"it does not begin with the magic {MAGIC!r}, so it is no .rmc file")

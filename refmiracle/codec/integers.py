@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from refmiracle.codec.bits import as_integers
 from refmiracle.errors import InputError
 from refmiracle.rec.lengths import LARGEST_EXPONENT, exponents, log_geometric_bits
 
@@ -72,7 +73,7 @@ def write_integers(values: ArrayLike, theta16: int, raw_bits: int = 0) -> bytes:
     InputError
         If a value or theta is out of range.
     """
-    values = np.asarray(values, dtype=np.int64)
+    values = as_integers(values)
     _check_theta(theta16)
     if np.any(values >> raw_bits < 1) or np.any(values >> LARGEST_EXPONENT + 1):
         raise InputError(

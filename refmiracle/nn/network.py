@@ -143,6 +143,48 @@ def _unshared_units(network: Network, weights: Weights) -> tuple[Array, list[Arr
     return units, [np.ones(t.shape, np.float32) for t in tensors[1::2]]
 
 
+def check_images(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return images in C order, as compiled code reads them without looking at bounds.
+
+    Raises
+    ------
+    InputError
+        If they are not of uint8 and of shape (images, 28, 28).
+    """
+    pixels = np.asarray(pixels)
+    if pixels.dtype != np.uint8 or pixels.shape != (*pixels.shape[:1], IMAGE_SIZE, IMAGE_SIZE):
+        raise InputError(
+            f"images of {pixels.dtype}, shape {pixels.shape}; expected uint8, (images, 28, 28)"
+        )
+    return np.ascontiguousarray(pixels)
+
+
+def check_labels(labels: NDArray[np.integer], images: int) -> NDArray[np.int64]:
+    """Return labels in C order; see `check_images`.
+
+    Raises
+    ------
+    InputError
+        If there is not one for each image, each a whole number from 0 to 9.
+    """
+    labels = np.asarray(labels)
+    if labels.shape != (images,) or labels.dtype.kind not in "iu":
+        raise InputError(
+            f"labels of {labels.dtype} and of shape {labels.shape}; expected integers, ({images},)"
+        )
+    outside = (labels < 0) | (labels >= CLASSES)
+    if outside.any():
+        raise InputError(f"label {labels[outside][0]} is out of range; expected 0 to {CLASSES - 1}")
+    return np.ascontiguousarray(labels, dtype=np.int64)
+
+
+def _check_weights(network: Network, weights: Weights) -> None:
+    for t in network.tensors():
+        found = np.shape(weights[t.name]) if t.name in weights else "none"
+        if found != t.shape:
+            raise InputError(f"weights {t.name}: {found}; expected shape {t.shape}")
+
+
 def loss_and_grads(
     network: Network,
     engine: Engine,
@@ -166,13 +208,23 @@ def loss_and_grads(
     loss : float
     grads : dict of str to ndarray
         By tensor name, in the shapes of the weights.
+
+    Raises
+    ------
+    InputError
+        If weights, images or labels are not of these shapes and types, or there is no image.
+        Weights that are not finite are taken as they are: so is then the loss.
     """
+    _check_weights(network, weights)
+    pixels = check_images(pixels)
+    labels = check_labels(labels, len(pixels))
+    if not len(pixels):
+        raise InputError("there are no images, so there is no mean loss")
     whole = _unshared_pass(network, engine)
     if whole is not None:
         units, signs = _unshared_units(network, weights)
         flat = np.empty_like(units)
-        numbers = np.ascontiguousarray(labels, dtype=np.int64)
-        loss = whole.loss_and_grads(units, signs, np.ascontiguousarray(pixels), numbers, flat)
+        loss = whole.loss_and_grads(units, signs, pixels, labels, flat)
         return loss, split_tensors(network, flat)
     scale = 1.0 / len(labels)
     parts = engine.map(
@@ -197,11 +249,18 @@ def logits(network: Network, engine: Engine, weights: Weights, pixels: NDArray[n
     weights : dict of str to ndarray
         By tensor name.
     pixels : ndarray of uint8, shape (images, 28, 28)
+
+    Raises
+    ------
+    InputError
+        If weights or images are not of these shapes and types.
     """
+    _check_weights(network, weights)
+    pixels = check_images(pixels)
     whole = _unshared_pass(network, engine)
     if whole is not None:
         units, signs = _unshared_units(network, weights)
-        return whole.logits(units, signs, np.ascontiguousarray(pixels))
+        return whole.logits(units, signs, pixels)
 
     def part(start: int) -> Array:
         x = engine.images(pixels[start : start + EVALUATION_BATCH])
@@ -214,8 +273,17 @@ def logits(network: Network, engine: Engine, weights: Weights, pixels: NDArray[n
 def predict(
     network: Network, engine: Engine, weights: Weights, pixels: NDArray[np.uint8]
 ) -> NDArray[np.int64]:
-    """Return the class with the largest logit for each image; shape (images,)."""
-    return logits(network, engine, weights, pixels).argmax(axis=0)
+    """Return the class with the largest logit for each image; shape (images,).
+
+    Raises
+    ------
+    InputError
+        If weights or images are not what `logits` takes, or a logit is not finite.
+    """
+    z = logits(network, engine, weights, pixels)
+    if not np.all(np.isfinite(z)):
+        raise InputError("a logit is not finite, as a weight is not or is too large: no class")
+    return z.argmax(axis=0)
 
 
 def error_rate(
@@ -225,5 +293,15 @@ def error_rate(
     pixels: NDArray[np.uint8],
     labels: NDArray[np.integer],
 ) -> float:
-    """Return the share of images whose predicted class is not their label, in [0, 1]."""
+    """Return the share of images whose predicted class is not their label, in [0, 1].
+
+    Raises
+    ------
+    InputError
+        If weights, images or labels are not of these shapes and types, there is no image, or a
+        logit is not finite.
+    """
+    labels = check_labels(labels, len(pixels))
+    if not len(labels):
+        raise InputError("there are no images, so there is no error rate")
     return float(np.mean(predict(network, engine, weights, pixels) != labels))

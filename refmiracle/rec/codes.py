@@ -200,22 +200,24 @@ def decode(
     Raises
     ------
     InputError
-        If the seed is out of range, or an integer names no candidate.
+        If a number is out of range, an integer names no candidate, or shapes do not go together.
     """
     _check_seed(seed)
+    _check_bits(message.code, message.block_bits)
+    targets, dimension = (*message.shape, 1, 1)[:2]
+    fits = np.shape(message.integers) == (targets, integers_per_block(message.code, dimension))
+    if not (fits and targets * dimension and message.block_bits >= 0):
+        raise InputError(
+            f"integers of shape {np.shape(message.integers)} and {message.block_bits} bits for a"
+            f" sample of shape {message.shape}"
+        )
     check_messages(message.code, message.block_bits, message.integers)
-    targets = len(message.integers)
-    dimension = math.prod(message.shape) // targets if targets else 1
-    z = decode_blocks(
-        get_engine(engine),
-        message.code,
-        seed,
-        message.block_bits,
-        np.arange(targets),
-        message.integers,
-        dimension,
-    )
-    return np.asarray(coding.mean + coding.sigma * z.astype(np.float64).reshape(message.shape))
+    sent = np.arange(targets), message.integers
+    z = decode_blocks(get_engine(engine), message.code, seed, message.block_bits, *sent, dimension)
+    sample = z.astype(np.float64).reshape(message.shape)
+    if _whitened(Gaussian(sample, np.ones(())), coding)[2] != message.shape:
+        raise InputError(f"the coding distribution is not one of shape {message.shape}")
+    return np.asarray(coding.mean + coding.sigma * sample)
 
 
 def encode_blocks(
@@ -347,7 +349,9 @@ def check_messages(code: str, bits: int, messages: ArrayLike) -> None:
         SP_PFR: (1 << bits, WORD << bits),
     }
     low, high = ranges.get(code, (1, LARGEST_NODE))
-    messages = np.asarray(messages, dtype=np.int64)
+    messages = np.asarray(messages)
+    if messages.size and messages.dtype.kind not in "iu":
+        raise InputError(f"messages of {messages.dtype}; expected integers")
     outside = (messages < low) | (messages >= high)
     if outside.any():
         raise InputError(
@@ -365,6 +369,10 @@ def _whitened(target: Gaussian, coding: Gaussian) -> tuple[Array, Array, tuple[i
         raise InputError(f"means and deviations of shapes {shapes} do not go together") from None
     if mean.ndim not in (1, 2):
         raise InputError(f"targets of {mean.ndim} axes; expected (targets,) or (targets, dims)")
+    if not mean.size:
+        raise InputError(f"targets of shape {mean.shape}: there is nothing to send")
+    if not all(np.all(np.isfinite(a)) for a in (mean, sigma, centre, scale)):
+        raise InputError("a target's mean or variance is not finite, or one of P is not")
     if not (np.all(sigma > 0) and np.all(scale > 0)):
         raise InputError("a standard deviation is not positive")
     delta, log_s = (mean - centre) / scale, 2.0 * np.log(sigma / scale)

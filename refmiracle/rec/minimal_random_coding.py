@@ -13,9 +13,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from refmiracle.engines.contract import Array, Engine
+from refmiracle.errors import InputError
+from refmiracle.numerics.limits import LARGEST_SEARCH_BITS
 
 NUMBER = 0
 SELECTIONS = ("sample", "best")
+WORD = 2**32
 
 
 def encode(
@@ -48,10 +51,56 @@ def encode(
     -------
     ndarray of int64, shape (R,)
         0 <= index < 2**bits.
+
+    Raises
+    ------
+    InputError
+        If a number is out of range, arrays do not go together, or a target is not finite or so
+        narrow that log q / p is not.
     """
+    _check(seed, bits, blocks, delta, log_s, selection)
     return engine.select_indices(seed, bits, blocks, delta, log_s, best=selection == "best")
 
 
 def decode(engine: Engine, seed: int, indices: ArrayLike, dimension: int) -> NDArray[np.float32]:
-    """Return the whitened samples that indices name, shape (R, dimension), in float32."""
+    """Return the whitened samples that indices name, shape (R, dimension), in float32.
+
+    Raises
+    ------
+    InputError
+        If the seed or an index is not in 0 <= number < 2**32.
+    """
+    _check_numbers("an index", indices)
+    _check_numbers("the seed", seed)
     return engine.codebook_rows(seed, indices, dimension)
+
+
+def _check(
+    seed: int, bits: int, blocks: ArrayLike, delta: Array, log_s: Array, selection: str
+) -> None:
+    """Refuse what compiled code, which does not look at bounds, would make nonsense of."""
+    if selection not in SELECTIONS:
+        raise InputError(f"selection {selection!r}; expected one of {', '.join(SELECTIONS)}")
+    if not 0 <= bits <= LARGEST_SEARCH_BITS:
+        raise InputError(f"{bits} bits of candidates; expected 0 to {LARGEST_SEARCH_BITS}")
+    _check_numbers("the seed", seed)
+    _check_numbers("a block's number", blocks)
+    shapes = np.shape(delta), np.shape(log_s)
+    fits = shapes[0] == shapes[1] and np.shape(blocks) == shapes[0][:1]
+    if not (fits and len(shapes[0]) == 2 and np.size(delta)):
+        raise InputError(
+            f"{np.size(blocks)} blocks, delta {shapes[0]} and log s {shapes[1]} do not go together"
+        )
+    with np.errstate(over="ignore", invalid="ignore"):
+        narrow = np.exp(-np.asarray(log_s, dtype=np.float64))
+        far = (np.abs(np.asarray(delta, dtype=np.float64)) + 10.0) ** 2 * narrow
+    if not np.all(np.isfinite(far) & np.isfinite(log_s)):
+        raise InputError("a target's mean or variance is not finite, or log q / p would not be")
+
+
+def _check_numbers(name: str, numbers: ArrayLike) -> None:
+    numbers = np.asarray(numbers)
+    if numbers.size and not (
+        numbers.dtype.kind in "iu" and numbers.min() >= 0 and numbers.max() < WORD
+    ):
+        raise InputError(f"{name} is out of range; expected whole numbers from 0 to {WORD - 1}")

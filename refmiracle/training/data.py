@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 import refmiracle
 from refmiracle.errors import InputError
-from refmiracle.nn.network import CLASSES, IMAGE_SIZE
+from refmiracle.nn.network import CLASSES, IMAGE_SIZE, check_images, check_labels
 
 UNSIGNED_BYTES = 0x08
 IMAGE_SHAPE = (IMAGE_SIZE, IMAGE_SIZE)
@@ -40,6 +40,18 @@ class Split:
 
     images: NDArray[np.uint8]
     labels: NDArray[np.uint8]
+
+
+def check_split(split: Split) -> Split:
+    """Return images and labels that training, which does not look at each again, can take.
+
+    Raises
+    ------
+    InputError
+        If they are not as `Split` says.
+    """
+    check_labels(split.labels, len(check_images(split.images)))
+    return split
 
 
 def default_folder() -> Path:
@@ -102,7 +114,7 @@ def load_split(folder: Path, name: str) -> Split:
         raise InputError(f"{folder}: {len(images)} {name} images, but {len(labels)} labels")
     if labels.max() >= CLASSES:
         raise InputError(f"{folder}: {name} label {labels.max()} is out of range; expected 0 to 9")
-    return Split(images, labels)
+    return check_split(Split(images, labels))
 
 
 def _find(folder: Path, name: str) -> Path:
@@ -118,8 +130,10 @@ def split_validation(train: Split, kept: int = VALIDATION_IMAGES) -> tuple[Split
     Raises
     ------
     InputError
-        If there are too few images to keep so many from training.
+        If there are too few images to keep so many from training, or `kept` is negative.
     """
+    if kept < 0:
+        raise InputError(f"{kept} images kept for validation; expected 0 or more")
     count = len(train.images) - kept
     if count < kept:
         raise InputError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from refmiracle.files import write_atomically
 
 
 def append_metrics(path: Path, figures: dict[str, Any]) -> None:
-    """Append a line.
+    """Append a line, and see it on the disk: no later checkpoint is there without it.
 
     Raises
     ------
@@ -21,19 +22,40 @@ def append_metrics(path: Path, figures: dict[str, Any]) -> None:
     try:
         with open(path, "a", encoding="utf-8", newline="\n") as f:
             f.write(json.dumps(figures) + "\n")
+            f.flush()
+            os.fsync(f.fileno())
     except OSError as e:
         raise InputError(f"{path}: cannot be written: {e.strerror or e}") from e
 
 
 def keep_metrics(path: Path, step: int) -> None:
-    """Drop the lines after `step`, which a resumed run will write again, and a torn last line."""
-    if not path.exists():
+    """Drop the lines after `step`, which a resumed run will write again, and a torn last line.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or is damaged before its end: then it stays as it is.
+    """
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
         return
-    kept = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
-        except (ValueError, KeyError, TypeError):
-            break
-    write_atomically(path, "".join(kept).encode())
+    except OSError as e:
+        raise InputError(f"{path}: cannot be read: {e.strerror or e}") from e
+    steps = [_step(line) for line in lines]
+    whole = [i for i, found in enumerate(steps) if found is not None]
+    end = whole[-1] + 1 if whole else 0  # what a crash has torn stands behind
+    if None in steps[:end]:
+        raise InputError(
+            f"{path}: line {steps.index(None) + 1} is no line of metrics; mend or delete the file"
+        )
+    kept = [lines[i] + b"\n" for i in whole if (steps[i] or 0) <= step]
+    write_atomically(path, b"".join(kept))
+
+
+def _step(line: bytes) -> float | None:
+    """Return the step of a line of metrics, None for any other line."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return None

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import math
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refmiracle.errors import InputError
-from refmiracle.files import write_atomically
+from refmiracle.files import first_line
+from refmiracle.training.state import read_arrays, write_arrays
 from refmiracle.training.trainer import Trainer
 
 Array = NDArray[np.float64]
@@ -53,10 +52,7 @@ def posterior_of(trainer: Trainer) -> Posterior:
 
 def save_posterior(path: Path, posterior: Posterior) -> None:
     """Write a posterior whole or not at all, in float32."""
-    buffer = io.BytesIO()
-    arrays = {n: a.astype(np.float32) for n, a in vars(posterior).items()}
-    np.savez(buffer, **arrays)
-    write_atomically(path, buffer.getvalue())
+    write_arrays(path, {n: a.astype(np.float32) for n, a in vars(posterior).items()})
 
 
 def load_posterior(path: Path) -> Posterior:
@@ -68,8 +64,8 @@ def load_posterior(path: Path) -> Posterior:
         If it cannot be read or is damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as f:
-            posterior = Posterior(**{n: f[n].astype(np.float64) for n in ("mu", "sigma", "rho")})
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as e:
-        raise InputError(f"{path}: it is no intact posterior ({e})") from e
+        f = read_arrays(path)
+        posterior = Posterior(**{n: f[n].astype(np.float64) for n in ("mu", "sigma", "rho")})
+    except Exception as e:  # zipfile, each of its decompressors and NumPy raise their own
+        raise InputError(f"{path}: it is no intact posterior ({first_line(e)})") from e
     return posterior

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import signal
 import threading
 import time
@@ -22,7 +23,7 @@ from refmiracle.files import write_atomically
 from refmiracle.nn.network import error_rate
 from refmiracle.rec.codes import MRC
 from refmiracle.training.config import Config
-from refmiracle.training.data import Split
+from refmiracle.training.data import Split, check_split
 from refmiracle.training.metrics import append_metrics, keep_metrics
 from refmiracle.training.posterior import posterior_of, save_posterior
 from refmiracle.training.progress import progress_bar
@@ -69,16 +70,17 @@ def prepare_folder(out: Path, resume: bool) -> tuple[Config, State] | None:
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
+        names = os.listdir(out)
     except OSError as e:
         raise InputError(f"{out}: cannot be made: {e.strerror or e}") from e
     checkpoint = checkpoint_path(out)
-    if checkpoint.exists():
+    if checkpoint.name in names:
         if not resume:
             raise InputError(
                 f"{out}: it holds a run already; go on with it by --resume, or name another --out"
             )
         return load_checkpoint(checkpoint)
-    if model_path(out).exists():
+    if model_path(out).name in names:
         raise InputError(f"{out}: it holds a model.rmc without its checkpoint; name another --out")
     return None
 
@@ -119,11 +121,13 @@ def run_training(
     KeyboardInterrupt
         After Ctrl-C, once the checkpoint is written.
     InputError
-        If the code cannot send a block; the last checkpoint stays as it is.
+        If the code cannot send a block, images or labels are none, or a file cannot be written;
+        the last checkpoint stays as it is.
     """
     config, state = trainer.config, trainer.state
     if trainer.finished():
         return
+    check_split(validation)
     checkpoint, metrics = checkpoint_path(out), metrics_path(out)
     keep_metrics(metrics, state.step)
     save_checkpoint(checkpoint, config, state)
@@ -143,7 +147,9 @@ def run_training(
                 bar.total = trainer.total_steps()
                 bar.update()
             state.seconds = seconds_before + time.monotonic() - resumed
-            if state.step % steps_per_line == 0 or finished:
+            # Before the last group is encoded all steps are taken: its line is still to come.
+            last = trainer.phase() == "encode" and state.step == trainer.total_steps()
+            if finished or (state.step % steps_per_line == 0 and not last):
                 figures = measure(trainer, validation)
                 append_metrics(metrics, figures)
                 bar.set_postfix_str(_postfix(figures))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import zipfile
@@ -14,10 +15,11 @@ from numpy.typing import NDArray
 
 from refmiracle.engines.contract import Array
 from refmiracle.errors import InputError
-from refmiracle.files import write_atomically
+from refmiracle.files import first_line, write_atomically
 from refmiracle.training.config import Config, config_from_dict
 
 CHECKPOINT_VERSION = 3
+DIGEST_BYTES = 32
 OPEN = -1
 STILL_TRAINING = -1
 
@@ -71,9 +73,29 @@ def save_checkpoint(path: Path, config: Config, state: State) -> None:
         m, v = state.moments[name]
         arrays |= {f"parameter.{name}": value, f"m.{name}": m, f"v.{name}": v}
     arrays |= {f"extra.{name}": value for name, value in state.extra.items()}
+    write_arrays(path, arrays)
+
+
+def write_arrays(path: Path, arrays: dict[str, Any]) -> None:
+    """Write an .npz file whole or not at all, with its SHA-256 as the comment of its zip."""
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
-    write_atomically(path, buffer.getvalue())
+    data = buffer.getvalue()[:-2] + DIGEST_BYTES.to_bytes(2, "little")  # the comment's length
+    write_atomically(path, data + hashlib.sha256(data).digest())
+
+
+def read_arrays(path: Path) -> dict[str, Array]:
+    """Return the arrays of an .npz file, by name.
+
+    zip's own checksums see neither a changed directory nor, as NumPy stops where the header of an
+    array says that it ends, a changed shape.  A file from elsewhere may lack the comment.
+    """
+    data = path.read_bytes()
+    no_comment = data[-22:-18] == b"PK\x05\x06" and data[-2:] == b"\0\0"
+    if not no_comment and hashlib.sha256(data[:-DIGEST_BYTES]).digest() != data[-DIGEST_BYTES:]:
+        raise zipfile.BadZipFile("its SHA-256 is not the one that stands in it")
+    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
 
 
 def load_checkpoint(path: Path) -> tuple[Config, State]:
@@ -85,8 +107,7 @@ def load_checkpoint(path: Path) -> tuple[Config, State]:
         If it cannot be read, is damaged, or is of another version.
     """
     try:
-        with np.load(path, allow_pickle=False) as f:
-            a = {name: f[name] for name in f.files}
+        a = read_arrays(path)
         if int(a["version"]) != CHECKPOINT_VERSION:
             raise InputError(
                 f"checkpoint version {int(a['version'])}; expected {CHECKPOINT_VERSION}"
@@ -105,6 +126,6 @@ def load_checkpoint(path: Path) -> tuple[Config, State]:
         )
     except InputError as e:
         raise InputError(f"{path}: {e}") from e
-    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as e:
-        raise InputError(f"{path}: it is no intact checkpoint ({e})") from e
+    except Exception as e:  # zipfile, each of its decompressors and NumPy raise their own
+        raise InputError(f"{path}: it is no intact checkpoint ({first_line(e)})") from e
     return config, state

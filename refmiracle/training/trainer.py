@@ -27,7 +27,7 @@ from refmiracle.rec import codes
 from refmiracle.rec.codes import BLOCK, MRC
 from refmiracle.training.batches import Batches
 from refmiracle.training.config import ENCODING_FACTOR, LONGEST, SETTLING_FACTOR, Config
-from refmiracle.training.data import Split
+from refmiracle.training.data import Split, check_split
 from refmiracle.training.state import OPEN, STILL_TRAINING, State
 
 VALIDATION_ROWS = LONGEST + 1
@@ -46,6 +46,11 @@ class Trainer:
     share : bool
         Whether to compute units that share their coded variables once (`posterior.sharing`).
         Either way is the same up to rounding; without is for comparison.
+
+    Raises
+    ------
+    InputError
+        If images or labels are not of the shapes and types of a `Split`.
     """
 
     def __init__(
@@ -69,7 +74,7 @@ class Trainer:
         shape, dtype = self.places.tensor.shape, self.engine.dtype
         self.w, self.eps, self.g = (np.empty(shape, dtype=dtype) for _ in range(3))
         self.dlog_rho = np.empty(len(self.layout.sizes()))
-        self.batches = Batches(config, train)
+        self.batches = Batches(config, check_split(train))
 
     def _posterior(self) -> MeanKL | MeanVar:
         budget = self.config.bits_per_block * math.log(2)

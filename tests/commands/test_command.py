@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,3 +35,30 @@ def test_anything_else_is_a_path(tmp_path, monkeypatch, capsys, text):
     assert model_file(text) == Path(text)
     assert evaluate.main([text]) == 2
     assert "No such file" in capsys.readouterr().err
+
+
+def run_with_output(output, folder):
+    """Decode a model in a process of its own; return its exit code and standard error."""
+    command = [sys.executable, "-m", "refmiracle.decode", "lenet5-891.rmc", "--out", "weights.npz"]
+    environment = {**os.environ, "PYTHONPATH": str(MODELS.parents[1])}
+    run = subprocess.run(
+        command, stdout=output, stderr=subprocess.PIPE, cwd=folder, env=environment, check=False
+    )
+    assert (folder / "weights.npz").stat().st_size > 1_700_000
+    return run.returncode, run.stderr.decode()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_full_standard_output_is_one_line(tmp_path):
+    with open("/dev/full", "wb") as full:
+        code, said = run_with_output(full, tmp_path)
+    assert code == 2
+    assert said == "refmiracle: error: standard output: No space left on device\n"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes end otherwise")
+def test_an_output_that_nobody_reads_ends_quietly(tmp_path):
+    reading, writing = os.pipe()
+    os.close(reading)
+    assert run_with_output(writing, tmp_path) == (1, "")
+    os.close(writing)

@@ -321,12 +321,13 @@ def test_interrupt_writes_a_checkpoint_and_exits_with_130(tmp_path, tiny, monkey
 
 CHILD = textwrap.dedent(
     """
+    import functools
     import sys
     from dataclasses import replace
     from refmiracle import train
     from refmiracle.training import config, run
     run.CHECKPOINT_SECONDS = 0.0
-    run.STEPS_PER_LINE = 10
+    train.run_training = functools.partial(run.run_training, steps_per_line=10)
     config.PRESETS["smoke"] = replace(
         config.PRESETS["smoke"],
         bits_per_block=4,

@@ -198,8 +198,10 @@ class NetworkPass:
         def run(first):
             slices, convs, denses = stages = self.evaluation.get()
             count = min(EVALUATION_SHARD, len(pixels) - first)
-            shard_logits(convs, denses, pixels, first, count, slices, logits)
-            self.evaluation.put(stages)
+            try:
+                shard_logits(convs, denses, pixels, first, count, slices, logits)
+            finally:
+                self.evaluation.put(stages)
 
         parallel_map(run, range(0, len(pixels), EVALUATION_SHARD))
         return logits

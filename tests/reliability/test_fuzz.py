@@ -1,0 +1,101 @@
+"""Some thousand files of tools/fuzz.py, and what hypothesis makes of valid ones: RELIABILITY.md, 3.
+
+tests/codec/test_container.py has each fault by itself; here the decoders meet them by chance.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import zlib
+from pathlib import Path
+
+import fuzz
+import pytest
+from fuzz_decoders import package, plain_python, program
+from fuzz_files import Files, seal, seed_files
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from refmiracle.codec.container import parse_model
+from refmiracle.errors import InputError
+
+SOURCES = Path(__file__).parents[2] / "tools" / "backends" / "c"
+SEEDS = list(seed_files().values())
+
+
+def test_two_thousand_files():
+    fuzzer = fuzz.Fuzzer(3, [package("numba"), package("numpy", 1000), plain_python()], 40)
+    fuzzer.run(range(2000))
+    print(fuzz.report(fuzzer.tally))
+    assert fuzzer.tally.faults == []
+    assert [kind for kind in fuzzer.tally.kinds if kind not in fuzz.REFUSALS] == ["valid"]
+    assert fuzzer.tally.kinds.keys() >= fuzz.REFUSALS.keys()
+    assert 100 < fuzzer.tally.kinds["valid"] < 500
+    # Arrays for all 431,080 weights, once or twice, but not hundreds of megabytes.
+    assert max(fuzzer.tally.traced.values()) < 64 << 20
+
+
+def test_a_file_is_known_by_its_number():
+    assert Files(5).file(77) == Files(5).file(77)
+    assert len({Files(seed).file(77) for seed in range(5)}) == 5
+
+
+def test_a_fault_is_found(capsys):
+    """A decoder that forgets the last check, and one that crashes, do not pass."""
+
+    def forgets(files):
+        answers = package("numba").read(files)
+        return [None if answer and "not the code word" in answer else answer for answer in answers]
+
+    def crashes(files):
+        answers = zip(files, package("numba").read(files), strict=True)
+        return [fuzz.Fault("IndexError: 7") if len(f) == 60 else a for f, a in answers]
+
+    for read in (forgets, crashes):
+        wrong = fuzz.Decoder("wrong", read, package("numba").weights, batch=100)
+        fuzzer = fuzz.Fuzzer(1, [package("numba"), wrong], 10_000)
+        fuzzer.run(range(300))
+        assert 1 <= len(fuzzer.tally.faults) <= 20
+    assert "FAULT" in capsys.readouterr().out
+
+
+@settings(max_examples=1000)
+@given(
+    st.sampled_from(SEEDS),
+    st.lists(st.tuples(st.integers(0, 2**16), st.integers(0, 3), st.binary(max_size=6))),
+)
+def test_any_change_is_refused_or_is_another_valid_file(data, changes):
+    body = data[:-4]
+    for place, length, new in changes:
+        at = place % (len(body) + 1)
+        body = body[:at] + new + body[at + length :]
+    new = seal(body)
+    assert zlib.crc32(new) == 0x2144DF1C  # of anything with its CRC-32 behind it
+    try:
+        model = parse_model(new)
+    except InputError as e:
+        assert "\n" not in str(e)
+    else:
+        assert model.to_bytes() == new
+
+
+@pytest.mark.slow
+def test_twenty_thousand_files_of_the_c_program(tmp_path):
+    if shutil.which("make") is None or shutil.which("cc") is None:
+        pytest.skip("there is no C compiler")
+    folder = shutil.copytree(SOURCES, tmp_path / "c")
+    programs = []
+    for target in ("refmiracle_c", "sanitized"):
+        subprocess.run(["make", "-B", "-C", folder, target], check=True, capture_output=True)
+        programs.append(shutil.copy(folder / "refmiracle_c", tmp_path / target))
+    decoders = [
+        package("numba"),
+        program("C", programs[0]),
+        program("sanitized", programs[1], False),
+    ]
+    fuzzer = fuzz.Fuzzer(2, decoders, 100)
+    for first in range(0, 20_000, 1000):
+        fuzzer.run(range(first, first + 1000))
+    print(fuzz.report(fuzzer.tally))
+    assert fuzzer.tally.faults == []
