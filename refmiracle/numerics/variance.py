@@ -2,8 +2,9 @@
 
 For a budget of kappa nats and a mean at distance d = ((mu - nu) / rho)^2 <= 2 kappa, the ratio
 s = sigma^2 / rho^2 <= 1 solves s - log s = 1 + x^2 with x^2 = 2 kappa - d, which is
-s(x) = -W0(-exp(-1 - x^2)) (Corless et al. 1996; docs/derivations.md).  As a function of x it is
-smooth also at the branch point x = 0, where as a function of kappa its slope is infinite.
+s(x) = -W0(-exp(-1 - x^2)): Corless et al. 1996; equation (9) of docs/derivations.md.  As a
+function of x it is smooth also at the branch point x = 0, where as a function of kappa its slope
+is infinite.
 
 The unknown is y = -log s, not s: exp(-y) - 1 + y = x^2, because s underflows where y does not.
 """
@@ -37,6 +38,8 @@ def exp_excess(y: ArrayLike) -> NDArray[np.float64]:
 def log_s(x: ArrayLike) -> NDArray[np.float64]:
     """Return log s(x), the solution of s - log s = 1 + x^2 with s <= 1.
 
+    Equations (13) to (16) of docs/derivations.md.
+
     Newton's method on the convex exp_excess(y) = x^2, from y = sqrt(2) x + x^2, which is never
     below the root; so it descends to it without overshoot.
 
@@ -69,6 +72,9 @@ def half_slope_ratio(x: ArrayLike, log_s: ArrayLike) -> NDArray[np.float64]:
 
 
 def ds_dx(x: ArrayLike) -> NDArray[np.float64]:
-    """Return the slope of s(x): -2 x s / (1 - s), which tends to -sqrt(2) as x -> 0."""
+    """Return the slope of s(x): -2 x s / (1 - s), which tends to -sqrt(2) as x -> 0.
+
+    Equation (14) of docs/derivations.md.
+    """
     y = log_s(x)
     return -2.0 * np.exp(y) * half_slope_ratio(x, y)

@@ -38,7 +38,7 @@ Scores = NDArray[np.float64]
 def scores(run: Run, order: str) -> Scores:
     """Return a number for each variable, shape (variables,); the smallest goes first.
 
-    w is the decoded value, rho the scale of P, and |mu| / sigma the signal-to-noise ratio of
+    w is the decoded value, rho the scale of P, and abs(mu) / sigma the signal-to-noise ratio of
     the posterior at the end of training.  The random order is NumPy's, seeded by the run's seed.
     """
     w, q = np.abs(run.decoded), run.posterior

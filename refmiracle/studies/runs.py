@@ -149,7 +149,7 @@ def run_tasks(
     at_once: int | None = None,
     done: int = 0,
 ) -> dict[str, str]:
-    """Call function(*arguments) for each task, and keep(name, result) as each comes in.
+    """Call ``function(*arguments)`` for each task, and keep(name, result) as each comes in.
 
     Parameters
     ----------

@@ -82,7 +82,7 @@ class Reliability:
     accuracy: Array
 
     def calibration_error(self) -> float:
-        """Return sum_b images_b / N |accuracy_b - confidence_b|, in [0, 1].
+        """Return sum_b images_b / N abs(accuracy_b - confidence_b), in [0, 1].
 
         The expected calibration error, ECE (Naeini et al. 2015; Guo et al. 2017, equation 3).
         """

@@ -45,7 +45,10 @@ def codebook_rows(seed: int, indices: ArrayLike, dimension: int) -> NDArray[np.f
 def log_weights(candidates: ArrayLike, delta: Array, log_s: Array) -> Array:
     """Return log q(z) / p(z) in nats of every candidate for every block.
 
-    Q = N(delta, s), P = N(0, 1), whitened:  sum_d z^2 / 2 - (z - delta)^2 / (2 s) - (log s) / 2.
+    With Q = N(delta, s) and P = N(0, 1), whitened, equation (34) of docs/derivations.md::
+
+        sum_d z^2 / 2 - (z - delta)^2 / (2 s) - (log s) / 2
+
     Expanded, this is two matrix products, but (z - delta)^2 / s would then be a difference of
     huge terms where s is tiny.
 
@@ -73,8 +76,9 @@ def select_indices(
     """Draw for each block the index k of a candidate with probability q(z_k)/p(z_k) / sum.
 
     By Gumbel-max: argmax_k log w_k + g_k with g_k = -log(-log u_k), u_k from the row of the
-    stream SELECTION that bears the block's number; of equal sums the lowest index wins.  The
-    candidates pass in chunks, so memory does not grow with their number.
+    stream SELECTION that bears the block's number; of equal sums the lowest index wins:
+    equations (33) and (35) of docs/derivations.md.  The candidates pass in chunks, so memory does
+    not grow with their number.
 
     Parameters
     ----------

@@ -29,6 +29,8 @@ def images(pixels: NDArray[np.uint8]) -> Array:
 def conv2d(x: Array, w: Array, b: Array) -> Array:
     """Return the valid cross-correlation y[o,i,j] = b[o] + sum_{u,v,c} w[u,v,c,o] x[c,i+u,j+v].
 
+    Equation (25) of docs/derivations.md.
+
     Parameters
     ----------
     x : ndarray, shape (in, height, width, batch)
@@ -52,7 +54,12 @@ def conv2d_backward(
 ) -> tuple[Array | None, Array, Array]:
     """Return dx, dw, db.  Each product of the forward sum, read for the other factor.
 
-    dx[c,i+u,j+v] += sum_o w[u,v,c,o] dy[o,i,j];  dw[u,v,c,o] = sum_{i,j,n} x[c,i+u,j+v] dy[o,i,j]
+    Equation (26) of docs/derivations.md::
+
+        dx[c,i+u,j+v] += sum_o w[u,v,c,o] dy[o,i,j]
+        dw[u,v,c,o]    = sum_{i,j,n} x[c,i+u,j+v] dy[o,i,j]
+
+    Without `need_dx`, dx is None.
     """
     rows, columns = dy.shape[1:3]
     dx, dw = np.zeros_like(x), np.zeros_like(w)
@@ -103,14 +110,19 @@ def dense(x: Array, w: Array, b: Array) -> Array:
 def dense_backward(
     x: Array, w: Array, dy: Array, need_dx: bool = True
 ) -> tuple[Array | None, Array, Array]:
-    """Return dx = W dy, dw = x dy^T, db = sum over the batch of dy."""
+    """Return dx = W dy, dw = x dy^T, db = sum over the batch of dy.
+
+    Equation (27) of docs/derivations.md; without `need_dx`, dx is None.
+    """
     return (w @ dy if need_dx else None), x @ dy.T, dy.sum(axis=1)
 
 
 def softmax_cross_entropy(logits: Array, labels: NDArray[np.integer]) -> tuple[Array, Array]:
     """Return the loss of each sample in nats and its gradient by the logits.
 
-    loss = log sum_k exp(z_k) - z_label;  dloss/dz = softmax(z) - onehot(label)
+    Equation (28) of docs/derivations.md::
+
+        loss = log sum_k exp(z_k) - z_label;  dloss/dz = softmax(z) - onehot(label)
 
     Parameters
     ----------
@@ -136,8 +148,10 @@ def adam_step(
 ) -> tuple[Array, Array, Array]:
     """Return theta, m and v after step number `step` (1, 2, ...) of Adam (Kingma and Ba 2015).
 
-    m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2
-    theta = theta - rate (m / (1 - b1^step)) / (sqrt(v / (1 - b2^step)) + 1e-8)
+    Equations (29) and (30) of docs/derivations.md::
+
+        m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2
+        theta = theta - rate (m / (1 - b1^step)) / (sqrt(v / (1 - b2^step)) + 1e-8)
 
     The rate may differ from theta to theta.
     """

@@ -167,7 +167,7 @@ def log_suprema(delta: ArrayLike, log_s: ArrayLike, low: ArrayLike, high: ArrayL
 
 
 def log_mass_within(delta: ArrayLike, log_s: ArrayLike, reach: ArrayLike) -> Array:
-    """Return log Q(|z| <= reach) in nats, of each place: -inf where Q has nothing there."""
+    """Return log Q(abs z <= reach) in nats, of each place: -inf where Q has nothing there."""
     delta, log_s = as_float64(delta, log_s)
     scale = math.sqrt(0.5) * np.exp(-0.5 * log_s)
     to_end = (np.asarray(reach) - np.abs(delta)) * scale
@@ -188,8 +188,8 @@ def check_search(
 ) -> None:
     """Refuse blocks whose exact search would take more than 2^26 candidates.
 
-    The least T / r is an exponential variate of rate Q(|z| <= reach), so a search with r <= bound
-    takes bound / Q(|z| <= reach) candidates on average.
+    The least T / r is an exponential variate of rate Q(abs z <= reach), so a search with r <= bound
+    takes bound / Q(abs z <= reach) candidates on average.
 
     Parameters
     ----------

@@ -18,7 +18,7 @@ def gaussian_kl(delta: Array, log_s: Array) -> Array:
     """Return KL[N(mu, sigma^2) || N(0, rho^2)] in nats, for each weight.
 
     KL = (delta^2 + s - 1 - log s) / 2, where s - 1 - log s is summed as a series near s = 1, so
-    that a budget of 1e-12 nats is still right to 12 digits.
+    that a budget of 1e-12 nats is still right to 12 digits.  Equation (3) of docs/derivations.md.
 
     Parameters
     ----------
@@ -45,10 +45,13 @@ def sech(tau: Array) -> Array:
 def mean_kl(tau: Array, phi: Array, budget: float) -> tuple[Array, Array]:
     """Return the whitened posterior (delta, log s) whose blocks spend exactly `budget` nats.
 
-    kappa = C softmax(phi);  r = sqrt(2 kappa);  delta = r tanh(tau);  s = s(r sech(tau)).
+    With kappa = C softmax(phi) and r = sqrt(2 kappa)::
+
+        delta = r tanh(tau);  s = s(r sech(tau))
+
     The mean uses r^2 tanh^2(tau) of the 2 kappa that a weight may spend, and the variance the
     rest, r^2 sech^2(tau) = x^2.  arXiv 2307.07816 parameterizes by mean and KL; that the split
-    is a softmax and a tanh is our construction (docs/derivations.md).
+    is a softmax and a tanh is our construction: equations (4) to (7) of docs/derivations.md.
 
     Parameters
     ----------
@@ -67,6 +70,8 @@ def mean_kl(tau: Array, phi: Array, budget: float) -> tuple[Array, Array]:
 def mean_kl_forward(tau: Array, phi: Array, rho: Array, budget: float, eps: Array) -> Array:
     """Return the sample w = mu + sigma eps = rho (delta + sqrt(s) eps).
 
+    Equation (8) of docs/derivations.md.
+
     Parameters
     ----------
     tau, phi, rho, eps : ndarray of float64, shape (blocks, block_size)
@@ -82,13 +87,17 @@ def mean_kl_backward(
 ) -> tuple[Array, Array, Array]:
     """Return dL/dtau, dL/dphi and dL/dlog rho (for each weight) from g = dL/dw.
 
-    With w = rho (r tanh tau + sqrt(s(x)) eps), x = r sech tau and ds/dx = -2 x s / (1 - s):
-    q           := eps / (2 sqrt s) ds/dx = -eps sqrt(s) x / (1 - s)
-    dL/dtau      = g rho (r sech^2 tau - q x tanh tau)               as dx/dtau = -x tanh tau
-    G := dL/dr   = g rho (tanh tau + q sech tau)
-    dL/dphi_j    = (r_j/2) G_j - (kappa_j / C) sum_i (r_i/2) G_i      as dr_i/dphi_j
+    With w = rho (r tanh tau + sqrt(s(x)) eps), x = r sech tau and ds/dx = -2 x s / (1 - s)::
+
+        q           := eps / (2 sqrt s) ds/dx = -eps sqrt(s) x / (1 - s)
+        dL/dtau      = g rho (r sech^2 tau - q x tanh tau)             as dx/dtau = -x tanh tau
+        G := dL/dr   = g rho (tanh tau + q sech tau)
+        dL/dphi_j    = (r_j/2) G_j - (kappa_j / C) sum_i (r_i/2) G_i    as dr_i/dphi_j
                                                 = (r_i/2) (1[i=j] - kappa_j / C)
-    dL/dlog rho  = g w
+        dL/dlog rho  = g w
+
+    Equations (17) to (22) of docs/derivations.md.  All arrays have shape (blocks, block_size);
+    `budget` is C, in nats.
     """
     share = softmax(phi)
     r = np.sqrt(2.0 * budget * share)
@@ -114,10 +123,13 @@ def mean_var_backward(
 ) -> tuple[Array, Array, Array]:
     """Return the gradients of loss + sum_b beta_b KL_b by mu, log sigma and log rho.
 
-    With delta = mu / rho and s = sigma^2 / rho^2, KL = (delta^2 + s - 1 - log s) / 2:
-    d/dmu        = g + beta delta / rho
-    d/dlog sigma = g sigma eps + beta (s - 1)
-    d/dlog rho   = beta (1 - s - delta^2)             the sample does not depend on rho
+    With delta = mu / rho and s = sigma^2 / rho^2, KL = (delta^2 + s - 1 - log s) / 2::
+
+        d/dmu        = g + beta delta / rho
+        d/dlog sigma = g sigma eps + beta (s - 1)
+        d/dlog rho   = beta (1 - s - delta^2)           the sample does not depend on rho
+
+    Equation (23) of docs/derivations.md.
 
     Parameters
     ----------
@@ -134,6 +146,8 @@ def mean_var_backward(
 def expand_hash(variables: Array, places: NDArray[np.int64], signs: Array) -> Array:
     """Return weight i = sign_i variable[place_i] (hashing trick, Chen et al. 2015).
 
+    Equation (31) of docs/derivations.md.
+
     Parameters
     ----------
     variables : ndarray of float64
@@ -147,5 +161,8 @@ def expand_hash(variables: Array, places: NDArray[np.int64], signs: Array) -> Ar
 
 
 def expand_hash_backward(g: Array, places: NDArray[np.int64], signs: Array, count: int) -> Array:
-    """Return dL/dvariable_p = sum over the weights i at place p of sign_i g_i; shape (count,)."""
+    """Return dL/dvariable_p = sum over the weights i at place p of sign_i g_i; shape (count,).
+
+    Equation (32) of docs/derivations.md.
+    """
     return np.bincount(places, weights=signs * g, minlength=count).astype(np.float64)

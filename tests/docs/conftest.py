@@ -1,0 +1,99 @@
+"""Everything that makes the commands of the pages take seconds: tiny presets, few images."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+from docs.blocks import ROOT
+from tiny import TINY
+
+from refmiracle import evaluate, report, train
+from refmiracle.studies.codes import CODES_PLANS
+from refmiracle.studies.comparison import COMPARISONS, Comparison
+from refmiracle.studies.rate_distortion import SWEEPS, Sweep
+from refmiracle.training.data import Split, load_split
+
+# What a reader finds in the folder where he types: a clone.
+CLONE = ("data", "docs", "tests", "tools")
+MOST_IMAGES = {"train": 2000, "t10k": 300}
+# 2^14 candidates take no time, so files have the size that the pages say for 14 bits.
+LIMITS = {"steps": 5, "groups": 4, "group_steps": 2, "batch_size": 32, "validation": 500}
+LARGEST_BITS = 14
+
+# For pages that run the reader's own backend.
+MY_BACKEND = """\
+from refmiracle.conformance.engine_backend import numpy_backend
+
+BACKEND = numpy_backend()
+"""
+MY_PROGRAM = f"""\
+#!{sys.executable}
+import base64, json, sys
+import numpy as np
+from refmiracle.engines.numpy_engine.posterior import gaussian_kl
+
+for line in sys.stdin:
+    request = json.loads(line)
+    if request["operation"] == "hello":
+        answer = {{"name": "mine", "version": "1", "operations": ["gaussian_kl"],
+                  "dtypes": ["float64"]}}
+    else:
+        delta, log_s = (
+            np.frombuffer(base64.b64decode(request["inputs"][name]["base64"])).reshape(
+                request["inputs"][name]["shape"])
+            for name in ("delta", "log_s"))
+        kl = gaussian_kl(delta, log_s)
+        answer = {{"outputs": {{"kl": {{"dtype": "float64", "shape": kl.shape,
+                  "base64": base64.b64encode(kl.tobytes()).decode()}}}}}}
+    print(json.dumps(answer), flush=True)
+"""
+
+
+@lru_cache(maxsize=8)
+def few_images(folder: Path, name: str) -> Split:
+    """Return the first images of a split."""
+    split = load_split(folder, name)
+    count = MOST_IMAGES[name]
+    return Split(split.images[:count], split.labels[:count])
+
+
+def shrink(config):
+    """Return a config that trains in a moment, otherwise as it is."""
+    limits = {name: min(getattr(config, name), most) for name, most in LIMITS.items()}
+    bits = min(config.bits_per_block, LARGEST_BITS)
+    return replace(config, bits_per_block=bits, **limits)
+
+
+@pytest.fixture
+def clone(tmp_path, monkeypatch):
+    """A folder that looks like a clone, in which every command is quick; it is the current one."""
+    for name in CLONE:
+        os.symlink(ROOT / name, tmp_path / name)
+    (tmp_path / "my_backend.py").write_text(MY_BACKEND)
+    program = tmp_path / "my_program"
+    program.write_text(MY_PROGRAM)
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    choose = train.choose_config
+    monkeypatch.setattr(train, "choose_config", lambda *given: shrink(choose(*given)))
+    for command in (evaluate, report, train):
+        monkeypatch.setattr(command, "load_split", few_images)
+    sweep = Sweep(TINY, bits=(3,), block_sizes=(60, 90))
+    comparison = Comparison("tiny", TINY, {"mean-kl": {}, "mean-var": {}}, (3, 5), seeds=(0,))
+    for plans, plan in (
+        (SWEEPS, sweep),
+        (COMPARISONS, comparison),
+        (CODES_PLANS, CODES_PLANS["smoke"]),
+    ):
+        for preset in plans:
+            monkeypatch.setitem(plans, preset, plan)
+    yield tmp_path
+    few_images.cache_clear()
+    sys.modules.pop("my_backend", None)
