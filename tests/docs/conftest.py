@@ -14,6 +14,8 @@ from docs.blocks import ROOT
 from tiny import TINY
 
 from refmiracle import evaluate, report, train
+from refmiracle.exports.layers import EXPORTS
+from refmiracle.nn.networks import NETWORKS
 from refmiracle.studies.codes import CODES_PLANS
 from refmiracle.studies.comparison import COMPARISONS, Comparison
 from refmiracle.studies.rate_distortion import SWEEPS, Sweep
@@ -94,6 +96,11 @@ def clone(tmp_path, monkeypatch):
     ):
         for preset in plans:
             monkeypatch.setitem(plans, preset, plan)
+    tables = NETWORKS, EXPORTS  # pages put networks and layers of their own into them
+    before = [dict(table) for table in tables]
     yield tmp_path
+    for table, entries in zip(tables, before, strict=True):
+        table.clear()
+        table.update(entries)
     few_images.cache_clear()
     sys.modules.pop("my_backend", None)
