@@ -235,7 +235,7 @@ def first_layer(run: Run) -> tuple[Array, Array]:
     place, sign = run.places.of_weights[:count], run.places.signs[:count]
     if len(tensor.shape) == 4:
         shape, step = tensor.shape[:2], 1
-    elif tensor.shape[0] == IMAGE_SIZE**2:
+    elif len(tensor.shape) == 2 and tensor.shape[0] == IMAGE_SIZE**2:
         shape, step = (IMAGE_SIZE, IMAGE_SIZE), factor
     else:
         return np.zeros((0, 1, 1)), np.zeros((0, 1, 1))

@@ -141,7 +141,8 @@ def _example(opened: OpenedRun, example: Example) -> dict[str, Any]:
 
 def describe_places(variable: Variable) -> str:
     """Return in words where the weights of a variable stand; counted from 0."""
-    axes = AXES[len(variable.positions[0])]
+    count = len(variable.positions[0])
+    axes = AXES.get(count, tuple(f"axis {i}" for i in range(count)))
     pairs = zip(axes, variable.positions[0], strict=True)
     text = ", ".join(f"{axis} {position}" for axis, position in pairs)
     more = len(variable.positions) - 1

@@ -11,7 +11,7 @@ from tiny import TINY
 
 from refmiracle import decode, evaluate, report, train
 from refmiracle.codec.container import parse_model
-from refmiracle.nn.layers import Dense, Weightless
+from refmiracle.nn.layers import Dense, Tensor, Weightless
 from refmiracle.nn.network import Network
 from refmiracle.nn.networks import NETWORKS
 from refmiracle.training.config import PRESETS, config_from_dict
@@ -32,7 +32,29 @@ class AveragePool(Weightless):
         return (np.kron(dy, np.ones((1, 4, 4, 1))) / 16 if need_dx else None), {}
 
 
-POOLED = Network("pooled", 200, (AveragePool(), Dense("dense", 49, 10)), (1, 1))
+@dataclass(frozen=True)
+class Gain:
+    """A factor for each pixel: a layer with weights and without a bias."""
+
+    name: str
+    shape: tuple[int, ...]
+
+    def spec(self):
+        return ("gain", *self.shape)
+
+    def tensors(self):
+        return (Tensor(self.name, self.shape, 1),)
+
+    def forward(self, engine, weights, x):
+        return x * weights[self.name][..., None], x
+
+    def backward(self, engine, weights, kept, dy, need_dx):
+        return dy * weights[self.name][..., None], {self.name: (dy * kept).sum(axis=-1)}
+
+
+POOLED = Network(
+    "pooled", 200, (AveragePool(), Gain("gain", (1, 7, 7)), Dense("dense", 49, 10)), (1, 1, 1)
+)
 
 
 @pytest.fixture
@@ -86,7 +108,8 @@ def test_the_first_layer_that_is_no_picture_is_said(tmp_path, tiny, monkeypatch,
 
 
 def test_a_network_whose_layers_do_not_fit_is_one_line(tmp_path, tiny, monkeypatch, capsys):
-    wrong = replace(POOLED, name="wrong", layers=(AveragePool(), Dense("dense", 50, 10)))
+    layers = AveragePool(), Dense("dense", 50, 10)
+    wrong = replace(POOLED, name="wrong", layers=layers, hash_factors=(1, 1))
     monkeypatch.setitem(NETWORKS, "wrong", wrong)
     out = tmp_path / "run"
     assert train.main(["--preset", "smoke", "--network", "wrong", "--out", str(out)]) == 2
