@@ -83,6 +83,8 @@ def clone(tmp_path, monkeypatch):
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
+    # Other tests have backends of that name too.
+    monkeypatch.delitem(sys.modules, "my_backend", raising=False)
     choose = train.choose_config
     monkeypatch.setattr(train, "choose_config", lambda *given: shrink(choose(*given)))
     for command in (evaluate, report, train):
