@@ -17,7 +17,6 @@ import argparse
 import faulthandler
 import json
 import re
-import resource
 import sys
 import time
 import tracemalloc
@@ -252,6 +251,8 @@ def report(tally: Tally) -> str:
 
 def bound_memory() -> None:
     """Let this process have `LARGEST_GROWTH` bytes of addresses more than it has."""
+    import resource  # noqa: PLC0415 (POSIX alone has it)
+
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     most = pages * resource.getpagesize() + LARGEST_GROWTH
     # The hard limit stays: a program with sanitizers must have more.

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import resource
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ import pytest
 from refmiracle.errors import InputError
 from refmiracle.training.metrics import append_metrics
 
+resource = pytest.importorskip("resource", reason="POSIX alone has limits of resources")
 DRIVE = Path(__file__).parent / "drive.py"
 NOBODY = 65534
 
