@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from refmiracle.command import add_data, add_engine, run_command
+from refmiracle.errors import InputError
 from refmiracle.files import write_atomically
 from refmiracle.reports.opening import open_folder
 from refmiracle.reports.page import build_page, check_extras
+from refmiracle.training.config import fingerprint
 from refmiracle.training.data import default_folder, load_split
 
 
@@ -30,6 +32,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Open the run, measure its network, write the page."""
     check_extras()
     opened = open_folder(arguments.run)
+    if arguments.data is None and opened.run.config.data != fingerprint(
+        load_split(default_folder(), "train")
+    ):
+        raise InputError(f"{arguments.run}: trained on other images; name their folder by --data")
     test = load_split(arguments.data or default_folder(), "t10k")
     page = build_page(opened, test, arguments.engine)
     out = arguments.out or arguments.run / "report.html"

@@ -55,7 +55,8 @@ SETTINGS = (
 )
 
 
-def _numbers(text: str) -> tuple[int, ...]:
+def factors(text: str) -> tuple[int, ...]:
+    """Return the numbers of a list with commas."""
     return tuple(int(part) for part in text.split(","))
 
 
@@ -69,7 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, metavar="N", help=text)
     parser.add_argument(
         "--hash-factors",
-        type=_numbers,
+        type=factors,
         metavar="F,F,...",
         help="how many weights of each tensor share a variable (default: the network's, for"
         " lenet5 1,1,2,1,50,1,1,1)",

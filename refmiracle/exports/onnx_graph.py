@@ -6,8 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from refmiracle.errors import InputError
 from refmiracle.exports.extras import import_extra
 from refmiracle.exports.layers import export_layer, outputs_first
+from refmiracle.files import first_line
 from refmiracle.nn.layers import Weights
 from refmiracle.nn.network import CLASSES, IMAGE_SIZE, Network, check_network
 
@@ -33,7 +35,8 @@ def onnx_bytes(network: Network, weights: Weights, metadata: Mapping[str, str]) 
     Raises
     ------
     InputError
-        If onnx is not installed, the layers do not fit each other, or one has no export.
+        If onnx is not installed, the layers do not fit each other, one has no export, or what
+        its export says is no valid model.
     """
     onnx = import_extra("onnx")
     check_network(network)
@@ -67,6 +70,11 @@ def onnx_bytes(network: Network, weights: Weights, metadata: Mapping[str, str]) 
         producer_name=PRODUCER,
     )
     helper.set_model_props(model, dict(sorted(metadata.items())))
-    onnx.checker.check_model(model, full_check=True)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except Exception as e:  # onnx has several classes for it
+        raise InputError(
+            f"network {network.name} makes no valid ONNX model: {first_line(e)}"
+        ) from e
     data: bytes = model.SerializeToString(deterministic=True)
     return data

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,11 +12,13 @@ from numpy.typing import NDArray
 from refmiracle.engines import get_engine
 from refmiracle.engines.contract import Array, Engine, LayerSpec, NetworkPass
 from refmiracle.errors import InputError
+from refmiracle.files import first_line
 from refmiracle.nn.layers import Layer, Tensor, Weights
 
 EVALUATION_BATCH = 500
 IMAGE_SIZE = 28
 CLASSES = 10
+LARGEST_NUMBER = 255
 
 
 @dataclass(frozen=True)
@@ -60,40 +63,88 @@ def forward(network: Network, engine: Engine, weights: Weights, x: Array) -> Arr
 def check_network(network: Network) -> Network:
     """Return a network whose layers fit each other, a 28x28 image and its hash factors.
 
+    One blank image goes forward and back, with weights of zero: shapes and names are looked at,
+    not whether a gradient is right.
+
     Raises
     ------
     InputError
         If they do not; the message names the layer.
     """
-    tensors = network.tensors()
+    try:
+        tensors = network.tensors()
+    except Exception as e:  # of a layer that somebody else has written
+        said = f"a layer does not tell its tensors: {type(e).__name__}: {first_line(e)}"
+        raise _misfit(network, said) from e
     names = {t.name for t in tensors}
+    if not 1 <= network.number <= LARGEST_NUMBER:
+        raise _misfit(network, f"its number is {network.number}; expected 1 to {LARGEST_NUMBER}")
     if len(names) < len(tensors):
-        raise InputError(f"network {network.name}: two of its tensors have the same name")
+        raise _misfit(network, "two of its tensors have the same name")
     if len(network.hash_factors) != len(tensors):
-        raise InputError(
-            f"network {network.name}: {len(network.hash_factors)} hash factors; expected"
-            f" {len(tensors)}, one for each tensor"
+        raise _misfit(
+            network,
+            f"{len(network.hash_factors)} hash factors; expected {len(tensors)}, one for each"
+            " tensor",
         )
+    for t, factor in zip(tensors, network.hash_factors, strict=True):
+        if not 1 <= factor <= math.prod(t.shape):
+            raise _misfit(network, f"hash factor {factor} of {t.name} is out of range")
     engine = get_engine("numpy")
     weights = {t.name: np.zeros(t.shape) for t in tensors}
+    _check_backward(network, engine, weights, _check_forward(network, engine, weights))
+    return network
+
+
+def _misfit(network: Network, text: str) -> InputError:
+    return InputError(f"network {network.name}: {text}")
+
+
+def _check_forward(network: Network, engine: Engine, weights: Weights) -> list[tuple[Array, Any]]:
+    """Return the input of each layer and what it keeps, for one blank image."""
     x = np.zeros((1, IMAGE_SIZE, IMAGE_SIZE, 1))
+    passed = []
     for number, layer in enumerate(network.layers):
-        before = x.shape[:-1]
         try:
-            x, _ = layer.forward(engine, weights, x)
-            fits = x.shape[-1] == 1 and x.size > 0
+            layer.spec()
+            y, kept = layer.forward(engine, weights, x)
+            fits = y.shape[-1] == 1 and y.size > 0
         except (ValueError, IndexError):
             fits = False
+        except Exception as e:  # of a layer that somebody else has written
+            said = f"layer {number}, {layer}: {type(e).__name__}: {first_line(e)}"
+            raise _misfit(network, said) from e
         if not fits:
-            raise InputError(
-                f"network {network.name}: layer {number}, {layer}, does not take activations of"
-                f" shape {before}"
+            raise _misfit(
+                network,
+                f"layer {number}, {layer}, does not take activations of shape {x.shape[:-1]}",
             )
+        passed.append((x, kept))
+        x = y
     if x.shape != (CLASSES, 1):
-        raise InputError(
-            f"network {network.name}: it ends with shape {x.shape[:-1]}; expected ({CLASSES},)"
-        )
-    return network
+        raise _misfit(network, f"it ends with shape {x.shape[:-1]}; expected ({CLASSES},)")
+    return passed
+
+
+def _check_backward(
+    network: Network, engine: Engine, weights: Weights, passed: list[tuple[Array, Any]]
+) -> None:
+    """Refuse layers whose gradients have other names or shapes than what they are of."""
+    dy = np.zeros((CLASSES, 1))
+    for number in range(len(network.layers) - 1, -1, -1):
+        layer, (x, kept) = network.layers[number], passed[number]
+        where = f"layer {number}, {layer}"
+        try:
+            dy, grads = layer.backward(engine, weights, kept, dy, need_dx=number > 0)
+            found = {name: np.shape(g) for name, g in grads.items()}
+        except Exception as e:  # of a layer that somebody else has written
+            said = f"{where}, backward: {type(e).__name__}: {first_line(e)}"
+            raise _misfit(network, said) from e
+        expected = {t.name: t.shape for t in layer.tensors()}
+        if found != expected:
+            raise _misfit(network, f"{where}: gradients {found}; expected {expected}")
+        if number and np.shape(dy) != x.shape:
+            raise _misfit(network, f"{where}: dx of shape {np.shape(dy)}; expected {x.shape}")
 
 
 def _shard_gradients(

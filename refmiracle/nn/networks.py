@@ -54,11 +54,15 @@ def find_network(name: str) -> Network:
     Raises
     ------
     InputError
-        If there is none.
+        If there is none, or a file could not tell it from another one.
     """
     if name not in NETWORKS:
         raise InputError(f"network {name!r} is unknown; expected one of {', '.join(NETWORKS)}")
-    return NETWORKS[name]
+    found = NETWORKS[name]
+    for other in NETWORKS.values():
+        if other.number == found.number and other is not found:
+            raise InputError(f"network {name}: number {found.number} is already {other.name}'s")
+    return found
 
 
 def network_by_number(number: int) -> Network:

@@ -118,6 +118,8 @@ def load_split(folder: Path, name: str) -> Split:
 
 
 def _find(folder: Path, name: str) -> Path:
+    if not folder.is_dir():
+        raise InputError(f"{folder}: there is no such folder")
     for path in (folder / name, folder / f"{name}.gz"):
         if path.is_file():
             return path
@@ -138,7 +140,7 @@ def split_validation(train: Split, kept: int = VALIDATION_IMAGES) -> tuple[Split
     if count < kept:
         raise InputError(
             f"{len(train.images)} training images are too few; expected at least {2 * kept}, of"
-            f" which {kept} are kept for validation"
+            f" which {kept} are kept for validation (--validation)"
         )
     return (
         Split(train.images[:count], train.labels[:count]),

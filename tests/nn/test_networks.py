@@ -50,6 +50,14 @@ def test_found_by_name_and_number():
         find_network("lenet6")
 
 
+def test_two_networks_of_one_number_are_refused(monkeypatch):
+    monkeypatch.setitem(NETWORKS, "small", SMALL)
+    assert find_network("small") is SMALL
+    monkeypatch.setitem(NETWORKS, "other", replace(SMALL, name="other"))
+    with pytest.raises(InputError, match="network small: number 200 is already other's"):
+        find_network("small")
+
+
 @pytest.mark.parametrize("network", [*NETWORKS.values(), SMALL], ids=lambda n: n.name)
 def test_engines_agree(rng, network):
     """The compiled pass against the composition of the layers in float64."""
@@ -84,8 +92,20 @@ def test_gradients_of_dense_layers_against_central_differences(rng, tensor):
     assert abs((grads[tensor] * direction).sum() - slope) <= 1e-6 * np.linalg.norm(grads[tensor])
 
 
-def misfit(*layers, factors=(1, 1)):
-    return Network("wrong", 201, layers, factors)
+def misfit(*layers, factors=(1, 1), number=201):
+    return Network("wrong", number, layers, factors)
+
+
+class Wrong(Dense):
+    """A dense layer whose methods may be replaced by wrong ones."""
+
+    def backward(self, engine, weights, kept, dy, need_dx):
+        dx, grads = super().backward(engine, weights, kept, dy, need_dx)
+        if self.name == "no gradient":
+            grads.popitem()
+        elif self.name == "fails":
+            raise AttributeError("it has no such thing")
+        return (dx if dx is None or self.name != "dx" else dx[:1]), grads
 
 
 @pytest.mark.parametrize(
@@ -102,6 +122,16 @@ def misfit(*layers, factors=(1, 1)):
         (
             misfit(Dense("a", 784, 10), Relu(), Dense("a", 10, 10), factors=(1,) * 4),
             "two of its tensors have the same name",
+        ),
+        (misfit(Dense("a", 784, 10), factors=(1, 11)), "hash factor 11 of a.bias is out of range"),
+        (misfit(Dense("a", 784, 10), number=256), "its number is 256; expected 1 to 255"),
+        (misfit(Dense), "a layer does not tell its tensors: TypeError: "),
+        (misfit(MaxPool2d), "a layer does not tell its tensors: TypeError: "),
+        (misfit(Wrong("no gradient", 784, 10)), "layer 0, .*: gradients .*; expected .*bias"),
+        (misfit(Wrong("fails", 784, 10)), "backward: AttributeError: it has no such thing"),
+        (
+            misfit(Dense("a", 784, 20), Wrong("dx", 20, 10), factors=(1,) * 4),
+            r"layer 1, .*: dx of shape \(1, 1\); expected \(20, 1\)",
         ),
     ],
 )
