@@ -110,7 +110,7 @@ def test_no_point_at_all(tmp_path, tiny, capsys):
         (["--bits", "30"], "--bits-per-block 30 is out of range; expected 1 to 24"),
         (["--block-sizes", "0"], "--block-size 0 is out of range"),
         (["--workers", "0"], "--workers 0 is out of range; expected at least 1"),
-        (["--data", "nowhere"], "there is no train-images-idx3-ubyte"),
+        (["--data", "nowhere"], "nowhere: there is no such folder"),
     ],
 )
 def test_bad_flags_are_one_line(tmp_path, tiny, capsys, arguments, message):

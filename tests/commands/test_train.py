@@ -245,7 +245,7 @@ def test_a_run_is_not_overwritten(finished, tiny, capsys, arguments, message):
             ["--code", "sp-pfr", "--bits-per-block", "9"],
             "--code sp-pfr with --bits-per-block 9 would search for ever; expected at most 8",
         ),
-        (["--data", "nowhere"], "nowhere: there is no train-images-idx3-ubyte"),
+        (["--data", "nowhere"], "nowhere: there is no such folder"),
     ],
 )
 def test_bad_flags_are_one_line_and_leave_nothing(tmp_path, capsys, arguments, message):
