@@ -61,6 +61,18 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def check_out(out: Path, model: Path) -> None:
+    """Refuse to write what a model is decoded to over the model itself.
+
+    Raises
+    ------
+    InputError
+        If the two are the same file.
+    """
+    if os.path.exists(out) and os.path.exists(model) and os.path.samefile(out, model):
+        raise InputError(f"{out}: it is the model itself; name another file with --out")
+
+
 def add_engine(parser: argparse.ArgumentParser, default: str | None) -> None:
     """Add --engine."""
     parser.add_argument(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from refmiracle.codec.container import read_model
 from refmiracle.codec.model import decode_model
-from refmiracle.command import add_engine, add_model, run_command
+from refmiracle.command import add_engine, add_model, check_out, run_command
 from refmiracle.engines import get_engine
 from refmiracle.exports.tensors import npz_bytes
 from refmiracle.files import write_atomically
@@ -27,6 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace) -> int:
     """Decode the file and write its tensors by name."""
     model, data = read_model(arguments.model)
+    check_out(arguments.out, arguments.model)
     weights = decode_model(model, get_engine(arguments.engine))
     write_atomically(arguments.out, npz_bytes(weights))
     count = sum(w.size for w in weights.values())

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from refmiracle.codec.container import read_model
 from refmiracle.codec.model import decode_model
-from refmiracle.command import add_engine, add_model, run_command
+from refmiracle.command import add_engine, add_model, check_out, run_command
 from refmiracle.engines import get_engine
-from refmiracle.errors import InputError
 from refmiracle.exports.formats import FORMATS, metadata_of
 from refmiracle.files import write_atomically
 
@@ -37,8 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     form = FORMATS[arguments.to]
     model, data = read_model(arguments.model)
     out = arguments.out or Path(arguments.model.stem + form.suffix)
-    if os.path.exists(out) and os.path.samefile(out, arguments.model):
-        raise InputError(f"{out}: it is the model itself; name another file with --out")
+    check_out(out, arguments.model)
     network = model.layout.network
     weights = decode_model(model, get_engine(arguments.engine))
     exported = form.to_bytes(network, weights, metadata_of(network, data))

@@ -37,6 +37,14 @@ def test_anything_else_is_a_path(tmp_path, monkeypatch, capsys, text):
     assert "No such file" in capsys.readouterr().err
 
 
+def test_a_model_is_not_decoded_over_itself(tmp_path, capsys):
+    path = tmp_path / "model.rmc"
+    path.write_bytes((MODELS / "lenet5-891.rmc").read_bytes())
+    assert decode.main([str(path), "--out", str(path)]) == 2
+    assert "it is the model itself" in capsys.readouterr().err
+    assert path.read_bytes() == (MODELS / "lenet5-891.rmc").read_bytes()
+
+
 def run_with_output(output, folder):
     """Decode a model in a process of its own; return its exit code and standard error."""
     command = [sys.executable, "-m", "refmiracle.decode", "lenet5-891.rmc", "--out", "weights.npz"]
