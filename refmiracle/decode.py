@@ -1,47 +1,8 @@
 """``python -m refmiracle.decode model.rmc --out weights.npz``: a file's float32 weights."""
 
-from __future__ import annotations
-
-import argparse
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
-from refmiracle.codec.container import read_model
-from refmiracle.codec.model import decode_model
-from refmiracle.command import add_engine, add_model, check_out, run_command
-from refmiracle.engines import get_engine
-from refmiracle.exports.tensors import npz_bytes
-from refmiracle.files import write_atomically
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """Return the command's parser."""
-    parser = argparse.ArgumentParser(prog="refmiracle decode", description=__doc__)
-    add_model(parser)
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="an .npz file")
-    add_engine(parser, default="numba")
-    return parser
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """Decode the file and write its tensors by name."""
-    model, data = read_model(arguments.model)
-    check_out(arguments.out, arguments.model)
-    weights = decode_model(model, get_engine(arguments.engine))
-    write_atomically(arguments.out, npz_bytes(weights))
-    count = sum(w.size for w in weights.values())
-    print(
-        f"{arguments.out}: {count} float32 weights in {len(weights)} tensors from {len(data)} bytes"
-    )
-    return 0
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit code."""
-    arguments = build_parser().parse_args(argv)
-    return run_command(lambda: run(arguments))
-
+from refmiracle.start import start
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(start("decode"))

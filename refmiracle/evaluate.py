@@ -1,44 +1,8 @@
 """``python -m refmiracle.evaluate model.rmc``: the size of a file and the error of its network."""
 
-from __future__ import annotations
-
-import argparse
-import json
 import sys
-from collections.abc import Sequence
 
-from refmiracle.command import add_data, add_engine, add_model, run_command
-from refmiracle.train import describe
-from refmiracle.training.data import default_folder, load_split
-from refmiracle.training.run import evaluate_file
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """Return the command's parser."""
-    parser = argparse.ArgumentParser(prog="refmiracle evaluate", description=__doc__)
-    add_model(parser)
-    add_engine(parser, default="numba")
-    add_data(parser)
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
-    return parser
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """Decode the file, classify the test images, print the figures."""
-    test = load_split(arguments.data or default_folder(), "t10k")
-    figures = evaluate_file(arguments.model, arguments.engine, test)
-    if arguments.json:
-        print(json.dumps(figures, indent=2))
-    else:
-        print(f"{arguments.model}: {describe(figures)}")
-    return 0
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit code."""
-    arguments = build_parser().parse_args(argv)
-    return run_command(lambda: run(arguments))
-
+from refmiracle.start import start
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(start("evaluate"))

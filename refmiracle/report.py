@@ -1,54 +1,8 @@
 """``python -m refmiracle.report RUN_DIR``: one self-contained HTML page about a finished run."""
 
-from __future__ import annotations
-
-import argparse
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
-from refmiracle.command import add_data, add_engine, run_command
-from refmiracle.errors import InputError
-from refmiracle.files import write_atomically
-from refmiracle.reports.opening import open_folder
-from refmiracle.reports.page import build_page, check_extras
-from refmiracle.training.config import fingerprint
-from refmiracle.training.data import default_folder, load_split
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """Return the command's parser."""
-    parser = argparse.ArgumentParser(prog="refmiracle report", description=__doc__)
-    parser.add_argument("run", type=Path, metavar="RUN_DIR", help="what train wrote to")
-    parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="where to write (default: RUN_DIR/report.html)"
-    )
-    add_engine(parser, default="numba")
-    add_data(parser)
-    return parser
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """Open the run, measure its network, write the page."""
-    check_extras()
-    opened = open_folder(arguments.run)
-    if arguments.data is None and opened.run.config.data != fingerprint(
-        load_split(default_folder(), "train")
-    ):
-        raise InputError(f"{arguments.run}: trained on other images; name their folder by --data")
-    test = load_split(arguments.data or default_folder(), "t10k")
-    page = build_page(opened, test, arguments.engine)
-    out = arguments.out or arguments.run / "report.html"
-    write_atomically(out, page)
-    print(f"{out}: {len(page)} bytes; open it in a browser")
-    return 0
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit code."""
-    arguments = build_parser().parse_args(argv)
-    return run_command(lambda: run(arguments))
-
+from refmiracle.start import start
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(start("report"))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 from tiny import TINY
 
-from refmiracle import train
+from refmiracle.commands import train
 from refmiracle.engines import get_engine
 from refmiracle.training.config import PRESETS
 from refmiracle.training.data import Split, default_folder, load_split

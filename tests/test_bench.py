@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 from oracles import scaled_error
 
-from refmiracle.__main__ import main as refmiracle_main
-from refmiracle.bench import __main__ as bench
 from refmiracle.bench import figures, fresh, peers, plot
 from refmiracle.bench.figures import OURS, Bench, Figure, Sizes
 from refmiracle.bench.plan import FULL
@@ -21,10 +19,12 @@ from refmiracle.bench.report import number, to_json, to_text
 from refmiracle.bench.timing import OthersWatch, Pace, alternate, ratio
 from refmiracle.codec.container import read_model
 from refmiracle.codec.model import decode_model
+from refmiracle.commands import bench
 from refmiracle.engines import get_engine
 from refmiracle.nn.network import loss_and_grads
 from refmiracle.nn.networks import LENET5
 from refmiracle.posterior.blocks import find_places, to_variable_gradients, to_weights
+from refmiracle.start import main as refmiracle_main
 from refmiracle.training.config import Config
 from refmiracle.training.data import Split, default_folder, load_split
 

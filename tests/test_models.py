@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from refmiracle import train
+from refmiracle.commands import train
 from refmiracle.training.config import Config, config_from_dict
 from refmiracle.training.data import default_folder, load_split
 from refmiracle.training.run import evaluate_file

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from refmiracle.commands.study import STUDIES
 from refmiracle.studies.comparison import COMPARISONS
 from refmiracle.studies.results import Claim, Interval, claims_table
-from refmiracle.study import STUDIES
 from refmiracle.training.config import config_from_dict
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"

@@ -16,7 +16,7 @@ import numpy as np
 
 from refmiracle.codec.container import read_model
 from refmiracle.codec.model import decode_model
-from refmiracle.command import run_command
+from refmiracle.commands.running import run_command
 from refmiracle.engines import get_engine
 from refmiracle.nn.network import forward
 from refmiracle.training.data import default_folder, load_split
@@ -37,10 +37,10 @@ def measure(network, engine, weights, split):
     return loss / len(split.images), wrong / len(split.images)
 
 
-def run(paths):
+def run(arguments):
     """Print a line for each file."""
     engine, train = get_engine("numba"), load_split(default_folder(), "train")
-    for path in paths:
+    for path in arguments.models:
         model, data = read_model(path)
         loss, error = measure(model.layout.network, engine, decode_model(model, engine), train)
         print(f"{path}: {len(data)} bytes, training loss {loss:.5f} nats, error {error:.3%}")
@@ -51,8 +51,7 @@ def main():
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("models", type=Path, nargs="+", metavar="MODEL.rmc")
-    arguments = parser.parse_args()
-    return run_command(lambda: run(arguments.models))
+    return run_command(parser.parse_args, run, None)
 
 
 if __name__ == "__main__":

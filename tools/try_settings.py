@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from training_loss import measure
 
-from refmiracle.command import run_command
+from refmiracle.commands.running import run_command
 from refmiracle.errors import InputError
 from refmiracle.training.config import PRESETS, Config, check_config
 from refmiracle.training.data import Split, default_folder, load_split, split_validation
@@ -99,8 +99,7 @@ def main():
     parser.add_argument("name")
     parser.add_argument("settings", nargs="*", metavar="FIELD=VALUE")
     parser.add_argument("--after", metavar="NAME", help="encode what this training left")
-    arguments = parser.parse_intermixed_args()
-    return run_command(lambda: run(arguments))
+    return run_command(parser.parse_intermixed_args, run, None)
 
 
 if __name__ == "__main__":

@@ -11,12 +11,10 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from refmiracle.__main__ import COMMANDS
-
 
 def parsers(name: str) -> list[argparse.ArgumentParser]:
     """Return a command's parser, and those of its own commands."""
-    parser = importlib.import_module(COMMANDS[name][0]).build_parser()
+    parser = importlib.import_module(f"refmiracle.commands.{name}").build_parser()
     own = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
     return [parser, *(p for action in own for p in action.choices.values())]
 

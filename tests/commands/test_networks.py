@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from tiny import TINY
 
-from refmiracle import decode, evaluate, report, train
 from refmiracle.codec.container import parse_model
+from refmiracle.commands import decode, evaluate, report, train
 from refmiracle.nn.layers import Dense, Tensor, Weightless
 from refmiracle.nn.network import Network
 from refmiracle.nn.networks import NETWORKS

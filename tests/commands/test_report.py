@@ -7,8 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from refmiracle import report
-from refmiracle.__main__ import main as refmiracle_main
+from refmiracle.commands import report
+from refmiracle.start import main as refmiracle_main
 
 
 @pytest.fixture

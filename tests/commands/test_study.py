@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 from tiny import TINY
 
-from refmiracle import study
-from refmiracle.__main__ import main as refmiracle_main
+from refmiracle.commands import study
+from refmiracle.start import main as refmiracle_main
 from refmiracle.studies import rate_distortion, runs
 from refmiracle.studies.rate_distortion import STUDY, SWEEPS, Sweep
 

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from refmiracle.conformance.__main__ import main
+from refmiracle.commands.conformance import main
 from refmiracle.conformance.backends import (
     BrokenError,
     CommandBackend,

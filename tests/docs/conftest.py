@@ -13,7 +13,7 @@ import pytest
 from docs.blocks import ROOT
 from tiny import TINY
 
-from refmiracle import evaluate, report, train
+from refmiracle.commands import evaluate, report, train
 from refmiracle.exports.layers import EXPORTS
 from refmiracle.nn.networks import NETWORKS
 from refmiracle.studies.codes import CODES_PLANS

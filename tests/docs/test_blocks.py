@@ -14,8 +14,8 @@ import pytest
 from docs.blocks import ROOT, blocks_of, commands_of, run_python
 from packaging.requirements import InvalidRequirement, Requirement
 
-from refmiracle.__main__ import COMMANDS
-from refmiracle.__main__ import main as refmiracle_main
+from refmiracle.start import COMMANDS
+from refmiracle.start import main as refmiracle_main
 
 BUILT = ROOT / "docs" / "_build"
 PAGES = [

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from oracles import run_python
 
-from refmiracle import decode, export
-from refmiracle.__main__ import main as refmiracle_main
 from refmiracle.codec.container import read_model
 from refmiracle.codec.model import decode_model
+from refmiracle.commands import decode, export
 from refmiracle.engines import get_engine
 from refmiracle.exports.formats import FORMATS, metadata_of
 from refmiracle.nn.networks import LENET5, LENET_300_100
 from refmiracle.rec.codes import CODES, MRC
+from refmiracle.start import main as refmiracle_main
 
 SUFFIXES = {"npz": ".npz", "safetensors": ".safetensors", "onnx": ".onnx", "torch": ".pt"}
 
@@ -143,10 +143,10 @@ def test_an_unknown_format_is_wrong_usage(format_arguments, shipped_path, here, 
 def test_libraries_are_loaded_only_when_asked_for(shipped_path):
     code = f"""
 import sys
-from refmiracle import export
+from refmiracle.commands import export
 assert export.main([{str(shipped_path)!r}, "--to", "npz"]) == 0
 print(*sys.modules)
 """
     loaded = set(run_python(code).split())
-    assert "refmiracle.export" in loaded
+    assert "refmiracle.commands.export" in loaded
     assert not loaded & {"onnx", "safetensors", "torch"}

@@ -17,7 +17,7 @@ sys.path += [str(HERE), str(HERE.parents[1] / "tools")]
 
 import drive  # noqa: E402
 
-from refmiracle import train  # noqa: E402
+from refmiracle.commands import train  # noqa: E402
 from refmiracle.training import config, run  # noqa: E402
 
 

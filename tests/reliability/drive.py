@@ -29,8 +29,9 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tiny import TINY
 
-from refmiracle import files, train
+from refmiracle import files
 from refmiracle.codec.container import read_model
+from refmiracle.commands import train
 from refmiracle.training import config, metrics, run
 from refmiracle.training.posterior import load_posterior
 from refmiracle.training.state import load_checkpoint

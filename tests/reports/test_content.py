@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from refmiracle import train
 from refmiracle.codec.model import decode_model
+from refmiracle.commands import train
 from refmiracle.engines import get_engine
 from refmiracle.rec import minimal_random_coding
 from refmiracle.reports import content, pictures

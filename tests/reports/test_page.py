@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import pytest
 from tiny import TINY
 
-from refmiracle import train
+from refmiracle.commands import train
 from refmiracle.reports import anatomy
 from refmiracle.reports.opening import open_folder
 from refmiracle.reports.page import build_page

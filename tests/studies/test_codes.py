@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from refmiracle import study as command
+from refmiracle.commands import study as command
 from refmiracle.engines import get_engine
 from refmiracle.errors import InputError
 from refmiracle.rec import lengths

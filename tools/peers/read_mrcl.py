@@ -22,9 +22,8 @@ from pathlib import Path
 import numpy as np
 from scipy.special import ndtri
 
-from refmiracle.command import BAD_INPUT
 from refmiracle.engines import get_engine
-from refmiracle.errors import InputError
+from refmiracle.errors import BAD_INPUT, InputError
 from refmiracle.nn.network import error_rate, split_tensors
 from refmiracle.nn.networks import LENET5
 from refmiracle.training.data import default_folder, load_split

@@ -1,48 +1,14 @@
-"""What the commands share: exit codes, one-line errors, and options that several take."""
+"""Options that several commands take."""
 
 from __future__ import annotations
 
 import argparse
 import os
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from refmiracle.engines import ENGINES
 from refmiracle.errors import InputError
 from refmiracle.training.data import default_folder
-
-CHECK_FAILED = 1
-BAD_INPUT = 2
-INTERRUPTED = 130
-
-
-def run_command(body: Callable[[], int]) -> int:
-    """Run a command: bad input is one line and exit code 2, Ctrl-C is exit code 130."""
-    try:
-        code = body()
-        sys.stdout.flush()
-        return code
-    except InputError as e:
-        print(f"refmiracle: error: {e}", file=sys.stderr)
-        return BAD_INPUT
-    except KeyboardInterrupt as e:
-        print(f"refmiracle: interrupted{': ' if e.args else ''}{e}", file=sys.stderr)
-        return INTERRUPTED
-    except BrokenPipeError:
-        # The reader of the output has gone, as `head` does; nothing may be written any more.
-        _drop_output()
-        return CHECK_FAILED
-    except OSError as e:
-        _drop_output()
-        where = e.filename or "standard output"
-        print(f"refmiracle: error: {where}: {e.strerror or e}", file=sys.stderr)
-        return BAD_INPUT
-
-
-def _drop_output() -> None:
-    """Send what is still to be printed nowhere, so that the end of the program does not fail."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def model_file(text: str) -> Path:

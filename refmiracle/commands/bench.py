@@ -1,0 +1,110 @@
+"""``python -m refmiracle.bench``: what each part costs, beside its peers, in one run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numba
+
+from refmiracle.bench.figures import Bench, Figure
+from refmiracle.bench.peers import LIBRARIES, check_libraries
+from refmiracle.bench.plan import FULL, QUICK, plan
+from refmiracle.bench.plot import check_plot, draw_growth
+from refmiracle.bench.report import describe_machine, to_json, to_text
+from refmiracle.bench.timing import OthersWatch
+from refmiracle.commands.running import run_command
+from refmiracle.errors import InputError
+from refmiracle.files import write_atomically
+from refmiracle.training.config import Config
+from refmiracle.training.data import default_folder, load_split, split_validation
+from refmiracle.training.progress import progress_bar
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command's parser."""
+    parser = argparse.ArgumentParser(prog="refmiracle bench", description=__doc__)
+    parser.add_argument(
+        "--against",
+        action="append",
+        choices=[*LIBRARIES, "all"],
+        default=[],
+        help="measure the peers in this library too; may be repeated",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON")
+    parser.add_argument(
+        "--plot",
+        type=Path,
+        metavar="FILE",
+        help="draw how cost grows with batch, bits and block size (measures more; needs"
+        " matplotlib)",
+    )
+    parser.add_argument("--quick", action="store_true", help="few sizes, short turns")
+    return parser
+
+
+def check_writable(path: Path) -> None:
+    """Refuse a file that could not be written, before anything is measured.
+
+    Raises
+    ------
+    InputError
+        If its folder is missing or closed, or it is a folder itself.
+    """
+    if path.is_dir():
+        raise InputError(f"{path}: cannot be written: it is a folder")
+    probe = path.with_name(f".{path.name}.tmp")
+    try:
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as e:
+        raise InputError(f"{path}: cannot be written: {e.strerror or e}") from e
+
+
+def measure(bench: Bench) -> list[Figure]:
+    """Measure all, with a progress bar, and with an eye on what else the machine does."""
+    tasks = plan(bench)
+    bar = progress_bar(len(tasks), 0, "bench", "figure")
+    figures = []
+    for name, task in tasks:
+        bar.set_postfix_str(name)
+        watch = OthersWatch()
+        measured = task()
+        figures += [replace(figure, others=watch.share()) for figure in measured]
+        bar.update()
+    bar.close()
+    return figures
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Check, measure, print and write."""
+    wanted = LIBRARIES if "all" in arguments.against else arguments.against
+    libraries = tuple(dict.fromkeys(wanted))
+    check_libraries(libraries)
+    if arguments.plot:
+        check_plot(arguments.plot)
+    for path in filter(None, (arguments.json, arguments.plot)):
+        check_writable(path)
+    threads = int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+    machine = describe_machine(threads)
+    train, _ = split_validation(load_split(default_folder(), "train"))
+    test = load_split(default_folder(), "t10k")
+    sizes = QUICK if arguments.quick else FULL
+    sizes = sizes.growing() if arguments.plot else sizes
+    bench = Bench(Config(), train, test, sizes, libraries, threads)
+    figures = measure(bench)
+    print(to_text(figures, machine))
+    if arguments.json:
+        text = json.dumps(to_json(figures, machine), indent=2) + "\n"
+        write_atomically(arguments.json, text.encode())
+    if arguments.plot:
+        write_atomically(arguments.plot, draw_growth(figures, arguments.plot.suffix))
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    return run_command(build_parser().parse_args, run, argv, prints_result=True)

@@ -1,0 +1,74 @@
+"""``python -m refmiracle.conformance``: hold a backend against the golden vectors."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from refmiracle.commands.running import run_command
+from refmiracle.conformance.backends import Backend, CommandBackend, load_python_backend
+from refmiracle.conformance.report import to_json, to_junit, to_markdown, to_text
+from refmiracle.conformance.runner import run_suite
+from refmiracle.conformance.vectors import all_cases, default_golden, load_golden
+from refmiracle.errors import CHECK_FAILED, InputError
+from refmiracle.files import write_atomically
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command's parser."""
+    parser = argparse.ArgumentParser(prog="refmiracle conformance", description=__doc__)
+    backend = parser.add_mutually_exclusive_group(required=True)
+    backend.add_argument("--backend", metavar="MODULE:OBJECT", help="a Python backend")
+    backend.add_argument("--command", metavar="PROGRAM", help="a program that speaks JSON lines")
+    parser.add_argument("--golden", type=Path, metavar="DIR", help="other vectors, same format")
+    parser.add_argument(
+        "--case",
+        action="append",
+        default=[],
+        metavar="ID",
+        help="only this case, or all below it: numerics, numerics/log_s, ... (repeatable)",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all results as JSON")
+    parser.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write a Markdown table")
+    return parser
+
+
+def open_backend(arguments: argparse.Namespace) -> tuple[Backend, str]:
+    """Return the backend, and the flag that names it."""
+    if arguments.backend:
+        return load_python_backend(arguments.backend), f"--backend {arguments.backend}"
+    return CommandBackend(arguments.command), f"--command '{arguments.command}'"
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the suite and write the reports; 1 if the backend does not conform."""
+    files = load_golden(arguments.golden or default_golden())
+    only = tuple(c.rstrip("/") for c in arguments.case)
+    ids = [case.id for case in all_cases(files)]
+    for wanted in only:
+        if not any(i == wanted or i.startswith(f"{wanted}/") for i in ids):
+            raise InputError(f"--case {wanted}: there is no such case")
+    backend, target = open_backend(arguments)
+    if arguments.golden:
+        target += f" --golden {arguments.golden}"
+    try:
+        report = run_suite(backend, files, only)
+    finally:
+        backend.close()
+    print(to_text(report, target))
+    if arguments.json:
+        text = json.dumps(to_json(report, target), indent=2) + "\n"
+        write_atomically(arguments.json, text.encode())
+    if arguments.junit:
+        write_atomically(arguments.junit, to_junit(report).encode())
+    if arguments.markdown:
+        write_atomically(arguments.markdown, to_markdown(report, target).encode())
+    return 0 if report.ok() else CHECK_FAILED
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    return run_command(build_parser().parse_args, run, argv)

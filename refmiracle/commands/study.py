@@ -1,0 +1,206 @@
+"""``python -m refmiracle.study NAME``: the experiments, each with its tables and figures."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from refmiracle.commands.options import add_data, add_engine
+from refmiracle.commands.running import run_command
+from refmiracle.errors import CHECK_FAILED, InputError
+from refmiracle.studies.codes import CODES_PLANS, codes
+from refmiracle.studies.comparison import COMPARISONS
+from refmiracle.studies.convergence import convergence
+from refmiracle.studies.figures import check_figures
+from refmiracle.studies.pruning import pruning
+from refmiracle.studies.rate_distortion import SWEEPS, describe, rate_distortion
+from refmiracle.studies.results import describe_claims
+from refmiracle.studies.tails import tails
+from refmiracle.studies.uncertainty import uncertainty
+from refmiracle.training.data import default_folder
+
+CONNECT_SECONDS = 10
+# Those that compare Mean-KL with Mean-Var: what each is about, and its function.
+STUDIES: dict[str, tuple[str, Callable[..., dict[str, Any]]]] = {
+    "convergence": ("how fast each trains, in steps and seconds", convergence),
+    "tails": ("distributions of the posterior and of the compressed weights", tails),
+    "pruning": ("error of the compressed weights with some of them set to zero", pruning),
+    "uncertainty": ("calibration, likelihood and detection of foreign images", uncertainty),
+}
+# Trains nothing.
+CODES = "codes"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command's parser."""
+    parser = argparse.ArgumentParser(prog="refmiracle study", description=__doc__)
+    studies = parser.add_subparsers(dest="study", required=True, metavar="NAME")
+    sweep = studies.add_parser(
+        "rate-distortion", help="error against size, over bits and block sizes"
+    )
+    sweep.set_defaults(presets=SWEEPS)
+    for flag, text in (
+        ("--bits", "bits per block to try"),
+        ("--block-sizes", "variables in a block to try"),
+    ):
+        sweep.add_argument(flag, type=int, nargs="+", metavar="N", help=text)
+    _add_common(sweep)
+    for name, (text, _) in STUDIES.items():
+        study = studies.add_parser(name, help=text)
+        study.set_defaults(presets=COMPARISONS)
+        study.add_argument(
+            "--steps",
+            type=int,
+            nargs="+",
+            metavar="N",
+            help="lengths of training; all but the study of convergence use the longest",
+        )
+        _add_common(study)
+    study = studies.add_parser(CODES, help="all relative entropy codes: length, truth and speed")
+    study.set_defaults(presets=CODES_PLANS)
+    study.add_argument("--codes", nargs="+", metavar="NAME", help="codes to compare")
+    _add_plan(study)
+    return parser
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seeds", type=int, nargs="+", metavar="N", help="seeds to try")
+    add_data(parser)
+    _add_plan(parser)
+
+
+def _add_plan(parser: argparse.ArgumentParser) -> None:
+    presets = parser.get_default("presets")
+    parser.add_argument("--preset", choices=list(presets), default="default", help="how much")
+    add_engine(parser, default=None)
+    parser.add_argument(
+        "--out", type=Path, default=Path("study"), metavar="DIR", help="default: study"
+    )
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="processes, one thread each (default: all cores)"
+    )
+    parser.add_argument(
+        "--dask", metavar="ADDRESS", help="run on this Dask cluster, e.g. tcp://10.0.0.1:8786"
+    )
+
+
+def _in_a_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+class Processes(ThreadPoolExecutor):
+    """Each task in a process of its own: one that is killed takes no other along."""
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
+        """Hand over function(*arguments)."""
+        return super().submit(_in_a_process, function, *arguments, **named)
+
+
+@contextmanager
+def open_executor(
+    dask: str | None, workers: int | None, lasting: bool = False
+) -> Iterator[tuple[Executor, int | None]]:
+    """Open a Dask cluster's executor, or one of processes with a thread each.
+
+    With it comes how many tasks to hand to it at a time; None: all.  With `lasting` the
+    processes go on from task to task, for tasks that are shorter than the start of one.
+
+    Raises
+    ------
+    InputError
+        If Dask is not installed or its scheduler does not answer.
+    """
+    if dask is None:
+        # numba reads it when a worker starts; runs side by side beat threads within one.
+        os.environ["NUMBA_NUM_THREADS"] = "1"
+        count = workers or os.cpu_count() or 1
+        executor: Executor = Processes(count)
+        if lasting:
+            executor = ProcessPoolExecutor(count, mp_context=get_context("spawn"))
+        with executor as processes:
+            yield processes, count
+        return
+    try:
+        from distributed import Client  # noqa: PLC0415 (an extra)
+    except ImportError:
+        raise InputError("--dask: Dask is not installed; pip install 'refmiracle[dask]'") from None
+    try:
+        client = Client(dask, timeout=CONNECT_SECONDS)
+    except (OSError, ValueError) as e:
+        raise InputError(f"--dask {dask}: no scheduler answers there ({e})") from e
+    with client:
+        yield client.get_executor(), None
+
+
+def _given(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return what the flags change in a preset, by the name of its field."""
+    flags = {
+        "bits": "bits",
+        "block_sizes": "block_sizes",
+        "seeds": "seeds",
+        "steps": "lengths",
+        "codes": "codes",
+    }
+    return {
+        field: tuple(dict.fromkeys(getattr(arguments, flag)))
+        for flag, field in flags.items()
+        if getattr(arguments, flag, None)
+    }
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the study; its result is written even where some of its runs failed."""
+    check_figures()
+    if arguments.workers is not None and arguments.workers < 1:
+        raise InputError(f"--workers {arguments.workers} is out of range; expected at least 1")
+    given = _given(arguments)
+    if "lengths" in given:
+        given["lengths"] = tuple(sorted(given["lengths"]))
+    plan = replace(arguments.presets[arguments.preset], **given)
+    if arguments.engine and arguments.study == CODES:
+        plan = replace(plan, engine=arguments.engine)
+    elif arguments.engine:
+        plan = replace(plan, base=replace(plan.base, engine=arguments.engine))
+    out = arguments.out.resolve()
+    lasting = arguments.study == CODES
+    with open_executor(arguments.dask, arguments.workers, lasting) as (executor, at_once):
+        results = _study(arguments, plan, out, executor, at_once)
+    return _report(arguments, results)
+
+
+def _study(
+    arguments: argparse.Namespace, plan: Any, out: Path, executor: Executor, at_once: int | None
+) -> dict[str, Any]:
+    """Run the study that the arguments name; return what its results.json holds."""
+    if arguments.study == CODES:
+        return codes(plan, out, executor, at_once)
+    data = (arguments.data or default_folder()).resolve()
+    if arguments.study in STUDIES:
+        _, study = STUDIES[arguments.study]
+        return study(plan, data, out, executor, at_once)
+    return rate_distortion(plan, data, out, executor, at_once)
+
+
+def _report(arguments: argparse.Namespace, results: Mapping[str, Any]) -> int:
+    for name, reason in results["failures"].items():
+        print(f"refmiracle: {name} failed: {reason}", file=sys.stderr)
+    if results["files"]:
+        claims = arguments.study in (*STUDIES, CODES)
+        print(describe_claims(results) if claims else describe(results))
+        files = ", ".join(["results.json", *results["files"]])
+        print(f"{arguments.out / arguments.study}: {files}")
+    return CHECK_FAILED if results["failures"] else 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    return run_command(build_parser().parse_args, run, argv)

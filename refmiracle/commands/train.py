@@ -1,0 +1,171 @@
+"""``python -m refmiracle.train``: train a network and compress it to OUT/model.rmc."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from refmiracle.commands.options import add_data, add_engine
+from refmiracle.commands.running import run_command
+from refmiracle.errors import InputError
+from refmiracle.nn.networks import LENET5, NETWORKS
+from refmiracle.rec.codes import CODES, MRC
+from refmiracle.rec.minimal_random_coding import SELECTIONS
+from refmiracle.training.config import (
+    PARAMETERIZATIONS,
+    PRESETS,
+    Config,
+    check_config,
+    fingerprint,
+    preset_config,
+)
+from refmiracle.training.data import default_folder, load_split, split_validation
+from refmiracle.training.run import (
+    finish,
+    model_path,
+    prepare_folder,
+    run_training,
+)
+from refmiracle.training.state import State
+from refmiracle.training.trainer import Trainer
+
+# Flags that take a whole number, each a field of Config.
+NUMBERS = {
+    "bits_per_block": "KL of a block in bits: 1 to 24; with --code pfr or sp-pfr at most 8",
+    "block_size": "variables in a block",
+    "seed": "names the noise, the order of the images and the codebook (default: 0)",
+    "steps": "training steps before the first block is encoded",
+    "groups": "in how many groups the blocks are encoded",
+    "group_steps": "training steps after each group",
+    "validation": "training images kept for validation; 0: train on all (default: 5000)",
+    "shift": "augmentation: move each training image at random by up to N pixels (default: 0)",
+}
+SETTINGS = (
+    "preset",
+    "network",
+    "parameterization",
+    "code",
+    "selection",
+    "hash_factors",
+    "engine",
+    *NUMBERS,
+)
+
+
+def factors(text: str) -> tuple[int, ...]:
+    """Return the numbers of a list with commas."""
+    return tuple(int(part) for part in text.split(","))
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command's parser; settings that are not given are None."""
+    parser = argparse.ArgumentParser(prog="refmiracle train", description=__doc__)
+    parser.add_argument("--preset", choices=list(PRESETS), help="how long (default: default)")
+    parser.add_argument("--network", choices=list(NETWORKS), help="default: lenet5")
+    parser.add_argument("--parameterization", choices=PARAMETERIZATIONS, help="default: mean-kl")
+    for name, text in NUMBERS.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, metavar="N", help=text)
+    parser.add_argument(
+        "--hash-factors",
+        type=factors,
+        metavar="F,F,...",
+        help="how many weights of each tensor share a variable (default: the network's, for"
+        " lenet5 1,1,2,1,50,1,1,1)",
+    )
+    parser.add_argument(
+        "--code",
+        choices=list(CODES),
+        metavar="NAME",
+        help="which relative entropy code sends the weights: mrc, minimal random coding as in"
+        " MIRACLE (default); of whole blocks also orc, pfr or sp-pfr; of single variables"
+        f" {', '.join(list(CODES)[4:])} (docs/CODES.md)",
+    )
+    parser.add_argument(
+        "--selection",
+        choices=SELECTIONS,
+        help="with --code mrc, send a candidate drawn as MIRACLE draws it, or the best one"
+        " (default: the preset's)",
+    )
+    add_engine(parser, default=None)
+    add_data(parser)
+    parser.add_argument("--out", type=Path, default=Path("run"), metavar="DIR", help="default: run")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the run in OUT, to the same bytes as if it had not stopped",
+    )
+    return parser
+
+
+def choose_config(given: dict[str, Any], data: str, found: tuple[Config, State] | None) -> Config:
+    """Return the config of a run from its flags, or from the checkpoint that it goes on from.
+
+    Raises
+    ------
+    InputError
+        If a flag or the data do not agree with the checkpoint, or are out of range.
+    """
+    if found is None:
+        base = preset_config(
+            given.get("preset", "default"),
+            given.get("parameterization", PARAMETERIZATIONS[0]),
+            given.get("code", MRC),
+            given.get("network", LENET5.name),
+        )
+        return check_config(replace(base, **given, data=data))
+    config = found[0]
+    for name, value in given.items():
+        if value != getattr(config, name):
+            raise InputError(
+                f"--{name.replace('_', '-')} {value}: the run to resume was started with"
+                f" {getattr(config, name)}"
+            )
+    if data != config.data:
+        raise InputError("--data: the run to resume was started with other training images")
+    return config
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train, encode, write and measure."""
+    given = {n: getattr(arguments, n) for n in SETTINGS if getattr(arguments, n) is not None}
+    folder = arguments.data or default_folder()
+    everything, test = load_split(folder, "train"), load_split(folder, "t10k")
+    data = fingerprint(everything)
+    if not arguments.resume:
+        split_validation(everything, choose_config(given, data, None).validation)
+    found = prepare_folder(arguments.out, arguments.resume)
+    config = choose_config(given, data, found)
+    train, validation = split_validation(everything, config.validation)
+    trainer = Trainer(config, train, found[1] if found else None)
+    try:
+        run_training(trainer, validation, arguments.out)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"after {trainer.state.step} of {trainer.total_steps()} steps;"
+            f" go on with --resume --out {arguments.out}"
+        ) from None
+    summary = finish(trainer, validation, test, arguments.out)
+    print(f"{model_path(arguments.out)}: {describe(summary)}")
+    error = summary["validation_error"]
+    print(
+        "no validation images" if error is None else f"validation error {error:.2%}",
+        f"trained for {summary['train_seconds']:.0f} s in {summary['steps']} steps",
+        sep=", ",
+    )
+    return 0
+
+
+def describe(figures: dict[str, Any]) -> str:
+    """Return the line that train and evaluate print alike."""
+    return (
+        f"{figures['bytes']} bytes, {figures['ratio']:.0f} times smaller,"
+        f" test error {figures['test_error']:.2%} of {figures['test_images']} images"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    return run_command(build_parser().parse_args, run, argv)
