@@ -6,9 +6,12 @@
 from __future__ import annotations
 
 import importlib
+import os
+import warnings
 
 from refmiracle.engines.contract import Engine
 from refmiracle.errors import InputError
+from refmiracle.files import first_line
 
 ENGINES = {
     "numba": "refmiracle.engines.numba_engine",
@@ -22,9 +25,27 @@ def get_engine(name: str) -> Engine:
     Raises
     ------
     InputError
-        If there is no engine of that name.
+        If there is no engine of that name, or what it is made with cannot be loaded.
     """
     if name not in ENGINES:
         raise InputError(f"engine {name!r} is unknown; expected one of {', '.join(ENGINES)}")
-    engine: Engine = importlib.import_module(ENGINES[name]).ENGINE
+    try:
+        engine: Engine = _load(name)
+    except InputError:
+        raise
+    except Exception as e:  # llvmlite without its library, numba's own words on its settings, ...
+        others = ", ".join(f"--engine {other}" for other in ENGINES if other != name)
+        told = ", ".join(f"{k}={v}" for k, v in os.environ.items() if k.startswith("NUMBA_"))
+        raise InputError(
+            f"engine {name} cannot be loaded ({first_line(e)}{'; set: ' if told else ''}{told});"
+            f" mend that, or use {others}"
+        ) from e
+    return engine
+
+
+def _load(name: str) -> Engine:
+    """Import an engine; what numba says of a setting that it cannot read is an error."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "Environment variable", RuntimeWarning)
+        engine: Engine = importlib.import_module(ENGINES[name]).ENGINE
     return engine

@@ -3,9 +3,8 @@
 Same contract as the reference; what each function computes is said there, how it is made fast
 here.  The modules are untyped because numba compiles their functions for the types it meets.
 
-Compiled code is kept beside each file, and made anew when that file changes.  It does not see a
-change in a file that the function calls into: after editing `tiles` or `numerics.normal`,
-delete ``__pycache__``.
+Compiled code is kept for the next start, as long as nothing that it is made of changes: see
+`compiling`.
 """
 
 from __future__ import annotations

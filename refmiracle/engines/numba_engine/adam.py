@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from refmiracle.engines.numba_engine.compiling import compiled
 from refmiracle.engines.numba_engine.elementary import COMPILE
 
 BETA1, REST1 = np.float32(0.9), np.float32(0.1)
@@ -18,7 +18,7 @@ def corrections(step):
     return np.float32(1 / (1 - 0.9**step)), np.float32(1 / (1 - 0.999**step))
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def adam_update(theta, g, m, v, rate, correction1, correction2):
     """Update flat theta, m and v in place."""
     for i in range(theta.size):
@@ -27,7 +27,7 @@ def adam_update(theta, g, m, v, rate, correction1, correction2):
         theta[i] -= rate * (m[i] * correction1) / (np.sqrt(v[i] * correction2) + EPSILON)
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def adam_update_in_units(theta, g, m, v, rate, unit, correction1, correction2):
     """Update flat theta, m and v in place; the rate of each theta is rate * unit."""
     for i in range(theta.size):

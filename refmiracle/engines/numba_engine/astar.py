@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
+from refmiracle.engines.numba_engine.compiling import compiled
 from refmiracle.engines.numba_engine.heap import (
     EMPTY,
     HIGH_Z,
@@ -41,7 +41,7 @@ from refmiracle.numerics.limits import LARGEST_NODE, LARGEST_TREE
 TOO_MANY_NODES, TOO_DEEP, TOO_WIDE, TOO_LONG, NOTHING_LEFT = 0, -1, -2, -3, -4
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def _search(seed, row, target, limit, on_sample, queue):
     """Return the message, the number of nodes visited, and the queue's arrays."""
     U, V = uniforms(seed, row, ROOT, OWN)
@@ -88,7 +88,7 @@ def _search(seed, row, target, limit, on_sample, queue):
     return message, visited, queue
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def encode(seed, rows, delta, log_s, limits, on_sample, messages, visits):
     """Fill messages and the numbers of visited nodes; node limits[i] and above do not exist."""
     queue = new_queue()

@@ -12,9 +12,9 @@ import math
 from functools import lru_cache
 from typing import Any
 
-import numba
 import numpy as np
 
+from refmiracle.engines.numba_engine.compiling import compiled
 from refmiracle.engines.numba_engine.normals import (
     COUNTERS,
     EXACT,
@@ -36,13 +36,13 @@ KEPT_FLOATS = 2**24  # a codebook up to this size is kept for the next group of 
 GUMBEL_MAX = 22.88
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def _philox_many(counter, key, out):
     for i in range(len(counter)):
         out[i] = philox(counter[i, 0], counter[i, 1], counter[i, 2], counter[i, 3], key[0], key[1])
 
 
-@numba.njit(**FUSED)
+@compiled(**FUSED)
 def _score_two(table, delta, precision, constant, scores):
     """Fill scores[b, k] = log q(z_k) / p(z_k) in nats, for two blocks; dimensions are 2 n.
 
@@ -64,7 +64,7 @@ def _score_two(table, delta, precision, constant, scores):
             two[k] = two[k] + y0 * (n0 - y0 * i0) + y1 * (n1 - y1 * i1)
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def _any_above(scores, bound):
     """Tell whether a score is above a bound; counting vectorises, a maximum does not."""
     count = 0
@@ -73,14 +73,14 @@ def _any_above(scores, bound):
     return count > 0
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def _perturbed(score, word):
     """Return a score plus its Gumbel variate."""
     u = (np.float64(np.int64(word)) + 0.5) * 2.0**-32
     return score - math.log(-math.log(u))
 
 
-@numba.njit(**FUSED)
+@compiled(**FUSED)
 def _flag_survivors(scores, words, best, flags):
     """Flag the candidates that may beat `best` once they have their Gumbel variates.
 
@@ -96,13 +96,13 @@ def _flag_survivors(scores, words, best, flags):
         flags[k] = rest * (bound * bound) < 1.000001
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def _candidate_of_column(k):
     """Return which candidate of a chunk lies in column k; see `normals.fill_candidates`."""
     return 4 * (k % COUNTERS) + k // COUNTERS
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def _select(scores, selection, block, start, words, flags, best, index):
     """Return the best score with its Gumbel variate, and its index, after these candidates."""
     if not _any_above(scores, best - GUMBEL_MAX):
@@ -124,7 +124,7 @@ def _select(scores, selection, block, start, words, flags, best, index):
     return best, index
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def _keep_best(scores, start, best, index):
     """Return the best score, and its index, after these candidates."""
     if _any_above(scores, best):
@@ -135,7 +135,7 @@ def _keep_best(scores, start, best, index):
     return best, index
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def _search(
     table, start, count, selection, sampled, blocks, delta, precision, constant, best, index
 ):

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
+from refmiracle.engines.numba_engine.compiling import compiled
 from refmiracle.engines.numba_engine.elementary import COMPILE
 from refmiracle.engines.numba_engine.tiles import (
     DOTS,
@@ -67,7 +67,7 @@ class ConvStage(NamedTuple):
     db: np.ndarray
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def pack_forward(w, kernel, channels, units, out):
     """Pack a flat kernel (kh, kw, in, units) for products along (in, kh, kw)."""
     kh, kw = kernel
@@ -81,14 +81,14 @@ def pack_forward(w, kernel, channels, units, out):
     )
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def pack_backward(w, kernel, channels, units, out):
     """Pack a flat kernel (kh, kw, in, units) for products along (kh, kw, units)."""
     kh, kw = kernel
     pack(w, (kh, kw, units), (kw * channels * units, channels * units, 1), channels, units, out)
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def _finish_window(tile, m, sign, bias, y, winner, at):
     """Maximum, then ReLU, of sign * unit + bias over a 2x2 window; the first maximum wins."""
     sign, bias = fill(sign), fill(bias)
@@ -103,7 +103,7 @@ def _finish_window(tile, m, sign, bias, y, winner, at):
     store(y, at, where_greater(top, zero(), top, zero()))
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def conv_forward(stage, slices):
     """Fill y, winner = ReLU(pool(sign * (x * w) + bias)), the places of a tile being the window."""
     size, kernel, copies = stage.size, stage.kernel, stage.copies
@@ -144,7 +144,7 @@ def conv_forward(stage, slices):
                         )
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def _spread_unit(stage, s, unit, to):
     """Lay the gradient of a unit of slice s, before the pool, at spread[to:]; add up db."""
     pooled = (stage.size - stage.kernel + 1) // 2
@@ -172,7 +172,7 @@ def _spread_unit(stage, s, unit, to):
         stage.db[o] += total(sums)
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def plane_of(rows, columns):
     """Return the floats from a plane of gradients to the next: not a power of two, for the cache.
 
@@ -181,7 +181,7 @@ def plane_of(rows, columns):
     return (rows * columns + 1) * LANES
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def input_gradient(table, dy, shape, kernel, units, slices, tile, dx):
     """Fill dx[c, y, x] = sum over u, v, o of w[u, v, c, o] dy[o, y - u, x - v], where that exists.
 
@@ -215,21 +215,21 @@ def input_gradient(table, dy, shape, kernel, units, slices, tile, dx):
                             store(dx, at * LANES, load(tile, ((c % TILE) * 2 + p) * LANES))
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def _term(k, shape, kernel):
     """Return where place k of the kernel, counted (in, kh, kw), reads the input."""
     c, u, v = k // (kernel[0] * kernel[1]), k // kernel[1] % kernel[0], k % kernel[1]
     return ((c * shape[1] + u) * shape[2] + v) * LANES
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def _five_planes(first, here, plane):
     last = here - 1
     p1, p2, p3 = min(1, last) * plane, min(2, last) * plane, min(3, last) * plane
     return first, first + p1, first + p2, first + p3, first + last * plane
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def _two_planes(first, here, plane):
     return first, first + (here - 1) * plane
 
@@ -238,7 +238,7 @@ def _two_planes(first, here, plane):
 _unit_planes = _five_planes if DOTS == 5 else _two_planes
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def weight_gradient(x, x_first, dy, dy_first, dy_slice, shape, kernel, units, to, slices, tile, dw):
     """Add to dw[u, v, c, o] the sum over slices, i, j of x[c, i + u, j + v] dy[o, i, j].
 
@@ -274,7 +274,7 @@ def weight_gradient(x, x_first, dy, dy_first, dy_slice, shape, kernel, units, to
                 dw[first + b] += tile[a * DOTS + b]
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def conv_backward(stage, slices, need_dx):
     """Fill dw, db and dx from dy: through the pool's winners, then through the products.
 
@@ -337,7 +337,7 @@ def conv_backward(stage, slices, need_dx):
             )
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def convolve(table, x, shape, kernel, units, slices, tile, y):
     """Fill y[o, i, j] = sum over c, u, v of w[u, v, c, o] x[c, i + u, j + v]."""
     channels, height, width = shape

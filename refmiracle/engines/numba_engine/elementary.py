@@ -8,15 +8,15 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from refmiracle.engines.numba_engine.compiling import compiled
+
 COMPILE: dict[str, Any] = {
     "nogil": True,
-    "cache": True,
     "error_model": "numpy",
     # Reductions may be reordered to vectorise, and a * b + c fused; NaN and inf keep meaning.
     "fastmath": {"reassoc", "contract", "nsz"},
@@ -42,7 +42,7 @@ def _from_bits(_, bits):
     return types.float64(types.int64), generate
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def _exp_parts(x):
     """Return e^r - 1 and 2^n with e^x = 2^n e^r, n the integer next to x / ln 2."""
     bounded = x if x > SMALLEST_EXPONENT else SMALLEST_EXPONENT
@@ -57,7 +57,7 @@ def _exp_parts(x):
     return p, _from_bits((types.int64(types.int32(n)) + 1023) << 52)
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def exp(x):
     """Return e^x; 0 below -708, where float64 is no longer normal, and infinity above 709."""
     p, scale = _exp_parts(x)
@@ -65,14 +65,14 @@ def exp(x):
     return value if x < LARGEST_EXPONENT else math.inf
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def spent_of(y):
     """Return 1 - exp(-y), to full relative accuracy also next to y = 0, where 2^n is 1."""
     p, scale = _exp_parts(-y)
     return -p if scale == 1.0 else 1.0 - exp(-y)
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def excess_of(y):
     """Return exp(-y) - 1 + y."""
     series = 1 / 120 - y * (1 / 720 - y * (1 / 5040 - y * (1 / 40320)))
@@ -80,13 +80,13 @@ def excess_of(y):
     return series if abs(y) < SMALL else y - spent_of(y)
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def log_s_start(x):
     """Return about -log s(x): to the second order at x = 0, and within a few percent beyond."""
     return SQRT2 * x + x * x * (1.0 - (2 / 3) / (1.0 + SQRT2 / 3.0 * x))
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def log_s_step(y, x):
     """Return a better y = -log s(x): Halley's method on exp(-y) - 1 + y = x^2 triples the digits.
 
@@ -98,13 +98,13 @@ def log_s_step(y, x):
     return y if y < 1e-5 else better
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def minus_log_s(x):
     """Return y = -log s(x)."""
     return log_s_step(log_s_step(log_s_start(x), x), x)
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def tanh_sech(tau):
     """Return tanh(tau) and sech(tau)."""
     a = abs(tau)
@@ -115,7 +115,7 @@ def tanh_sech(tau):
     return (t if tau >= 0.0 else -t), 2.0 * e / (1.0 + e * e)
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def half_slope_ratio(x, spent):
     """Return x / (1 - s), 1 / sqrt(2) in the limit x = 0."""
     return x / spent if spent > 0.0 else 1.0 / SQRT2

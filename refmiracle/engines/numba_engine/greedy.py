@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
 from refmiracle.engines.numba_engine.astar import TOO_DEEP, TOO_LONG, TOO_WIDE
+from refmiracle.engines.numba_engine.compiling import compiled
 from refmiracle.engines.numba_engine.normals import EXACT
 from refmiracle.engines.numba_engine.scalar import (
     BRANCH,
@@ -29,7 +29,7 @@ LARGEST_CANDIDATE = 2**32
 LARGEST_LOG_PEAK = LARGEST_GLOBAL_BITS * math.log(2.0)
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def _global(seed, row, target):
     """Return the message and the number of candidates."""
     if target[5] > LARGEST_LOG_PEAK:
@@ -46,7 +46,7 @@ def _global(seed, row, target):
     return TOO_LONG, n
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def _path(seed, row, target, on_sample):
     """Return the message and the number of nodes on the path."""
     node, a, b, lo, hi = 1, 0.0, 1.0, -np.inf, np.inf
@@ -72,7 +72,7 @@ def _path(seed, row, target, on_sample):
     return TOO_DEEP, visited
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def encode(seed, rows, delta, log_s, on_tree, on_sample, messages, visits):
     """Fill messages and the numbers of visited nodes."""
     for i in range(len(rows)):

@@ -10,9 +10,9 @@ The lowest key comes first, of equals the lowest node number.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from refmiracle.engines.numba_engine.compiling import compiled
 from refmiracle.engines.numba_engine.normals import EXACT
 
 FIRST_SLOTS = 64
@@ -20,13 +20,13 @@ EMPTY = np.int64(0)  # the size of a queue
 KEY, TIME, LOG_TIME, LEFT, RIGHT, LOW_Z, HIGH_Z, UNIFORM = range(8)
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def new_queue():
     """Return the arrays of an empty queue."""
     return np.arange(FIRST_SLOTS), np.empty(FIRST_SLOTS, np.int64), np.empty((FIRST_SLOTS, 8))
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def _grown(queue):
     order, numbers, records = queue
     slots = len(order)
@@ -38,7 +38,7 @@ def _grown(queue):
     return more
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def _before(queue, i, j):
     """Tell whether slot i comes before slot j."""
     _, numbers, records = queue
@@ -46,7 +46,7 @@ def _before(queue, i, j):
     return a < b or (a == b and numbers[i] < numbers[j])
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def push(queue, size, node, record):
     """Add a node; return the queue's arrays, which may be new, and its size."""
     if size == len(queue[0]):
@@ -65,7 +65,7 @@ def push(queue, size, node, record):
     return queue, size + 1
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def pop(queue, size):
     """Return the first node's slot, whose contents stay until the next push, and the new size."""
     order = queue[0]

@@ -7,10 +7,10 @@ on slices of samples: arrays are brought to slices and back here.  Whole network
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
 from refmiracle.engines.numba_engine import convolution, matrix
+from refmiracle.engines.numba_engine.compiling import compiled
 from refmiracle.engines.numba_engine.elementary import COMPILE
 from refmiracle.engines.numba_engine.slices import aligned, from_slices, slices_of, to_slices
 from refmiracle.engines.numba_engine.tiles import DOTS, TILE, TILE_FLOATS, groups_of
@@ -71,7 +71,7 @@ def conv2d_backward(x, w, dy, need_dx=True):
     return dx, dw, dy.sum(axis=(1, 2, 3))
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def _maxpool2d(x):
     channels, height, width, batch = x.shape
     y = np.empty((channels, height // 2, width // 2, batch), x.dtype)
@@ -93,7 +93,7 @@ def _maxpool2d(x):
     return y, winner
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def _maxpool2d_backward(dy, winner, height, width):
     channels, rows, columns, batch = dy.shape
     dx = np.zeros((channels, height, width, batch), dy.dtype)

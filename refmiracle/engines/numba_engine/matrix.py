@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
+from refmiracle.engines.numba_engine.compiling import compiled
 from refmiracle.engines.numba_engine.elementary import COMPILE
 from refmiracle.engines.numba_engine.tiles import (
     TILE,
@@ -44,19 +44,19 @@ class DenseStage(NamedTuple):
     db: np.ndarray
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def pack_forward(w, inputs, units, out):
     """Pack a flat matrix (in, units) for products along the inputs."""
     pack(w, (1, 1, inputs), (0, 0, units), units, 1, out)
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def pack_backward(w, inputs, units, out):
     """Pack a flat matrix (in, units) for products along the units."""
     pack(w, (1, 1, units), (0, 0, 1), inputs, units, out)
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def multiply_slices(table, x, terms, units, slices, tile, out):
     """Fill out[s, unit] = sum over k of w[k, unit] x[s, k]; two slices at a time."""
     for s in range(0, slices, 2):
@@ -78,13 +78,13 @@ def multiply_slices(table, x, terms, units, slices, tile, out):
                     store(out, at, load(tile, ((unit % TILE) * 2 + p) * LANES))
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def strip_of(units):
     """Return the floats of a sample's units in `multiply_samples`: whole tiles of 4 vectors."""
     return -(-units // (4 * LANES)) * 4 * LANES
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def multiply_samples(x, dy, inputs, units, slices, table, strips, tile, dw):
     """Fill dw[k, unit] = sum over samples of x[k, sample] dy[unit, sample].
 
@@ -118,7 +118,7 @@ def multiply_samples(x, dy, inputs, units, slices, table, strips, tile, dw):
                     dw[k * units + unit] = tile[first + unit]
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def dense_forward(stage, slices):
     """Fill y = ReLU(sign * (w^T x) + bias), or without the ReLU; `du` holds the units."""
     units, outputs = stage.units, stage.units * stage.copies
@@ -133,7 +133,7 @@ def dense_forward(stage, slices):
                 stage.y[at + n] = max(y, zero) if stage.rectified else y
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def dense_backward(stage, slices):
     """Fill dw, db and, where there is room for it, dx from dy."""
     units, copies = stage.units, stage.copies

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
+from refmiracle.engines.numba_engine.compiling import compiled
 from refmiracle.engines.numba_engine.convolution import conv_backward, conv_forward
 from refmiracle.engines.numba_engine.elementary import COMPILE
 from refmiracle.engines.numba_engine.matrix import dense_backward, dense_forward
 from refmiracle.engines.numba_engine.vector import LANES
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def load_images(pixels, first, count, slices, x):
     """Fill x = pixels / 255 - 1/2 of images first, ..., first + count - 1; lanes beyond are 0."""
     size = pixels.shape[1] * pixels.shape[2]
@@ -38,7 +38,7 @@ def load_images(pixels, first, count, slices, x):
                     x[(s * size + i) * LANES + n] = np.float32(0)
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def cross_entropy(logits, classes, labels, first, count, slices, scale, dlogits):
     """Return the summed loss in nats; dlogits = scale * (softmax - one-hot), zero beyond count."""
     loss = 0.0
@@ -66,7 +66,7 @@ def cross_entropy(logits, classes, labels, first, count, slices, scale, dlogits)
     return loss
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def dense_gradients(denses, labels, first, count, slices, scale):
     """Return the summed loss from the dense layers' input on; fill their dw, db and dx."""
     for depth in range(len(denses)):
@@ -80,7 +80,7 @@ def dense_gradients(denses, labels, first, count, slices, scale):
     return loss
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def dense_logits(denses, first, count, slices, out):
     """Fill out[class, image] from the dense layers' input on."""
     for depth in range(len(denses)):
@@ -93,7 +93,7 @@ def dense_logits(denses, first, count, slices, out):
             out[c, first + image] = last.y[at + c * LANES]
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def gradients_with_convolutions(convs, denses, pixels, labels, first, count, slices, scale):
     """See `shard_gradients`."""
     load_images(pixels, first, count, slices, convs[0].x)
@@ -105,14 +105,14 @@ def gradients_with_convolutions(convs, denses, pixels, labels, first, count, sli
     return loss
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def gradients_of_dense_layers(denses, pixels, labels, first, count, slices, scale):
     """See `shard_gradients`."""
     load_images(pixels, first, count, slices, denses[0].x)
     return dense_gradients(denses, labels, first, count, slices, scale)
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def logits_with_convolutions(convs, denses, pixels, first, count, slices, out):
     """See `shard_logits`."""
     load_images(pixels, first, count, slices, convs[0].x)
@@ -121,7 +121,7 @@ def logits_with_convolutions(convs, denses, pixels, first, count, slices, out):
     dense_logits(denses, first, count, slices, out)
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def logits_of_dense_layers(denses, pixels, first, count, slices, out):
     """See `shard_logits`."""
     load_images(pixels, first, count, slices, denses[0].x)

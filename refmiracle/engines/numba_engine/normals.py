@@ -11,12 +11,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numba
 import numpy as np
 
+from refmiracle.engines.numba_engine.compiling import compiled
 from refmiracle.numerics import normal
 
-EXACT: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy", "fastmath": False}
+EXACT: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": False}
 
 CENTRAL_TOP, CENTRAL_BOTTOM = normal.CENTRAL
 MIDDLE_TOP, MIDDLE_BOTTOM = normal.MIDDLE
@@ -32,7 +32,7 @@ FRACTION, HALF_BITS = np.int64((1 << 52) - 1), np.int64(0x3FE << 52)
 COUNTERS = 256  # computed at a time: 1024 words, whose buffers stay in the first-level cache
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def _round(state):
     c0, c1, c2, c3, k0, k1 = state
     p0, p1 = M0 * c0, M1 * c2
@@ -40,7 +40,7 @@ def _round(state):
     return c0, c1, c2, c3, (k0 + K0) & LOW, (k1 + K1) & LOW
 
 
-@numba.njit(forceinline=True, **EXACT)
+@compiled(forceinline=True, **EXACT)
 def philox(c0, c1, c2, c3, k0, k1):
     """Return the four words of a counter; all are uint64 below 2^32.
 
@@ -51,7 +51,7 @@ def philox(c0, c1, c2, c3, k0, k1):
     return c0, c1, c2, c3
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def philox_rows(c0, row, row_step, k0, k1, words):
     """Fill words[j, i] with word j of (c0, row + i row_step, 0, 0), or (c0 + i, row, 0, 0).
 
@@ -66,7 +66,7 @@ def philox_rows(c0, row, row_step, k0, k1, words):
         w0[i], w1[i], w2[i], w3[i] = philox(a, b, zero, zero, k0, k1)
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def _horner(coefficients, x):
     value = coefficients[0]
     for i in range(1, len(coefficients)):
@@ -74,20 +74,20 @@ def _horner(coefficients, x):
     return value
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def _log_of_fraction(m, e):
     """Return log(m 2^e) for sqrt(1/2) <= m < sqrt(2)."""
     f = (m - 1.0) / (m + 1.0)
     return 2.0 * f * _horner(ATANH_SERIES, f * f) + np.float64(e) * LN2
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def _central(q):
     r = 0.180625 - q * q
     return q * (_horner(CENTRAL_TOP, r) / _horner(CENTRAL_BOTTOM, r))
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def _quantile(p):
     if not (p > 0.0 and p < 1.0):
         return np.nan
@@ -105,14 +105,14 @@ def _quantile(p):
     return -tail if q < 0.0 else tail
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def quantiles(p, out):
     """Fill out with the normal quantiles of any p; see `numerics.normal.normal_quantile`."""
     for i in range(p.size):
         out[i] = _quantile(p[i])
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def _tails(p, count, bits, e, z):
     """Fill z with the quantiles of p[:count] (overwritten), all |p - 1/2| > 0.425, p >= 2^-33.
 
@@ -132,7 +132,7 @@ def _tails(p, count, bits, e, z):
         z[i] = -tail if z[i] < 0.0 else tail
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def quantiles_of_words(words, z):
     """Fill z, float32, with the normals of words, uint64 below 2^32; both flat."""
     count = words.size
@@ -153,7 +153,7 @@ def quantiles_of_words(words, z):
         z[places[i]] = value[i]
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def fill_normals(seed, stream, row, first, out):
     """Fill out with normals first, first + 1, ... of a row of a stream; first is 4 n."""
     words, z = np.empty((4, COUNTERS), np.uint64), np.empty((4, COUNTERS), np.float32)
@@ -168,7 +168,7 @@ def fill_normals(seed, stream, row, first, out):
             out[k] = z[k % 4, (k - start) // 4]
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def fill_rows(seed, stream, rows, out):
     """Fill out[r] with the first normals of row rows[r] of a stream, a few rows at a time."""
     count, zero = out.shape[1], np.uint64(0)
@@ -184,7 +184,7 @@ def fill_rows(seed, stream, rows, out):
         quantiles_of_words(words[:here].reshape(-1), out[first : first + here].reshape(-1))
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def fill_candidates(seed, stream, first, table):
     """Fill table[d, k] with normal d of row first + 4 (k mod COUNTERS) + k div COUNTERS.
 

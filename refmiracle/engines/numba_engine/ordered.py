@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
-import numba
 import numpy as np
 
 from refmiracle.engines.numba_engine.coding import (
@@ -24,6 +23,7 @@ from refmiracle.engines.numba_engine.coding import (
     _score_two,
     _targets,
 )
+from refmiracle.engines.numba_engine.compiling import compiled
 from refmiracle.engines.numba_engine.normals import (
     COUNTERS,
     EXACT,
@@ -47,7 +47,7 @@ from refmiracle.numerics.philox import Stream
 SLAB_FLOATS = 2**21  # normals that are made at a time
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def _fill_exponentials(words, E):
     """Fill E with -log((word + 1/2) / 2^32), the bits of `numpy_engine.ordered.exponentials`."""
     bits = E.view(np.int64)
@@ -63,7 +63,7 @@ def _fill_exponentials(words, E):
         E[i] = -_log_of_fraction(m, e)
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def _add_up_two(E, last):
     """Make running sums of E[0] and E[1], from `last` on, in the order of candidates.
 
@@ -79,7 +79,7 @@ def _add_up_two(E, last):
     return a, b
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def _keep_least(log_r, T, start, best, index):
     """Return the least log T - log r, and its index, after these candidates.
 
@@ -96,7 +96,7 @@ def _keep_least(log_r, T, start, best, index):
     return best, index
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def _remaining(start, N):
     """Return N - k of the candidates of a chunk, by column, or 1 if N is 0: without end.
 
@@ -109,7 +109,7 @@ def _remaining(start, N):
     return remaining
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def _search(table, start, N, selection, live, blocks, targets, log_r_max, last, best, index):
     """Pass over a chunk of the N candidates, or of all (0), for the blocks `live`.
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
+from refmiracle.engines.numba_engine.compiling import compiled
 from refmiracle.engines.numba_engine.normals import EXACT, _log_of_fraction, _quantile, philox
 from refmiracle.engines.numba_engine.threads import parallel_map, row_parts
 from refmiracle.engines.numpy_engine.ordered import ROUNDING
@@ -32,12 +32,12 @@ EMPTY = -1
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: scatters what multiplies it
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def _uniform(word):
     return (np.float64(np.int64(word)) + 0.5) * 2.0**-32
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def _exponential(word):
     """Return -log of a word's uniform; the bits of `numpy_engine.ordered.exponentials`."""
     m, e = math.frexp(_uniform(word))
@@ -46,13 +46,13 @@ def _exponential(word):
     return -_log_of_fraction(m, e)
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def _normal(word, interval, count):
     """Return z of a place in its own of `count` intervals of equal P-mass."""
     return _quantile(min((interval + _uniform(word)) / count, LAST_U))
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def _slot(keys, key):
     """Return where a key stands, or would, in a table of 2^m slots, searched from its hash on."""
     mask = len(keys) - 1
@@ -62,7 +62,7 @@ def _slot(keys, key):
     return at
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def _twice_as_many(keys, counts):
     """Return a table of twice as many slots with the same keys and counts."""
     more, more_counts = np.full(2 * len(keys), EMPTY, np.int64), np.zeros(2 * len(keys), np.int64)
@@ -73,7 +73,7 @@ def _twice_as_many(keys, counts):
     return more, more_counts
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def _interval(cumulative, u, count):
     """Return the first i with u < cumulative[i], of `count` intervals; the last if none."""
     low, high = 0, count - 1
@@ -86,7 +86,7 @@ def _interval(cumulative, u, count):
     return low
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def _propose(key, block, t, cumulative, k, j_d):
     """Fill j_d with the intervals of arrival t; return the word of its time and its bin.
 
@@ -110,7 +110,7 @@ def _propose(key, block, t, cumulative, k, j_d):
     return word, j
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def _loss(key, block, n, j, j_d, k, target, log_sup, most):
     """Return log Z - log r' of a sample: the sum of log m_d(j_d) - log r_d; or any above `most`."""
     delta, narrowness, log_s = target
@@ -127,7 +127,7 @@ def _loss(key, block, n, j, j_d, k, target, log_sup, most):
     return loss
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def _message(keys, block, bits, k, target, log_sup, log_Z, cumulative):
     """Return n 2^K + j of one block; see `numpy_engine.partition._message`."""
     slots, counts = np.full(FEWEST_SLOTS, EMPTY, np.int64), np.zeros(FEWEST_SLOTS, np.int64)
@@ -154,7 +154,7 @@ def _message(keys, block, bits, k, target, log_sup, log_Z, cumulative):
         t += 1
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def _fill_messages(keys, blocks, bits, k, targets, tables, out):
     (delta, narrowness, log_s), (log_sup, log_Z, cumulative) = targets, tables
     for b in range(len(blocks)):
@@ -162,7 +162,7 @@ def _fill_messages(keys, blocks, bits, k, targets, tables, out):
         out[b] = _message(keys, blocks[b], bits, k, target, log_sup[b], log_Z[b], cumulative[b])
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def _fill_samples(key, blocks, n, j, j_d, k, out):
     for b in range(len(blocks)):
         for d in range(0, len(k), 4):

@@ -125,7 +125,6 @@ class NetworkPass:
         self.pixels = pixels
         self.edges = np.cumsum([0, *(n for layer in self.layers for n in layer.lengths)])
         self.training = (None, None, None)
-        self.evaluation = None
 
     def _stages(self, samples, gradients):
         """Return the number of slices of a shard of so many samples, and all its stages."""
@@ -187,23 +186,23 @@ class NetworkPass:
     def logits(self, units, signs, pixels):
         """See `contract.NetworkPass.logits`."""
         self._load(units, signs)
-        if self.evaluation is None:
-            self.evaluation = SimpleQueue()
-            for _ in range(THREADS):
-                unused = np.empty(self.edges[-1], dtype=np.float32)
-                self.evaluation.put(self._stages(EVALUATION_SHARD, unused))
+        firsts = range(0, len(pixels), EVALUATION_SHARD)
+        buffers = SimpleQueue()  # of this call: each thread that works on it takes some
+        for _ in range(min(THREADS, len(firsts))):
+            unused = np.empty(self.edges[-1], dtype=np.float32)
+            buffers.put(self._stages(EVALUATION_SHARD, unused))
         last = self.layers[-1]
         logits = np.empty((len(last.bias), len(pixels)), dtype=np.float32)
 
         def run(first):
-            slices, convs, denses = stages = self.evaluation.get()
+            slices, convs, denses = stages = buffers.get()
             count = min(EVALUATION_SHARD, len(pixels) - first)
             try:
                 shard_logits(convs, denses, pixels, first, count, slices, logits)
             finally:
-                self.evaluation.put(stages)
+                buffers.put(stages)
 
-        parallel_map(run, range(0, len(pixels), EVALUATION_SHARD))
+        parallel_map(run, firsts)
         return logits
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
 from refmiracle.engines.numba_engine.astar import (
@@ -17,6 +16,7 @@ from refmiracle.engines.numba_engine.astar import (
     TOO_MANY_NODES,
     TOO_WIDE,
 )
+from refmiracle.engines.numba_engine.compiling import compiled
 from refmiracle.engines.numba_engine.greedy import LARGEST_CANDIDATE, LARGEST_LOG_PEAK
 from refmiracle.engines.numba_engine.heap import (
     EMPTY,
@@ -36,7 +36,7 @@ from refmiracle.engines.numba_engine.stretch import PANELS, arrives, mirrored, s
 from refmiracle.numerics.limits import LARGEST_NODE, LARGEST_TREE
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def _global(seed, row, target, sign, kept):
     """Return the message and the number of candidates."""
     if target[5] > LARGEST_LOG_PEAK:
@@ -52,7 +52,7 @@ def _global(seed, row, target, sign, kept):
     return TOO_LONG, n
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def _path(seed, row, target, sign, kept):
     """Return the message and the number of nodes on the path, on the tree `sample`."""
     node, a, b, time = 1, 0.0, 1.0, 0.0
@@ -72,7 +72,7 @@ def _path(seed, row, target, sign, kept):
     return TOO_DEEP, visited
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def _queued(seed, row, target, sign, kept, queue):
     """Return the message, the number of nodes visited, and the queue, on the tree `dyadic`."""
     U, V = uniforms(seed, row, ROOT, OWN)
@@ -108,7 +108,7 @@ def _queued(seed, row, target, sign, kept, queue):
     return NOTHING_LEFT, visited, queue
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def encode(seed, rows, delta, log_s, on_tree, on_sample, messages, visits):
     """Fill messages and the numbers of visited nodes."""
     queue, kept = new_queue(), np.empty((PANELS + 1, 5))

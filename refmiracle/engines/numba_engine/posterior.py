@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
+from refmiracle.engines.numba_engine.compiling import compiled
 from refmiracle.engines.numba_engine.elementary import (
     COMPILE,
     excess_of,
@@ -28,27 +28,27 @@ from refmiracle.engines.numba_engine.threads import parallel_map, row_parts
 REDUCTION_PARTS = 4
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def _log_s_many(x, out):
     for i in range(x.size):
         out[i] = -minus_log_s(np.float64(x[i]))
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def _ds_dx_many(x, out):
     for i in range(x.size):
         y = minus_log_s(np.float64(x[i]))
         out[i] = -2.0 * exp(-y) * half_slope_ratio(np.float64(x[i]), spent_of(y))
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def _gaussian_kl(delta, log_s, out):
     for i in range(delta.size):
         d = np.float64(delta[i])
         out[i] = 0.5 * (d * d + excess_of(-np.float64(log_s[i])))
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def _shares(phi, share):
     """Fill share with softmax(phi) of some blocks, (blocks, size); it lies flat in `share`."""
     blocks, size = phi.shape
@@ -68,7 +68,7 @@ def _shares(phi, share):
             share[b * size + j] /= total
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def _spend(tau, phi, budget, share, r, t, h, y):
     """Fill share, r, t = tanh tau, h = sech tau and y = -log s(r h); flat, for some blocks.
 
@@ -87,7 +87,7 @@ def _spend(tau, phi, budget, share, r, t, h, y):
         y[i] = log_s_step(y[i], r[i] * h[i])
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def _mean_kl(tau, phi, budget, delta, log_s):
     buffer = np.empty((5, tau.size))
     share, r, t, h, y = buffer[0], buffer[1], buffer[2], buffer[3], buffer[4]
@@ -97,7 +97,7 @@ def _mean_kl(tau, phi, budget, delta, log_s):
         delta[i], log_s[i] = r[i] * t[i], -y[i]
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def mean_kl_forward_blocks(tau, phi, rho, budget, eps, w):
     """Fill w with samples of some blocks; arrays of shape (blocks, size)."""
     buffer = np.empty((5, tau.size))
@@ -108,7 +108,7 @@ def mean_kl_forward_blocks(tau, phi, rho, budget, eps, w):
         w[i] = rho[i] * (r[i] * t[i] + exp(-0.5 * y[i]) * eps[i])
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def mean_kl_backward_blocks(tau, phi, rho, budget, eps, g, dtau, dphi, dlog_rho):
     """Fill the gradients of some blocks; arrays of shape (blocks, size)."""
     blocks, size = tau.shape
@@ -133,14 +133,14 @@ def mean_kl_backward_blocks(tau, phi, rho, budget, eps, g, dtau, dphi, dlog_rho)
             dphi[b, j] = half_rg[j] - own[j] * total
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def mean_var_forward_blocks(mu, log_sigma, eps, w):
     """Fill w with samples; flat arrays."""
     for i in range(mu.size):
         w[i] = mu[i] + exp(np.float64(log_sigma[i])) * eps[i]
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def mean_var_backward_blocks(mu, log_sigma, rho, beta, eps, g, dmu, dlog_sigma, dlog_rho):
     """Fill the gradients of some blocks; arrays of shape (blocks, size)."""
     blocks, size = mu.shape
@@ -154,13 +154,13 @@ def mean_var_backward_blocks(mu, log_sigma, rho, beta, eps, g, dmu, dlog_sigma, 
             dlog_rho[b, j] = beta[b] * (1.0 - s - delta * delta)
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def _expand(variables, places, signs, w):
     for i in range(len(places)):
         w[i] = signs[i] * variables[places[i]]
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def _reduce(g, places, signs, out):
     if not len(places):
         return

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
+from refmiracle.engines.numba_engine.compiling import compiled
 from refmiracle.engines.numba_engine.normals import EXACT, _quantile, philox
 from refmiracle.numerics.limits import LAST_U, VARIABLE_REACH
 from refmiracle.numerics.philox import Stream
@@ -37,7 +37,7 @@ PANEL = 1.0  # width over which 8 nodes integrate the density, also in the tails
 FARTHEST = 14.0  # beyond, neither P nor Q has mass that could count
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def uniforms(seed, row, node, lane):
     """Return U and V of a lane of a node of a row."""
     n, i = np.uint64(node), np.uint64(row)
@@ -47,13 +47,13 @@ def uniforms(seed, row, node, lane):
     return (first + 0.5) * 2.0**-52, (second + 0.5) * 2.0**-52
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def place(a, b, U):
     """Return u of the sample of a node with the region (a, b)."""
     return min(a + (b - a) * U, LAST_U)
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def quantile(u):
     """Return z with P(z) = u; -inf and inf for 0 and 1, which bound regions."""
     if u <= 0.0:
@@ -61,7 +61,7 @@ def quantile(u):
     return np.inf if u >= 1.0 else _quantile(u)
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def target_of(delta, log_s):
     """Return (delta, e, constant, sigma, mode, log_peak) of Q = N(delta, s).
 
@@ -78,14 +78,14 @@ def target_of(delta, log_s):
     return delta, e, constant, math.exp(0.5 * log_s), mode, peak
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def log_ratio(target, z):
     """Return log r(z) in nats, as constant + delta y - e y^2 / 2: exact where Q = P."""
     y = z - target[0]
     return target[2] + y * (target[0] - 0.5 * target[1] * y)
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def log_supremum(target, lo, hi):
     """Return the supremum of log r over (lo, hi)."""
     mode = target[4]
@@ -94,7 +94,7 @@ def log_supremum(target, lo, hi):
     return log_ratio(target, lo if mode <= lo else hi)
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def superlevel(target, log_level):
     """Return (left, right, near): S(L) as an interval of y, and the end that is next to 0.
 
@@ -112,13 +112,13 @@ def superlevel(target, log_level):
     return (near, far, near) if delta >= 0.0 else (-far, -near, -near)
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def _above(x):
     """Return the mass of N(0, 1) above x."""
     return 0.5 * math.erfc(x * SQRT_HALF) if x < 38.0 else 0.0
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def normal_mass(centre, lo, hi):
     """Return the mass of N(0, 1) in (centre + lo, centre + hi)."""
     half = 0.5 * (hi - lo)
@@ -136,13 +136,13 @@ def normal_mass(centre, lo, hi):
     return 1.0 - _above(-lo) - _above(hi)
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def _excess(target, near, y):
     """Return log r(y) - log L, whose root `near` is, without a difference of logarithms."""
     return max((y - near) * (target[0] - 0.5 * target[1] * (y + near)), 0.0)
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def _small_residual(target, near, level, lo, hi):
     """Integrate r - L = L expm1(log r - log L) over (lo, hi), a part of S(L)."""
     delta = target[0]
@@ -161,7 +161,7 @@ def _small_residual(target, near, level, lo, hi):
     return level * (half * total * DENSITY)
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def residual_within(target, near, level, lo, hi):
     """Return the integral of r - L over (lo, hi), an interval of y in S(L) with the end `near`."""
     if not lo < hi:
@@ -173,7 +173,7 @@ def residual_within(target, near, level, lo, hi):
     return own - level * normal_mass(target[0], lo, hi)
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def residual(target, level, lo, hi):
     """Return R_B(L) for the region (lo, hi) of z."""
     delta, sigma = target[0], target[3]

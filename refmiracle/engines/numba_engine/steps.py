@@ -5,10 +5,10 @@ Blocks pass in groups of about PLACES places, whose buffers stay in the first-le
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
 from refmiracle.engines.numba_engine.adam import adam_update, adam_update_in_units, corrections
+from refmiracle.engines.numba_engine.compiling import compiled
 from refmiracle.engines.numba_engine.elementary import COMPILE
 from refmiracle.engines.numba_engine.normals import fill_normals
 from refmiracle.engines.numba_engine.posterior import (
@@ -24,13 +24,13 @@ PLACES = 512
 NOISE = np.uint64(Stream.NOISE)
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def _add_by_tensor(values, tensor, sums):
     for i in range(values.size):
         sums[tensor[i]] += values[i]
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def _mean_kl_sample(tau, phi, rho, budget, seed, row, first, group, w, eps):
     size = tau.shape[1]
     for a in range(0, len(tau), group):
@@ -39,7 +39,7 @@ def _mean_kl_sample(tau, phi, rho, budget, seed, row, first, group, w, eps):
         mean_kl_forward_blocks(tau[a:b], phi[a:b], rho[a:b], budget, eps[a:b], w[a:b])
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def _mean_kl_step(tau, phi, rho, tensor, budget, eps, g, moments, rates, corrections, group, sums):
     (m_tau, v_tau), (m_phi, v_phi) = moments
     shape = (group, tau.shape[1])
@@ -56,12 +56,12 @@ def _mean_kl_step(tau, phi, rho, tensor, budget, eps, g, moments, rates, correct
         _add_by_tensor(dlog_rho[:n].reshape(-1), tensor[a:b].reshape(-1), sums[a // group])
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def _update(theta, g, m, v, rate, corrections):
     adam_update(theta.reshape(-1), g.reshape(-1), m.reshape(-1), v.reshape(-1), rate, *corrections)
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def _mean_var_sample(mu, log_sigma, seed, row, first, group, w, eps):
     size = mu.shape[1]
     for a in range(0, len(mu), group):
@@ -71,7 +71,7 @@ def _mean_var_sample(mu, log_sigma, seed, row, first, group, w, eps):
             mean_var_forward_blocks(mu[i], log_sigma[i], eps[i], w[i])
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def _mean_var_step(
     mu, log_sigma, rho, tensor, used, beta, eps, g, moments, rates, corrections, group, sums
 ):

@@ -17,9 +17,9 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
+from refmiracle.engines.numba_engine.compiling import compiled
 from refmiracle.engines.numba_engine.normals import EXACT
 from refmiracle.engines.numba_engine.scalar import (
     NODES_8,
@@ -58,35 +58,35 @@ FLAT = 1e-15  # a slope below this part of delta is that of the mode, up to roun
 SLACK = 1e-9  # relative, within which no bound decides: the accuracy of sigma
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def mirrored(target):
     """Return the target of -z, if delta < 0; so delta >= 0."""
     return abs(target[0]), target[1], target[2], target[3], abs(target[4]), target[5]
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def _log_ratio_at(target, y):
     return target[2] + y * (target[0] - 0.5 * target[1] * y)
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def _other_end(target, x):
     return 2.0 * (target[0] / target[1]) - x if target[1] > 0.0 else np.inf
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def _rest(target, level, x):
     """Return R(L), x the near end of S(L)."""
     return residual_within(target, x, level, x, _other_end(target, x))
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def _mass(target, x):
     """Return P(S(L))."""
     return normal_mass(target[0], x, _other_end(target, x))
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def _panel(target, x, end):
     """Return the integral of dL / R(L) from x to end."""
     middle, half, total = 0.5 * (x + end), 0.5 * (end - x), 0.0
@@ -98,7 +98,7 @@ def _panel(target, x, end):
     return half * total
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def _from_zero(target, level):
     """Return sigma(L) for L <= 1/4.
 
@@ -113,14 +113,14 @@ def _from_zero(target, level):
     return half * total
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def start(kept):
     """Keep nothing but the first row, level 0: for a new target."""
     kept[0, END], kept[0, SUM], kept[0, LEVEL], kept[0, REST], kept[0, MASS] = -np.inf, 0, 0, 1, 1
     kept[STATE, END], kept[STATE, LEVEL], kept[STATE, SUM] = 1.0, 0.0, np.inf
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def _beyond(target, y, row):
     """Return sigma(r(y)) from a row before y, without its neighbours."""
     if row[LEVEL] > 0.0:
@@ -131,7 +131,7 @@ def _beyond(target, y, row):
     return _from_zero(target, math.exp(log_level))
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def _next_end(target, row):
     """Return where the panel after a row ends.
 
@@ -146,7 +146,7 @@ def _next_end(target, row):
     return row[END] + (min(step, 0.5 * slope / target[1]) if target[1] > 0.0 else step)
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def _extend(target, y, kept):
     """Return sigma(r(y)) if the panel after the last row holds y; else add a row, return -1."""
     count = int(kept[STATE, END])
@@ -161,7 +161,7 @@ def _extend(target, y, kept):
     return -1.0
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def _bounds(row, level, rest, mass):
     """Return bounds of the integral of dL / R(L) from a row's level to this one.
 
@@ -179,7 +179,7 @@ def _bounds(row, level, rest, mass):
     return least, most
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def _at_once(time, target, log_level, level, slope, kept):
     """Return 1 or -1 where no mass is needed to tell whether time <= sigma(L), else 0."""
     # sigma of the mode is infinite, and R <= 1.
@@ -190,7 +190,7 @@ def _at_once(time, target, log_level, level, slope, kept):
     return -1 if level <= kept[STATE, LEVEL] and time >= kept[STATE, SUM] else 0
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def stretch(target, y, kept):
     """Return sigma(r(y)); the target is mirrored, y <= mode."""
     k, value = 0, -1.0
@@ -203,7 +203,7 @@ def stretch(target, y, kept):
     return value
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def _by_bounds(time, target, y, level, kept):
     """Return what `arrives` does, from bounds, and from panels where those do not tell."""
     rest, mass, k, value = _rest(target, level, y), _mass(target, y), 0, -1.0
@@ -220,7 +220,7 @@ def _by_bounds(time, target, y, level, kept):
     return time <= value
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def arrives(time, target, z, kept):
     """Tell whether time <= sigma(r(z)).
 

@@ -7,24 +7,67 @@ only the batch.
 
 from __future__ import annotations
 
+import os
+import threading
 from concurrent.futures import ThreadPoolExecutor, wait
-from functools import lru_cache
 from itertools import pairwise
 
 import numba
+from numba.core.compiler_lock import global_compiler_lock
 
 THREADS: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
 
 
-@lru_cache(maxsize=1)
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(THREADS, thread_name_prefix="refmiracle")
+class Pool:
+    """The threads of this process, made when they are first asked for.
+
+    A child of `fork` has none of its parent's threads and must not wait for them; nor may it find
+    numba's lock held by one of them, so a fork waits until nothing is being compiled.
+    """
+
+    def __init__(self):
+        self.forget()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(
+                before=global_compiler_lock.acquire,
+                after_in_parent=global_compiler_lock.release,
+                after_in_child=self._in_child,
+            )
+
+    def _in_child(self):
+        global_compiler_lock.release()
+        self.forget()
+
+    def forget(self):
+        """Have no threads."""
+        self.lock = threading.Lock()
+        self.executor = None
+
+    def submit(self, work, times):
+        """Let up to so many threads do the work; return their futures, fewer where no more start.
+
+        A process may be short of threads, or at its end, where Python starts none.
+        """
+        futures = []
+        try:
+            with self.lock:
+                if self.executor is None:
+                    self.executor = ThreadPoolExecutor(THREADS, thread_name_prefix="refmiracle")
+            for _ in range(times):
+                futures.append(self.executor.submit(work))
+        except RuntimeError:
+            pass
+        return futures
+
+
+POOL = Pool()
 
 
 def parallel_map(function, items):
     """Return [function(item) for item in items], in that order, computed by the threads.
 
-    The calling thread works too, so that little is lost where waking another takes long.
+    The calling thread works too, so that little is lost where waking another takes long, and
+    nothing where there is no other.
     """
     items = list(items)
     if len(items) < 2 or THREADS < 2:
@@ -36,12 +79,14 @@ def parallel_map(function, items):
         for i in turns:
             results[i] = function(items[i])
 
-    others = [_pool().submit(work) for _ in range(min(THREADS, len(items)) - 1)]
+    others = POOL.submit(work, min(THREADS, len(items)) - 1)
     try:
         work()
     finally:
-        wait(others)
-    for other in others:
+        # Those that have not begun find no turn left.
+        begun = [other for other in others if not other.cancel()]
+        wait(begun)
+    for other in begun:
         other.result()
     return results
 

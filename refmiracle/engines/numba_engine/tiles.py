@@ -11,8 +11,7 @@ are in a fixed order, whatever the number of threads.
 
 from __future__ import annotations
 
-import numba
-
+from refmiracle.engines.numba_engine.compiling import compiled
 from refmiracle.engines.numba_engine.elementary import COMPILE
 from refmiracle.engines.numba_engine.vector import (
     LANES,
@@ -30,13 +29,13 @@ TILE_FLOATS = 4 * TILE * LANES
 DOTS = 5 if REGISTERS >= 32 else 2  # places of y in a tile of `dots`
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def groups_of(units):
     """Return how many tiles hold so many output units."""
     return (units + TILE - 1) // TILE
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def pack(w, counts, steps, units, unit_step, out):
     """Fill out[unit // 5][place of the walk][unit % 5] = w[walk + unit * unit_step]."""
     o = 0
@@ -50,7 +49,7 @@ def pack(w, counts, steps, units, unit_step, out):
                         o += 1
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def _multiply_4_at_once(x, b0, b1, b2, b3, counts, steps, w, first, w_steps, out):
     """Fill out[a, c] = sum over walk of w[walk, a] x[b_c + walk] for 5 units a and 4 places c.
 
@@ -88,7 +87,7 @@ def _multiply_4_at_once(x, b0, b1, b2, b3, counts, steps, w, first, w_steps, out
         store(out, n * LANES, sums[n])
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def _multiply_2(x, b0, b1, counts, steps, w, first, w_steps, out, to, row):
     """Do as `multiply_4` for the places c = to and to + 1 of the `row` that out has."""
     z = zero()
@@ -116,13 +115,13 @@ def _multiply_2(x, b0, b1, counts, steps, w, first, w_steps, out, to, row):
         store(out, (n // 2 * row + to + n % 2) * LANES, sums[n])
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def multiply_2(x, b0, b1, counts, steps, w, first, w_steps, out):
     """Do as `multiply_4` for 2 places c."""
     _multiply_2(x, b0, b1, counts, steps, w, first, w_steps, out, 0, 2)
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def _multiply_4_in_turns(x, b0, b1, b2, b3, counts, steps, w, first, w_steps, out):
     """Do as `_multiply_4_at_once`: ten sums, two places and a weight in registers."""
     _multiply_2(x, b0, b1, counts, steps, w, first, w_steps, out, 0, 4)
@@ -133,7 +132,7 @@ def _multiply_4_in_turns(x, b0, b1, b2, b3, counts, steps, w, first, w_steps, ou
 multiply_4 = _multiply_4_at_once if REGISTERS >= 32 else _multiply_4_in_turns
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def _dots_5(x, x_bases, x_steps, y, y_bases, y_steps, counts, out):
     """Fill out[a, b] = sum over walk and lanes of x[x_bases[a] + walk] y[y_bases[b] + walk].
 
@@ -179,7 +178,7 @@ def _dots_5(x, x_bases, x_steps, y, y_bases, y_steps, counts, out):
     out[23], out[24] = total(e3), total(e4)
 
 
-@numba.njit(**COMPILE)
+@compiled(**COMPILE)
 def _dots_2(x, x_bases, x_steps, y, y_bases, y_steps, counts, out):
     """Do as `_dots_5` for two places of y: ten sums in registers."""
     z = zero()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
 from refmiracle.engines.numba_engine import astar, greedy, poisson
+from refmiracle.engines.numba_engine.compiling import compiled
 from refmiracle.engines.numba_engine.normals import EXACT
 from refmiracle.engines.numba_engine.scalar import OWN, place, quantile, uniforms
 from refmiracle.engines.numba_engine.threads import parallel_map, row_parts
@@ -37,7 +37,7 @@ REASONS = {
 }
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def _region(seed, row, message, on_sample):
     """Return the region of node `message`, from the root down."""
     a, b, depth = 0.0, 1.0, 0
@@ -55,7 +55,7 @@ def _region(seed, row, message, on_sample):
     return a, b
 
 
-@numba.njit(**EXACT)
+@compiled(**EXACT)
 def _decode(seed, rows, messages, on_tree, on_sample, samples):
     for i in range(len(rows)):
         row, message, a, b = rows[i], messages[i], 0.0, 1.0

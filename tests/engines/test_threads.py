@@ -1,0 +1,128 @@
+"""The threads of the numba engine: after a fork, where none can be started, within each other."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from refmiracle.engines import get_engine
+from refmiracle.engines.numba_engine import threads
+from refmiracle.engines.numba_engine.threads import parallel_map
+from refmiracle.nn.network import error_rate
+from refmiracle.nn.networks import LENET5
+
+DEADLINE = 300  # seconds: a child that waits for threads which are not there waits for ever
+
+
+@pytest.fixture
+def several(monkeypatch):
+    """Four threads, however many processors there are."""
+    monkeypatch.setattr(threads, "THREADS", 4)
+    monkeypatch.setattr(threads, "POOL", threads.Pool())
+    return threads.POOL
+
+
+def test_all_threads_take_part(several):
+    """Each of four items waits until the others have begun."""
+    together = threading.Barrier(4)
+
+    def meet(item):
+        together.wait(DEADLINE)
+        return item, threading.current_thread().name
+
+    found = parallel_map(meet, range(4))
+    assert [item for item, _ in found] == [0, 1, 2, 3]
+    assert len({name for _, name in found}) == 4
+
+
+def test_a_call_within_a_call_ends(several):
+    def inner(item):
+        return sum(parallel_map(abs, range(item)))
+
+    assert parallel_map(inner, [10] * 50) == [45] * 50
+
+
+def test_an_error_comes_out_when_all_are_done(several):
+    begun = []
+
+    def fail(item):
+        begun.append(item)
+        if item == 7:
+            raise ValueError("seven")
+        return item
+
+    with pytest.raises(ValueError, match="seven"):
+        parallel_map(fail, range(20))
+    assert parallel_map(abs, range(20)) == list(range(20))
+
+
+def test_where_no_thread_can_be_started_the_caller_does_all(several, monkeypatch):
+    """As with a limit on processes in a container, or at the end of the interpreter."""
+
+    def no_thread(*_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    assert parallel_map(abs, range(20)) == list(range(20))
+
+
+def compute():
+    """Errors of a network of some weights, by the threads of the engine, and a codebook's rows."""
+    rng = np.random.default_rng(1)
+    engine = get_engine("numba")
+    weights = {t.name: rng.normal(size=t.shape).astype(np.float32) for t in LENET5.tensors()}
+    images = rng.integers(0, 256, (200, 28, 28), dtype=np.uint8)
+    rows = engine.codebook_rows(3, np.arange(5000), 30)
+    return error_rate(LENET5, engine, weights, images, images[:, 0, 0] % 10), rows.sum()
+
+
+def send(connection):
+    connection.send(compute())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_child_of_fork_has_threads_of_its_own(several):
+    """As in multiprocessing on Linux, a service that forks, or PyTorch's DataLoader."""
+    expected = compute()
+    assert several.executor is not None
+    context = multiprocessing.get_context("fork")
+    for _ in range(3):
+        ours, theirs = context.Pipe(duplex=False)
+        child = context.Process(target=send, args=(theirs,))
+        child.start()
+        try:
+            assert ours.poll(DEADLINE), "the child waits for threads that it does not have"
+            assert ours.recv() == expected
+        finally:
+            child.kill()
+            child.join()
+    assert compute() == expected
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_fork_waits_for_what_is_being_compiled(several):
+    """A child that found numba's lock held by a thread which it does not have would hang."""
+    lock, held, done = threads.global_compiler_lock, threading.Event(), []
+
+    def compile_for_a_while():
+        with lock:
+            held.set()
+            time.sleep(0.1)
+            done.append(True)
+
+    with ThreadPoolExecutor(1) as other:
+        other.submit(compile_for_a_while)
+        held.wait(DEADLINE)
+        child = os.fork()
+        if child == 0:
+            with lock:
+                os._exit(0 if done else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
