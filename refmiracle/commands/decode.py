@@ -8,7 +8,7 @@ from pathlib import Path
 
 from refmiracle.codec.container import read_model
 from refmiracle.codec.model import decode_model
-from refmiracle.commands.options import add_engine, add_model, check_out
+from refmiracle.commands.options import add_engine, add_model, check_out, say_written
 from refmiracle.commands.running import run_command
 from refmiracle.engines import get_engine
 from refmiracle.exports.tensors import npz_bytes
@@ -31,8 +31,9 @@ def run(arguments: argparse.Namespace) -> int:
     weights = decode_model(model, get_engine(arguments.engine))
     write_atomically(arguments.out, npz_bytes(weights))
     count = sum(w.size for w in weights.values())
-    print(
-        f"{arguments.out}: {count} float32 weights in {len(weights)} tensors from {len(data)} bytes"
+    say_written(
+        arguments.out,
+        f"{count} float32 weights in {len(weights)} tensors from {len(data)} bytes",
     )
     return 0
 

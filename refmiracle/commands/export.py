@@ -8,7 +8,7 @@ from pathlib import Path
 
 from refmiracle.codec.container import read_model
 from refmiracle.codec.model import decode_model
-from refmiracle.commands.options import add_engine, add_model, check_out
+from refmiracle.commands.options import add_engine, add_model, check_out, say_written
 from refmiracle.commands.running import run_command
 from refmiracle.engines import get_engine
 from refmiracle.exports.formats import FORMATS, metadata_of
@@ -40,9 +40,10 @@ def run(arguments: argparse.Namespace) -> int:
     weights = decode_model(model, get_engine(arguments.engine))
     exported = form.to_bytes(network, weights, metadata_of(network, data))
     write_atomically(out, exported)
-    print(
-        f"{out}: {len(exported)} bytes, {network.name} as {arguments.to},"
-        f" {network.count()} float32 weights in {len(weights)} tensors from {len(data)} bytes"
+    say_written(
+        out,
+        f"{len(exported)} bytes, {network.name} as {arguments.to},"
+        f" {network.count()} float32 weights in {len(weights)} tensors from {len(data)} bytes",
     )
     return 0
 

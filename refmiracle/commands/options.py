@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from pathlib import Path
 
 from refmiracle.engines import ENGINES
 from refmiracle.errors import InputError
+from refmiracle.files import check_writable, is_standard_output
 from refmiracle.training.data import default_folder
 
 
@@ -28,15 +30,21 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def check_out(out: Path, model: Path) -> None:
-    """Refuse to write what a model is decoded to over the model itself.
+    """Refuse, before any work, an output that cannot be written, or that is the model itself.
 
     Raises
     ------
     InputError
-        If the two are the same file.
+        If it is so.
     """
     if os.path.exists(out) and os.path.exists(model) and os.path.samefile(out, model):
         raise InputError(f"{out}: it is the model itself; name another file with --out")
+    check_writable(out)
+
+
+def say_written(out: Path, text: str) -> None:
+    """Print what was written, where it does not follow the written bytes themselves."""
+    print(f"{out}: {text}", file=sys.stderr if is_standard_output(out) else sys.stdout)
 
 
 def add_engine(parser: argparse.ArgumentParser, default: str | None) -> None:
