@@ -2,11 +2,15 @@
 
 import errno
 import os
+import socket
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from refmiracle.errors import InputError
-from refmiracle.files import write_atomically
+from refmiracle.files import check_writable, write_atomically
 
 
 def is_root():
@@ -169,3 +173,133 @@ def test_temporary_file_stands_beside_the_file(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "replace", note)
     write_atomically(tmp_path / "model.rmc", b"new")
     assert moved == [str(tmp_path)]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a right there")
+@pytest.mark.parametrize("there", [True, False])
+def test_the_file_that_a_link_names_is_written(tmp_path, there):
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    if there:
+        (folder / "real.npz").write_bytes(b"old")
+    (tmp_path / "link").symlink_to("elsewhere/real.npz")
+    (tmp_path / "link to a link").symlink_to("link")
+    write_atomically(tmp_path / "link to a link", b"new")
+    assert (folder / "real.npz").read_bytes() == b"new"
+    assert (tmp_path / "link").is_symlink()
+    assert os.listdir(folder) == ["real.npz"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a right there")
+def test_a_link_to_itself_is_refused(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    for function in (check_writable, lambda path: write_atomically(path, b"new")):
+        with pytest.raises(InputError, match="Too many levels of symbolic links"):
+            function(tmp_path / "loop")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no permission bits")
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o755, 0o4755])
+def test_the_mode_of_a_file_that_is_written_again_stays(tmp_path, mode):
+    path = tmp_path / "model.rmc"
+    path.write_bytes(b"old")
+    path.chmod(mode)
+    write_atomically(path, b"new")
+    assert oct(path.stat().st_mode & 0o7777) == oct(mode)
+
+
+@pytest.mark.skipif(not is_root(), reason="only root gives files away")
+def test_the_owner_of_a_file_that_root_writes_again_stays(tmp_path):
+    path = tmp_path / "model.rmc"
+    path.write_bytes(b"old")
+    os.chown(path, 1234, 2345)
+    write_atomically(path, b"new")
+    assert (path.stat().st_uid, path.stat().st_gid) == (1234, 2345)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+def test_a_pipe_is_written_through(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    data = bytes(range(256)) * 1000  # more than a pipe holds
+    with ThreadPoolExecutor(1) as other:
+        read = other.submit(path.read_bytes)
+        write_atomically(path, data)
+        assert read.result() == data
+    assert stat.S_ISFIFO(path.stat().st_mode)
+    assert os.listdir(tmp_path) == ["pipe"]
+
+
+@pytest.mark.skipif(not Path("/dev/null").exists(), reason="no such devices")
+def test_a_device_stays_one():
+    write_atomically(Path("/dev/null"), b"new")
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+    if Path("/dev/full").exists():
+        with pytest.raises(InputError, match="/dev/full: cannot be written: No space left"):
+            write_atomically(Path("/dev/full"), b"new")
+        assert stat.S_ISCHR(os.stat("/dev/full").st_mode)
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="no such sockets")
+def test_a_socket_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # names of sockets are short
+    with socket.socket(socket.AF_UNIX) as s:
+        s.bind("socket")
+        with pytest.raises(InputError, match="it is a socket"):
+            write_atomically(Path("socket"), b"new")
+
+
+def test_what_cannot_be_written_is_known_before(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_bytes(b"old")
+    for path, message in (
+        (tmp_path / "folder", "it is a folder"),
+        (tmp_path / "missing" / "x", "No such file"),
+        (tmp_path / "file" / "x", "Not a directory|No such file"),
+        (Path("."), "it is no name of a file"),
+    ):
+        with pytest.raises(InputError, match=f"cannot be written: ({message})"):
+            check_writable(path)
+    for path in (tmp_path / "new", tmp_path / "file"):
+        check_writable(path)
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
+    assert (tmp_path / "file").read_bytes() == b"old"
+
+
+@pytest.mark.skipif(is_root() or os.name == "nt", reason="may write everywhere")
+def test_a_file_that_is_write_protected_is_left_alone(tmp_path):
+    path = tmp_path / "model.rmc"
+    path.write_bytes(b"old")
+    path.chmod(0o444)
+    for function in (check_writable, lambda path: write_atomically(path, b"new")):
+        with pytest.raises(InputError, match="Permission denied"):
+            function(path)
+    assert path.read_bytes() == b"old"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such locks")
+def test_writers_of_one_file_take_turns(tmp_path, monkeypatch):
+    """Each of four has the temporary file to itself, from its first byte to its rename."""
+    path, inside, most = tmp_path / "file", [], []
+    fsync = os.fsync
+
+    def sync(descriptor):
+        inside.append(descriptor)
+        most.append(len(inside))
+        fsync(descriptor)
+
+    replace = os.replace
+
+    def move(*names):
+        inside.pop()
+        replace(*names)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(os, "replace", move)
+    contents = [bytes([i]) * 100_000 for i in range(4)]
+    with ThreadPoolExecutor(4) as threads:
+        for _ in range(10):
+            list(threads.map(lambda data: write_atomically(path, data), contents))
+            assert path.read_bytes() in contents
+    assert set(most) == {1}
+    assert os.listdir(tmp_path) == ["file"]
