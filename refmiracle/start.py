@@ -94,11 +94,15 @@ def start(name: str | None = None) -> int:
     """
     open_missing_descriptors()
     try:
-        return main() if name is None else load(name)(sys.argv[1:])
+        code = main() if name is None else load(name)(sys.argv[1:])
     except KeyboardInterrupt:  # between the import and the command
         with guarded_streams():
             print("refmiracle: interrupted", file=sys.stderr)
-        return INTERRUPTED
-    finally:
-        # All is said and done: a Ctrl-C that comes now has nothing to interrupt.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        code = INTERRUPTED
+    # All is said and done: a Ctrl-C that comes now has nothing to interrupt.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if code == INTERRUPTED:
+        # At once: threads may still compute, and Python may have noted the exception in a library
+        # and would end by the signal.
+        os._exit(code)
+    return code
