@@ -10,9 +10,16 @@ from typing import Any
 from refmiracle.errors import InputError
 from refmiracle.files import write_atomically
 
+UNKNOWN = -1
 
-def append_metrics(path: Path, figures: dict[str, Any]) -> None:
+
+def append_metrics(path: Path, figures: dict[str, Any]) -> int:
     """Append a line, and see it on the disk: no later checkpoint is there without it.
+
+    Returns
+    -------
+    int
+        How long the file is now, in bytes.
 
     Raises
     ------
@@ -24,12 +31,31 @@ def append_metrics(path: Path, figures: dict[str, Any]) -> None:
             f.write(json.dumps(figures) + "\n")
             f.flush()
             os.fsync(f.fileno())
+            return os.fstat(f.fileno()).st_size
     except OSError as e:
         raise InputError(f"{path}: cannot be written: {e.strerror or e}") from e
 
 
-def keep_metrics(path: Path, step: int) -> None:
-    """Drop the lines after `step`, which a resumed run will write again, and a torn last line.
+def keep_metrics(path: Path, step: int, length: int = UNKNOWN) -> int:
+    """Cut the file to what a checkpoint has seen: a resumed run writes the rest again.
+
+    The step alone does not tell what that was.  A run that stops after its last step has encoded
+    its last group, and written the line of that same step, only after its checkpoint.
+
+    Parameters
+    ----------
+    path : Path
+    step : int
+        Of the checkpoint.
+    length : int
+        Bytes of the file when the checkpoint was written.  Where it is unknown, or the file is
+        not the one of then (somebody changed or deleted it, a crash has torn it), the lines
+        after `step` are dropped, and a torn last line.
+
+    Returns
+    -------
+    int
+        How long the file is now, in bytes; 0 if there is none.
 
     Raises
     ------
@@ -37,11 +63,27 @@ def keep_metrics(path: Path, step: int) -> None:
         If the file cannot be read, or is damaged before its end: then it stays as it is.
     """
     try:
-        lines = path.read_bytes().split(b"\n")
+        data = path.read_bytes()
     except FileNotFoundError:
-        return
+        return 0
     except OSError as e:
         raise InputError(f"{path}: cannot be read: {e.strerror or e}") from e
+    kept = data[: max(length, 0)]
+    if len(kept) != length or not _is_until(step, kept):
+        kept = _kept_by_step(path, data, step)
+    write_atomically(path, kept)
+    return len(kept)
+
+
+def _is_until(step: int, data: bytes) -> bool:
+    """Tell whether these are whole lines, none of a later step."""
+    *lines, rest = data.split(b"\n")
+    steps = [_step(line) for line in lines]
+    return not rest and all(found is not None and found <= step for found in steps)
+
+
+def _kept_by_step(path: Path, data: bytes, step: int) -> bytes:
+    lines = data.split(b"\n")
     steps = [_step(line) for line in lines]
     whole = [i for i, found in enumerate(steps) if found is not None]
     end = whole[-1] + 1 if whole else 0  # what a crash has torn stands behind
@@ -49,8 +91,7 @@ def keep_metrics(path: Path, step: int) -> None:
         raise InputError(
             f"{path}: line {steps.index(None) + 1} is no line of metrics; mend or delete the file"
         )
-    kept = [lines[i] + b"\n" for i in whole if (steps[i] or 0) <= step]
-    write_atomically(path, b"".join(kept))
+    return b"".join(lines[i] + b"\n" for i in whole if (steps[i] or 0) <= step)
 
 
 def _step(line: bytes) -> float | None:

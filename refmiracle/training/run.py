@@ -129,7 +129,7 @@ def run_training(
         return
     check_split(validation)
     checkpoint, metrics = checkpoint_path(out), metrics_path(out)
-    keep_metrics(metrics, state.step)
+    state.metrics_bytes = keep_metrics(metrics, state.step, state.metrics_bytes)
     save_checkpoint(checkpoint, config, state)
     bar = bar or progress_bar(trainer.total_steps(), state.step, config.preset)
     saved = resumed = time.monotonic()
@@ -151,7 +151,7 @@ def run_training(
             last = trainer.phase() == "encode" and state.step == trainer.total_steps()
             if finished or (state.step % steps_per_line == 0 and not last):
                 figures = measure(trainer, validation)
-                append_metrics(metrics, figures)
+                state.metrics_bytes = append_metrics(metrics, figures)
                 bar.set_postfix_str(_postfix(figures))
             if finished or stop.is_set() or time.monotonic() - saved > CHECKPOINT_SECONDS:
                 save_checkpoint(checkpoint, config, state)

@@ -17,6 +17,7 @@ from refmiracle.engines.contract import Array
 from refmiracle.errors import InputError
 from refmiracle.files import first_line, write_atomically
 from refmiracle.training.config import Config, config_from_dict
+from refmiracle.training.metrics import UNKNOWN
 
 CHECKPOINT_VERSION = 3
 DIGEST_BYTES = 32
@@ -46,6 +47,8 @@ class State:
         The step at which training ended and encoding began, -1 before that.
     losses : list of float
         Loss of each step since the last line of metrics, nats.
+    metrics_bytes : int
+        How long metrics.jsonl is with all that this state has written to it.
     """
 
     step: int
@@ -56,6 +59,7 @@ class State:
     extra: dict[str, Array]
     trained: int = STILL_TRAINING
     losses: list[float] = field(default_factory=list)
+    metrics_bytes: int = UNKNOWN
 
 
 def save_checkpoint(path: Path, config: Config, state: State) -> None:
@@ -68,6 +72,7 @@ def save_checkpoint(path: Path, config: Config, state: State) -> None:
         "trained": np.array(state.trained),
         "indices": state.indices,
         "losses": np.array(state.losses, dtype=np.float64),
+        "metrics_bytes": np.array(state.metrics_bytes),
     }
     for name, value in state.parameters.items():
         m, v = state.moments[name]
@@ -123,6 +128,7 @@ def load_checkpoint(path: Path) -> tuple[Config, State]:
             extra={n.removeprefix("extra."): a[n] for n in a if n.startswith("extra.")},
             trained=int(a["trained"]),
             losses=a["losses"].tolist(),
+            metrics_bytes=int(a.get("metrics_bytes", UNKNOWN)),  # older ones lack it
         )
     except InputError as e:
         raise InputError(f"{path}: {e}") from e

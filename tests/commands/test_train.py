@@ -350,6 +350,7 @@ def child(out, *arguments, **environment):
     )
 
 
+@pytest.mark.slow
 def test_killed_at_random_and_resumed_gives_the_same_bytes(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert child(whole).wait() == 0

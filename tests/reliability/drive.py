@@ -3,12 +3,13 @@
 KILLS is how often by SIGKILL; other signals come besides.
 
 The children are forked from one process that has imported and compiled everything.  A child dies
-at a random moment, or at its k-th call that writes: with half of the bytes written, before they
+at a random time, or at its k-th moment of moments.py: with half of the bytes written, before they
 are flushed to the disk, before or after the rename, or with half a line of metrics.  After each
 death every file under its final name must be whole.  Then the run is resumed, until it ends and
 is compared with one that was not disturbed.  The last line printed is a JSON object of figures.
 
-``drive.py FOLDER run [arguments of train]`` makes one tiny run and exits with its code.
+``drive.py FOLDER run [arguments of train]`` makes one tiny run and exits with its code;
+``drive.py FOLDER kill K [arguments of train]`` too, but it dies by SIGKILL at its k-th moment.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from moments import Moments
 from tiny import TINY
 
-from refmiracle import files
 from refmiracle.codec.container import read_model
 from refmiracle.commands import train
-from refmiracle.training import config, metrics, run
+from refmiracle.training import config, run
 from refmiracle.training.posterior import load_posterior
 from refmiracle.training.state import load_checkpoint
 
@@ -43,11 +44,11 @@ LONG = replace(SMALL, steps=40, groups=15, group_steps=3)
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
 
-def write_images(folder):
-    """A thousand images and labels of each kind, as IDX files."""
+def write_images(folder, train=1000, test=200):
+    """Write random images and labels, as IDX files."""
     rng = np.random.default_rng(7)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, count in (("train", 1000), ("t10k", 200)):
+    for name, count in (("train", train), ("t10k", test)):
         images = rng.integers(0, 256, (count, 28, 28), dtype=np.uint8)
         labels = rng.integers(0, 10, count, dtype=np.uint8)
         for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
@@ -68,76 +69,27 @@ def train_in(folder, out, *arguments):
     return train.main([*given, *arguments])
 
 
-class Strike:
-    """Ends this process at its k-th call that writes.
+class Strike(Moments):
+    """Ends this process at the k-th moment.
 
     Parameters
     ----------
+    folder : Path
+        See `Moments`.
     at : int
         k, from 0.
     signum : int
     """
 
-    def __init__(self, at, signum):
+    def __init__(self, folder, at, signum):
+        super().__init__(folder)
         self.left, self.signum = at, signum
-        self.functions = {name: getattr(os, name) for name in ("fsync", "replace", "unlink")}
 
-    def due(self):
-        """Count a call; tell whether it is the one."""
+    def moment(self, name):
+        """Send the signal, if it is time, and wait for what a signal that kills won't give back."""
         self.left -= 1
-        return self.left == -1
-
-    def strike(self):
-        """Send the signal, and wait for what a signal that kills will not give back."""
-        os.kill(os.getpid(), self.signum)
-
-    def open(self, path, mode="r", **options):
-        """Open a file whose `write` may stop half-way."""
-        f = open(path, mode, **options)  # noqa: SIM115 (the caller closes it)
-        if mode[0] in "wa":
-            whole = f.write
-
-            def write(data):
-                if self.due():
-                    whole(data[: len(data) // 2])
-                    f.flush()
-                    self.strike()
-                    return whole(data[len(data) // 2 :])
-                return whole(data)
-
-            return Watched(f, write)
-        return f
-
-    def call(self, name, *arguments):
-        """Call a function of `os`, and die before it or, next time, after it."""
-        if self.due():
-            self.strike()
-        result = self.functions[name](*arguments)
-        if self.due():
-            self.strike()
-        return result
-
-    def install(self):
-        """Watch the modules that write."""
-        files.open = metrics.open = self.open
-        for name in self.functions:
-            setattr(os, name, functools.partial(self.call, name))
-
-
-class Watched:
-    """A file with a `write` of ours."""
-
-    def __init__(self, f, write):
-        self.f, self.write = f, write
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        self.f.close()
-
-    def __getattr__(self, name):
-        return getattr(self.f, name)
+        if self.left == -1:
+            os.kill(os.getpid(), self.signum)
 
 
 def fork(work):
@@ -165,12 +117,11 @@ def disturbed(folder, out, rng, seconds):
     """Go on with a run in a child and disturb it; return what was done, and what became of it."""
     signum = rng.choice(SIGNALS)
     aimed = rng.random() < 0.5
-    # A resumed run writes twelve times before its first step.
-    at = rng.randrange(40)
+    at = rng.randrange(100)
 
     def work():
         if aimed:
-            Strike(at, signum).install()
+            Strike(out, at, signum).install()
         return train_in(folder, out, "--resume")
 
     child = fork(work)
@@ -199,7 +150,7 @@ def check_whole(out):
             lines = path.read_bytes().split(b"\n")
             assert [json.loads(line)["step"] for line in lines[:-1]] == [*range(1, len(lines))]
         else:
-            assert name.startswith(".") and name.endswith(".tmp"), name
+            assert name == ".lock" or (name.startswith(".") and name.endswith(".tmp")), name
     return step
 
 
@@ -244,13 +195,16 @@ def main(folder, kills, seed):
             deaths[how] += code != 0
         assert ended(fork(functools.partial(train_in, folder, out, "--resume"))) == 0
         assert results(out) == want
-        assert not [n for n in os.listdir(out) if n.endswith(".tmp")]
+        assert not [n for n in os.listdir(out) if n.startswith(".")]
     figures = {"deaths": deaths, "runs": runs, "steps": len(want[1]), "moments": len(moments)}
     print(json.dumps(figures))
 
 
 if __name__ == "__main__":
-    if sys.argv[2] == "run":
+    if sys.argv[2] in ("run", "kill"):
         make_tiny(SMALL)
-        sys.exit(train_in(Path(sys.argv[1]), Path(sys.argv[1]) / "out", *sys.argv[3:]))
+        place, arguments = Path(sys.argv[1]), sys.argv[3:]
+        if sys.argv[2] == "kill":
+            Strike(place / "out", int(arguments.pop(0)), signal.SIGKILL).install()
+        sys.exit(train_in(place, place / "out", *arguments))
     main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

@@ -1,8 +1,7 @@
 """Runs that are killed, or meet a disk that is full or not theirs: docs/RELIABILITY.md, 1 and 2.
 
-tests/commands/test_train.py kills a run now and then as a user would, and tests/test_files.py has
-`write_atomically` alone; here each call that writes is where a run ends, and all its files are
-looked at after each death.
+test_every_death.py has every death that there can be, without a process that dies;
+tests/test_files.py has `write_atomically` alone.
 """
 
 from __future__ import annotations
@@ -10,6 +9,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import drive
 import pytest
+from moments import Moments
 
 from refmiracle.errors import InputError
 from refmiracle.training.metrics import append_metrics
@@ -26,16 +28,33 @@ DRIVE = Path(__file__).parent / "drive.py"
 NOBODY = 65534
 
 
+def one_thread():
+    """Return the environment of a process that forks."""
+    return {**os.environ, "NUMBA_NUM_THREADS": "1"}
+
+
 def disturb(folder, kills, seed):
     """Run drive.py; return its figures."""
     command = [sys.executable, str(DRIVE), str(folder), str(kills), str(seed)]
-    one_thread = {**os.environ, "NUMBA_NUM_THREADS": "1"}  # it forks
-    done = subprocess.run(command, env=one_thread, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=one_thread(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     print(done.stdout)
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def test_killed_twice_is_the_same_run(world, goes_on):
+    """As a user would be, by SIGKILL; test_every_death.py has all other places."""
+    shutil.rmtree(world / "out", ignore_errors=True)
+    killed = [sys.executable, str(DRIVE), str(world), "kill"]
+    for at in (60, 40):
+        command = [*killed, str(at), "--resume"]
+        done = subprocess.run(command, env=one_thread(), capture_output=True, check=False)
+        assert done.returncode == -signal.SIGKILL, done.stderr.decode()[-2000:]
+    assert drive.check_whole(world / "out") > 0
+    goes_on(world / "out")
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def test_killed_six_times_is_the_same_run(tmp_path):
     assert drive.killed(disturb(tmp_path, 6, 0)["deaths"]) >= 6
@@ -54,37 +73,22 @@ def test_killed_fifty_times_is_the_same_run(tmp_path):
 # --- the disk
 
 
-class Full(drive.Strike):
-    """Fails instead of dying: the disk is full from the k-th call that writes on."""
+class Full(Moments):
+    """Fails instead of dying: the disk is full from the k-th moment on."""
 
-    def __init__(self, at):
-        super().__init__(at, None)
+    def __init__(self, folder, at):
+        super().__init__(folder)
+        self.left = at
 
-    def due(self):
-        self.left -= 1
-        return self.left < 0
-
-    def strike(self):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    def call(self, name, *arguments):
-        if name == "unlink":  # works on a full disk
-            return self.functions[name](*arguments)
-        return super().call(name, *arguments)
-
-
-def fill_disk(patch, at):
-    """Let the disk be full from call `at` on."""
-    full = Full(at)
-    for module in (drive.files, drive.metrics):
-        patch.setattr(module, "open", full.open, raising=False)
-    for name in full.functions:
-        patch.setattr(os, name, lambda *a, name=name: full.call(name, *a))
+    def moment(self, name):
+        self.left -= name != "unlink"  # which works on a full disk
+        if self.left < 0 and name != "unlink":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def full_at(at, out, refused, goes_on, monkeypatch):
     with monkeypatch.context() as patch:
-        fill_disk(patch, at)
+        Full(out, at).install(patch.setattr)
         line = refused(out, "--resume")
     assert "cannot be written: No space left on device" in line
     drive.check_whole(out)
@@ -92,13 +96,13 @@ def full_at(at, out, refused, goes_on, monkeypatch):
     goes_on(out)
 
 
-@pytest.mark.parametrize("at", [0, 1, 4, 8, 13])
+@pytest.mark.parametrize("at", [0, 1, 8, 13, 20, 40])
 def test_disk_full_at_a_call(at, out, refused, goes_on, monkeypatch):
     full_at(at, out, refused, goes_on, monkeypatch)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("at", range(60))
+@pytest.mark.parametrize("at", range(100))
 def test_disk_full_at_every_call(at, out, refused, goes_on, monkeypatch):
     full_at(at, out, refused, goes_on, monkeypatch)
 

@@ -7,7 +7,7 @@ import pytest
 from tiny import TINY
 
 from refmiracle.errors import InputError
-from refmiracle.training.metrics import append_metrics, keep_metrics
+from refmiracle.training.metrics import UNKNOWN, append_metrics, keep_metrics
 from refmiracle.training.state import load_checkpoint, save_checkpoint
 from refmiracle.training.trainer import Trainer
 
@@ -77,3 +77,42 @@ def test_metrics_after_the_checkpoint_are_dropped(tmp_path):
     assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2]
     keep_metrics(tmp_path / "absent.jsonl", 2)
     assert not (tmp_path / "absent.jsonl").exists()
+
+
+LINES = [b'{"step": 1}\n', b'{"step": 2}\n', b'{"step": 2, "again": 1}\n', b'{"step": 3}\n']
+SEEN = len(b"".join(LINES[:2]))
+
+
+@pytest.mark.parametrize(
+    ("data", "kept"),
+    [
+        (LINES, LINES[:2]),  # a line of the same step was written after the checkpoint
+        ([*LINES[:2], b'{"st'], LINES[:2]),
+        ([*LINES[:2], b"\0nonsense\n", LINES[3]], LINES[:2]),
+        ([*LINES[:1]], LINES[:1]),  # shorter than it was
+        ([*LINES[:2], LINES[2][:-1]], LINES[:2]),
+        ([b'{"step": 1, "a": "changed"}\n', *LINES[1:2]], None),
+        ([b'{"step": 4}\n', *LINES[1:2]], LINES[1:2]),  # not as it was: by the steps
+    ],
+)
+def test_metrics_are_cut_to_what_the_checkpoint_saw(tmp_path, data, kept):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b"".join(data))
+    expected = b"".join(data if kept is None else kept)
+    assert keep_metrics(path, 2, SEEN) == len(expected)
+    assert path.read_bytes() == expected
+
+
+def test_a_checkpoint_knows_how_long_metrics_were(checkpoint):
+    path, state = checkpoint
+    state.metrics_bytes = 77
+    save_checkpoint(path, TINY, state)
+    assert load_checkpoint(path)[1].metrics_bytes == 77
+
+
+def test_a_checkpoint_of_before_loads_without_that_length(checkpoint):
+    path, _ = checkpoint
+    with np.load(path) as f:
+        arrays = {name: f[name] for name in f.files if name != "metrics_bytes"}
+    np.savez(path, **arrays)
+    assert load_checkpoint(path)[1].metrics_bytes == UNKNOWN
