@@ -16,6 +16,7 @@ from typing import Any
 from refmiracle.commands.options import add_data, add_engine
 from refmiracle.commands.running import run_command
 from refmiracle.errors import CHECK_FAILED, InputError
+from refmiracle.processors import usable_processors
 from refmiracle.studies.codes import CODES_PLANS, codes
 from refmiracle.studies.comparison import COMPARISONS
 from refmiracle.studies.convergence import convergence
@@ -85,7 +86,10 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, default=Path("study"), metavar="DIR", help="default: study"
     )
     parser.add_argument(
-        "--workers", type=int, metavar="N", help="processes, one thread each (default: all cores)"
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes, one thread each (default: one for each processor that may be used)",
     )
     parser.add_argument(
         "--dask", metavar="ADDRESS", help="run on this Dask cluster, e.g. tcp://10.0.0.1:8786"
@@ -122,7 +126,7 @@ def open_executor(
     if dask is None:
         # numba reads it when a worker starts; runs side by side beat threads within one.
         os.environ["NUMBA_NUM_THREADS"] = "1"
-        count = workers or os.cpu_count() or 1
+        count = workers or usable_processors()
         executor: Executor = Processes(count)
         if lasting:
             executor = ProcessPoolExecutor(count, mp_context=get_context("spawn"))
