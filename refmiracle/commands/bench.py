@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -67,15 +68,14 @@ def check_writable(path: Path) -> None:
 def measure(bench: Bench) -> list[Figure]:
     """Measure all, with a progress bar, and with an eye on what else the machine does."""
     tasks = plan(bench)
-    bar = progress_bar(len(tasks), 0, "bench", "figure")
     figures = []
-    for name, task in tasks:
-        bar.set_postfix_str(name)
-        watch = OthersWatch()
-        measured = task()
-        figures += [replace(figure, others=watch.share()) for figure in measured]
-        bar.update()
-    bar.close()
+    with closing(progress_bar(len(tasks), 0, "bench", "figure")) as bar:
+        for name, task in tasks:
+            bar.set_postfix_str(name)
+            watch = OthersWatch()
+            measured = task()
+            figures += [replace(figure, others=watch.share()) for figure in measured]
+            bar.update()
     return figures
 
 
