@@ -352,10 +352,13 @@ def test_unwritable_files_are_refused_first(no_measuring, tmp_path, capsys):
 
 
 def test_missing_libraries_are_refused_first(no_measuring, monkeypatch, capsys):
-    monkeypatch.setattr(peers.importlib.util, "find_spec", lambda name: None)
-    assert "torch is not installed" in refused(capsys, ["--against", "torch"])
+    for library in ("torch", "jax", "matplotlib"):
+        monkeypatch.setitem(sys.modules, library, None)
+    assert "--plot: matplotlib is not installed" in refused(capsys, ["--plot", "a.png"])
     if peers.FOLDER.is_dir():
-        assert "matplotlib is not installed" in refused(capsys, ["--plot", "a.png"])
+        for library in LIBRARIES:
+            error = refused(capsys, ["--against", library])
+            assert f"--against {library}: {library} is not installed; pip install" in error
 
 
 def test_missing_peers_are_refused_first(no_measuring, monkeypatch, tmp_path, capsys):

@@ -20,6 +20,8 @@ LAYERS = {
     "errors": BOTTOM,
     "files": BOTTOM,
     "streams": BOTTOM,
+    "extras": BOTTOM,
+    "processors": BOTTOM,
     "numerics": 0,
     "engines": 1,
     "nn": 2,
@@ -28,6 +30,7 @@ LAYERS = {
     "codec": 3,
     "training": 4,
     "exports": 4,
+    "drawing": 5,
     "studies": 6,
     "reports": 6,
     "bench": 6,
@@ -94,7 +97,7 @@ def test_imports_run_downwards(module):
         assert LAYERS[imported] <= LAYERS[part], f"{module} imports {imported}"
 
 
-@pytest.mark.parametrize("module", ["", "errors", "files", "streams"])
+@pytest.mark.parametrize("module", ["", "errors", "files", "streams", "extras", "processors"])
 def test_the_bottom_imports_only_errors(module):
     assert own_parts(MODULES[module].read_text(encoding="utf-8")) <= {"errors"}
 

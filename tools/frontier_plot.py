@@ -11,8 +11,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from refmiracle.drawing import figure_bytes, new_figure
 from refmiracle.files import write_atomically
-from refmiracle.studies.figures import COLOURS, figure_bytes, new_figure
+from refmiracle.studies.figures import COLOURS
 
 ROOT = Path(__file__).resolve().parent.parent
 # Label, marker, and (bytes, test error in per cent) of each point.
@@ -44,9 +45,9 @@ def best_of(points):
     return best
 
 
-def main():
-    """Draw and write the figure."""
-    figure, axes = new_figure(figsize=(8, 4.8))
+def draw():
+    """Return the figure."""
+    figure, axes = new_figure((8, 4.8))
     for (label, marker, points), colour in zip(PUBLISHED, COLOURS[1:], strict=True):
         axes.plot(*zip(*points, strict=True), marker, ms=7, color=colour, label=label)
     summaries = shipped()
@@ -67,7 +68,12 @@ def main():
     axes.set_ylim(bottom=0)
     axes.grid(visible=True, alpha=0.3)
     axes.legend(fontsize="small", loc="lower right")
-    write_atomically(ROOT / "docs" / "frontier.svg", figure_bytes(figure, ["svg"])[0])
+    return figure
+
+
+def main():
+    """Draw and write the figure."""
+    write_atomically(ROOT / "docs" / "frontier.svg", figure_bytes(draw, ["svg"])[0])
 
 
 if __name__ == "__main__":

@@ -14,9 +14,11 @@ from typing import Any
 
 import refmiracle
 from refmiracle.errors import InputError
+from refmiracle.extras import import_extra
 
 FOLDER = Path(refmiracle.__file__).parents[1] / "tools" / "peers"
 LIBRARIES = ("torch", "jax")
+EXTRA = "bench"
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def check_libraries(libraries: Sequence[str]) -> None:
     Raises
     ------
     InputError
-        If the folder of the peers or a library is missing.
+        If the folder of the peers is missing, or a library is or cannot be loaded.
     """
     for library in libraries:
         if not FOLDER.is_dir():
@@ -57,10 +59,7 @@ def check_libraries(libraries: Sequence[str]) -> None:
                 f"--against {library}: the peers' code in tools/peers is not installed with"
                 " refmiracle; run from a clone of the repository (pip install -e .)"
             )
-        if importlib.util.find_spec(library) is None:
-            raise InputError(
-                f"--against {library}: {library} is not installed; pip install {library}"
-            )
+        import_extra(library, EXTRA, ("__version__",), f"--against {library}")
 
 
 def load_peer(name: str) -> Any:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from refmiracle.bench.figures import OURS, Figure
 from refmiracle.bench.timing import Samples, quartiles
+from refmiracle.drawing import check_drawing, figure_bytes, log_axis, new_figure
 from refmiracle.errors import InputError
 
 PANELS = {
@@ -26,12 +25,11 @@ def check_plot(path: Path) -> None:
     Raises
     ------
     InputError
-        If matplotlib is missing or the file's format is unknown.
+        If the file's format is unknown, or matplotlib is missing or does not draw.
     """
-    if importlib.util.find_spec("matplotlib") is None:
-        raise InputError("--plot: matplotlib is not installed; pip install 'refmiracle[plot]'")
     if path.suffix not in FORMATS:
         raise InputError(f"--plot {path}: expected a name that ends in {', '.join(FORMATS)}")
+    check_drawing([path.suffix.removeprefix(".")], asked_by="--plot")
 
 
 def draw_line(axes: Any, label: str, points: list[tuple[int, Samples]]) -> None:
@@ -45,12 +43,12 @@ def draw_line(axes: Any, label: str, points: list[tuple[int, Samples]]) -> None:
 
 def draw_growth(figures: Sequence[Figure], suffix: str) -> bytes:
     """Return the plot as the bytes of a file."""
-    import matplotlib  # noqa: PLC0415 (an extra)
+    (data,) = figure_bytes(lambda: _draw(figures), [suffix.removeprefix(".")])
+    return data
 
-    matplotlib.use("agg")
-    from matplotlib import pyplot  # noqa: PLC0415
 
-    plot, panels = pyplot.subplots(1, len(PANELS), figsize=(4.5 * len(PANELS), 4))
+def _draw(figures: Sequence[Figure]) -> Any:
+    plot, panels = new_figure((4.5 * len(PANELS), 4), ncols=len(PANELS))
     for axes, (group, (x_label, y_label)) in zip(panels, PANELS.items(), strict=True):
         members = [(f.at, f) for f in figures if f.group == group and f.at is not None]
         lines: dict[str, list[tuple[int, Samples]]] = {}
@@ -59,15 +57,13 @@ def draw_growth(figures: Sequence[Figure], suffix: str) -> bytes:
                 lines.setdefault(label, []).append((at, samples))
         for label, points in lines.items():
             draw_line(axes, label, points)
-        axes.set(xlabel=x_label, ylabel=y_label, yscale="log")
+        axes.set(xlabel=x_label, ylabel=y_label)
+        every = [time for points in lines.values() for _, samples in points for time in samples]
+        log_axis(axes.yaxis, every)
         if group != "encode, by bits":
             axes.set_xscale("log", base=2)
             ticks = sorted({at for at, _ in members})
             axes.set_xticks(ticks, [str(at) for at in ticks])
         axes.grid(visible=True, which="both", alpha=0.3)
         axes.legend(fontsize="small")
-    plot.tight_layout()
-    buffer = io.BytesIO()
-    plot.savefig(buffer, format=suffix.removeprefix("."))
-    pyplot.close(plot)
-    return buffer.getvalue()
+    return plot

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Sequence
 from importlib import metadata
@@ -12,6 +11,7 @@ from typing import Any
 import refmiracle
 from refmiracle.bench.figures import Figure
 from refmiracle.bench.timing import Samples, quartiles, ratio
+from refmiracle.processors import usable_processors
 
 # A share of the processors taken by others that is worth a warning.
 BUSY = 0.05
@@ -49,7 +49,7 @@ def describe_machine(threads: int) -> dict[str, Any]:
     """Return what the figures depend on beside the code."""
     return {
         "cpu": cpu_model(),
-        "cores": os.cpu_count(),
+        "cores": usable_processors(),
         "threads": threads,
         "system": platform.platform(),
         "versions": versions(),

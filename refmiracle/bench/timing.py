@@ -119,6 +119,7 @@ class OthersWatch:
         now = self._seconds()
         if now is None or self.before is None:
             return None
+        # The system counts what was done on all processors, ours or not.
         available = (time.perf_counter() - self.begin) * (os.cpu_count() or 1)
         return min(1.0, max(0.0, (now - self.before) / available))
 

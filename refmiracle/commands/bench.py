@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-
-import numba
 
 from refmiracle.bench.figures import Bench, Figure
 from refmiracle.bench.peers import LIBRARIES, check_libraries
@@ -17,8 +16,8 @@ from refmiracle.bench.plot import check_plot, draw_growth
 from refmiracle.bench.report import describe_machine, to_json, to_text
 from refmiracle.bench.timing import OthersWatch
 from refmiracle.commands.running import run_command
-from refmiracle.errors import InputError
-from refmiracle.files import write_atomically
+from refmiracle.engines import get_engine
+from refmiracle.files import check_writable, write_atomically
 from refmiracle.training.config import Config
 from refmiracle.training.data import default_folder, load_split, split_validation
 from refmiracle.training.progress import progress_bar
@@ -46,36 +45,17 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def check_writable(path: Path) -> None:
-    """Refuse a file that could not be written, before anything is measured.
-
-    Raises
-    ------
-    InputError
-        If its folder is missing or closed, or it is a folder itself.
-    """
-    if path.is_dir():
-        raise InputError(f"{path}: cannot be written: it is a folder")
-    probe = path.with_name(f".{path.name}.tmp")
-    try:
-        probe.write_bytes(b"")
-        probe.unlink()
-    except OSError as e:
-        raise InputError(f"{path}: cannot be written: {e.strerror or e}") from e
-
-
 def measure(bench: Bench) -> list[Figure]:
     """Measure all, with a progress bar, and with an eye on what else the machine does."""
     tasks = plan(bench)
-    bar = progress_bar(len(tasks), 0, "bench", "figure")
     figures = []
-    for name, task in tasks:
-        bar.set_postfix_str(name)
-        watch = OthersWatch()
-        measured = task()
-        figures += [replace(figure, others=watch.share()) for figure in measured]
-        bar.update()
-    bar.close()
+    with closing(progress_bar(len(tasks), 0, "bench", "figure")) as bar:
+        for name, task in tasks:
+            bar.set_postfix_str(name)
+            watch = OthersWatch()
+            measured = task()
+            figures += [replace(figure, others=watch.share()) for figure in measured]
+            bar.update()
     return figures
 
 
@@ -88,13 +68,15 @@ def run(arguments: argparse.Namespace) -> int:
         check_plot(arguments.plot)
     for path in filter(None, (arguments.json, arguments.plot)):
         check_writable(path)
-    threads = int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
-    machine = describe_machine(threads)
+    get_engine("numba")  # or one line
+    from refmiracle.engines.numba_engine.threads import THREADS  # noqa: PLC0415
+
+    machine = describe_machine(THREADS)
     train, _ = split_validation(load_split(default_folder(), "train"))
     test = load_split(default_folder(), "t10k")
     sizes = QUICK if arguments.quick else FULL
     sizes = sizes.growing() if arguments.plot else sizes
-    bench = Bench(Config(), train, test, sizes, libraries, threads)
+    bench = Bench(Config(), train, test, sizes, libraries, THREADS)
     figures = measure(bench)
     print(to_text(figures, machine))
     if arguments.json:

@@ -33,6 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace) -> int:
     """Decode the file and write its network."""
     form = FORMATS[arguments.to]
+    form.load()
     model, data = read_model(arguments.model)
     out = arguments.out or Path(arguments.model.stem + form.suffix)
     check_out(out, arguments.model)

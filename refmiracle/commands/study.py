@@ -15,11 +15,13 @@ from typing import Any
 
 from refmiracle.commands.options import add_data, add_engine
 from refmiracle.commands.running import run_command
+from refmiracle.drawing import check_drawing
 from refmiracle.errors import CHECK_FAILED, InputError
+from refmiracle.extras import import_extra
+from refmiracle.processors import usable_processors
 from refmiracle.studies.codes import CODES_PLANS, codes
 from refmiracle.studies.comparison import COMPARISONS
 from refmiracle.studies.convergence import convergence
-from refmiracle.studies.figures import check_figures
 from refmiracle.studies.pruning import pruning
 from refmiracle.studies.rate_distortion import SWEEPS, describe, rate_distortion
 from refmiracle.studies.results import describe_claims
@@ -85,7 +87,10 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, default=Path("study"), metavar="DIR", help="default: study"
     )
     parser.add_argument(
-        "--workers", type=int, metavar="N", help="processes, one thread each (default: all cores)"
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes, one thread each (default: one for each processor that may be used)",
     )
     parser.add_argument(
         "--dask", metavar="ADDRESS", help="run on this Dask cluster, e.g. tcp://10.0.0.1:8786"
@@ -105,6 +110,17 @@ class Processes(ThreadPoolExecutor):
         return super().submit(_in_a_process, function, *arguments, **named)
 
 
+def load_dask() -> Any:
+    """Return Dask's distributed.
+
+    Raises
+    ------
+    InputError
+        If it is not installed or cannot be loaded.
+    """
+    return import_extra("distributed", "dask", ("Client",), "--dask")
+
+
 @contextmanager
 def open_executor(
     dask: str | None, workers: int | None, lasting: bool = False
@@ -117,12 +133,12 @@ def open_executor(
     Raises
     ------
     InputError
-        If Dask is not installed or its scheduler does not answer.
+        If Dask cannot be loaded or its scheduler does not answer.
     """
     if dask is None:
         # numba reads it when a worker starts; runs side by side beat threads within one.
         os.environ["NUMBA_NUM_THREADS"] = "1"
-        count = workers or os.cpu_count() or 1
+        count = workers or usable_processors()
         executor: Executor = Processes(count)
         if lasting:
             executor = ProcessPoolExecutor(count, mp_context=get_context("spawn"))
@@ -130,11 +146,7 @@ def open_executor(
             yield processes, count
         return
     try:
-        from distributed import Client  # noqa: PLC0415 (an extra)
-    except ImportError:
-        raise InputError("--dask: Dask is not installed; pip install 'refmiracle[dask]'") from None
-    try:
-        client = Client(dask, timeout=CONNECT_SECONDS)
+        client = load_dask().Client(dask, timeout=CONNECT_SECONDS)
     except (OSError, ValueError) as e:
         raise InputError(f"--dask {dask}: no scheduler answers there ({e})") from e
     with client:
@@ -159,7 +171,9 @@ def _given(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the study; its result is written even where some of its runs failed."""
-    check_figures()
+    if arguments.dask is not None:
+        load_dask()
+    check_drawing()
     if arguments.workers is not None and arguments.workers < 1:
         raise InputError(f"--workers {arguments.workers} is out of range; expected at least 1")
     given = _given(arguments)

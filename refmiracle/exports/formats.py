@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from refmiracle.codec import container
-from refmiracle.exports.onnx_graph import onnx_bytes
-from refmiracle.exports.state_dict import torch_bytes
-from refmiracle.exports.tensors import npz_bytes, safetensors_bytes
+from refmiracle.exports.onnx_graph import load_onnx, onnx_bytes
+from refmiracle.exports.state_dict import load_torch, torch_bytes
+from refmiracle.exports.tensors import load_safetensors, npz_bytes, safetensors_bytes
 from refmiracle.nn.layers import Weights
 from refmiracle.nn.network import Network
 
@@ -23,19 +24,26 @@ class Format:
     suffix : str
     to_bytes : function
         Of the network, its weights and the metadata; returns the file.
+    load : function
+        Loads the library that `to_bytes` needs, or raises InputError.
     """
 
     suffix: str
     to_bytes: Callable[[Network, Weights, Mapping[str, str]], bytes]
+    load: Callable[[], Any] = lambda: None
 
 
 FORMATS = {
     "npz": Format(".npz", lambda network, weights, metadata: npz_bytes(weights)),
     "safetensors": Format(
-        ".safetensors", lambda network, weights, metadata: safetensors_bytes(weights, metadata)
+        ".safetensors",
+        lambda network, weights, metadata: safetensors_bytes(weights, metadata),
+        load_safetensors,
     ),
-    "onnx": Format(".onnx", onnx_bytes),
-    "torch": Format(".pt", lambda network, weights, metadata: torch_bytes(network, weights)),
+    "onnx": Format(".onnx", onnx_bytes, load_onnx),
+    "torch": Format(
+        ".pt", lambda network, weights, metadata: torch_bytes(network, weights), load_torch
+    ),
 }
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from refmiracle.errors import InputError
-from refmiracle.exports.extras import import_extra
 from refmiracle.exports.layers import export_layer, outputs_first
+from refmiracle.extras import import_extra
 from refmiracle.files import first_line
 from refmiracle.nn.layers import Weights
 from refmiracle.nn.network import CLASSES, IMAGE_SIZE, Network, check_network
@@ -17,6 +18,17 @@ from refmiracle.nn.network import CLASSES, IMAGE_SIZE, Network, check_network
 OPSET = 13
 IR_VERSION = 7
 PRODUCER = "refmiracle"
+
+
+def load_onnx() -> Any:
+    """Return ONNX.
+
+    Raises
+    ------
+    InputError
+        If it is not installed or cannot be loaded.
+    """
+    return import_extra("onnx", "onnx", ("TensorProto", "checker", "helper", "numpy_helper"))
 
 
 def onnx_bytes(network: Network, weights: Weights, metadata: Mapping[str, str]) -> bytes:
@@ -35,10 +47,10 @@ def onnx_bytes(network: Network, weights: Weights, metadata: Mapping[str, str]) 
     Raises
     ------
     InputError
-        If onnx is not installed, the layers do not fit each other, one has no export, or what
+        If onnx cannot be loaded, the layers do not fit each other, one has no export, or what
         its export says is no valid model.
     """
-    onnx = import_extra("onnx")
+    onnx = load_onnx()
     check_network(network)
     helper, real = onnx.helper, onnx.TensorProto.FLOAT
     tensors = {"half": np.array(0.5, np.float32), **outputs_first(network, weights)}

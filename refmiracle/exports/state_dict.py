@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
-from refmiracle.exports.extras import import_extra
 from refmiracle.exports.layers import outputs_first
+from refmiracle.extras import import_extra
 from refmiracle.nn.layers import Weights
 from refmiracle.nn.network import Network
+
+
+def load_torch() -> Any:
+    """Return PyTorch.
+
+    Raises
+    ------
+    InputError
+        If it is not installed or cannot be loaded.
+    """
+    return import_extra("torch", "torch", ("from_numpy", "save"))
 
 
 def torch_bytes(network: Network, weights: Weights) -> bytes:
@@ -25,9 +37,9 @@ def torch_bytes(network: Network, weights: Weights) -> bytes:
     Raises
     ------
     InputError
-        If torch is not installed or a layer has no export.
+        If torch cannot be loaded or a layer has no export.
     """
-    torch = import_extra("torch")
+    torch = load_torch()
     buffer = io.BytesIO()
     turned = outputs_first(network, weights)
     torch.save({name: torch.from_numpy(array) for name, array in turned.items()}, buffer)

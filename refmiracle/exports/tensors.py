@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
-from refmiracle.exports.extras import import_extra
+from refmiracle.extras import import_extra
 from refmiracle.nn.layers import Weights
 
 LENGTH_BYTES = 8
@@ -27,6 +28,17 @@ def npz_bytes(weights: Weights) -> bytes:
     return buffer.getvalue()
 
 
+def load_safetensors() -> Any:
+    """Return safetensors' functions for NumPy.
+
+    Raises
+    ------
+    InputError
+        If it is not installed or cannot be loaded.
+    """
+    return import_extra("safetensors.numpy", "safetensors", ("save",))
+
+
 def safetensors_bytes(weights: Weights, metadata: Mapping[str, str]) -> bytes:
     """Return a .safetensors file with one tensor for each tensor, and metadata.
 
@@ -39,9 +51,9 @@ def safetensors_bytes(weights: Weights, metadata: Mapping[str, str]) -> bytes:
     Raises
     ------
     InputError
-        If safetensors is not installed.
+        If safetensors cannot be loaded.
     """
-    library = import_extra("safetensors.numpy")
+    library = load_safetensors()
     data = library.save({name: np.ascontiguousarray(w) for name, w in weights.items()}, metadata)
     # The library writes the metadata in an order that changes from call to call.
     end = LENGTH_BYTES + int.from_bytes(data[:LENGTH_BYTES], "little")

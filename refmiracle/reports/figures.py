@@ -5,17 +5,16 @@ from __future__ import annotations
 import html
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from refmiracle.drawing import load, log_axis, new_figure, save_figure
 from refmiracle.reports.content import TensorBits
 from refmiracle.reports.example import Example
 from refmiracle.studies.comparison import Run
-from refmiracle.studies.figures import figure_bytes, new_figure
 from refmiracle.training.config import Config
 
 Array = NDArray[np.float64]
@@ -52,17 +51,8 @@ BINS = 41
 TAIL = 0.1
 
 
-@contextmanager
-def page_style() -> Iterator[None]:
-    """Draw as the page does."""
-    from matplotlib import rc_context  # noqa: PLC0415 (an extra)
-
-    with rc_context(STYLE):
-        yield
-
-
 def inline_svg(figure: Any, name: str, label: str) -> str:
-    """Return a figure as an <svg> element of a page, and close it.
+    """Return a figure as an <svg> element of a page.
 
     Parameters
     ----------
@@ -72,8 +62,7 @@ def inline_svg(figure: Any, name: str, label: str) -> str:
     label : str
         What it shows, for those who do not see it.
     """
-    (data,) = figure_bytes(figure, ["svg"])
-    text = data.decode()
+    text = save_figure(figure, "svg").decode()
     # A page needs neither XML's head nor metadata; both name addresses, and the page has none.
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.S)
     text = re.sub(r' xmlns(:xlink)?="[^"]*"', "", text)
@@ -106,7 +95,7 @@ def draw_curves(metrics: Sequence[Mapping[str, Any]], config: Config) -> dict[st
         points = [(step, value) for step, value in points if math.isfinite(value)]
         if not points:
             continue
-        figure, axes = new_figure(figsize=PANEL)
+        figure, axes = new_figure(PANEL)
         _mark_phases(axes, config)
         axes.plot(*zip(*points, strict=True), "o-", ms=3, color=BLUE)
         axes.set(xlabel="training steps", ylabel=title)
@@ -122,7 +111,7 @@ def draw_block_bits(bits: Array, budget: int) -> str:
     """Return how the blocks' KL is spread, beside the size of an index."""
     low, high = min(bits.min(), budget), max(bits.max(), budget)
     margin = max(1.0, 0.08 * (high - low))
-    figure, axes = new_figure(figsize=PANEL)
+    figure, axes = new_figure(PANEL)
     counts, edges = np.histogram(bits, BINS, (low - margin, high + margin))
     axes.stairs(counts, edges, fill=True, color=BLUE)
     axes.axvline(budget, color=ORANGE, ls="--")
@@ -139,10 +128,11 @@ def draw_block_bits(bits: Array, budget: int) -> str:
 
 def draw_tensor_bits(tensors: Sequence[TensorBits]) -> str:
     """Return the information in each tensor as bars."""
-    figure, axes = new_figure(figsize=PANEL)
+    figure, axes = new_figure(PANEL)
     bars = axes.barh([t.name for t in tensors], [t.bits for t in tensors], color=BLUE)
     axes.bar_label(bars, [f"{t.bits:,.0f}" for t in tensors], padding=3)
-    axes.set(xlabel="KL at the end of training, bits", xlim=(0, 1.2 * max(t.bits for t in tensors)))
+    axes.set(xlabel="KL at the end of training, bits")
+    axes.set_xlim(0, 1.2 * max(t.bits for t in tensors) or 1)
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
     label = "Bits of each tensor: " + ", ".join(f"{t.name} {t.bits:,.0f}" for t in tensors)
@@ -174,7 +164,7 @@ def _draw_distribution(values: Array, name: str, layer: str, title: str, signed:
     low, high = np.percentile(values, [TAIL, 100 - TAIL])
     high = max(abs(low), high, 3.5) if signed else max(high, 1.1)
     low = -high if signed else 0.0
-    figure, axes = new_figure(figsize=SMALL)
+    figure, axes = new_figure(SMALL)
     counts, edges = np.histogram(np.clip(values, low, high), BINS, (low, high), density=True)
     axes.stairs(counts, edges, fill=True, color=BLUE)
     if signed:
@@ -190,15 +180,14 @@ def _draw_distribution(values: Array, name: str, layer: str, title: str, signed:
 
 def draw_pruning(curve: Sequence[tuple[float, float]]) -> str:
     """Return the test error against the fraction of the variables that are set to zero."""
-    from matplotlib.ticker import LogLocator, NullLocator  # noqa: PLC0415 (an extra)
-
     x, y = (100 * np.array(values) for values in zip(*curve, strict=True))
-    figure, axes = new_figure(figsize=PANEL)
+    figure, axes = new_figure(PANEL)
     axes.plot(x, y, "o-", ms=4, color=BLUE)
-    axes.set(xlabel="variables set to zero, %", ylabel="test error, %", yscale="log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.set(xlabel="variables set to zero, %", ylabel="test error, %")
+    if log_axis(axes.yaxis, y):
+        axes.yaxis.set_major_locator(load("ticker").LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_locator(NullLocator())
+    axes.minorticks_off()
     label = "Test error against variables set to zero: " + ", ".join(
         f"{error:.2f} % at {part:.0f} %" for part, error in zip(x, y, strict=True)
     )
@@ -211,7 +200,7 @@ def draw_log_weights(example: Example) -> str:
     high = max(others.max(), sent)
     low = min(float(np.percentile(others, 1)), sent)
     margin = 0.05 * (high - low)
-    figure, axes = new_figure(figsize=PANEL)
+    figure, axes = new_figure(PANEL)
     counts, edges = np.histogram(
         np.clip(others, low - margin, None), BINS, (low - margin, high + margin)
     )

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from refmiracle.codec.container import CompressedModel, read_model
 from refmiracle.errors import InputError
 from refmiracle.studies.comparison import Run, open_run
+from refmiracle.training.metrics import read_metrics
 from refmiracle.training.run import (
     checkpoint_path,
     metrics_path,
@@ -23,7 +22,6 @@ from refmiracle.training.run import (
 
 # What the page shows of them; a file of another version may hold more.
 SUMMARY_KEYS = {"config", "sha256", "steps", "train_seconds", "validation_error", "ratio"}
-METRICS_KEYS = {"step", "phase", "loss_nats", "validation_error", "kl_bits", "sent_bits"}
 
 
 @dataclass(frozen=True)
@@ -76,11 +74,6 @@ def open_folder(folder: Path) -> OpenedRun:
         run = open_run(folder, summary)
     except (TypeError, AttributeError) as e:
         raise InputError(f"{summary_path(folder)}: its settings are damaged ({e})") from e
-    q, count = run.posterior, model.layout.variables()
-    if any(a.shape != (count,) for a in vars(q).values()):
-        raise InputError(f"{posterior_path(folder)}: it is not of the run that made model.rmc")
-    if not (np.isfinite([q.mu, q.sigma, q.rho]).all() and min(q.sigma.min(), q.rho.min()) > 0):
-        raise InputError(f"{posterior_path(folder)}: it holds numbers that no posterior has")
     return OpenedRun(folder.resolve().name, run, model, data, metrics)
 
 
@@ -107,31 +100,3 @@ def read_summary(folder: Path) -> dict[str, Any]:
     if not isinstance(summary, dict) or not summary.keys() >= SUMMARY_KEYS:
         raise InputError(f"{path}: it does not hold the figures of a run of this version")
     return summary
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of metrics.jsonl.
-
-    Raises
-    ------
-    InputError
-        If it cannot be read, is empty or is damaged.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as e:
-        raise InputError(f"{path}: {e.strerror or e}") from e
-    except ValueError as e:
-        raise InputError(f"{path}: it is no text ({e})") from e
-    metrics = []
-    for number, line in enumerate(lines, 1):
-        try:
-            figures = json.loads(line)
-        except ValueError as e:
-            raise InputError(f"{path}: line {number} is no intact JSON ({e})") from e
-        if not isinstance(figures, dict) or not figures.keys() >= METRICS_KEYS:
-            raise InputError(f"{path}: line {number} does not hold the figures of a step")
-        metrics.append(figures)
-    if not metrics:
-        raise InputError(f"{path}: it is empty")
-    return metrics

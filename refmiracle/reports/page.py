@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from refmiracle.errors import InputError
+from refmiracle import drawing
+from refmiracle.extras import import_extra
 from refmiracle.rec.codes import MRC, VARIABLE, find_code
 from refmiracle.reports import anatomy, content, figures, pictures
 from refmiracle.reports.example import Example, Variable, follow_block
@@ -17,7 +17,7 @@ from refmiracle.reports.opening import OpenedRun
 from refmiracle.studies.figures import NAMES
 from refmiracle.training.data import Split
 
-EXTRAS = ("matplotlib", "jinja2")
+EXTRA = "report"
 TEMPLATE = "template.html.j2"
 FOLDER = Path(__file__).parent
 # Of the block that is followed, at most so many variables are listed.
@@ -31,11 +31,21 @@ def check_extras() -> None:
     Raises
     ------
     InputError
-        If matplotlib or Jinja2 is not installed.
+        If matplotlib or Jinja2 is not installed, cannot be loaded or does not draw.
     """
-    for name in EXTRAS:
-        if importlib.util.find_spec(name) is None:
-            raise InputError(f"{name} is not installed; pip install 'refmiracle[report]'")
+    load_jinja()
+    drawing.check_drawing(["svg"], EXTRA)
+
+
+def load_jinja() -> Any:
+    """Return Jinja2.
+
+    Raises
+    ------
+    InputError
+        If it is not installed or cannot be loaded.
+    """
+    return import_extra("jinja2", EXTRA, ("Environment", "FileSystemLoader", "StrictUndefined"))
 
 
 def build_page(opened: OpenedRun, test: Split, engine: str = "numba") -> bytes:
@@ -49,8 +59,7 @@ def build_page(opened: OpenedRun, test: Split, engine: str = "numba") -> bytes:
     engine : str
         Classifies them: the one that trained may be the reference engine, which is far slower.
     """
-    import jinja2  # noqa: PLC0415 (an extra)
-
+    jinja2 = load_jinja()
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(FOLDER),
         autoescape=True,
@@ -58,7 +67,7 @@ def build_page(opened: OpenedRun, test: Split, engine: str = "numba") -> bytes:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    with figures.page_style():
+    with drawing.own_style(figures.STYLE):
         parts = {
             **_results(opened),
             **_bits_and_example(opened),

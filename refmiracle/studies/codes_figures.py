@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from refmiracle.drawing import Draw, log_axis, new_figure
 from refmiracle.rec.lengths import KNOWN_CONSTANTS
 from refmiracle.studies.codes_claims import GREEDY
 from refmiracle.studies.codes_measures import MEASURED
 from refmiracle.studies.codes_points import BLOCKS, BY_D_INF, BY_KL, GROUPS, NO_TREE, TREES, Variant
-from refmiracle.studies.figures import COLOURS, new_figure
+from refmiracle.studies.figures import COLOURS
 
 Rows = Sequence[Mapping[str, Any]]
 MARKERS = "osD^vP*"
@@ -83,9 +84,9 @@ def _panels(
     """
     columns = _columns(variants, rows)
     figure, panels = new_figure(
+        (1 + 3.5 * len(columns), 1.8 + 2.9 * len(sweeps)),
         nrows=len(sweeps),
         ncols=len(columns),
-        figsize=(1 + 3.5 * len(columns), 1.8 + 2.9 * len(sweeps)),
         sharey=True,
         squeeze=False,
     )
@@ -153,11 +154,11 @@ def draw_overhead(variants: Sequence[Variant], points: Rows) -> Any:
 
 def draw_times(variants: Sequence[Variant], times: Rows) -> Any:
     """Return microseconds a target against the KL and against D_inf, with a line 2^D_inf."""
-    least = min(r["microseconds"] for r in times)
+    measured = [r["microseconds"] for r in times]
 
     def growth(axes: Any, some: Rows, sweep: str) -> None:
-        axes.set_yscale("log")
-        axes.set_ylim(bottom=0.5 * least)
+        if log_axis(axes.yaxis, measured):
+            axes.set_ylim(bottom=0.5 * min(measured))
         x, d_inf = np.array(sorted({(r[X[sweep][0]], r["d_inf_bits"]) for r in some})).T
         # It ends where the slowest code does: only its slope matters.
         y = max(r["microseconds"] for r in some) * 2.0 ** (d_inf - d_inf[-1])
@@ -171,7 +172,7 @@ def draw_distances(variants: Sequence[Variant], points: Rows) -> Any:
     """Return the distance of samples to the target against the KL, with the critical values."""
 
     def critical(axes: Any, some: Rows, sweep: str) -> None:
-        axes.set_yscale("log")
+        log_axis(axes.yaxis, [r["distance"] for r in points])
         x = sorted({r["kl_bits"] for r in some})
         for pick, ls, what in ((max, "-.", "fewest"), (min, ":", "most")):
             y = [pick(r["critical"] for r in some if r["kl_bits"] == kl) for kl in x]
@@ -181,13 +182,13 @@ def draw_distances(variants: Sequence[Variant], points: Rows) -> Any:
     return _panels(variants, points, y, critical, sweeps=(BY_KL,))
 
 
-def draw(variants: Sequence[Variant], points: Rows, times: Rows) -> dict[str, Any]:
-    """Return all figures by name, of what was measured."""
+def draw(variants: Sequence[Variant], points: Rows, times: Rows) -> dict[str, Draw]:
+    """Return what draws each figure, by name, of what was measured."""
     measured = [row for row in points if row["status"] == MEASURED]
-    figures = {}
+    figures: dict[str, Draw] = {}
     if measured:
-        figures["overhead"] = draw_overhead(variants, measured)
-        figures["distances"] = draw_distances(variants, measured)
+        figures["overhead"] = lambda: draw_overhead(variants, measured)
+        figures["distances"] = lambda: draw_distances(variants, measured)
     if times:
-        figures["times"] = draw_times(variants, times)
+        figures["times"] = lambda: draw_times(variants, times)
     return figures

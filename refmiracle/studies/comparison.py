@@ -23,7 +23,7 @@ from refmiracle.engines.contract import Array
 from refmiracle.errors import InputError
 from refmiracle.posterior.blocks import Places, find_places
 from refmiracle.posterior.sharing import VariablePass
-from refmiracle.studies.runs import runs_folder, train_all
+from refmiracle.studies.runs import attempt, runs_folder, train_all
 from refmiracle.training.config import (
     MEAN_VAR,
     PARAMETERIZATIONS,
@@ -159,9 +159,14 @@ class Run:
 
 
 def train_runs(
-    comparison: Comparison, data: Path, out: Path, executor: Executor, at_once: int | None = None
+    comparison: Comparison,
+    data: Path,
+    out: Path,
+    executor: Executor,
+    at_once: int | None = None,
+    lengths: tuple[int, ...] | None = None,
 ) -> tuple[dict[Path, dict[str, Any]], dict[str, str]]:
-    """Train what is not finished of the comparison's longest training.
+    """Train what is not finished.
 
     Parameters
     ----------
@@ -170,6 +175,8 @@ def train_runs(
         Folder of the images; folder of the studies.
     executor, at_once
         See `runs.run_tasks`.
+    lengths : tuple of int, optional
+        Of the comparison; the longest by default.
 
     Returns
     -------
@@ -183,13 +190,19 @@ def train_runs(
     InputError
         If a setting is out of range, or the folder holds runs of other settings.
     """
-    configs = comparison.configs(fingerprint(load_split(data, "train")), comparison.lengths[-1:])
+    lengths = lengths or comparison.lengths[-1:]
+    configs = comparison.configs(fingerprint(load_split(data, "train")), lengths)
     summaries, failures = train_all(configs, data, runs_folder(out), executor, at_once)
     return {runs_folder(out) / name: summary for name, summary in summaries.items()}, failures
 
 
 def open_runs(
-    comparison: Comparison, data: Path, out: Path, executor: Executor, at_once: int | None = None
+    comparison: Comparison,
+    data: Path,
+    out: Path,
+    executor: Executor,
+    at_once: int | None = None,
+    lengths: tuple[int, ...] | None = None,
 ) -> tuple[dict[str, Run], dict[str, str]]:
     """Train as `train_runs` does, and open the runs.
 
@@ -200,14 +213,10 @@ def open_runs(
     failures : dict of str to str
         By name, why a run could not be trained or opened.
     """
-    summaries, failures = train_runs(comparison, data, out, executor, at_once)
-    runs = {}
-    for folder, summary in summaries.items():
-        try:
-            runs[folder.name] = open_run(folder, summary)
-        except InputError as e:
-            failures[folder.name] = str(e)
-    return runs, failures
+    summaries, failures = train_runs(comparison, data, out, executor, at_once, lengths)
+    tasks = {folder.name: (folder, summary) for folder, summary in summaries.items()}
+    runs, unopened = attempt(open_run, tasks)
+    return runs, failures | unopened
 
 
 def by_pairs(runs: Mapping[str, Run]) -> dict[str, dict[int, Run]]:
@@ -225,17 +234,36 @@ def open_run(folder: Path, summary: dict[str, Any]) -> Run:
     Raises
     ------
     InputError
-        If one of its files is missing or damaged.
+        If one of its files is missing, damaged or of another run.
     """
     try:
         config = config_from_dict(summary["config"])
     except InputError as e:
         raise InputError(f"{summary_path(folder)}: {e}") from e
     model, _ = read_model(model_path(folder))
+    settings = config.layout(), config.bits_per_block, config.code
+    if (model.layout, model.bits_per_block, model.code) != settings:
+        raise InputError(f"{model_path(folder)}: it has other settings than {summary_path(folder)}")
+    posterior = load_posterior(posterior_path(folder))
+    check_posterior(posterior, model.layout.variables(), posterior_path(folder))
     engine, places = get_engine(config.engine), find_places(model.layout)
     blocks = decode_blocks(places, model.rho, decode_rows(model, engine))
     decoded = blocks.ravel()[places.of_variables].astype(np.float64)
-    return Run(config, summary, load_posterior(posterior_path(folder)), decoded)
+    return Run(config, summary, posterior, decoded)
+
+
+def check_posterior(q: Posterior, count: int, path: Path) -> None:
+    """Refuse a posterior that is not one of so many variables.
+
+    Raises
+    ------
+    InputError
+        If its arrays have another shape, or hold what no posterior has.
+    """
+    if any(a.shape != (count,) for a in vars(q).values()):
+        raise InputError(f"{path}: it is not of the run that made model.rmc")
+    if not (np.isfinite([q.mu, q.sigma, q.rho]).all() and min(q.sigma.min(), q.rho.min()) > 0):
+        raise InputError(f"{path}: it holds numbers that no posterior has")
 
 
 # What each does best with: docs/STUDY.md has the search.

@@ -8,7 +8,6 @@ the budget.  Where it is first reached at any KL is reported too.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -18,14 +17,16 @@ from typing import Any
 
 import numpy as np
 
-from refmiracle.studies.comparison import Comparison, Run, open_run
+from refmiracle.drawing import Draw
+from refmiracle.studies.comparison import Comparison, Run, open_runs
 from refmiracle.studies.convergence_figures import draw_curves, draw_ends
 from refmiracle.studies.figures import NAMES
 from refmiracle.studies.results import Claim, claim_above, paired, write_study
-from refmiracle.studies.runs import runs_folder, train_all
+from refmiracle.studies.runs import attempt, runs_folder
 from refmiracle.studies.step_time import Timing, time_steps
-from refmiracle.training.config import PARAMETERIZATIONS, fingerprint
+from refmiracle.training.config import PARAMETERIZATIONS, Config
 from refmiracle.training.data import Split, load_split, split_validation
+from refmiracle.training.metrics import read_metrics
 from refmiracle.training.run import metrics_path
 
 STUDY = "convergence"
@@ -71,11 +72,32 @@ class Course:
 
 
 def read_course(run: Run, folder: Path) -> Course:
-    """Read a run's metrics."""
-    text = metrics_path(folder).read_text(encoding="utf-8")
-    lines = [json.loads(line) for line in text.splitlines()]
+    """Read a run's metrics.
+
+    Raises
+    ------
+    InputError
+        If they are missing or damaged.
+    """
+    lines = read_metrics(metrics_path(folder))
     budget = run.config.bits_per_block * run.config.layout().blocks()
     return Course([line for line in lines if line["sent_bits"] == 0], budget)
+
+
+def key_of(config: Config) -> Key:
+    """Return what names a run: parameterization, steps and seed."""
+    return config.parameterization, config.steps, config.seed
+
+
+def read_run(run: Run, folder: Path, validation: Split) -> tuple[Course, dict[str, Any]]:
+    """Return a run's course and its row of ends.csv.
+
+    Raises
+    ------
+    InputError
+        If its metrics are missing or damaged.
+    """
+    return read_course(run, folder), end_row(run, validation)
 
 
 def posterior_error(run: Run, images: Split) -> float:
@@ -111,28 +133,23 @@ def convergence(
     """
     everything = load_split(data, "train")
     train, validation = split_validation(everything, comparison.base.validation)
-    configs = comparison.configs(fingerprint(everything))
-    folder = runs_folder(out)
-    summaries, failures = train_all(configs, data, folder, executor, at_once)
-    runs: dict[Key, Run] = {}
-    courses: dict[Key, Course] = {}
-    for name, summary in summaries.items():
-        config = configs[name]
-        key = (config.parameterization, config.steps, config.seed)
-        runs[key] = open_run(folder / name, summary)
-        courses[key] = read_course(runs[key], folder / name)
-    timing = time_steps(comparison, train) if runs else None
+    opened, failures = open_runs(comparison, data, out, executor, at_once, comparison.lengths)
+    tasks = {name: (run, runs_folder(out) / name, validation) for name, run in opened.items()}
+    read, unread = attempt(read_run, tasks)
+    failures |= unread
+    courses = {key_of(opened[name].config): course for name, (course, _) in read.items()}
+    timing = time_steps(comparison, train) if read else None
     tables: dict[str, Rows] = {"curves": [], "reached": [], "ends": []}
     claims: list[Claim] = []
-    figures: dict[str, Any] = {}
+    figures: dict[str, Draw] = {}
     if timing is not None:
         tables["curves"] = curve_rows(courses, timing)
         tables["reached"] = reached_rows(courses, comparison, timing)
-        tables["ends"] = end_rows(runs, validation)
+        tables["ends"] = [end for _, end in read.values()]
         claims = [*speed_claims(tables["reached"], timing), *end_claims(tables["ends"])]
         figures = {
-            "curves": draw_curves(tables["curves"], comparison.lengths[-1], WITHIN),
-            "ends": draw_ends(tables["ends"]),
+            "curves": lambda: draw_curves(tables["curves"], comparison.lengths[-1], WITHIN),
+            "ends": lambda: draw_ends(tables["ends"]),
         }
     return write_study(
         out / STUDY,
@@ -191,20 +208,18 @@ def reached_rows(courses: Mapping[Key, Course], comparison: Comparison, timing: 
     return rows
 
 
-def end_rows(runs: Mapping[Key, Run], validation: Split) -> Rows:
-    """Return each run's steps until it could be encoded, and the errors of posterior and file."""
-    return [
-        {
-            "parameterization": parameterization,
-            "length": length,
-            "seed": seed,
-            "training_steps": run.summary["steps"] - run.config.encoding_steps(),
-            "posterior_error": posterior_error(run, validation),
-            "file_error": run.summary["validation_error"],
-            "bytes": run.summary["bytes"],
-        }
-        for (parameterization, length, seed), run in runs.items()
-    ]
+def end_row(run: Run, validation: Split) -> dict[str, Any]:
+    """Return a run's steps until it could be encoded, and the errors of posterior and file."""
+    parameterization, length, seed = key_of(run.config)
+    return {
+        "parameterization": parameterization,
+        "length": length,
+        "seed": seed,
+        "training_steps": run.summary["steps"] - run.config.encoding_steps(),
+        "posterior_error": posterior_error(run, validation),
+        "file_error": run.summary["validation_error"],
+        "bytes": run.summary["bytes"],
+    }
 
 
 def speed_claims(reached: Rows, timing: Timing) -> list[Claim]:
@@ -267,6 +282,8 @@ def end_claims(ends: Rows) -> list[Claim]:
     for name, column in ((KL, 0), (VAR, 1)):
         samples = paired(ends, "posterior_error", length=lengths[-1])[column]
         files = paired(ends, "file_error", length=lengths[-1])[column]
+        if not samples:
+            continue
         claims.append(
             claim_above(
                 f"{NAMES[name]} keeps its performance",

@@ -5,27 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from refmiracle.studies.figures import NAMES, STYLES, draw_band, new_figure
+from refmiracle.drawing import log_axis, new_figure
+from refmiracle.studies.figures import NAMES, STYLES, draw_band
 
 Rows = Sequence[Mapping[str, Any]]
+TICKS = (1, 2, 3, 5, 10, 20, 50, 100)  # per cent
 
 
 def draw_curves(curves: Rows, length: int, within: float) -> Any:
     """Return validation error and KL against steps and seconds, for one length of training."""
-    figure, panels = new_figure(nrows=2, ncols=2, figsize=(9, 6), sharex="col", sharey="row")
+    figure, panels = new_figure((9, 6), nrows=2, ncols=2, sharex="col", sharey="row")
+    shown = [row for row in curves if row["length"] == length]
     for column, (x, label) in enumerate((("step", "training steps"), ("seconds", "seconds"))):
         error, kl = panels[:, column]
         for name in NAMES:
-            rows = [r for r in curves if r["length"] == length and r["parameterization"] == name]
+            rows = [row for row in shown if row["parameterization"] == name]
             draw_band(error, rows, (x, 1), ("validation_error", 100), name)
             draw_band(kl, rows, (x, 1), ("kl_bits", 1 / 8), name)
         budget = curves[0]["budget_bits"] / 8
         kl.axhline(within * budget, color="0.4", ls=":", label=f"{within:g} times the budget")
-        kl.set(xlabel=label, yscale="log")
-        error.set(yscale="log")
+        kl.set(xlabel=label)
+        log_axis(kl.yaxis, [row["kl_bits"] / 8 for row in shown])
+        positive = log_axis(error.yaxis, [100 * row["validation_error"] for row in shown])
     panels[0, 0].set_ylabel("validation error of one sample, %")
     panels[1, 0].set_ylabel("KL[Q || P], bytes")
-    panels[0, 0].set_yticks([1, 2, 3, 5, 10, 20, 50, 100], minor=False)
+    panels[0, 0].set_yticks(TICKS if positive else [0, *TICKS], minor=False)
     panels[0, 0].yaxis.set_major_formatter("{x:g}")
     panels[0, 0].minorticks_off()
     panels[0, 1].legend()
@@ -37,7 +41,7 @@ def draw_curves(curves: Rows, length: int, within: float) -> Any:
 
 def draw_ends(ends: Rows) -> Any:
     """Return the errors of posterior and file against the length of training."""
-    figure, panels = new_figure(ncols=2, figsize=(9, 4), sharey=True)
+    figure, panels = new_figure((9, 4), ncols=2, sharey=True)
     columns = (
         ("posterior_error", "posterior at the end of training"),
         ("file_error", "file, after encoding"),

@@ -1,60 +1,20 @@
-"""The figures of the studies (extra ``plot``): the same bytes for the same results."""
+"""What the figures of the studies share, and the frontier's."""
 
 from __future__ import annotations
 
-import importlib.util
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle
 from statistics import median
 from typing import Any
 
-from refmiracle.errors import InputError
+from refmiracle.drawing import log_axis, new_figure
 
-FORMATS = ("png", "svg")
 # Okabe and Ito's palette, which colour-blind readers tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
 NAMES = {"mean-kl": "Mean-KL", "mean-var": "Mean-Var"}
 STYLES = dict(zip(NAMES, COLOURS, strict=False))
-
-
-def check_figures() -> None:
-    """Refuse to start where figures could not be drawn.
-
-    Raises
-    ------
-    InputError
-        If matplotlib is not installed.
-    """
-    if importlib.util.find_spec("matplotlib") is None:
-        raise InputError("matplotlib is not installed; pip install 'refmiracle[plot]'")
-
-
-def figure_bytes(figure: Any, formats: Sequence[str] = FORMATS) -> list[bytes]:
-    """Return a figure as one file a format, of bytes that depend on nothing else; close it."""
-    from matplotlib import pyplot, rc_context  # noqa: PLC0415 (an extra)
-
-    files = []
-    for suffix in formats:
-        buffer = io.BytesIO()
-        metadata = {"svg": {"Date": None}}.get(suffix)
-        with rc_context({"svg.hashsalt": "refmiracle"}):
-            figure.savefig(buffer, format=suffix, metadata=metadata, dpi=150)
-        files.append(buffer.getvalue())
-    pyplot.close(figure)
-    return files
-
-
-def new_figure(**settings: Any) -> tuple[Any, Any]:
-    """Return a figure and its axes, drawn without a display."""
-    import matplotlib  # noqa: PLC0415 (an extra)
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot  # noqa: PLC0415
-
-    return pyplot.subplots(layout="constrained", **settings)
 
 
 def draw_band(
@@ -80,7 +40,7 @@ def draw_band(
 
 def draw_frontier(points: Sequence[Mapping[str, Any]]) -> Any:
     """Return a plot of error against bytes: all points, and the frontier through the best."""
-    figure, axes = new_figure(figsize=(7, 4.5))
+    figure, axes = new_figure((7, 4.5))
     for bits, colour in zip(sorted({p["bits_per_block"] for p in points}), cycle(COLOURS)):
         some = [p for p in points if p["bits_per_block"] == bits]
         axes.plot(
@@ -93,8 +53,17 @@ def draw_frontier(points: Sequence[Mapping[str, Any]]) -> Any:
     best = sorted((p for p in points if p["on_frontier"]), key=lambda p: p["bytes"])
     sizes = [p["bytes"] for p in best]
     axes.plot(sizes, [100 * p["validation_error"] for p in best], color="0.5", label="frontier")
-    axes.plot(sizes, [100 * p["test_error"] for p in best], "k_", ms=12, label="frontier, test")
-    axes.set(xlabel="size of the file, bytes", ylabel="error, %", yscale="log")
+    tested = [p for p in best if p["test_error"] is not None]
+    axes.plot(
+        [p["bytes"] for p in tested],
+        [100 * p["test_error"] for p in tested],
+        "k_",
+        ms=12,
+        label="frontier, test",
+    )
+    axes.set(xlabel="size of the file, bytes", ylabel="error, %")
+    errors = [p["validation_error"] for p in points] + [p["test_error"] for p in tested]
+    log_axis(axes.yaxis, [100 * error for error in errors])
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter("{x:g}")
     axes.grid(visible=True, which="both", alpha=0.3)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import center_of_mass, rotate
 
+from refmiracle import drawing
 from refmiracle.errors import InputError
 
 ANGLES = (30, 60, 90, 180)
@@ -90,9 +91,10 @@ def foreign_digits(copies: int | None = None) -> Pixels:
         If the font lacks a glyph.
     """
     rng = np.random.default_rng(SEED)
-    outlines = [outline(character) for character in GLYPHS]
-    every = outlines * (COPIES if copies is None else copies)
-    return np.stack([draw(path, _distortion(rng)) for path in every])
+    with drawing.own_style():
+        outlines = [outline(character) for character in GLYPHS]
+        every = outlines * (COPIES if copies is None else copies)
+        return np.stack([draw(path, _distortion(rng)) for path in every])
 
 
 def outline(character: str) -> Any:
@@ -103,15 +105,13 @@ def outline(character: str) -> Any:
     InputError
         If the font lacks the glyph.
     """
-    import matplotlib  # noqa: PLC0415 (an extra)
-    from matplotlib.font_manager import FontProperties, get_font  # noqa: PLC0415
-    from matplotlib.textpath import TextPath  # noqa: PLC0415
-
+    fonts = drawing.load("font_manager")
     # By its path, as the system may have another version of it.
-    font = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
-    if ord(character) not in get_font(str(font)).get_charmap():
+    font = Path(drawing.load().get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    if ord(character) not in fonts.get_font(str(font)).get_charmap():
         raise InputError(f"{font}: it has no glyph for U+{ord(character):04X}; update matplotlib")
-    return TextPath((0, 0), character, size=100, prop=FontProperties(fname=str(font)))
+    properties = fonts.FontProperties(fname=str(font))
+    return drawing.load("textpath").TextPath((0, 0), character, size=100, prop=properties)
 
 
 def _distortion(rng: np.random.Generator) -> NDArray[np.float64]:
@@ -132,12 +132,11 @@ def draw(path: Any, distortion: NDArray[np.float64]) -> Pixels:
     distortion : ndarray, shape (2, 2)
         What its points are multiplied by; its size does not matter.
     """
-    from matplotlib.transforms import Affine2D  # noqa: PLC0415 (an extra)
-
+    affine = drawing.load("transforms").Affine2D
     (a, c), (b, d) = distortion
-    shape = path.transformed(Affine2D.from_values(a, b, c, d, 0, 0))
+    shape = path.transformed(affine.from_values(a, b, c, d, 0, 0))
     box = shape.get_extents()
-    fit = Affine2D().translate(*-(box.min + box.max) / 2).scale(BOX / box.size.max())
+    fit = affine().translate(*-(box.min + box.max) / 2).scale(BOX / box.size.max())
     image = _fill(shape, fit.translate(SIZE / 2, SIZE / 2))
     row, column = center_of_mass(image)
     # Agg's y runs upwards, an image's rows downwards.
@@ -145,9 +144,7 @@ def draw(path: Any, distortion: NDArray[np.float64]) -> Pixels:
 
 
 def _fill(path: Any, transform: Any) -> Pixels:
-    from matplotlib.backends.backend_agg import RendererAgg  # noqa: PLC0415 (an extra)
-
-    renderer = RendererAgg(SIZE, SIZE, 72)
+    renderer = drawing.load("backends.backend_agg").RendererAgg(SIZE, SIZE, 72)
     settings = renderer.new_gc()
     settings.set_snap(False)
     settings.set_linewidth(0)

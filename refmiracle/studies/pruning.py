@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from refmiracle.drawing import Draw
 from refmiracle.studies.comparison import Comparison, Run, open_runs
 from refmiracle.studies.pruning_figures import draw_layers, draw_orders
 from refmiracle.studies.results import Claim, claim_above, paired, write_study
@@ -179,9 +180,9 @@ def pruning(
     failures |= run_tasks(executor, prune_run, tasks, found.__setitem__, at_once)
     curves = [row for name in tasks if name in found for row in found[name]]
     areas = area_rows(curves)
-    figures = {}
+    figures: dict[str, Draw] = {}
     if {row["parameterization"] for row in curves} == set(PARAMETERIZATIONS):
-        figures = {"curves": draw_orders(curves), "layers": draw_layers(curves)}
+        figures = {"curves": lambda: draw_orders(curves), "layers": lambda: draw_layers(curves)}
     return write_study(
         out / STUDY,
         STUDY,

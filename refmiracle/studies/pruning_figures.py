@@ -5,20 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from refmiracle.studies.figures import NAMES, draw_band, new_figure
+from refmiracle.drawing import log_axis, new_figure
+from refmiracle.studies.figures import NAMES, draw_band
 
 Rows = Sequence[Mapping[str, Any]]
+TICKS = (1, 2, 5, 10, 20, 50, 90)  # per cent
 
 
 def _draw(panels: Any, curves: Rows, column: str, values: Sequence[str], **of: str) -> None:
     """Draw a panel for each value of a column, of the rows that have what `of` says."""
+    errors = [100 * row["test_error"] for row in curves]
     for axes, value in zip(panels.flat, values, strict=True):
         for name in NAMES:
             wanted = {**of, column: value, "parameterization": name}
             rows = [r for r in curves if all(r[k] == v for k, v in wanted.items())]
             draw_band(axes, rows, ("fraction", 100), ("test_error", 100), name)
-        axes.set(title=value, yscale="log", xlim=(0, 100))
-        axes.set_yticks([1, 2, 5, 10, 20, 50, 90])
+        axes.set(title=value, xlim=(0, 100))
+        positive = log_axis(axes.yaxis, errors)
+        axes.set_yticks(TICKS if positive else [0, *TICKS])
         axes.yaxis.set_major_formatter("{x:g}")
         axes.minorticks_off()
         axes.grid(visible=True, alpha=0.3)
@@ -31,7 +35,7 @@ def _draw(panels: Any, curves: Rows, column: str, values: Sequence[str], **of: s
 
 def draw_orders(curves: Rows) -> Any:
     """Return error against the fraction set to zero over all layers, a panel for each order."""
-    figure, panels = new_figure(nrows=2, ncols=2, figsize=(9, 6.5), sharex=True, sharey=True)
+    figure, panels = new_figure((9, 6.5), nrows=2, ncols=2, sharex=True, sharey=True)
     orders = list(dict.fromkeys(row["order"] for row in curves))
     _draw(panels, curves, "order", orders, scope="global")
     return figure
@@ -39,7 +43,7 @@ def draw_orders(curves: Rows) -> Any:
 
 def draw_layers(curves: Rows) -> Any:
     """Return error against the fraction by |w|: over all, alike in all tensors, in each layer."""
-    figure, panels = new_figure(nrows=2, ncols=3, figsize=(11, 6.5), sharex=True, sharey=True)
+    figure, panels = new_figure((11, 6.5), nrows=2, ncols=3, sharex=True, sharey=True)
     scopes = list(dict.fromkeys(row["scope"] for row in curves))
     _draw(panels, curves, "scope", scopes, order="|w|")
     return figure

@@ -14,7 +14,7 @@ from typing import Any
 
 from refmiracle.studies.figures import draw_frontier
 from refmiracle.studies.results import write_study
-from refmiracle.studies.runs import runs_folder, train_all
+from refmiracle.studies.runs import attempt, runs_folder, train_all
 from refmiracle.training.config import PRESETS, Config, check_config, fingerprint
 from refmiracle.training.data import load_split
 from refmiracle.training.run import evaluate_file, model_path
@@ -123,12 +123,14 @@ def rate_distortion(
     points = [{"name": name, **summary} for name, summary in summaries.items()]
     best = frontier(points)
     test = load_split(data, "t10k")
+    paths = {name: model_path(runs_folder(out) / name) for name in best}
+    tasks = {name: (path, sweep.base.engine, test) for name, path in paths.items()}
+    tested, untested = attempt(evaluate_file, tasks)
+    failures |= untested
     for point in points:
-        point["on_frontier"] = point["name"] in best
-        point["test_error"] = None
-        if point["on_frontier"]:
-            path = model_path(runs_folder(out) / point["name"])
-            point["test_error"] = evaluate_file(path, sweep.base.engine, test)["test_error"]
+        name = point["name"]
+        point["on_frontier"] = name in best
+        point["test_error"] = tested[name]["test_error"] if name in tested else None
     table = [{name: point[name] for name in COLUMNS} for point in points]
     return write_study(
         out / STUDY,
@@ -137,7 +139,7 @@ def rate_distortion(
         claims=[],
         failures=failures,
         tables={"points": table},
-        figures={"frontier": draw_frontier(points)} if points else {},
+        figures={"frontier": lambda: draw_frontier(points)} if points else {},
         more={"points": table, "frontier": best},
     )
 
@@ -148,7 +150,6 @@ def describe(results: Mapping[str, Any]) -> str:
     lines = [f"{'frontier':<20} {'bytes':>6} {'validation':>11} {'test':>7}"]
     for name in results["frontier"]:
         p = points[name]
-        lines.append(
-            f"{name:<20} {p['bytes']:>6} {p['validation_error']:>11.2%} {p['test_error']:>7.2%}"
-        )
+        test = "" if p["test_error"] is None else f"{p['test_error']:.2%}"
+        lines.append(f"{name:<20} {p['bytes']:>6} {p['validation_error']:>11.2%} {test:>7}")
     return "\n".join(lines)

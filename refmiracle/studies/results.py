@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import bootstrap
 
+from refmiracle.drawing import FORMATS, Draw, figure_bytes
 from refmiracle.files import write_atomically
-from refmiracle.studies.figures import FORMATS, figure_bytes
+from refmiracle.studies.runs import describe_failure
 from refmiracle.training.config import PARAMETERIZATIONS
 
 CONFIDENCE = 0.95
@@ -150,13 +151,14 @@ def write_study(
     claims: Sequence[Claim],
     failures: Mapping[str, str],
     tables: Mapping[str, Sequence[Mapping[str, Any]]],
-    figures: Mapping[str, Any],
+    figures: Mapping[str, Draw],
     more: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write what a study found to a folder; return what its results.json holds.
 
     Beside results.json there is each table as CSV, each figure as PNG and SVG, and the claims as
-    a table in Markdown.
+    a table in Markdown.  The figures come last, and results.json names those that were drawn: one
+    that cannot be is a failure, ``figure NAME``, and costs nothing else.
 
     Parameters
     ----------
@@ -171,33 +173,38 @@ def write_study(
         By run, why it failed.
     tables : mapping of name to rows
         All rows of a table have the same columns.
-    figures : mapping of name to matplotlib Figure
-        Each is closed.
+    figures : mapping of name to function
+        Each draws a figure and returns it.
     more : mapping, optional
         What else results.json is to hold.
     """
     out.mkdir(parents=True, exist_ok=True)
-    results = {
+    tables = {table: rows for table, rows in tables.items() if rows}
+    for table, rows in tables.items():
+        write_atomically(out / f"{table}.csv", table_bytes(list(rows[0]), rows))
+    if claims:
+        write_atomically(out / "claims.md", claims_table(claims).encode())
+    results: dict[str, Any] = {
         "study": name,
         "settings": dict(settings),
         "claims": [asdict(claim) for claim in claims],
         "failures": dict(failures),
         **(more or {}),
-        "files": sorted(
-            [f"{table}.csv" for table, rows in tables.items() if rows]
-            + [f"{figure}.{suffix}" for figure in figures for suffix in FORMATS]
-            + ["claims.md"] * bool(claims)
-        ),
+        "files": [f"{table}.csv" for table in tables] + ["claims.md"] * bool(claims),
     }
-    for table, rows in tables.items():
-        if rows:
-            write_atomically(out / f"{table}.csv", table_bytes(list(rows[0]), rows))
-    for figure_name, figure in figures.items():
-        for suffix, data in zip(FORMATS, figure_bytes(figure), strict=True):
-            write_atomically(out / f"{figure_name}.{suffix}", data)
-    if claims:
-        write_atomically(out / "claims.md", claims_table(claims).encode())
-    text = json.dumps(results, indent=2)
+    written = _write_results(out, results)
+    for figure, draw in figures.items():
+        try:
+            for suffix, data in zip(FORMATS, figure_bytes(draw), strict=True):
+                write_atomically(out / f"{figure}.{suffix}", data)
+                results["files"].append(f"{figure}.{suffix}")
+        except Exception as e:  # whatever a figure fails of, the others are drawn
+            results["failures"][f"figure {figure}"] = describe_failure(e)
+    return _write_results(out, results) if figures else written
+
+
+def _write_results(out: Path, results: Mapping[str, Any]) -> dict[str, Any]:
+    text = json.dumps({**results, "files": sorted(results["files"])}, indent=2)
     write_atomically(out / "results.json", (text + "\n").encode())
     return dict(json.loads(text))
 

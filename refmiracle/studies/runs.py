@@ -18,7 +18,7 @@ from refmiracle.errors import InputError
 from refmiracle.files import write_atomically
 from refmiracle.training.config import Config
 from refmiracle.training.data import load_split, split_validation
-from refmiracle.training.progress import Silence, progress_bar
+from refmiracle.training.progress import MOST_SECONDS, Silence, progress_bar
 from refmiracle.training.run import (
     finish,
     metrics_path,
@@ -34,6 +34,11 @@ from refmiracle.training.trainer import Trainer
 Files = dict[str, bytes]
 PATHS = (model_path, posterior_path, metrics_path, summary_path)
 LINES = 40  # of metrics, while a run trains
+# What the studies take from a summary, all numbers.
+FIGURES = (
+    *("bits_per_block", "block_size", "seed"),
+    *("bytes", "validation_error", "steps", "train_seconds"),
+)
 
 
 def runs_folder(out: Path) -> Path:
@@ -84,13 +89,16 @@ def finished_run(config: Config, folder: Path) -> dict[str, Any] | None:
     try:
         summary = json.loads(summary_path(folder).read_text(encoding="utf-8"))
         model = model_path(folder).read_bytes()
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(summary, dict):
         return None
     if summary.get("config") != config.to_dict():
         raise InputError(f"{folder}: it holds a run of other settings; name another --out")
     if summary.get("sha256") != hashlib.sha256(model).hexdigest():
         return None
-    return dict(summary)
+    # One that lacks a figure is made again from the checkpoint.
+    return summary if all(isinstance(summary.get(n), int | float) for n in FIGURES) else None
 
 
 def keep_run(folder: Path, files: Files) -> None:
@@ -176,14 +184,15 @@ def run_tasks(
                 futures[executor.submit(function, *arguments)] = name
             if not futures:
                 break
-            for future in wait(futures, return_when=FIRST_COMPLETED).done:
+            bar.update(0)
+            for future in wait(futures, MOST_SECONDS, FIRST_COMPLETED).done:
                 name = futures.pop(future)
                 try:
                     keep(name, future.result())
                 except Exception as e:  # whatever a run dies of, the others go on
-                    failures[name] = _one_line(e)
-                bar.set_postfix_str(f"{name} {'failed' if name in failures else 'done'}")
+                    failures[name] = describe_failure(e)
                 bar.update()
+                bar.set_postfix_str(f"{name} {'failed' if name in failures else 'done'}")
     finally:
         for future in futures:
             future.cancel()
@@ -191,6 +200,28 @@ def run_tasks(
     return failures
 
 
-def _one_line(error: Exception) -> str:
+def attempt(
+    function: Callable[..., Any], tasks: Mapping[str, tuple[Any, ...]]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Call ``function(*arguments)`` for each task here, one after the other.
+
+    Returns
+    -------
+    results : dict
+        By name.
+    failures : dict
+        By name, why, in one line: one that fails does not stop the rest.
+    """
+    results, failures = {}, {}
+    for name, arguments in tasks.items():
+        try:
+            results[name] = function(*arguments)
+        except Exception as e:  # whatever is wrong with one
+            failures[name] = describe_failure(e)
+    return results, failures
+
+
+def describe_failure(error: Exception) -> str:
+    """Return in one line why a run or a figure failed."""
     text = " ".join(str(error).split())
     return text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"

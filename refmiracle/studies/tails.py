@@ -7,7 +7,7 @@ meaningful" is read as information that is concentrated on few variables.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import kurtosis, norm
 
+from refmiracle.drawing import Draw
 from refmiracle.studies import tails_figures as figures
 from refmiracle.studies.comparison import Comparison, Run, by_pairs, open_runs
 from refmiracle.studies.results import Claim, claim_above, interval, paired, write_study
+from refmiracle.studies.runs import attempt
 
 STUDY = "tails"
 TAIL = 0.05  # the part of a distribution that its tail index is measured on
@@ -172,6 +174,14 @@ def quantile_rows(run: Run) -> Rows:
     return rows
 
 
+TABLES = {"moments": moment_rows, "quantiles": quantile_rows, "bits": bit_rows}
+
+
+def measure(run: Run) -> dict[str, Rows]:
+    """Return the rows of one run for each table."""
+    return {table: rows_of(run) for table, rows_of in TABLES.items()}
+
+
 def make_claims(moments: Rows) -> list[Claim]:
     """Return the claims: heavier tails, and information on fewer variables."""
     heavier = "Mean-KL's variational distributions have heavier tails (arXiv 2307.07816, abstract)"
@@ -209,37 +219,45 @@ def make_claims(moments: Rows) -> list[Claim]:
 
 def draw(
     paired_runs: Mapping[str, Mapping[int, Run]], tables: Mapping[str, Rows]
-) -> dict[str, Any]:
-    """Return all figures by name."""
+) -> dict[str, Draw]:
+    """Return what draws each figure, by name."""
     some = {name: next(iter(runs.values())) for name, runs in paired_runs.items()}
-    pooled = {
-        name: {
-            layer: {
-                quantity: np.concatenate([quantities(run)[quantity][part] for run in runs.values()])
-                for quantity in ("mu/rho", "sigma/rho", "w/rho")
+    drawn: dict[str, Draw] = {
+        "densities": lambda: figures.draw_densities(
+            {name: pooled(list(runs.values())) for name, runs in paired_runs.items()}
+        ),
+        "quantile-quantile": lambda: figures.draw_quantiles(tables["quantiles"]),
+        "bits": lambda: figures.draw_bits(tables["bits"]),
+        "pixels": lambda: figures.draw_pixels(
+            {
+                name: np.mean([position_bits(run) for run in runs.values()], axis=0)
+                for name, runs in paired_runs.items()
             }
-            for layer, part in parts(some[name]).items()
-        }
-        for name, runs in paired_runs.items()
-    }
-    pictures: dict[str, dict[str, Array]] = {name: {} for name in some}
-    for name, run in some.items():
-        first = run.layers()["conv1"]
-        shown = ("mu/rho", "sigma/rho", "KL, bits", "w/rho")
-        pictures[name] = {what: quantities(run)[what][first] for what in shown}
-    maps = {
-        name: np.mean([position_bits(run) for run in runs.values()], axis=0)
-        for name, runs in paired_runs.items()
-    }
-    drawn = {
-        "densities": figures.draw_densities(pooled),
-        "quantile-quantile": figures.draw_quantiles(tables["quantiles"]),
-        "bits": figures.draw_bits(tables["bits"]),
-        "pixels": figures.draw_pixels(maps),
+        ),
     }
     if some["mean-kl"].config.hash_factors[0] == 1:
-        drawn["filters"] = figures.draw_filters(pictures)
+        drawn["filters"] = lambda: figures.draw_filters(
+            {name: first_filters(run) for name, run in some.items()}
+        )
     return drawn
+
+
+def pooled(runs: Sequence[Run]) -> dict[str, dict[str, Array]]:
+    """Return the values of some quantities of all runs together, by layer and quantity."""
+    return {
+        layer: {
+            quantity: np.concatenate([quantities(run)[quantity][part] for run in runs])
+            for quantity in ("mu/rho", "sigma/rho", "w/rho")
+        }
+        for layer, part in parts(runs[0]).items()
+    }
+
+
+def first_filters(run: Run) -> dict[str, Array]:
+    """Return the first layer's weights as some quantities, by name."""
+    first = run.layers()["conv1"]
+    shown = ("mu/rho", "sigma/rho", "KL, bits", "w/rho")
+    return {what: quantities(run)[what][first] for what in shown}
 
 
 def position_bits(run: Run) -> Array:
@@ -272,23 +290,22 @@ def tails(
         See `runs.run_tasks`.
     """
     opened, failures = open_runs(comparison, data, out, executor, at_once)
-    paired_runs = by_pairs(opened)
-    runs = [run for by_seed in paired_runs.values() for run in by_seed.values()]
-    tables = {
-        name: [row for run in runs for row in rows_of(run)]
-        for name, rows_of in (
-            ("moments", moment_rows),
-            ("quantiles", quantile_rows),
-            ("bits", bit_rows),
-        )
-    }
+    measured, unmeasured = attempt(measure, {name: (run,) for name, run in opened.items()})
+    failures |= unmeasured
+    paired_runs = by_pairs({name: opened[name] for name in measured})
+    names = [
+        comparison.run_name(parameterization, comparison.lengths[-1], seed)
+        for parameterization, by_seed in paired_runs.items()
+        for seed in by_seed
+    ]
+    tables = {table: [row for name in names for row in measured[name][table]] for table in TABLES}
     tables["intervals"] = interval_rows(tables["moments"])
     return write_study(
         out / STUDY,
         STUDY,
         comparison.to_dict(),
-        make_claims(tables["moments"]) if runs else [],
+        make_claims(tables["moments"]) if names else [],
         failures,
         tables,
-        draw(paired_runs, tables) if runs else {},
+        draw(paired_runs, tables) if names else {},
     )

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refmiracle.studies.figures import NAMES, STYLES, draw_band, new_figure
+from refmiracle.drawing import new_figure
+from refmiracle.studies.figures import NAMES, STYLES, draw_band
 
 Array = NDArray[np.float64]
 Rows = Sequence[Mapping[str, Any]]
@@ -22,7 +23,7 @@ def draw_densities(pooled: Mapping[str, Mapping[str, Mapping[str, Array]]]) -> A
     layers = list(next(iter(pooled.values())))
     columns = list(next(iter(next(iter(pooled.values())).values())))
     figure, panels = new_figure(
-        nrows=len(layers), ncols=len(columns), figsize=(10, 2.1 * len(layers)), sharex="col"
+        (10, 2.1 * len(layers)), nrows=len(layers), ncols=len(columns), sharex="col"
     )
     for column, quantity in enumerate(columns):
         everything = np.concatenate([pooled[name]["all"][quantity] for name in pooled])
@@ -53,7 +54,7 @@ def draw_quantiles(quantiles: Rows) -> Any:
     layers = list(dict.fromkeys(row["layer"] for row in quantiles))
     columns = list(dict.fromkeys(row["quantity"] for row in quantiles))
     figure, panels = new_figure(
-        nrows=len(columns), ncols=len(layers), figsize=(13, 5.5), sharex=True, sharey="row"
+        (13, 5.5), nrows=len(columns), ncols=len(layers), sharex=True, sharey="row"
     )
     for row, quantity in enumerate(columns):
         for column, layer in enumerate(layers):
@@ -77,7 +78,7 @@ def draw_quantiles(quantiles: Rows) -> Any:
 
 def draw_bits(bits: Rows) -> Any:
     """Return bits a variable, and each tensor's share, with a dot for each seed."""
-    figure, panels = new_figure(ncols=2, figsize=(10, 4), sharey=True)
+    figure, panels = new_figure((10, 4), ncols=2, sharey=True)
     tensors = list(dict.fromkeys(row["tensor"] for row in bits))
     for axes, column, scale, label in (
         (panels[0], "bits_a_variable", 1, "bits a variable"),
@@ -118,7 +119,7 @@ def _sheet(filters: Array) -> Array:
 def draw_filters(pictures: Mapping[str, Mapping[str, Array]]) -> Any:
     """Return the first layer's filters of one seed: rows are quantities, columns kinds."""
     names = list(next(iter(pictures.values())))
-    figure, panels = new_figure(nrows=len(names), ncols=2, figsize=(11, 1.5 * len(names)))
+    figure, panels = new_figure((11, 1.5 * len(names)), nrows=len(names), ncols=2)
     for row, what in enumerate(names):
         both = np.concatenate([pictures[name][what] for name in pictures])
         signed = what in ("mu/rho", "w/rho")
@@ -151,7 +152,7 @@ def spread(places: Array) -> Array:
 
 def draw_pixels(maps: Mapping[str, Array]) -> Any:
     """Return the bits of the first dense layer over its 4 x 4 input places, and over pixels."""
-    figure, panels = new_figure(nrows=2, ncols=2, figsize=(7.5, 6.5))
+    figure, panels = new_figure((7.5, 6.5), nrows=2, ncols=2)
     shown = {
         "bits at each input place of dense1": dict(maps),
         "bits, spread over the pixels seen": {n: spread(places) for n, places in maps.items()},

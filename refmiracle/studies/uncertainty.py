@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from refmiracle.drawing import Draw
 from refmiracle.studies import scores
 from refmiracle.studies.comparison import Comparison, Run, open_runs
 from refmiracle.studies.figures import NAMES
@@ -171,7 +172,7 @@ def uncertainty(
     whole = [name for pair in pairs if measured.keys() >= set(pair) for name in pair]
     tables = {table: [row for name in whole for row in measured[name][table]] for table in TABLES}
     claims: list[Claim] = []
-    figures: dict[str, Any] = {}
+    figures: dict[str, Draw] = {}
     if whole:
         claims = between_claims(tables) + averaging_claims(tables["scores"])
         figures = draw(tables, load_split(data, "t10k").images)
@@ -186,16 +187,15 @@ def uncertainty(
     )
 
 
-def draw(tables: Mapping[str, Rows], test: Pixels) -> dict[str, Any]:
-    """Return the figures by name."""
+def draw(tables: Mapping[str, Rows], test: Pixels) -> dict[str, Draw]:
+    """Return what draws each figure, by name."""
     predictors = predictor_names()
+    shown = [MEANS, predictors[-2], FILE]
     return {
-        "scores": draw_scores(tables["scores"], predictors),
-        "reliability": draw_reliability(
-            tables["reliability"], [MEANS, predictors[-2], FILE], scores.BINS
-        ),
-        "detection": draw_detection(tables["detection"], predictors),
-        "images": draw_images({"test images": test, **changed_images(test)}),
+        "scores": lambda: draw_scores(tables["scores"], predictors),
+        "reliability": lambda: draw_reliability(tables["reliability"], shown, scores.BINS),
+        "detection": lambda: draw_detection(tables["detection"], predictors),
+        "images": lambda: draw_images({"test images": test, **changed_images(test)}),
     }
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from refmiracle.studies.figures import NAMES, STYLES, new_figure
+from refmiracle.drawing import new_figure
+from refmiracle.studies.figures import NAMES, STYLES
 from refmiracle.studies.foreign import FOREIGN, GLYPHS, Pixels
 
 Rows = Sequence[Mapping[str, Any]]
@@ -48,7 +49,7 @@ def _compare(axes: Any, rows: Rows, value: str, predictors: Sequence[str], scale
 
 def draw_scores(rows: Rows, predictors: Sequence[str]) -> Any:
     """Return the four scores of each predictor: the seeds, and their median as a line."""
-    figure, panels = new_figure(nrows=2, ncols=2, figsize=(9, 6.5), sharex=True)
+    figure, panels = new_figure((9, 6.5), nrows=2, ncols=2, sharex=True)
     for axes, (score, label, scale) in zip(panels.flat, PANELS, strict=True):
         _compare(axes, [r for r in rows if r["score"] == score], "value", predictors, scale)
         axes.set_ylabel(label)
@@ -59,7 +60,7 @@ def draw_scores(rows: Rows, predictors: Sequence[str]) -> Any:
 def draw_detection(rows: Rows, predictors: Sequence[str]) -> Any:
     """Return the AUROC of each predictor's entropy, a panel for each set of changed images."""
     sets = list(dict.fromkeys(row["images"] for row in rows))
-    figure, panels = new_figure(nrows=2, ncols=3, figsize=(11, 6))
+    figure, panels = new_figure((11, 6), nrows=2, ncols=3)
     for axes, name in zip(panels.flat, sets, strict=False):
         _compare(axes, [r for r in rows if r["images"] == name], "auroc", predictors, 1)
         axes.set(title=name)
@@ -85,9 +86,9 @@ def _pooled(rows: Rows, bins: int) -> tuple[Any, Any, Any]:
 def draw_reliability(rows: Rows, predictors: Sequence[str], bins: int) -> Any:
     """Return accuracy against confidence, all seeds pooled, and how many images each bin has."""
     figure, panels = new_figure(
+        (3.5 * len(predictors), 5.5),
         nrows=2,
         ncols=len(predictors),
-        figsize=(3.5 * len(predictors), 5.5),
         sharex=True,
         sharey="row",
         gridspec_kw={"height_ratios": (3, 1)},
@@ -128,7 +129,7 @@ def draw_images(sets: Mapping[str, Pixels]) -> Any:
     sets : mapping of str to ndarray of uint8, shape (images, 28, 28)
     """
     columns = len(GLYPHS)
-    figure, rows = new_figure(nrows=len(sets), figsize=(9, 0.75 * len(sets)))
+    figure, rows = new_figure((9, 0.75 * len(sets)), nrows=len(sets))
     for axes, (name, images) in zip(rows, sets.items(), strict=True):
         title = f"{name}, one of each" if name == FOREIGN else name
         axes.imshow(np.hstack(list(images[:columns])), cmap="gray", vmin=0, vmax=255)

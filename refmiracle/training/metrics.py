@@ -11,6 +11,9 @@ from refmiracle.errors import InputError
 from refmiracle.files import write_atomically
 
 UNKNOWN = -1
+# What is read of a line again; those of the second kind may be null.
+NUMBERS = ("step", "kl_bits", "sent_bits")
+MAY_LACK = ("loss_nats", "validation_error")
 
 
 def append_metrics(path: Path, figures: dict[str, Any]) -> int:
@@ -100,3 +103,40 @@ def _step(line: bytes) -> float | None:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of metrics.jsonl.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, is empty or is damaged.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as e:
+        raise InputError(f"{path}: {e.strerror or e}") from e
+    except ValueError as e:
+        raise InputError(f"{path}: it is no text ({e})") from e
+    metrics = []
+    for number, line in enumerate(lines, 1):
+        try:
+            figures = json.loads(line)
+        except (ValueError, RecursionError) as e:
+            raise InputError(f"{path}: line {number} is no intact JSON ({e})") from e
+        if not _are_figures(figures):
+            raise InputError(f"{path}: line {number} does not hold the figures of a step")
+        metrics.append(figures)
+    if not metrics:
+        raise InputError(f"{path}: it is empty")
+    return metrics
+
+
+def _are_figures(line: Any) -> bool:
+    """Tell whether a line of metrics has all that is read of it, as numbers."""
+    if not isinstance(line, dict) or not line.keys() >= {*NUMBERS, *MAY_LACK, "phase"}:
+        return False
+    numbers = [line[name] for name in NUMBERS]
+    numbers += [line[name] for name in MAY_LACK if line[name] is not None]
+    return all(isinstance(value, int | float) for value in numbers)

@@ -125,4 +125,4 @@ def test_missing_extras_are_named(copied, few_images_folder, monkeypatch, capsys
     monkeypatch.setitem(sys.modules, module, None)
     assert report.main(command(copied, few_images_folder)) == 2
     error = capsys.readouterr().err
-    assert f"{module} is not installed; pip install 'refmiracle[report]'" in error
+    assert f'{module} is not installed; pip install "refmiracle[report]"' in error

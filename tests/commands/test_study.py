@@ -138,8 +138,8 @@ def test_no_scheduler_there(tmp_path, tiny, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("module", "arguments", "message"),
     [
-        ("distributed", ["--dask", "tcp://127.0.0.1:9"], "pip install 'refmiracle[dask]'"),
-        ("matplotlib", [], "pip install 'refmiracle[plot]'"),
+        ("distributed", ["--dask", "tcp://127.0.0.1:9"], 'pip install "refmiracle[dask]"'),
+        ("matplotlib", [], 'pip install "refmiracle[plot]"'),
     ],
 )
 def test_missing_extras_are_named(tmp_path, tiny, monkeypatch, capsys, module, arguments, message):

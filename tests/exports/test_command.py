@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import sys
 
@@ -124,9 +123,7 @@ def test_a_missing_library_is_one_line(name, shipped_path, here, monkeypatch, ca
     for module in (name, f"{name}.numpy"):
         monkeypatch.setitem(sys.modules, module, None)
     error = assert_refused([str(shipped_path), "--to", name], here, capsys)
-    assert re.search(
-        rf"{name}(\.numpy)? is not installed; pip install 'refmiracle\[{name}\]'", error
-    )
+    assert f'{name} is not installed; pip install "refmiracle[{name}]"' in error
 
 
 @pytest.mark.parametrize("format_arguments", [["--to", "keras"], []])

@@ -11,11 +11,22 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import pairwise
+from typing import Any
 
 import numba
 from numba.core.compiler_lock import global_compiler_lock
 
-THREADS: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+from refmiracle.processors import usable_processors
+
+
+def _count() -> int:
+    """Return how many threads there are to be: as many as numba is told, or as may be used."""
+    config: Any = numba.config
+    told = config.NUMBA_NUM_THREADS != config.NUMBA_DEFAULT_NUM_THREADS
+    return int(config.NUMBA_NUM_THREADS) if told else usable_processors()
+
+
+THREADS = _count()
 
 
 class Pool:
