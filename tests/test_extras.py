@@ -144,10 +144,7 @@ def test_no_other_module_imports_an_extra_by_itself():
 
 def test_hints_work_in_every_shell():
     """cmd.exe takes single quotes for a part of the name."""
-    for path in (
-        *ROOT.rglob("*.py"),
-        *ROOT.parent.rglob("docs/**/*.md"),
-        ROOT.parent / "README.md",
-    ):
+    root = ROOT.parent
+    for path in (*ROOT.rglob("*.py"), *root.glob("docs/**/*.md"), root / "README.md"):
         if path.exists():
             assert "install 'refmiracle[" not in path.read_text(encoding="utf-8"), path

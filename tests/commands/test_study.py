@@ -97,6 +97,21 @@ def test_failed_points_are_named_and_the_rest_is_written(tmp_path, tiny, capsys)
     }
 
 
+def test_a_figure_that_fails_is_named_and_the_tables_are_written(
+    tmp_path, tiny, monkeypatch, capsys
+):
+    def fails(points):
+        raise RuntimeError("no ink")
+
+    monkeypatch.setattr(rate_distortion, "draw_frontier", fails)
+    assert study.main(command(tmp_path, "--workers", "1")) == 1
+    output = capsys.readouterr()
+    assert "refmiracle: figure frontier failed: RuntimeError: no ink\n" in output.err
+    assert "Traceback" not in output.err
+    assert "results.json, points.csv\n" in output.out
+    assert (tmp_path / STUDY / "points.csv").read_text().count("\n") == 3
+
+
 def test_no_point_at_all(tmp_path, tiny, capsys):
     (tmp_path / "runs").write_text("in the way")
     assert study.main(command(tmp_path, "--workers", "1")) == 1

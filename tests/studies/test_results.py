@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from refmiracle.drawing import new_figure
 from refmiracle.studies.results import (
     FAILS,
     HOLDS,
@@ -63,3 +64,22 @@ def test_tables_and_claims_as_text(tmp_path):
     assert found["files"] == ["claims.md", "t.csv"]
     assert found["failures"] == {"run": "lost"}
     assert not (tmp_path / "u.csv").exists()
+
+
+def test_a_figure_that_fails_costs_no_table_and_no_other_figure(tmp_path):
+    def fails():
+        assert json.loads((tmp_path / "results.json").read_text())["files"] == ["t.csv"]
+        raise RuntimeError("no\nink")
+
+    def draws():
+        figure, axes = new_figure((1, 1))
+        axes.plot([1, 2])
+        return figure
+
+    figures = {"a": fails, "b": draws}
+    found = write_study(tmp_path, "s", {}, [], {"run": "lost"}, {"t": [{"a": 1}]}, figures)
+    assert found["failures"] == {"run": "lost", "figure a": "RuntimeError: no ink"}
+    assert found["files"] == ["b.png", "b.svg", "t.csv"]
+    assert json.loads((tmp_path / "results.json").read_text()) == found
+    assert (tmp_path / "b.svg").stat().st_size > 0
+    assert not list(tmp_path.glob("a.*"))
