@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import shlex
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from refmiracle.commands.running import run_command
-from refmiracle.conformance.backends import Backend, CommandBackend, load_python_backend
+from refmiracle.conformance.backends import Backend, load_python_backend
+from refmiracle.conformance.patience import DEADLINE, MOST_MISSED, Patience
+from refmiracle.conformance.programs import CommandBackend
 from refmiracle.conformance.report import to_json, to_junit, to_markdown, to_text
 from refmiracle.conformance.runner import run_suite
 from refmiracle.conformance.vectors import all_cases, default_golden, load_golden
 from refmiracle.errors import CHECK_FAILED, InputError
 from refmiracle.files import write_atomically
+from refmiracle.training.progress import Silence, progress_bar
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -30,6 +38,15 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="ID",
         help="only this case, or all below it: numerics, numerics/log_s, ... (repeatable)",
     )
+    parser.add_argument(
+        "--deadline",
+        type=float,
+        default=DEADLINE,
+        metavar="SECONDS",
+        help="how long the backend may take for hello, and for each case; one that takes longer has"
+        f" failed it, and after {MOST_MISSED} of them no more are posed; inf: no deadline"
+        f" (default: {DEADLINE:g})",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all results as JSON")
     parser.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write a Markdown table")
@@ -38,9 +55,21 @@ def build_parser() -> argparse.ArgumentParser:
 
 def open_backend(arguments: argparse.Namespace) -> tuple[Backend, str]:
     """Return the backend, and the flag that names it."""
+    patience = Patience(arguments.deadline)
     if arguments.backend:
-        return load_python_backend(arguments.backend), f"--backend {arguments.backend}"
-    return CommandBackend(arguments.command), f"--command '{arguments.command}'"
+        backend = load_python_backend(arguments.backend, patience)
+        return backend, f"--backend {quoted(arguments.backend)}"
+    return CommandBackend(arguments.command, patience), f"--command {quoted(arguments.command)}"
+
+
+def quoted(argument: str | Path) -> str:
+    """Return an argument as a shell takes it."""
+    return subprocess.list2cmdline([argument]) if os.name == "nt" else shlex.quote(str(argument))
+
+
+def show_progress(cases: int) -> Any:
+    """Return a progress bar that names the case, where somebody watches."""
+    return progress_bar(cases, 0, "conformance", "case") if sys.stderr.isatty() else Silence()
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -53,9 +82,11 @@ def run(arguments: argparse.Namespace) -> int:
             raise InputError(f"--case {wanted}: there is no such case")
     backend, target = open_backend(arguments)
     if arguments.golden:
-        target += f" --golden {arguments.golden}"
+        target += f" --golden {quoted(arguments.golden)}"
+    if arguments.deadline != DEADLINE:
+        target += f" --deadline {arguments.deadline:g}"
     try:
-        report = run_suite(backend, files, only)
+        report = run_suite(backend, files, only, show_progress)
     finally:
         backend.close()
     print(to_text(report, target))

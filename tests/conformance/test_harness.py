@@ -14,14 +14,12 @@ import pytest
 from refmiracle.commands.conformance import main
 from refmiracle.conformance.backends import (
     BrokenError,
-    CommandBackend,
     PythonBackend,
     RefusedError,
-    decode_value,
-    encode_value,
     load_python_backend,
 )
 from refmiracle.conformance.bounds import compare
+from refmiracle.conformance.programs import CommandBackend, decode_value, encode_value
 from refmiracle.conformance.runner import FAILED, KNOWN, PASSED, SKIPPED, UNEXPECTED, run_suite
 from refmiracle.conformance.vectors import load_golden
 from refmiracle.errors import InputError
@@ -438,7 +436,7 @@ def program(tmp_path):
     yield start
     for backend in opened:
         backend.close()
-        assert backend.process.poll() is not None
+        assert backend.program.process.poll() is not None
 
 
 def test_a_program_as_backend(program, golden):
@@ -464,8 +462,8 @@ def test_a_crash_is_no_refusal(program, golden):
     backend = program("sys.exit(3)")
     with pytest.raises(RefusedError):
         backend.call("pack_indices", {}, "")
-    backend.process.kill()
-    backend.process.wait()
+    backend.program.process.kill()
+    backend.program.process.wait()
     negative = run_suite(backend, load_golden(golden), only=("bits/pack_indices/out-of-range",))
     assert [r.status for r in negative.results] == [FAILED]
 
