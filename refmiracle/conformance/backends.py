@@ -12,7 +12,7 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -80,6 +80,8 @@ class Introduced:
     ----------
     said : mapping
         `REQUIRED`, and of `OPTIONAL` what there is.
+    operations : iterable of str
+        What it can be asked.
     patience : Patience
 
     Raises
@@ -88,7 +90,9 @@ class Introduced:
         If something is missing or is not what it should be.
     """
 
-    def __init__(self, said: Mapping[str, Any], patience: Patience) -> None:
+    def __init__(
+        self, said: Mapping[str, Any], operations: Iterable[str], patience: Patience
+    ) -> None:
         missing = [a for a in REQUIRED if a not in said]
         if missing:
             raise InputError(f"the backend has no attribute {', '.join(missing)}")
@@ -102,7 +106,14 @@ class Introduced:
                 for bound in mapping("bounds", bounds, "precision to bound").values():
                     split_bound(bound)
                 self.bounds.setdefault(legible(case), {})[output] = dict(bounds)
+        self.operations = set(operations) & set(OPERATIONS)
+        if not self.operations:
+            raise InputError(f"the backend {self.name} offers none of the operations")
         self.patience = patience
+
+    def supports(self, operation: str) -> bool:
+        """Tell whether the backend declares an operation."""
+        return operation in self.operations
 
 
 def names(attribute: str, value: Any) -> tuple[str, ...]:
@@ -151,15 +162,9 @@ class PythonBackend(Introduced):
 
     def __init__(self, target: Any, patience: Patience | None = None) -> None:
         said = {a: getattr(target, a) for a in REQUIRED + OPTIONAL if hasattr(target, a)}
-        super().__init__(said, patience or Patience())
+        operations = [o for o in OPERATIONS if callable(getattr(target, o, None))]
+        super().__init__(said, operations, patience or Patience())
         self.target = target
-        self.operations = {o for o in OPERATIONS if callable(getattr(target, o, None))}
-        if not self.operations:
-            raise InputError(f"the backend {self.name} offers none of the operations")
-
-    def supports(self, operation: str) -> bool:
-        """Tell whether the object has a callable of that name."""
-        return operation in self.operations
 
     def call(self, operation: str, inputs: dict[str, NDArray[Any]], dtype: str) -> Arrays:
         """Call it; an ordinary exception is a refusal."""

@@ -169,8 +169,8 @@ class CommandBackend(Introduced):
         self.lost = 0
         try:
             hello = self._start()
-            self.operations = set(names("operations", hello.get("operations")))
-            super().__init__(hello, self.patience)
+            operations = names("operations", hello.get("operations"))
+            super().__init__(hello, operations, self.patience)
         except (BrokenError, LateError, InputError) as e:
             self.close()
             raise InputError(f"--command {command}: no hello: {e}") from e
@@ -196,10 +196,6 @@ class CommandBackend(Introduced):
         except (LateError, KeyboardInterrupt):
             program.end()
             raise
-
-    def supports(self, operation: str) -> bool:
-        """Tell whether the program named the operation in its hello."""
-        return operation in self.operations
 
     def call(self, operation: str, inputs: dict[str, NDArray[Any]], dtype: str) -> Arrays:
         """Ask the program; ``{"error": ...}`` is a refusal."""
