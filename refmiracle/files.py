@@ -25,6 +25,11 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
+def printable(text: str) -> str:
+    """Return a name as text: bytes of it that are none, as backslash and number."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file whole or not at all, a pipe or a device as it comes.
 

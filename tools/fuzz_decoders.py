@@ -22,7 +22,7 @@ import numpy as np
 
 from refmiracle.codec.container import parse_model
 from refmiracle.codec.model import decode_model
-from refmiracle.conformance.backends import decode_value, encode_value
+from refmiracle.conformance.programs import decode_value, encode_value
 from refmiracle.engines import get_engine
 from refmiracle.errors import InputError
 

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import shlex
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from refmiracle.commands.running import run_command
-from refmiracle.conformance.backends import Backend, CommandBackend, load_python_backend
+from refmiracle.conformance.backends import Backend, load_python_backend
+from refmiracle.conformance.patience import DEADLINE, MOST_MISSED, Patience
+from refmiracle.conformance.programs import CommandBackend
 from refmiracle.conformance.report import to_json, to_junit, to_markdown, to_text
 from refmiracle.conformance.runner import run_suite
 from refmiracle.conformance.vectors import all_cases, default_golden, load_golden
 from refmiracle.errors import CHECK_FAILED, InputError
-from refmiracle.files import write_atomically
+from refmiracle.files import check_writable, printable, write_atomically
+from refmiracle.training.progress import progress_bar
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -30,6 +37,15 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="ID",
         help="only this case, or all below it: numerics, numerics/log_s, ... (repeatable)",
     )
+    parser.add_argument(
+        "--deadline",
+        type=float,
+        default=DEADLINE,
+        metavar="SECONDS",
+        help="how long the backend may take for hello, and for each case; one that takes longer has"
+        f" failed it, and after {MOST_MISSED} of them no more are posed; inf: no deadline"
+        f" (default: {DEADLINE:g})",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all results as JSON")
     parser.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write a Markdown table")
@@ -38,13 +54,27 @@ def build_parser() -> argparse.ArgumentParser:
 
 def open_backend(arguments: argparse.Namespace) -> tuple[Backend, str]:
     """Return the backend, and the flag that names it."""
+    patience = Patience(arguments.deadline)
     if arguments.backend:
-        return load_python_backend(arguments.backend), f"--backend {arguments.backend}"
-    return CommandBackend(arguments.command), f"--command '{arguments.command}'"
+        backend = load_python_backend(arguments.backend, patience)
+        return backend, f"--backend {quoted(arguments.backend)}"
+    return CommandBackend(arguments.command, patience), f"--command {quoted(arguments.command)}"
+
+
+def quoted(argument: str | Path) -> str:
+    """Return an argument as a shell takes it."""
+    return subprocess.list2cmdline([argument]) if os.name == "nt" else shlex.quote(str(argument))
+
+
+def show_progress(cases: int) -> Any:
+    """Return a progress bar that names the case."""
+    return progress_bar(cases, 0, "conformance", "case")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the suite and write the reports; 1 if the backend does not conform."""
+    for path in filter(None, (arguments.json, arguments.junit, arguments.markdown)):
+        check_writable(path)
     files = load_golden(arguments.golden or default_golden())
     only = tuple(c.rstrip("/") for c in arguments.case)
     ids = [case.id for case in all_cases(files)]
@@ -53,9 +83,11 @@ def run(arguments: argparse.Namespace) -> int:
             raise InputError(f"--case {wanted}: there is no such case")
     backend, target = open_backend(arguments)
     if arguments.golden:
-        target += f" --golden {arguments.golden}"
+        target += f" --golden {quoted(arguments.golden)}"
+    if arguments.deadline != DEADLINE:
+        target += f" --deadline {arguments.deadline:g}"
     try:
-        report = run_suite(backend, files, only)
+        report = run_suite(backend, files, only, show_progress)
     finally:
         backend.close()
     print(to_text(report, target))
@@ -63,9 +95,9 @@ def run(arguments: argparse.Namespace) -> int:
         text = json.dumps(to_json(report, target), indent=2) + "\n"
         write_atomically(arguments.json, text.encode())
     if arguments.junit:
-        write_atomically(arguments.junit, to_junit(report).encode())
+        write_atomically(arguments.junit, printable(to_junit(report)).encode())
     if arguments.markdown:
-        write_atomically(arguments.markdown, to_markdown(report, target).encode())
+        write_atomically(arguments.markdown, printable(to_markdown(report, target)).encode())
     return 0 if report.ok() else CHECK_FAILED
 
 

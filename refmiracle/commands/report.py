@@ -6,10 +6,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from refmiracle.commands.options import add_data, add_engine
+from refmiracle.commands.options import add_data, add_engine, say_written
 from refmiracle.commands.running import run_command
 from refmiracle.errors import InputError
-from refmiracle.files import write_atomically
+from refmiracle.files import check_writable, write_atomically
 from refmiracle.reports.opening import open_folder
 from refmiracle.reports.page import build_page, check_extras
 from refmiracle.training.config import fingerprint
@@ -32,15 +32,16 @@ def run(arguments: argparse.Namespace) -> int:
     """Open the run, measure its network, write the page."""
     check_extras()
     opened = open_folder(arguments.run)
+    out = arguments.out or arguments.run / "report.html"
+    check_writable(out)
     if arguments.data is None and opened.run.config.data != fingerprint(
         load_split(default_folder(), "train")
     ):
         raise InputError(f"{arguments.run}: trained on other images; name their folder by --data")
     test = load_split(arguments.data or default_folder(), "t10k")
     page = build_page(opened, test, arguments.engine)
-    out = arguments.out or arguments.run / "report.html"
     write_atomically(out, page)
-    print(f"{out}: {len(page)} bytes; open it in a browser")
+    say_written(out, f"{len(page)} bytes; open it in a browser")
     return 0
 
 

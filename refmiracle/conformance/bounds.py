@@ -11,6 +11,7 @@ Kinds, one for each output and precision of a case::
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,11 +50,11 @@ def split_bound(bound: Any) -> tuple[str, float]:
     Raises
     ------
     InputError
-        If it is not exactly one known kind with a number.
+        If it is not exactly one known kind with a finite number.
     """
     if isinstance(bound, dict) and len(bound) == 1:
         ((kind, limit),) = bound.items()
-        if kind in KINDS and isinstance(limit, (int, float)):
+        if kind in KINDS and isinstance(limit, (int, float)) and math.isfinite(limit):
             return kind, limit
     raise InputError(f"{bound!r:.60} is no bound; expected one of {', '.join(KINDS)}, and a number")
 

@@ -23,6 +23,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--refmiracle-golden", metavar="DIR", help="other golden vectors of the same format"
     )
+    group.addoption(
+        "--refmiracle-deadline",
+        type=float,
+        metavar="SECONDS",
+        help="how long the backend may take for each case, inf: however long (default: 60)",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import pytest
 
-from refmiracle.conformance.backends import load_python_backend
+from refmiracle.conformance.backends import PythonBackend, load_python_backend
+from refmiracle.conformance.patience import DEADLINE, Patience
 from refmiracle.conformance.runner import KNOWN, RED, SKIPPED, run_case, run_suite
 from refmiracle.conformance.vectors import default_golden, load_golden
+
+
+@functools.cache
+def _load(name: str, deadline: float) -> PythonBackend:
+    """Return the backend: one for all tests, for its missed deadlines count together."""
+    return load_python_backend(name, Patience(deadline))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -16,7 +24,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     option = metafunc.config.getoption
     folder = option("--refmiracle-golden")
     files = load_golden(Path(folder) if folder else default_golden())
-    backend = load_python_backend(option("--refmiracle-backend"))
+    backend = _load(option("--refmiracle-backend"), option("--refmiracle-deadline") or DEADLINE)
     if "case" in metafunc.fixturenames:
         cases = [(backend, file, case) for file in files for case in file.cases]
         metafunc.parametrize(("backend", "file", "case"), cases, ids=[c.id for *_, c in cases])

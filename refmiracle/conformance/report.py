@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 import refmiracle
+from refmiracle.conformance.patience import NOT_POSED
 from refmiracle.conformance.runner import (
     FAILED,
     KNOWN,
@@ -57,17 +58,23 @@ def worst_of(results: list[Result]) -> str:
 def summary_line(report: Report) -> str:
     """Return the closing line: how many of each status."""
     counts = ", ".join(f"{report.count(s)} {s}" for s in STATUSES if report.count(s))
-    return f"{counts or 'no case'}; {report.backend} {report.version}"
+    deadline = f"{report.deadline:g} s" if np.isfinite(report.deadline) else "none"
+    return (
+        f"{counts or 'no case'}; {report.backend} {report.version}; deadline of a case: {deadline}"
+    )
 
 
 def complaints(report: Report, target: str) -> list[str]:
     """Return what is wrong, first stage first, each with the command that repeats it."""
     lines = []
-    for result in report.results:
-        if result.status in RED:
-            precision = f" ({result.dtype})" if result.dtype else ""
-            lines.append(f"{result.status}: {result.id}{precision}: {result.message}")
-            lines.append(f"    {repeat_command(target, result)}")
+    red = [r for r in report.results if r.status in RED]
+    not_posed = [r for r in red if r.message.startswith(NOT_POSED)]
+    for result in [r for r in red if not r.message.startswith(NOT_POSED)] + not_posed[:1]:
+        precision = f" ({result.dtype})" if result.dtype else ""
+        lines.append(f"{result.status}: {result.id}{precision}: {result.message}")
+        lines.append(f"    {repeat_command(target, result)}")
+    if not_posed[1:]:
+        lines.append(f"{FAILED}: {len(not_posed) - 1} more, {NOT_POSED} for the same reason")
     for identifier, what in report.unmatched.items():
         lines.append(f"unmatched: a {what} is declared for {identifier}, which is no case")
     return lines
@@ -104,6 +111,7 @@ def to_json(report: Report, target: str) -> dict[str, Any]:
         "refmiracle": refmiracle.__version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
+        "deadline_seconds": report.deadline if np.isfinite(report.deadline) else None,
         "ok": report.ok(),
         "counts": {s: report.count(s) for s in STATUSES},
         "unmatched": report.unmatched,
@@ -145,6 +153,9 @@ def to_junit(report: Report) -> str:
         skipped=str(report.count(SKIPPED) + report.count(KNOWN)),
         errors=str(len(report.unmatched)),
     )
+    deadline = f"{report.deadline:g}"
+    properties = ElementTree.SubElement(suite, "properties")
+    ElementTree.SubElement(properties, "property", name="deadline_seconds", value=deadline)
     for r in report.results:
         name = f"{r.id}[{r.dtype}]" if r.dtype else r.id
         case = ElementTree.SubElement(

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from refmiracle.conformance.backends import Backend, BrokenError, RefusedError
+from refmiracle.conformance.backends import Backend, BrokenError, RefusedError, legible
 from refmiracle.conformance.bounds import Comparison, compare
 from refmiracle.conformance.operations import OPERATIONS
+from refmiracle.conformance.patience import LateError
 from refmiracle.conformance.vectors import Case, VectorFile
+from refmiracle.training.progress import Silence
 
 PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
 KNOWN, UNEXPECTED = "known failure", "unexpected pass"
@@ -58,6 +60,8 @@ class Report:
     Attributes
     ----------
     backend, version : str
+    deadline : float
+        Seconds that the backend had for each answer; infinite: any number.
     results : list of Result
     unmatched : dict of str to str
         Known failures and bounds that were declared for ids that are not there.
@@ -67,6 +71,7 @@ class Report:
 
     backend: str
     version: str
+    deadline: float
     results: list[Result] = field(default_factory=list)
     unmatched: dict[str, str] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
@@ -97,11 +102,11 @@ def judge(
     try:
         got = backend.call(operation, prepare_inputs(case, dtype), dtype)
     except RefusedError as e:
-        if case.fault is not None:
-            return True, "", None
-        return False, f"refused: {e}", None
-    except BrokenError as e:
-        return False, f"broken: {e}", None
+        refused = case.fault is not None
+        return refused, "" if refused else f"refused: {legible(e)}", None
+    except (BrokenError, LateError) as e:
+        said = str(e) if isinstance(e, LateError) else f"broken: {legible(e)}"
+        return False, said, None
     if case.fault is not None:
         return False, f"accepted inputs whose fault is: {case.fault}", None
     names = OPERATIONS[operation].outputs
@@ -156,19 +161,41 @@ def run_case(backend: Backend, file: VectorFile, case: Case) -> Iterator[Result]
         )
 
 
-def run_suite(backend: Backend, files: Iterable[VectorFile], only: tuple[str, ...] = ()) -> Report:
-    """Pose all cases, or those whose id is or begins with one of `only`, in stage order."""
+def run_suite(
+    backend: Backend,
+    files: Iterable[VectorFile],
+    only: tuple[str, ...] = (),
+    make_bar: Callable[[int], Any] = lambda total: Silence(),
+) -> Report:
+    """Pose all cases, or those whose id is or begins with one of `only`, in stage order.
+
+    Parameters
+    ----------
+    backend : Backend
+    files : iterable of VectorFile
+    only : tuple of str
+    make_bar : function
+        Of the number of cases; returns a progress bar.
+    """
     files = list(files)
-    report = Report(backend.name, backend.version)
+    report = Report(backend.name, backend.version, backend.patience.deadline)
     ids = {case.id for file in files for case in file.cases}
     report.unmatched = {
         **{i: "known failure" for i in backend.known_failures if i not in ids},
         **{i: "bound" for i in backend.bounds if i not in ids},
     }
-    for file in files:
-        report.sources[file.operation] = file.source
-        for case in file.cases:
-            if not only or any(case.id == o or case.id.startswith(f"{o}/") for o in only):
-                with np.errstate(all="ignore"):
-                    report.results += run_case(backend, file, case)
+    report.sources = {file.operation: file.source for file in files}
+    wanted = [
+        (file, case)
+        for file in files
+        for case in file.cases
+        if not only or any(case.id == o or case.id.startswith(f"{o}/") for o in only)
+    ]
+    bar = make_bar(len(wanted))
+    for file, case in wanted:
+        bar.set_postfix_str(case.id)
+        with np.errstate(all="ignore"):
+            report.results += run_case(backend, file, case)
+        bar.update()
+    bar.close()
     return report

@@ -17,6 +17,7 @@ import refmiracle
 from refmiracle.conformance.bounds import split_bound
 from refmiracle.conformance.operations import OPERATIONS
 from refmiracle.errors import InputError
+from refmiracle.files import first_line
 
 SCHEMA = "refmiracle-golden/1"
 # The flow from bits to predictions: the first stage that fails is the cause of those behind it.
@@ -167,6 +168,8 @@ def check_case(case: Case, operation: str) -> None:
     InputError
         If it is not what the operation takes and gives, or an output lacks a bound.
     """
+    if not isinstance(case.id, str):
+        raise InputError(f"the id {case.id!r:.40} is no string")
     known = OPERATIONS[operation]
     if tuple(case.inputs) != known.inputs:
         raise InputError(f"{case.id}: the inputs of {operation} are {', '.join(known.inputs)}")
@@ -215,8 +218,10 @@ def load_file(path: Path) -> VectorFile:
         raise InputError(f"{path}: {e}") from e
     except OSError as e:
         raise InputError(f"{path}: {e.strerror or e}") from e
-    except (ValueError, KeyError, TypeError, AttributeError) as e:
-        raise InputError(f"{path}: it is no golden file ({type(e).__name__}: {e})") from e
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
+        raise InputError(
+            f"{path}: it is no golden file ({type(e).__name__}: {first_line(e)})"
+        ) from e
 
 
 def load_golden(folder: Path) -> list[VectorFile]:
@@ -225,8 +230,10 @@ def load_golden(folder: Path) -> list[VectorFile]:
     Raises
     ------
     InputError
-        If there are none, one is damaged, or an id stands twice.
+        If there is no such folder, it has none, one is damaged, or an id stands twice.
     """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: there is no such folder of golden files")
     files = [load_file(p) for p in sorted(folder.rglob("*.json")) if p.name != "schema.json"]
     if not files:
         raise InputError(f"{folder}: there are no golden files (*.json)")

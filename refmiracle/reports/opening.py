@@ -10,6 +10,7 @@ from typing import Any
 
 from refmiracle.codec.container import CompressedModel, read_model
 from refmiracle.errors import InputError
+from refmiracle.files import printable
 from refmiracle.studies.comparison import Run, open_run
 from refmiracle.training.metrics import read_metrics
 from refmiracle.training.run import (
@@ -74,7 +75,7 @@ def open_folder(folder: Path) -> OpenedRun:
         run = open_run(folder, summary)
     except (TypeError, AttributeError) as e:
         raise InputError(f"{summary_path(folder)}: its settings are damaged ({e})") from e
-    return OpenedRun(folder.resolve().name, run, model, data, metrics)
+    return OpenedRun(printable(folder.resolve().name), run, model, data, metrics)
 
 
 def read_summary(folder: Path) -> dict[str, Any]:

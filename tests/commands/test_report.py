@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -126,3 +128,17 @@ def test_missing_extras_are_named(copied, few_images_folder, monkeypatch, capsys
     assert report.main(command(copied, few_images_folder)) == 2
     error = capsys.readouterr().err
     assert f'{module} is not installed; pip install "refmiracle[report]"' in error
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are no bytes there")
+def test_a_folder_whose_name_is_no_text(tiny_run, tmp_path, few_images_folder, capsys):
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/l\xe4ufe"))
+    shutil.copytree(tiny_run, folder)
+    assert report.main([str(folder), "--data", str(few_images_folder)]) == 0
+    assert r"l\udce4ufe" in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_where_the_page_cannot_be_written_nothing_is_measured(tiny_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "build_page", None)
+    out = tmp_path / "missing" / "page.html"
+    assert report.main([str(tiny_run), "--out", str(out)]) == 2

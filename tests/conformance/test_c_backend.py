@@ -12,8 +12,8 @@ from conformance.c_program import SOURCES, variable
 
 from refmiracle.codec.container import CompressedModel, read_model, write_model
 from refmiracle.codec.model import decode_model
-from refmiracle.conformance.backends import CommandBackend, encode_value
 from refmiracle.conformance.operations import OPERATIONS
+from refmiracle.conformance.programs import CommandBackend, encode_value
 from refmiracle.conformance.runner import SKIPPED, run_suite
 from refmiracle.conformance.vectors import default_golden, load_golden
 from refmiracle.engines import get_engine
@@ -31,7 +31,7 @@ def backend(program):
     backend = CommandBackend(f"'{program.as_posix()}'")
     yield backend
     backend.close()
-    assert backend.process.returncode == 0
+    assert backend.program.process.returncode == 0
 
 
 def ask(program, lines):

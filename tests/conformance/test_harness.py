@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 import textwrap
@@ -14,14 +15,12 @@ import pytest
 from refmiracle.commands.conformance import main
 from refmiracle.conformance.backends import (
     BrokenError,
-    CommandBackend,
     PythonBackend,
     RefusedError,
-    decode_value,
-    encode_value,
     load_python_backend,
 )
 from refmiracle.conformance.bounds import compare
+from refmiracle.conformance.programs import CommandBackend, decode_value, encode_value
 from refmiracle.conformance.runner import FAILED, KNOWN, PASSED, SKIPPED, UNEXPECTED, run_suite
 from refmiracle.conformance.vectors import load_golden
 from refmiracle.errors import InputError
@@ -288,6 +287,7 @@ def test_a_bound_that_is_none_is_refused(golden):
         (lambda d: d.update(stage="dreams"), "stage 'dreams'"),
         (lambda d: d.pop("cases"), "no golden file"),
         (lambda d: d["cases"][0].pop("id"), "no golden file"),
+        (lambda d: d["cases"][0].update(id=3), "the id 3 is no string"),
         (lambda d: d["cases"][0]["inputs"].update(x=3), "an array is an object"),
         (lambda d: d["cases"][0]["inputs"]["x"].update(shape=[4]), "do not fill the shape"),
         (lambda d: d["cases"][0]["inputs"]["x"].update(dtype="float8"), "dtype, shape and data"),
@@ -304,6 +304,7 @@ def test_a_bound_that_is_none_is_refused(golden):
         ),
         (lambda d: d["cases"][0]["bounds"].update(y={"any": {"near": 1}}), "is no bound"),
         (lambda d: d["cases"][0]["bounds"].update(y={"any": {}}), "is no bound"),
+        (lambda d: d["cases"][0]["bounds"].update(y={"any": {"ulp": math.inf}}), "is no bound"),
         (
             lambda d: d["cases"][0]["inputs"].update(x={"npy": "absent.npy", "sha256": ""}),
             "absent.npy",
@@ -318,6 +319,21 @@ def test_damaged_vectors_are_one_clear_line(golden, capsys, change, message):
     assert main(["--backend", backend, "--golden", str(golden)]) == 2
     error = capsys.readouterr().err
     assert message in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [("deep.json", "[" * 100_000, "no golden file"), ("x.txt", "", "no golden files"), (None,) * 3],
+)
+def test_folders_without_vectors(tmp_path, capsys, name, content, message):
+    folder = tmp_path / "folder"
+    if name:
+        folder.mkdir()
+        (folder / name).write_text(content)
+    assert main(["--backend", "any:thing", "--golden", str(folder)]) == 2
+    error = capsys.readouterr().err
+    assert (message or "no such folder") in error
     assert error.count("\n") == 1
 
 
@@ -347,6 +363,29 @@ MODULE = textwrap.dedent(
             return x
 
     MINE = Mine()
+    def refuses():
+        raise ZeroDivisionError("by\\nzero")
+
+    def ends():
+        raise SystemExit(0)
+
+    class Text(Mine):
+        dtypes = "float64"
+
+    class Listed(Mine):
+        known_failures = ["layers/relu/signs"]
+
+    class Number(Mine):
+        bounds = {"layers/relu/signs": 3}
+
+    class Endless(Mine):
+        bounds = {"layers/relu/signs": {"y": {"any": {"scaled": float("inf")}}}}
+
+    class Property(Mine):
+        @property
+        def name(self):
+            raise RuntimeError("nameless")
+
     EMPTY = type("Empty", (), {"name": "empty", "version": "1", "dtypes": ()})()
     """
 )
@@ -390,17 +429,31 @@ def test_command_runs_a_part(module, golden, capsys):
     ("backend", "message"),
     [
         ("my_backend", "expected module:object"),
+        (":MINE", "expected module:object"),
         ("my_backend:NOT", "NOT"),
         ("no_such_module:X", "no_such_module"),
-        ("my_backend:np", "no attribute name, version, dtypes"),
+        ("my_backend:np", "the backend has no attribute name"),
         ("my_backend:EMPTY", "offers none of the operations"),
+        ("my_backend:refuses", "ZeroDivisionError: by"),
+        ("my_backend:ends", "SystemExit: 0"),
+        ("my_backend:Text", "dtypes are 'float64'; expected a list"),
+        ("my_backend:Listed", "expected a mapping of id to reason"),
+        ("my_backend:Number", "expected a mapping of output to precision"),
+        ("my_backend:Endless", "is no bound"),
+        ("my_backend:Property", "RuntimeError: nameless"),
+        ("broken:X", "SyntaxError"),
+        ("raising:X", "ValueError: while it is imported"),
+        ("ending:X", "SystemExit: 0"),
     ],
 )
-def test_backends_that_are_none(module, golden, capsys, backend, message):
-    if backend == "my_backend:np":
-        message = "no attribute"
+def test_backends_that_are_none(module, golden, tmp_path, capsys, backend, message):
+    (tmp_path / "broken.py").write_text("x = (")
+    (tmp_path / "raising.py").write_text("raise ValueError('while it is imported')")
+    (tmp_path / "ending.py").write_text("import sys; sys.exit(0)")
     assert main(["--backend", backend, "--golden", str(golden)]) == 2
-    assert message in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
 
 
 # --- programs
@@ -438,7 +491,7 @@ def program(tmp_path):
     yield start
     for backend in opened:
         backend.close()
-        assert backend.process.poll() is not None
+        assert backend.program.process.poll() is not None
 
 
 def test_a_program_as_backend(program, golden):
@@ -464,16 +517,42 @@ def test_a_crash_is_no_refusal(program, golden):
     backend = program("sys.exit(3)")
     with pytest.raises(RefusedError):
         backend.call("pack_indices", {}, "")
-    backend.process.kill()
-    backend.process.wait()
+    backend.program.process.kill()
+    backend.program.process.wait()
     negative = run_suite(backend, load_golden(golden), only=("bits/pack_indices/out-of-range",))
     assert [r.status for r in negative.results] == [FAILED]
 
 
-@pytest.mark.parametrize("command", ["/no/such/program", f"'{sys.executable}' -c 'print(1)'"])
-def test_programs_that_are_none(command, golden, capsys):
+@pytest.mark.parametrize("command", ["/no/such/program", "", " ", "a 'b"])
+def test_programs_that_cannot_be_started(command, golden, capsys):
     assert main(["--command", command, "--golden", str(golden)]) == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    error = capsys.readouterr().err
+    assert "it cannot be started" in error
+    assert error.count("\n") == 1
+
+
+HELLO = {"name": "p", "version": "1", "dtypes": [], "operations": ["relu"]}
+
+
+@pytest.mark.parametrize(
+    ("hello", "message"),
+    [
+        (1, "no JSON object: b'1"),
+        ({"error": "no"}, "operations are None; expected a list"),
+        ({**HELLO, "operations": "relu"}, "operations are 'relu'; expected a list"),
+        ({**HELLO, "operations": ["fly"]}, "offers none of the operations"),
+        ({"operations": ["relu"]}, "no attribute name, version, dtypes"),
+        ({**HELLO, "dtypes": "float64"}, "dtypes are 'float64'; expected a list"),
+        ({**HELLO, "bounds": {"x": {"y": {"any": 1}}}}, "1 is no bound"),
+    ],
+)
+def test_programs_that_are_none(hello, message, golden, tmp_path, capsys):
+    (tmp_path / "hello.py").write_text(f"print({json.dumps(hello)!r})")
+    command = f"'{sys.executable}' '{tmp_path / 'hello.py'}'"
+    assert main(["--command", command, "--golden", str(golden)]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize("dtype", ["bool", "uint8", "uint16", "uint32", "int64", "float32"])

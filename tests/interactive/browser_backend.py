@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from refmiracle.conformance.backends import decode_value, encode_value
+from refmiracle.conformance.programs import decode_value, encode_value
 
 BRIDGE = Path(__file__).with_name("bridge.js")
 OPERATIONS = (
