@@ -1,17 +1,15 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from oracles import scaled_error
 
-from refmiracle.bench import figures, fresh, peers, plot
+from refmiracle.bench import figures, fresh, peers, plot, timing
 from refmiracle.bench.figures import OURS, Bench, Figure, Sizes
 from refmiracle.bench.plan import FULL
 from refmiracle.bench.problem import make_problem, step_flops, whitened_posterior
@@ -194,21 +192,31 @@ def test_ratio_is_taken_round_by_round():
     assert ratio(np.ones(1), np.full(1, 2.0)) == (0.5, None)
 
 
-def test_other_processes_are_seen():
-    watch = OthersWatch()
-    if watch.share() is None:
-        pytest.skip("this system does not tell")
-    burn = "import time; end = time.time() + 1.5\nwhile time.time() < end: pass"
-    other = subprocess.Popen([sys.executable, "-c", burn])
-    watch = OthersWatch()
-    time.sleep(1.0)
-    # Before it is waited for, a child is one of the others.
-    seen = watch.share()
-    other.wait()
-    assert seen > 0.5 / os.cpu_count()
+def test_other_processes_are_seen(monkeypatch):
+    """In four seconds of two processors the others take two seconds."""
+    monkeypatch.setattr(timing.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(timing.time, "perf_counter", iter([10.0, 14.0]).__next__)
+    monkeypatch.setattr(OthersWatch, "_seconds", staticmethod(iter([100.0, 102.0]).__next__))
+    seen = OthersWatch().share()
+    assert seen == 0.25
     figure = Figure("f", "ms", np.ones(3), others=seen)
     assert "f: NOT ALONE" in to_text([figure], MACHINE)
     assert to_json([figure], MACHINE)["figures"][0]["others_cpu_share"] == seen
+
+
+def test_others_are_those_of_the_system_but_this_process(monkeypatch):
+    """All but idle and waiting, in clock ticks, less what this process and its children took."""
+    stat = "cpu  100 20 30 4000 500 6 7 8 0 0\ncpu0 1 1 1 1 1 1 1 1 0 0\n"
+    monkeypatch.setattr(timing.Path, "read_text", lambda path, encoding: stat)
+    monkeypatch.setattr(timing.os, "sysconf", lambda name: 100, raising=False)
+    monkeypatch.setattr(timing.os, "times", lambda: (0.5, 0.1, 0.1, 0.0, 99.0))
+    assert OthersWatch._seconds() == pytest.approx(1.71 - 0.7)
+    monkeypatch.setattr(timing.Path, "read_text", absent)
+    assert OthersWatch().share() is None
+
+
+def absent(path, encoding):
+    raise FileNotFoundError
 
 
 def test_operations_of_a_step():

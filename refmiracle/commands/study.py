@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -28,6 +29,7 @@ from refmiracle.studies.results import describe_claims
 from refmiracle.studies.tails import tails
 from refmiracle.studies.uncertainty import uncertainty
 from refmiracle.training.data import default_folder
+from refmiracle.training.stopping import end_silently, interrupted_once
 
 CONNECT_SECONDS = 10
 # Those that compare Mean-KL with Mean-Var: what each is about, and its function.
@@ -97,8 +99,43 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _hear_ctrl_c() -> None:
+    """End a process without a word, unless it trains: then at its next checkpoint."""
+    signal.signal(signal.SIGINT, end_silently)
+    if sys.platform != "win32":
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+
+
+@contextmanager
+def _deaf_at_first() -> Iterator[None]:
+    """Start processes that hear Ctrl-C only once they can answer it: a new one has Python's words.
+
+    What is blocked here is blocked there.
+    """
+    if sys.platform == "win32":
+        yield
+    else:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class Lasting(ProcessPoolExecutor):
+    """Processes that go on from task to task."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(count, mp_context=get_context("spawn"), initializer=_hear_ctrl_c)
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
+        """Hand over function(*arguments), and start a process for it if one is wanted."""
+        with _deaf_at_first():
+            return super().submit(function, *arguments, **named)
+
+
 def _in_a_process(function: Callable[..., Any], *arguments: Any) -> Any:
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+    with Lasting(1) as pool:
         return pool.submit(function, *arguments).result()
 
 
@@ -141,7 +178,7 @@ def open_executor(
         count = workers or usable_processors()
         executor: Executor = Processes(count)
         if lasting:
-            executor = ProcessPoolExecutor(count, mp_context=get_context("spawn"))
+            executor = Lasting(count)
         with executor as processes:
             yield processes, count
         return
@@ -186,8 +223,8 @@ def run(arguments: argparse.Namespace) -> int:
         plan = replace(plan, base=replace(plan.base, engine=arguments.engine))
     out = arguments.out.resolve()
     lasting = arguments.study == CODES
-    with open_executor(arguments.dask, arguments.workers, lasting) as (executor, at_once):
-        results = _study(arguments, plan, out, executor, at_once)
+    with interrupted_once(), open_executor(arguments.dask, arguments.workers, lasting) as opened:
+        results = _study(arguments, plan, out, *opened)
     return _report(arguments, results)
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +17,7 @@ from refmiracle.errors import InputError
 from refmiracle.nn.networks import LENET5, NETWORKS
 from refmiracle.rec.codes import CODES, MRC
 from refmiracle.rec.minimal_random_coding import SELECTIONS
+from refmiracle.training.checks import chance_error, no_better_than_chance
 from refmiracle.training.config import (
     PARAMETERIZATIONS,
     PRESETS,
@@ -24,12 +28,14 @@ from refmiracle.training.config import (
 )
 from refmiracle.training.data import default_folder, load_split, split_validation
 from refmiracle.training.run import (
+    checkpoint_path,
     finish,
     model_path,
-    prepare_folder,
+    run_folder,
     run_training,
 )
 from refmiracle.training.state import State
+from refmiracle.training.stopping import end_at_once, stop_requested
 from refmiracle.training.trainer import Trainer
 
 # Flags that take a whole number, each a field of Config.
@@ -130,32 +136,53 @@ def choose_config(given: dict[str, Any], data: str, found: tuple[Config, State] 
 
 def run(arguments: argparse.Namespace) -> int:
     """Train, encode, write and measure."""
+    with stop_requested(end_at_once) as stop:
+        return _run(arguments, stop)
+
+
+def _run(arguments: argparse.Namespace, stop: threading.Event) -> int:
+    out: Path = arguments.out
     given = {n: getattr(arguments, n) for n in SETTINGS if getattr(arguments, n) is not None}
     folder = arguments.data or default_folder()
     everything, test = load_split(folder, "train"), load_split(folder, "t10k")
     data = fingerprint(everything)
-    if not arguments.resume:
+    if not (arguments.resume and os.path.lexists(checkpoint_path(out))):
         split_validation(everything, choose_config(given, data, None).validation)
-    found = prepare_folder(arguments.out, arguments.resume)
-    config = choose_config(given, data, found)
-    train, validation = split_validation(everything, config.validation)
-    trainer = Trainer(config, train, found[1] if found else None)
-    try:
-        run_training(trainer, validation, arguments.out)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            f"after {trainer.state.step} of {trainer.total_steps()} steps;"
-            f" go on with --resume --out {arguments.out}"
-        ) from None
-    summary = finish(trainer, validation, test, arguments.out)
-    print(f"{model_path(arguments.out)}: {describe(summary)}")
+    with run_folder(out, arguments.resume) as found:
+        if arguments.resume and found is None:
+            _say(f"there is nothing to resume in {out}: a new run begins")
+        config = choose_config(given, data, found)
+        train, validation = split_validation(everything, config.validation)
+        trainer = Trainer(config, train, found[1] if found else None)
+        try:
+            run_training(trainer, validation, out, stop=stop)
+            summary = finish(trainer, validation, test, out, stop)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                f"after {trainer.state.step} of {trainer.total_steps()} steps;"
+                f" go on with --resume --out {out}"
+            ) from None
+    _print(summary, out)
+    if no_better_than_chance(summary["test_error"], test.labels):
+        _say(
+            f"warning: {model_path(out)} is no better than chance"
+            f" ({chance_error(test.labels):.2%} error); take more --steps, or other settings"
+        )
+    return 0
+
+
+def _say(text: str) -> None:
+    print(f"refmiracle: {text}", file=sys.stderr)
+
+
+def _print(summary: dict[str, Any], out: Path) -> None:
+    print(f"{model_path(out)}: {describe(summary)}")
     error = summary["validation_error"]
     print(
         "no validation images" if error is None else f"validation error {error:.2%}",
         f"trained for {summary['train_seconds']:.0f} s in {summary['steps']} steps",
         sep=", ",
     )
-    return 0
 
 
 def describe(figures: dict[str, Any]) -> str:

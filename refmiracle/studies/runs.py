@@ -24,7 +24,7 @@ from refmiracle.training.run import (
     metrics_path,
     model_path,
     posterior_path,
-    prepare_folder,
+    run_folder,
     run_training,
     summary_path,
 )
@@ -66,16 +66,17 @@ def train_one(config: Config, data: Path, folder: Path) -> Files:
     Raises
     ------
     InputError
-        If the folder holds a run of other settings, or cannot be written.
+        If the folder holds a run of other settings, another process works in it, or it cannot be
+        written.
     """
     train, validation = split_validation(load_split(data, "train"), config.validation)
-    found = prepare_folder(folder, resume=True)
-    if found and found[0] != config:
-        raise InputError(f"{folder}: it holds a run of other settings; name another --out")
-    trainer = Trainer(config, train, found[1] if found else None)
-    run_training(trainer, validation, folder, Silence(), max(1, config.steps // LINES))
-    finish(trainer, validation, None, folder)
-    return {path(folder).name: path(folder).read_bytes() for path in PATHS}
+    with run_folder(folder, resume=True) as found:
+        if found and found[0] != config:
+            raise InputError(f"{folder}: it holds a run of other settings; name another --out")
+        trainer = Trainer(config, train, found[1] if found else None)
+        run_training(trainer, validation, folder, Silence(), max(1, config.steps // LINES))
+        finish(trainer, validation, None, folder)
+        return {path(folder).name: path(folder).read_bytes() for path in PATHS}
 
 
 def finished_run(config: Config, folder: Path) -> dict[str, Any] | None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,15 @@ from refmiracle.errors import InputError
 from refmiracle.files import write_atomically
 from refmiracle.nn.network import error_rate
 from refmiracle.rec.codes import MRC
+from refmiracle.training.checks import check_finite, check_loss
 from refmiracle.training.config import Config
 from refmiracle.training.data import Split, check_split
+from refmiracle.training.lock import locked
 from refmiracle.training.metrics import append_metrics, keep_metrics
 from refmiracle.training.posterior import posterior_of, save_posterior
 from refmiracle.training.progress import progress_bar
 from refmiracle.training.state import State, load_checkpoint, save_checkpoint
+from refmiracle.training.stopping import stop_requested
 from refmiracle.training.trainer import Trainer
 
 CHECKPOINT_SECONDS = 30.0
@@ -60,20 +62,27 @@ def summary_path(out: Path) -> Path:
     return out / "summary.json"
 
 
-def prepare_folder(out: Path, resume: bool) -> tuple[Config, State] | None:
-    """Make the folder of a run; return its checkpoint if it is to go on.
+@contextmanager
+def run_folder(out: Path, resume: bool) -> Iterator[tuple[Config, State] | None]:
+    """Make the folder of a run and keep others out of it; give its checkpoint if it is to go on.
 
     Raises
     ------
     InputError
-        If the folder cannot be made or holds a run that is not to be resumed.
+        If the folder cannot be made, another process works in it, or it holds a run that is not
+        to be resumed.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
-        names = os.listdir(out)
+        os.listdir(out)
     except OSError as e:
         raise InputError(f"{out}: cannot be made: {e.strerror or e}") from e
-    checkpoint = checkpoint_path(out)
+    with locked(out):
+        yield _find_run(out, resume)
+
+
+def _find_run(out: Path, resume: bool) -> tuple[Config, State] | None:
+    names, checkpoint = os.listdir(out), checkpoint_path(out)
     if checkpoint.name in names:
         if not resume:
             raise InputError(
@@ -85,46 +94,31 @@ def prepare_folder(out: Path, resume: bool) -> tuple[Config, State] | None:
     return None
 
 
-@contextmanager
-def stop_requested() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C into an event, so that a step is never half done; a second kills."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-
-    def request(signum: int, frame: Any) -> None:
-        event.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    before = signal.signal(signal.SIGINT, request)
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 def run_training(
     trainer: Trainer,
     validation: Split,
     out: Path,
     bar: Any = None,
     steps_per_line: int = STEPS_PER_LINE,
+    stop: threading.Event | None = None,
 ) -> None:
     """Train and encode to the end, with checkpoints, metrics and a progress bar.
 
     `bar` stands in for the one on standard error; `steps_per_line` is how often metrics are
-    measured.
+    measured; `stop` stands in for Ctrl-C.
 
     Raises
     ------
     KeyboardInterrupt
         After Ctrl-C, once the checkpoint is written.
+    CheckError
+        If the loss or a parameter is not finite; the last checkpoint, before that, stays.
     InputError
         If the code cannot send a block, images or labels are none, or a file cannot be written;
         the last checkpoint stays as it is.
     """
     config, state = trainer.config, trainer.state
+    check_finite(trainer)
     if trainer.finished():
         return
     check_split(validation)
@@ -134,16 +128,17 @@ def run_training(
     bar = bar or progress_bar(trainer.total_steps(), state.step, config.preset)
     saved = resumed = time.monotonic()
     seconds_before = state.seconds
-    with closing(bar), stop_requested() as stop:
+    with closing(bar), nullcontext(stop) if stop else stop_requested() as wanted:
         while True:
             group = trainer.group_due()
             if group is not None:
+                check_finite(trainer)
                 if not trainer.encoded():
                     save_posterior(posterior_path(out), posterior_of(trainer))
                 trainer.encode_group(group)
             finished = trainer.finished()
             if not finished:
-                trainer.train_step()
+                check_loss(trainer, trainer.train_step())
                 bar.total = trainer.total_steps()
                 bar.update()
             state.seconds = seconds_before + time.monotonic() - resumed
@@ -153,10 +148,11 @@ def run_training(
                 figures = measure(trainer, validation)
                 state.metrics_bytes = append_metrics(metrics, figures)
                 bar.set_postfix_str(_postfix(figures))
-            if finished or stop.is_set() or time.monotonic() - saved > CHECKPOINT_SECONDS:
+            if finished or wanted.is_set() or time.monotonic() - saved > CHECKPOINT_SECONDS:
+                check_finite(trainer)
                 save_checkpoint(checkpoint, config, state)
                 saved = time.monotonic()
-            if finished or stop.is_set():
+            if finished or wanted.is_set():
                 break
     if not finished:
         raise KeyboardInterrupt
@@ -191,10 +187,21 @@ def measure(trainer: Trainer, validation: Split) -> dict[str, Any]:
     }
 
 
-def finish(trainer: Trainer, validation: Split, test: Split | None, out: Path) -> dict[str, Any]:
+def finish(
+    trainer: Trainer,
+    validation: Split,
+    test: Split | None,
+    out: Path,
+    stop: threading.Event | None = None,
+) -> dict[str, Any]:
     """Write model.rmc, read it back, measure what was read, and write summary.json.
 
     Without `test` the summary has no test error: a study that chooses must not see it.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        Where `stop` is set: what is left is done by a run that goes on.
     """
     config = trainer.config
     path = model_path(out)
@@ -202,6 +209,8 @@ def finish(trainer: Trainer, validation: Split, test: Split | None, out: Path) -
     splits = {"test": test, "validation": validation if config.validation else None}
     measured: dict[str, Any] = {"validation_error": None}
     for name, split in splits.items():
+        if stop is not None and stop.is_set():
+            raise KeyboardInterrupt
         if split is not None:
             measured |= evaluate_file(path, config.engine, split, name)
     summary = {

@@ -104,7 +104,9 @@ def test_the_first_layer_that_is_no_picture_is_said(tmp_path, tiny, monkeypatch,
     out = tmp_path / "run"
     assert train.main(["--preset", "smoke", "--network", "pooled", "--out", str(out)]) == 0
     assert report.main([str(out), "--data", str(few_images_folder)]) == 0
-    assert "no weights that could be seen as a picture" in (out / "report.html").read_text()
+    assert "no weights that could be seen as a picture" in (out / "report.html").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_a_network_whose_layers_do_not_fit_is_one_line(tmp_path, tiny, monkeypatch, capsys):

@@ -3,8 +3,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from tiny import TINY
@@ -13,6 +15,7 @@ from refmiracle.commands import study
 from refmiracle.start import main as refmiracle_main
 from refmiracle.studies import rate_distortion, runs
 from refmiracle.studies.rate_distortion import STUDY, SWEEPS, Sweep
+from refmiracle.training.state import load_checkpoint
 
 SWEEP = Sweep(TINY, bits=(3,), block_sizes=(60, 90))
 
@@ -117,6 +120,28 @@ def test_no_point_at_all(tmp_path, tiny, capsys):
     assert study.main(command(tmp_path, "--workers", "1")) == 1
     assert capsys.readouterr().out == ""
     assert json.loads((tmp_path / STUDY / "results.json").read_text())["points"] == []
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="POSIX")
+@pytest.mark.parametrize("where", ["training", "second", "starting", "measuring"])
+def test_ctrl_c_is_one_line_and_keeps_what_is_done(tmp_path, where):
+    """The whole group of processes gets it, as from a terminal."""
+    script = Path(__file__).with_name("interrupted_study.py")
+    given = [sys.executable, str(script), where, str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(
+        given, capture_output=True, text=True, start_new_session=True, env=environment, check=False
+    )
+    lines = done.stderr.replace("\r", "\n").splitlines()
+    said = [line for line in lines if line.strip() and "run/s" not in line and "s/run" not in line]
+    assert said == ["refmiracle: interrupted"]
+    assert done.returncode == 130
+    finished = [p.parent.name for p in tmp_path.glob("runs/*/summary.json")]
+    assert finished == ([] if where == "starting" else ["3bits-60-seed0"])
+    stopped = tmp_path / "runs" / "3bits-90-seed0" / "checkpoint.npz"
+    assert stopped.exists() == (where != "starting")
+    if where == "training":
+        assert load_checkpoint(stopped)[1].step == 4
 
 
 @pytest.mark.parametrize(

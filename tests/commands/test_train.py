@@ -8,6 +8,7 @@ import sys
 import textwrap
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from tiny import TINY
 
 from refmiracle.codec.container import parse_model
 from refmiracle.commands import decode, evaluate, train
+from refmiracle.errors import InputError
+from refmiracle.rec import codes
 from refmiracle.start import main as refmiracle_main
 from refmiracle.training import run
 from refmiracle.training.config import PRESETS
@@ -133,6 +136,12 @@ def stop_at(monkeypatch, step, action):
     monkeypatch.setattr(run.Trainer, "train_step", train_step)
 
 
+def own_lines(error):
+    """Return what was said on standard error beside the progress."""
+    lines = error.replace("\r", "\n").splitlines()
+    return [line for line in lines if line.strip() and "step/s" not in line]
+
+
 @pytest.mark.parametrize("code", ["orc", "gprs-s"])
 def test_a_run_with_another_code(tmp_path, few, monkeypatch, code):
     """Train, decode with both engines; stop while it encodes, resume: the same bytes."""
@@ -167,11 +176,16 @@ def test_a_run_with_another_code(tmp_path, few, monkeypatch, code):
 def test_what_a_code_cannot_send_is_one_line_and_keeps_the_checkpoint(
     tmp_path, few, monkeypatch, capsys
 ):
-    def spoil(trainer):
-        trainer.state.parameters["tau"][trainer.groups[1][0]] = np.nan
+    encode, groups = codes.encode_blocks, []
 
+    def encode_blocks(*arguments):
+        groups.append(arguments)
+        if len(groups) == 2:
+            raise InputError("a target's mean is too far")
+        return encode(*arguments)
+
+    monkeypatch.setattr(codes, "encode_blocks", encode_blocks)
     monkeypatch.setattr(run, "CHECKPOINT_SECONDS", 0.0)
-    stop_at(monkeypatch, 6, spoil)
     saved = []
     save = run.save_checkpoint
 
@@ -185,7 +199,7 @@ def test_what_a_code_cannot_send_is_one_line_and_keeps_the_checkpoint(
     lines = capsys.readouterr().err.splitlines()
     error = [line for line in lines if not line.startswith("smoke: ")]
     assert len(error) == 1
-    assert "--code gprs-s cannot send group 2 of 4: a target's mean or variance" in error[-1]
+    assert "--code gprs-s cannot send group 2 of 4: a target's mean is too far" in error[-1]
     assert not (out / "model.rmc").exists()
     assert (out / "checkpoint.npz").read_bytes() == saved[-1]
     _, state = load_checkpoint(out / "checkpoint.npz")
@@ -256,6 +270,158 @@ def test_bad_flags_are_one_line_and_leave_nothing(tmp_path, capsys, arguments, m
     assert message in error
     assert error.count("\n") == 1
     assert not out.exists()
+
+
+def test_bad_flags_leave_nothing_where_there_is_nothing_to_resume(tmp_path, capsys):
+    out = tmp_path / "run"
+    assert train.main(["--resume", "--bits-per-block", "25", "--out", str(out)]) == 2
+    assert len(own_lines(capsys.readouterr().err)) == 1
+    assert not out.exists()
+
+
+def test_nothing_to_resume_is_said_and_a_run_begins(tmp_path, few, capsys):
+    out = tmp_path / "run"
+    assert train.main(["--preset", "smoke", "--resume", "--out", str(out)]) == 0
+    lines = own_lines(capsys.readouterr().err)
+    assert lines[0] == f"refmiracle: there is nothing to resume in {out}: a new run begins"
+    assert train.main(["--resume", "--out", str(out)]) == 0
+    assert "nothing to resume" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("better", [False, True])
+def test_a_network_no_better_than_chance_says_so(tmp_path, few, monkeypatch, capsys, better):
+    measure = train.finish
+
+    def finish(*arguments):
+        return {**measure(*arguments), "test_error": 0.5 if better else 0.86}
+
+    monkeypatch.setattr(train, "finish", finish)
+    assert train.main(["--preset", "smoke", "--out", str(tmp_path / "run")]) == 0
+    lines = own_lines(capsys.readouterr().err)
+    assert [line for line in lines if "is no better than chance" in line] == lines
+    assert len(lines) == 1 - better
+
+
+def spoil(trainer):
+    trainer.state.parameters["tau"][0, 0] = np.nan
+
+
+def swell(trainer):
+    trainer.state.moments["phi"][1][0, 0] = np.inf
+
+
+@pytest.mark.parametrize(
+    ("damage", "message", "hidden"),
+    [
+        (spoil, "of tau are not finite", False),
+        (spoil, "of tau are not finite", True),
+        (swell, "of Adam's variance of phi are not finite", False),
+        (swell, "of Adam's variance of phi are not finite", True),
+        (None, "the loss is inf", False),
+    ],
+)
+def test_training_that_goes_wrong_is_one_line_and_keeps_the_checkpoint(
+    tmp_path, few, monkeypatch, capsys, damage, message, hidden
+):
+    """The loss tells of no parameter; with `hidden` checkpoints are rare too: encoding finds it."""
+    monkeypatch.setattr(run, "CHECKPOINT_SECONDS", 1e9 if hidden else -1.0)
+    step = run.Trainer.train_step
+
+    def train_step(trainer):
+        if trainer.state.step == 3 and damage:
+            damage(trainer)
+        step(trainer)
+        wrong = trainer.state.step == 4 and damage is None
+        return float("inf") if wrong else 2.0
+
+    monkeypatch.setattr(run.Trainer, "train_step", train_step)
+    out = tmp_path / "run"
+    assert train.main(["--preset", "smoke", "--out", str(out)]) == 1
+    (line,) = own_lines(capsys.readouterr().err)
+    assert line.startswith("refmiracle: error: the training has gone wrong by step ")
+    assert message in line
+    assert not (out / "model.rmc").exists()
+    monkeypatch.setattr(run.Trainer, "train_step", step)
+    assert load_checkpoint(out / "checkpoint.npz")[1].step == (0 if hidden else 3)
+    assert train.main(["--resume", "--out", str(out)]) == 0
+
+
+def test_a_checkpoint_of_training_that_went_wrong_is_one_line(tmp_path, few, monkeypatch, capsys):
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "check_finite", lambda trainer: None)
+        patch.setattr(run, "check_loss", lambda trainer, loss: None)
+        stop_at(patch, 2, lambda trainer: (spoil(trainer), os.kill(os.getpid(), signal.SIGINT)))
+        assert train.main(["--preset", "smoke", "--out", str(out)]) == 130
+    capsys.readouterr()
+    before = (out / "checkpoint.npz").read_bytes()
+    assert train.main(["--resume", "--out", str(out)]) == 1
+    (line,) = own_lines(capsys.readouterr().err)
+    assert "has gone wrong by step 3 of 11" in line
+    assert (out / "checkpoint.npz").read_bytes() == before
+
+
+def test_an_interrupt_while_the_file_is_measured(tmp_path, few, monkeypatch, capsys):
+    measure = run.evaluate_file
+
+    def evaluate_file(*arguments):
+        os.kill(os.getpid(), signal.SIGINT)
+        return measure(*arguments)
+
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "evaluate_file", evaluate_file)
+        assert train.main(["--preset", "smoke", "--out", str(out)]) == 130
+    (line,) = own_lines(capsys.readouterr().err)
+    assert line.endswith(f"after 11 of 11 steps; go on with --resume --out {out}")
+    assert not (out / "summary.json").exists()
+    assert train.main(["--resume", "--out", str(out)]) == 0
+    assert json.loads((out / "summary.json").read_text())["steps"] == 11
+
+
+TWICE = textwrap.dedent(
+    """
+    import os, signal, sys
+    sys.path.append(sys.argv[1])
+    import drive
+    from pathlib import Path
+    from refmiracle.training import run
+
+    class Deaf:
+        def __del__(self):  # what is raised here is printed and lost
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def twice(function):
+        def call(*arguments):
+            os.kill(os.getpid(), signal.SIGINT)
+            Deaf()
+            return function(*arguments)
+        return call
+
+    drive.make_tiny(drive.SMALL)
+    target, name = {
+        "step": (run.Trainer, "train_step"),
+        "checkpoint": (run, "save_checkpoint"),
+        "end": (run, "evaluate_file"),
+    }[sys.argv[3]]
+    setattr(target, name, twice(getattr(target, name)))
+    folder = Path(sys.argv[2])
+    sys.exit(drive.train_in(folder, folder / "out"))
+    """
+)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="os.kill is no Ctrl-C there")
+@pytest.mark.parametrize("where", ["step", "checkpoint", "end"])
+def test_a_second_interrupt_ends_at_once_with_one_line(tmp_path, where):
+    drive = Path(__file__).parents[1] / "reliability"
+    images = "import sys; sys.path.append(sys.argv[1]); import drive, pathlib;"
+    images += "drive.write_images(pathlib.Path(sys.argv[2]) / 'data')"
+    subprocess.run([sys.executable, "-c", images, str(drive), str(tmp_path)], check=True)
+    command = [sys.executable, "-c", TWICE, str(drive), str(tmp_path), where]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 130
+    assert own_lines(done.stderr) == ["refmiracle: interrupted"]
 
 
 def test_out_that_cannot_be_made(tmp_path, tiny, capsys):

@@ -393,7 +393,7 @@ MODULE = textwrap.dedent(
 
 @pytest.fixture
 def module(tmp_path, monkeypatch):
-    (tmp_path / "my_backend.py").write_text(MODULE)
+    (tmp_path / "my_backend.py").write_text(MODULE, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(sys.modules, "my_backend", raising=False)
 
@@ -405,7 +405,7 @@ def test_command_reports(module, golden, tmp_path, capsys):
     assert json.loads((tmp_path / "r.json").read_text())["counts"]["passed"] == 2
     suite = ElementTree.parse(tmp_path / "r.xml").getroot()
     assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("4", "0", "2")
-    assert "| layers | relu | 2 | 0 | 0 |" in (tmp_path / "r.md").read_text()
+    assert "| layers | relu | 2 | 0 | 0 |" in (tmp_path / "r.md").read_text(encoding="utf-8")
 
 
 def test_command_fails_and_says_how_to_repeat(module, golden, capsys):
@@ -484,7 +484,7 @@ def program(tmp_path):
 
     def start(answer):
         path = tmp_path / f"program{len(opened)}.py"
-        path.write_text(PROGRAM.replace("ANSWER", answer))
+        path.write_text(PROGRAM.replace("ANSWER", answer), encoding="utf-8")
         opened.append(CommandBackend(f"'{sys.executable}' '{path}'"))
         return opened[-1]
 

@@ -77,9 +77,9 @@ def clone(tmp_path, monkeypatch):
     """A folder that looks like a clone, in which every command is quick; it is the current one."""
     for name in CLONE:
         os.symlink(ROOT / name, tmp_path / name)
-    (tmp_path / "my_backend.py").write_text(MY_BACKEND)
+    (tmp_path / "my_backend.py").write_text(MY_BACKEND, encoding="utf-8")
     program = tmp_path / "my_program"
-    program.write_text(MY_PROGRAM)
+    program.write_text(MY_PROGRAM, encoding="utf-8")
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)

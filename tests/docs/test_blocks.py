@@ -98,7 +98,7 @@ def run_page(page, clone, capsys, monkeypatch, long):
         elif block.language == "python":
             named = re.match(r"# (\w+\.py)\n", block.text)
             if named:
-                Path(named[1]).write_text(block.text)
+                Path(named[1]).write_text(block.text, encoding="utf-8")
             run_python(block.text, where, namespace)
         elif block.language == "sh":
             for words, comment in commands_of(block.text):
@@ -200,6 +200,6 @@ def test_the_table_has_no_row_without_a_command():
 
 def test_the_first_backend_of_the_conformance_page_fails_as_it_says(clone):
     (block,) = (b for b in blocks_of(ROOT / "docs/CONFORMANCE.md") if b.language == "python")
-    Path("first_backend.py").write_text(block.text)
+    Path("first_backend.py").write_text(block.text, encoding="utf-8")
     command = ["conformance", "--backend", "first_backend:BACKEND"]
     assert refmiracle_main([*command, "--case", "numerics/gaussian_kl"]) == 1

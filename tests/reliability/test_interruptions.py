@@ -21,6 +21,7 @@ import pytest
 from moments import Moments
 
 from refmiracle.errors import InputError
+from refmiracle.training.lock import locked
 from refmiracle.training.metrics import append_metrics
 
 resource = pytest.importorskip("resource", reason="POSIX alone has limits of resources")
@@ -215,3 +216,16 @@ def test_a_file_that_may_not_be_read(name, out, refused, goes_on):
         assert "Permission denied" in refused(out, "--resume")
     (out / name).chmod(0o644)
     goes_on(out)
+
+
+# --- a second process
+
+
+@pytest.mark.parametrize("arguments", [[], ["--resume"]])
+def test_a_second_process_in_the_folder_is_refused(arguments, out, unchanged, goes_on):
+    with locked(out):
+        line = unchanged(out, *arguments)
+    assert f"{out}: process {os.getpid()} on " in line
+    assert "works there; wait for its end, or name another --out" in line
+    goes_on(out)
+    assert ".lock" not in os.listdir(out)

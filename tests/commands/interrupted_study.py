@@ -1,0 +1,57 @@
+"""A tiny sweep in which Ctrl-C comes at a known moment: ``interrupted_study.py WHERE FOLDER``.
+
+Its processes import it too, so what it changes here is changed there.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+from tiny import TINY
+
+from refmiracle.commands import study
+from refmiracle.studies.rate_distortion import SWEEPS, Sweep
+from refmiracle.training import run
+
+WHERE = sys.argv[1]
+FIRST = 60  # the block size of the run that is finished
+
+
+def press():
+    """Send SIGINT to all processes of the group, as a terminal does."""
+    os.killpg(0, signal.SIGINT)
+
+
+def interrupted(function, due, times=1):
+    def call(*arguments):
+        if due(*arguments):
+            for _ in range(times):
+                press()
+        return function(*arguments)
+
+    return call
+
+
+def is_second(trainer):
+    return trainer.config.block_size != FIRST and trainer.state.step == 3
+
+
+def second_is_measured(path, *rest):
+    return str(FIRST) not in path.parent.name
+
+
+if WHERE in ("training", "second"):
+    times = 2 if WHERE == "second" else 1
+    run.Trainer.train_step = interrupted(run.Trainer.train_step, is_second, times)
+elif WHERE == "measuring":
+    run.evaluate_file = interrupted(run.evaluate_file, second_is_measured)
+elif WHERE == "starting" and __name__ != "__main__":
+    press()  # this process is being imported
+
+
+if __name__ == "__main__":
+    SWEEPS["smoke"] = Sweep(TINY, bits=(3,), block_sizes=(FIRST, 90))
+    flags = ["--preset", "smoke", "--workers", "1", "--out", sys.argv[2]]
+    sys.exit(study.main(["rate-distortion", *flags]))
