@@ -34,12 +34,18 @@ class Exported:
         For each tensor of the layer, in which order ONNX and PyTorch have its axes.
     flatten : bool
         Whether each input is read as one column, (channel, height, width).
+    monotone : bool
+        Whether each output is a function of one input, the same for all, that never falls.
+    largest : bool
+        Whether each output is the largest of some inputs.
     """
 
     operator: str
     attributes: dict[str, Any] = field(default_factory=dict)
     axes: tuple[tuple[int, ...], ...] = ()
     flatten: bool = False
+    monotone: bool = False
+    largest: bool = False
 
 
 def _conv2d(kernel: int, inputs: int, outputs: int) -> Exported:
@@ -49,11 +55,11 @@ def _conv2d(kernel: int, inputs: int, outputs: int) -> Exported:
 
 def _maxpool2d() -> Exported:
     # Both drop an odd last row or column unless told otherwise.
-    return Exported("MaxPool", {"kernel_shape": [2, 2], "strides": [2, 2]})
+    return Exported("MaxPool", {"kernel_shape": [2, 2], "strides": [2, 2]}, largest=True)
 
 
 def _relu() -> Exported:
-    return Exported("Relu")
+    return Exported("Relu", monotone=True)
 
 
 def _dense(inputs: int, outputs: int) -> Exported:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from refmiracle.errors import InputError
-from refmiracle.exports.layers import export_layer, outputs_first
+from refmiracle.exports.layers import Exported, export_layer, outputs_first
 from refmiracle.extras import import_extra
 from refmiracle.files import first_line
-from refmiracle.nn.layers import Weights
+from refmiracle.nn.layers import Layer, Weights
 from refmiracle.nn.network import CLASSES, IMAGE_SIZE, Network, check_network
 
 # Those of ONNX 1.8 (2020), which has all that is needed: old runtimes read it too.
@@ -20,6 +20,7 @@ IR_VERSION = 7
 PRODUCER = "refmiracle"
 
 
+<<<<<<< HEAD
 def load_onnx() -> Any:
     """Return ONNX.
 
@@ -29,6 +30,22 @@ def load_onnx() -> Any:
         If it is not installed or cannot be loaded.
     """
     return import_extra("onnx", "onnx", ("TensorProto", "checker", "helper", "numpy_helper"))
+=======
+def in_order(layers: Sequence[Layer]) -> list[tuple[str, Layer, Exported]]:
+    """Return each layer with its node's name, what never falls before the largest of its values.
+
+    A ReLU behind a pool of maxima, and the pool behind the ReLU, are the same numbers, bit for
+    bit, but where there is NaN.  Quantizers expect a ReLU right behind what it belongs to:
+    that of ONNX Runtime drops one behind a pool.
+    """
+    ordered: list[tuple[str, Layer, Exported]] = []
+    for depth, layer in enumerate(layers, start=1):
+        exported, place = export_layer(layer), len(ordered)
+        while exported.monotone and place and ordered[place - 1][2].largest:
+            place -= 1
+        ordered.insert(place, (f"{depth}_{layer.spec()[0]}", layer, exported))
+    return ordered
+>>>>>>> wt-c
 
 
 def onnx_bytes(network: Network, weights: Weights, metadata: Mapping[str, str]) -> bytes:
@@ -57,12 +74,10 @@ def onnx_bytes(network: Network, weights: Weights, metadata: Mapping[str, str]) 
     # `engine.images` has pixels in [-1/2, 1/2].
     nodes = [helper.make_node("Sub", ["images", "half"], ["centred"], "centre")]
     flat = False
-    for depth, layer in enumerate(network.layers, start=1):
-        exported = export_layer(layer)
+    for name, layer, exported in in_order(network.layers):
         if exported.flatten and not flat:
             nodes.append(helper.make_node("Flatten", [*nodes[-1].output], ["flat"], "flatten"))
             flat = True
-        name = f"{depth}_{layer.spec()[0]}"
         inputs = [*nodes[-1].output, *(t.name for t in layer.tensors())]
         nodes.append(
             helper.make_node(exported.operator, inputs, [name], name, **exported.attributes)

@@ -1,28 +1,19 @@
-"""Images and labels from IDX files with the MNIST names, gzip or not.
-
-The format is LeCun's: a big-endian magic (two zero bytes, the type, the number of axes), one
-32-bit size for each axis, then the bytes.
-"""
+"""Images and labels from IDX files with the MNIST names, gzip or not."""
 
 from __future__ import annotations
 
-import gzip
-import math
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 import refmiracle
 from refmiracle.errors import InputError
-from refmiracle.nn.network import CLASSES, IMAGE_SIZE, check_images, check_labels
+from refmiracle.nn.network import IMAGE_SIZE, check_images, check_labels
+from refmiracle.training.idx import IMAGES, LABELS, Kind, read_idx
 
-UNSIGNED_BYTES = 0x08
 IMAGE_SHAPE = (IMAGE_SIZE, IMAGE_SIZE)
-LARGEST_FILE = 1 << 30
 # As in the split that MIRACLE trained on, 5,000 training images are kept for choosing.
 VALIDATION_IMAGES = 5000
 
@@ -61,40 +52,6 @@ def default_folder() -> Path:
     return inside if inside.is_dir() else package.parent / "data" / "mnist"
 
 
-def read_idx(path: Path, axes: int) -> NDArray[np.uint8]:
-    """Read an IDX file of unsigned bytes with a given number of axes; ``.gz`` is unpacked.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read, is no such file, is cut off or has bytes behind its end.
-    """
-    try:
-        open_file = gzip.open if path.suffix == ".gz" else open
-        with open_file(path, "rb") as f:
-            return _parse_idx(cast(BinaryIO, f), axes)
-    except (OSError, EOFError, zlib.error) as e:
-        reason = getattr(e, "strerror", None) or e
-        raise InputError(f"{path}: cannot be read: {reason}") from e
-    except InputError as e:
-        raise InputError(f"{path}: {e}") from e
-
-
-def _parse_idx(f: BinaryIO, axes: int) -> NDArray[np.uint8]:
-    head = f.read(4 + 4 * axes)
-    if len(head) < 4 + 4 * axes or head[:4] != bytes([0, 0, UNSIGNED_BYTES, axes]):
-        raise InputError(f"it is no IDX file of unsigned bytes with {axes} axes")
-    shape = [int(n) for n in np.frombuffer(head, dtype=">u4", offset=4)]
-    size = math.prod(shape)
-    if size > LARGEST_FILE:
-        raise InputError(f"it claims {size} bytes of data; at most {LARGEST_FILE} are read")
-    data = f.read(size + 1)
-    if len(data) != size:
-        more = "more" if len(data) > size else str(len(data))
-        raise InputError(f"its header claims {size} bytes of data, but {more} are there")
-    return np.frombuffer(data, dtype=np.uint8).reshape(shape)
-
-
 def load_split(folder: Path, name: str) -> Split:
     """Load the ``train`` or the ``t10k`` images and labels of a folder.
 
@@ -103,8 +60,8 @@ def load_split(folder: Path, name: str) -> Split:
     InputError
         If a file is missing or damaged, or the two do not belong together.
     """
-    images = read_idx(_find(folder, f"{name}-images-idx3-ubyte"), axes=3)
-    labels = read_idx(_find(folder, f"{name}-labels-idx1-ubyte"), axes=1)
+    images = read_idx(_find(folder, name, IMAGES), IMAGES)
+    labels = read_idx(_find(folder, name, LABELS), LABELS)
     if images.shape[1:] != IMAGE_SHAPE:
         raise InputError(
             f"{folder}: the {name} images have {images.shape[1]}x{images.shape[2]} pixels;"
@@ -112,18 +69,18 @@ def load_split(folder: Path, name: str) -> Split:
         )
     if len(images) != len(labels) or not len(images):
         raise InputError(f"{folder}: {len(images)} {name} images, but {len(labels)} labels")
-    if labels.max() >= CLASSES:
-        raise InputError(f"{folder}: {name} label {labels.max()} is out of range; expected 0 to 9")
     return check_split(Split(images, labels))
 
 
-def _find(folder: Path, name: str) -> Path:
+def _find(folder: Path, name: str, kind: Kind) -> Path:
+    """Return the path of a file; many mirrors have a dot in its name."""
     if not folder.is_dir():
         raise InputError(f"{folder}: there is no such folder")
-    for path in (folder / name, folder / f"{name}.gz"):
+    dash, dot = (f"{name}-{kind.name}{mark}idx{kind.axes}-ubyte" for mark in "-.")
+    for path in (folder / f"{n}{ending}" for n in (dash, dot) for ending in ("", ".gz")):
         if path.is_file():
             return path
-    raise InputError(f"{folder}: there is no {name} or {name}.gz")
+    raise InputError(f"{folder}: there is no {dash} or {dash}.gz, nor {dot} or {dot}.gz")
 
 
 def split_validation(train: Split, kept: int = VALIDATION_IMAGES) -> tuple[Split, Split]:

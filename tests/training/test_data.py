@@ -3,18 +3,18 @@ from __future__ import annotations
 import gzip
 import hashlib
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
 
 from refmiracle.errors import InputError
-from refmiracle.training.data import (
-    Split,
-    default_folder,
-    load_split,
-    read_idx,
-    split_validation,
-)
+from refmiracle.training import idx as idx_files
+from refmiracle.training.config import fingerprint
+from refmiracle.training.data import Split, default_folder, load_split, split_validation
+from refmiracle.training.idx import IMAGES as AS_IMAGES
+from refmiracle.training.idx import LABELS as AS_LABELS
+from refmiracle.training.idx import read_idx
 
 
 def idx(array, magic=None):
@@ -47,50 +47,153 @@ def test_carried_files_are_mnist():
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("pack", "ending"), [(lambda d: d, ""), (gzip.compress, ".gz")])
-def test_reads_plain_and_gzip(tmp_path, pack, ending):
+def plain(data):
+    return data
+
+
+@pytest.mark.parametrize("ending", ["", ".gz"])
+@pytest.mark.parametrize("pack", [plain, gzip.compress])
+def test_reads_plain_and_gzip_whatever_the_name_says(tmp_path, pack, ending):
     write_folder(tmp_path, IMAGES, LABELS, pack, ending)
     split = load_split(tmp_path, "train")
     assert np.array_equal(split.images, IMAGES)
     assert np.array_equal(split.labels, LABELS)
 
 
+TYPES = {"u1": 8, "i1": 9, ">i2": 11, ">i4": 12}
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_any_integers_are_the_same_split(tmp_path, dtype):
+    images = IMAGES // 2 if dtype == "i1" else IMAGES
+    for array, name in ((images, "images-idx3"), (LABELS, "labels-idx1")):
+        data = idx(array.astype(dtype), bytes([0, 0, TYPES[dtype], array.ndim]))
+        (tmp_path / f"train-{name}-ubyte").write_bytes(data)
+    split = load_split(tmp_path, "train")
+    for array, expected in ((split.images, images), (split.labels, LABELS)):
+        assert array.dtype == np.uint8
+        assert array.flags.c_contiguous
+        assert not array.flags.writeable
+        assert np.array_equal(array, expected)
+    assert fingerprint(split) == fingerprint(Split(images, LABELS))
+
+
+def test_the_fingerprint_is_that_of_the_bytes(tmp_path):
+    write_folder(tmp_path, IMAGES, LABELS)
+    digest = hashlib.sha256(IMAGES.tobytes() + LABELS.tobytes()).hexdigest()
+    assert fingerprint(load_split(tmp_path, "train")) == digest
+
+
+def test_names_with_a_dot_where_there_are_no_others(tmp_path):
+    (tmp_path / "train-images.idx3-ubyte").write_bytes(idx(IMAGES))
+    (tmp_path / "train-labels.idx1-ubyte.gz").write_bytes(gzip.compress(idx(LABELS)))
+    split = load_split(tmp_path, "train")
+    assert np.array_equal(split.images, IMAGES)
+    assert np.array_equal(split.labels, LABELS)
+    (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(idx(IMAGES[::-1]))
+    (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(LABELS[::-1]))
+    (tmp_path / "train-labels-idx1-ubyte.gz").write_bytes(b"not looked at")
+    split = load_split(tmp_path, "train")
+    assert np.array_equal(split.images, IMAGES[::-1])
+    assert np.array_equal(split.labels, LABELS[::-1])
+
+
 GOOD = idx(IMAGES)
+
+
+EXPECTED = "; expected images: an IDX file of integers, axes: 3"
+CUT_OFF = "it ends within its header of 16 bytes"
+PACKED = gzip.compress(GOOD, mtime=0)
+OTHERS = {
+    b"": "it is empty",
+    b"\0\0": "it is no IDX file (it begins with 00 00)",
+    b"1,0,0,0,0,0": "it is no IDX file (it begins with 31 2c 30 2c 30 2c 30 2c)",
+    b"\0\0\x0d\x03" + GOOD[4:]: "it is an IDX file of float32, axes: 3",
+    b"\0\0\x0e\x03" + GOOD[4:]: "it is an IDX file of float64, axes: 3",
+    b"\0\0\x08\x04" + GOOD[4:]: "it is an IDX file of integers, axes: 4",
+    idx(LABELS): "it is an IDX file of integers, axes: 1 (are these the labels?)",
+    b"\x03\x08\0\0" + GOOD[4:]: "it is an IDX file with its bytes in little-endian order",
+    gzip.compress(PACKED, mtime=0): "it is gzip within gzip",
+    b"PK\x03\x04": "it is a zip file",
+    b"\x89PNG\r\n\x1a\n": "it is a PNG image",
+    b"BZh91AY": "it is a bzip2 file",
+    b"\xfd7zXZ\0": "it is an xz file",
+    b"\x93NUMPY\x01\0": "it is a NumPy file",
+    b"<!DOCTYPE html>": "it is an HTML or XML page",
+    b"\xef\xbb\xbf\r\n <html>": "it is an HTML or XML page",
+    gzip.compress(b"<html>", mtime=0): "it is an HTML or XML page",
+    b"version https://git-lfs.github.com/spec/v1": "it is a pointer of Git LFS",
+}
 
 
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "no IDX file"),
-        (GOOD[:9], "no IDX file"),
-        (b"\x00\x00\x09\x03" + GOOD[4:], "no IDX file"),
-        (b"\x00\x00\x08\x01" + GOOD[4:], "no IDX file"),
-        (GOOD[:-1], "claims 2352 bytes of data, but 2351"),
-        (GOOD + b"x", "claims 2352 bytes of data, but more"),
-        (GOOD[:4] + b"\xff" * 12, "at most"),
+        *((data, what + EXPECTED) for data, what in OTHERS.items()),
+        (GOOD[:4], CUT_OFF),
+        (GOOD[:15], CUT_OFF),
+        (GOOD[:-1], "its header claims 2352 bytes of data, but 2351 are there"),
+        (GOOD + b"x", "its header claims 2352 bytes of data, but more are there"),
+        (
+            PACKED + PACKED,
+            "its header claims 2352 bytes of data, but more",
+        ),
+        (GOOD[:4] + b"\xff" * 12, f"it claims {(2**32 - 1) ** 3} bytes of data; at most"),
+        (
+            idx((IMAGES.astype("i4") - 1).astype(">i4"), b"\0\0\x0c\x03"),
+            "it holds values from -1 to 254; expected images from 0 to 255",
+        ),
+        (
+            idx((IMAGES.astype("i2") + 1).astype(">i2"), b"\0\0\x0b\x03"),
+            "it holds values from 1 to 256; expected images from 0 to 255",
+        ),
     ],
 )
-def test_damaged_file_is_one_clear_line(tmp_path, data, message):
+def test_what_is_no_such_file_is_one_clear_line(tmp_path, data, message):
     path = tmp_path / "images"
     path.write_bytes(data)
-    with pytest.raises(InputError, match=message) as e:
-        read_idx(path, axes=3)
-    assert str(path) in str(e.value)
+    with pytest.raises(InputError) as e:
+        read_idx(path, AS_IMAGES)
+    assert str(e.value).startswith(f"{path}: {message}")
     assert "\n" not in str(e.value)
 
 
+def test_images_where_the_labels_should_be(tmp_path):
+    path = tmp_path / "labels"
+    path.write_bytes(GOOD)
+    with pytest.raises(InputError, match=r"axes: 3 \(are these the images\?\); expected labels"):
+        read_idx(path, AS_LABELS)
+
+
+@pytest.mark.parametrize("pack", [plain, gzip.compress])
+def test_memory_is_taken_for_what_is_there(tmp_path, pack, monkeypatch):
+    """Not for what a header claims, and not for what is behind its claim, as in a gzip bomb."""
+    monkeypatch.setattr(idx_files, "PIECE", 1 << 12)
+    head = b"\0\0\x08\x03" + struct.pack(">3I", 2**30, 1, 1)
+    claims, bomb = tmp_path / "claims", tmp_path / "bomb"
+    claims.write_bytes(pack(head + bytes(100)))
+    bomb.write_bytes(pack(GOOD + bytes(20_000_000)))
+    for path in (claims, bomb):
+        tracemalloc.start()
+        with pytest.raises(InputError, match=r"but (100|more) are there"):
+            read_idx(path, AS_IMAGES)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 1_000_000
+
+
 def damaged_gzip():
-    packed = bytearray(gzip.compress(GOOD))
+    packed = bytearray(PACKED)
     packed[20] ^= 0xFF
     return bytes(packed)
 
 
-@pytest.mark.parametrize("data", [GOOD, gzip.compress(GOOD)[:-20], damaged_gzip(), b""])
+@pytest.mark.parametrize("data", [PACKED[:-20], damaged_gzip(), b"\x1f\x8b", b"\x1f"])
 def test_damaged_gzip(tmp_path, data):
     path = tmp_path / "images.gz"
     path.write_bytes(data)
     with pytest.raises(InputError, match=r"images\.gz"):
-        read_idx(path, axes=3)
+        read_idx(path, AS_IMAGES)
 
 
 def test_missing_file_is_named(tmp_path):
@@ -103,7 +206,11 @@ def test_missing_file_is_named(tmp_path):
     [
         (np.zeros((3, 27, 28), np.uint8), LABELS, "27x28 pixels; expected 28x28"),
         (IMAGES, LABELS[:2], "3 train images, but 2 labels"),
-        (IMAGES, np.array([0, 1, 10], np.uint8), "label 10 is out of range"),
+        (
+            IMAGES,
+            np.array([0, 1, 10], np.uint8),
+            "it holds values from 0 to 10; expected labels from 0 to 9",
+        ),
         (IMAGES[:0], LABELS[:0], "0 train images"),
     ],
 )
