@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 
 import numpy as np
@@ -11,12 +12,25 @@ from tiny import TINY
 
 from refmiracle.commands import train
 from refmiracle.engines import get_engine
+from refmiracle.training import data
 from refmiracle.training.config import PRESETS
 from refmiracle.training.data import Split, default_folder, load_split
 
 # The same examples on every run, and no deadline: the first example may compile.
 settings.register_profile("refmiracle", deadline=None, derandomize=True, max_examples=100)
 settings.load_profile("refmiracle")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def unpacked_once():
+    """MNIST, which cannot be written to, is unpacked once, not for each of some hundred runs."""
+    read, own = data.read_idx, default_folder()
+    kept = functools.cache(read)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            data, "read_idx", lambda path, axes: (kept if path.parent == own else read)(path, axes)
+        )
+        yield
 
 
 @pytest.fixture(params=["numpy", "numba"])

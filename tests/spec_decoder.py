@@ -6,6 +6,7 @@ agreement of the two says that the document is complete.  Section numbers are th
     python tests/spec_decoder.py model.rmc      # one line for each tensor, and a digest of all
 """
 
+import functools
 import hashlib
 import itertools
 import math
@@ -211,14 +212,20 @@ def read_integers(data, count, theta, raw):
     return values
 
 
+@functools.lru_cache(maxsize=8)
+def round_keys(k0, k1):
+    """Section 4.1: the keys of the ten rounds."""
+    return [
+        ((k0 + r * 0x9E3779B9) & 0xFFFFFFFF, (k1 + r * 0xBB67AE85) & 0xFFFFFFFF) for r in range(10)
+    ]
+
+
 def philox4x32(counter, key):
     """Section 4.1: ten rounds."""
     c0, c1, c2, c3 = counter
-    k0, k1 = key
-    for _ in range(10):
+    for k0, k1 in round_keys(*key):
         p0, p1 = 0xD2511F53 * c0, 0xCD9E8D57 * c2
         c0, c1, c2, c3 = p1 >> 32 ^ c1 ^ k0, p1 & 0xFFFFFFFF, p0 >> 32 ^ c3 ^ k1, p0 & 0xFFFFFFFF
-        k0, k1 = (k0 + 0x9E3779B9) & 0xFFFFFFFF, (k1 + 0xBB67AE85) & 0xFFFFFFFF
     return c0, c1, c2, c3
 
 
@@ -339,12 +346,16 @@ def decode(data):
         rho, factor, outputs = file.rho[number], file.factors[number], shape[-1]
         values = [to_float32(rho * z[first + v]) for v in range(sizes[number])]
         signs = sign_table(file, number)
-        inputs = math.prod(shape) // outputs
-        tensor = []
-        for i in range(math.prod(shape)):
-            n = i if file.grouping == OUTPUTS else i % outputs * inputs + i // outputs
-            tensor.append(signs[i % len(signs)] * values[n // factor])
-        weights[name] = tensor
+        count = math.prod(shape)
+        inputs = count // outputs
+        # The number n of each weight, in C order.
+        numbers = (
+            range(count)
+            if file.grouping == OUTPUTS
+            else itertools.chain.from_iterable(range(i, count, inputs) for i in range(inputs))
+        )
+        pairs = zip(itertools.cycle(signs), numbers, strict=False)
+        weights[name] = [sign * values[n // factor] for sign, n in pairs]
         first += sizes[number]
     return weights
 

@@ -20,7 +20,6 @@ IR_VERSION = 7
 PRODUCER = "refmiracle"
 
 
-<<<<<<< HEAD
 def load_onnx() -> Any:
     """Return ONNX.
 
@@ -30,7 +29,8 @@ def load_onnx() -> Any:
         If it is not installed or cannot be loaded.
     """
     return import_extra("onnx", "onnx", ("TensorProto", "checker", "helper", "numpy_helper"))
-=======
+
+
 def in_order(layers: Sequence[Layer]) -> list[tuple[str, Layer, Exported]]:
     """Return each layer with its node's name, what never falls before the largest of its values.
 
@@ -45,7 +45,6 @@ def in_order(layers: Sequence[Layer]) -> list[tuple[str, Layer, Exported]]:
             place -= 1
         ordered.insert(place, (f"{depth}_{layer.spec()[0]}", layer, exported))
     return ordered
->>>>>>> wt-c
 
 
 def onnx_bytes(network: Network, weights: Weights, metadata: Mapping[str, str]) -> bytes:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,17 +32,27 @@ def command(out, *arguments):
     return ["rate-distortion", "--preset", "smoke", "--out", str(out), *arguments]
 
 
-def test_sweep_in_processes(tmp_path, tiny, capsys):
-    assert refmiracle_main(["study", *command(tmp_path, "--workers", "2")]) == 0
-    printed = capsys.readouterr().out
-    results = json.loads((tmp_path / STUDY / "results.json").read_text())
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """The folder of a tiny sweep made in two processes, and what it printed."""
+    out = tmp_path_factory.mktemp("swept")
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed):
+        patch.setitem(SWEEPS, "smoke", SWEEP)
+        assert refmiracle_main(["study", *command(out, "--workers", "2")]) == 0
+    return out, printed.getvalue()
+
+
+def test_sweep_in_processes(swept, tiny):
+    out, printed = swept
+    results = json.loads((out / STUDY / "results.json").read_text())
     assert {p["block_size"] for p in results["points"]} == {60, 90}
     assert all(name in printed for name in results["frontier"])
     # Again: nothing is trained, and one more point is added to the two.
-    before = {p: p.stat().st_mtime_ns for p in tmp_path.glob("runs/*/model.rmc")}
-    assert study.main(command(tmp_path, "--block-sizes", "60", "90", "70", "--workers", "1")) == 0
+    before = {p: p.stat().st_mtime_ns for p in out.glob("runs/*/model.rmc")}
+    assert study.main(command(out, "--block-sizes", "60", "90", "70", "--workers", "1")) == 0
     assert {p: p.stat().st_mtime_ns for p in before} == before
-    results = json.loads((tmp_path / STUDY / "results.json").read_text())
+    results = json.loads((out / STUDY / "results.json").read_text())
     assert [p["block_size"] for p in results["points"]] == [60, 90, 70]
 
 
@@ -74,13 +86,12 @@ def test_a_process_that_is_killed_takes_no_other_along():
     assert failures["killed"].startswith("BrokenProcessPool: ")
 
 
-def test_the_same_bytes_wherever_a_point_is_trained(tmp_path, tiny):
-    assert study.main(command(tmp_path, "--workers", "2")) == 0
-    here = tmp_path / "here"
+def test_the_same_bytes_wherever_a_point_is_trained(swept, tmp_path):
+    out, _ = swept
     data = study.default_folder()
     for name, config in SWEEP.configs(_fingerprint(data)).items():
-        model = runs.train_one(config, data, here / name)["model.rmc"]
-        assert (tmp_path / "runs" / name / "model.rmc").read_bytes() == model
+        model = runs.train_one(config, data, tmp_path / name)["model.rmc"]
+        assert (out / "runs" / name / "model.rmc").read_bytes() == model
 
 
 def _fingerprint(data):
@@ -161,10 +172,10 @@ def test_bad_flags_are_one_line(tmp_path, tiny, capsys, arguments, message):
     assert not any(tmp_path.iterdir())
 
 
-def test_points_of_other_settings_are_not_overwritten(tmp_path, tiny, monkeypatch, capsys):
-    assert study.main(command(tmp_path, "--workers", "1")) == 0
+def test_points_of_other_settings_are_not_overwritten(swept, monkeypatch, capsys):
+    out, _ = swept
     monkeypatch.setitem(SWEEPS, "smoke", replace(SWEEP, base=replace(TINY, steps=4)))
-    assert study.main(command(tmp_path, "--workers", "1")) == 2
+    assert study.main(command(out, "--workers", "1")) == 2
     assert "holds a run of other settings; name another --out" in capsys.readouterr().err
 
 

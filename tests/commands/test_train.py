@@ -502,6 +502,7 @@ CHILD = textwrap.dedent(
         batch_size=32,
         groups=20,
         group_steps=4,
+        validation=500,
     )
     sys.exit(train.main(["--preset", "smoke", *sys.argv[1:]]))
     """
@@ -518,13 +519,13 @@ def child(out, *arguments, **environment):
 
 
 @pytest.mark.slow
-def test_killed_at_random_and_resumed_gives_the_same_bytes(tmp_path):
+def test_killed_at_random_and_resumed_by_more_threads_gives_the_same_bytes(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert child(whole).wait() == 0
+    assert child(whole, NUMBA_NUM_THREADS="1").wait() == 0
     rng = np.random.default_rng(0)
     kills = 0
-    while kills < 4:
-        process = child(killed, "--resume")
+    while kills < 3:
+        process = child(killed, "--resume", NUMBA_NUM_THREADS="2")
         while process.poll() is None and not (killed / "checkpoint.npz").exists():
             time.sleep(0.01)
         time.sleep(rng.uniform(0.1, 1.2))
@@ -533,19 +534,13 @@ def test_killed_at_random_and_resumed_gives_the_same_bytes(tmp_path):
         if (killed / "model.rmc").exists():
             break
     assert kills, "the run ended before it was killed once"
-    assert child(killed, "--resume").wait() == 0
+    assert child(killed, "--resume", NUMBA_NUM_THREADS="2").wait() == 0
     assert (killed / "model.rmc").read_bytes() == (whole / "model.rmc").read_bytes()
     strip = [
         [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
         for lines in ((d / "metrics.jsonl").read_text().splitlines() for d in (whole, killed))
     ]
     assert strip[0] == strip[1]
-
-
-def test_one_and_two_threads_give_the_same_file(tmp_path):
-    for threads in ("1", "2"):
-        assert child(tmp_path / threads, NUMBA_NUM_THREADS=threads).wait() == 0
-    assert (tmp_path / "1/model.rmc").read_bytes() == (tmp_path / "2/model.rmc").read_bytes()
 
 
 def test_a_reader_that_goes_away_is_no_traceback(finished):

@@ -132,24 +132,29 @@ def test_the_same_run_gives_the_same_bytes(opened, few_images, page):
     assert build_page(opened, few_images) == page
 
 
-def test_names_are_escaped(opened, few_images):
-    text = build_page(replace(opened, name="<b>&'x"), few_images).decode()
-    assert "<b>&" not in text
-    assert "&lt;b&gt;&amp;" in text
-
-
-def test_a_run_without_validation_images(opened, few_images):
+@pytest.fixture(scope="module")
+def other(opened, few_images):
+    """A page about a run with a strange name, no validation images and a long file."""
     run = replace(opened.run, summary={**opened.run.summary, "validation_error": None})
     metrics = [{**m, "validation_error": None} for m in opened.metrics]
-    text = build_page(replace(opened, run=run, metrics=metrics), few_images).decode()
-    assert "No images were kept for validation" in text
+    changed = replace(opened, name="<b>&'x", run=run, metrics=metrics)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(anatomy, "MOST_BYTES", 100)
+        return build_page(changed, few_images).decode()
 
 
-def test_of_a_long_file_the_beginning_is_shown(opened, few_images, monkeypatch):
-    monkeypatch.setattr(anatomy, "MOST_BYTES", 100)
-    text = build_page(opened, few_images).decode()
-    assert f"The first 100 bytes of the file; {len(opened.data) - 100} more follow" in text
-    assert len(re.findall(r'title="byte \d', text)) == 100
+def test_names_are_escaped(other):
+    assert "<b>&" not in other
+    assert "&lt;b&gt;&amp;" in other
+
+
+def test_a_run_without_validation_images(other):
+    assert "No images were kept for validation" in other
+
+
+def test_of_a_long_file_the_beginning_is_shown(opened, other):
+    assert f"The first 100 bytes of the file; {len(opened.data) - 100} more follow" in other
+    assert len(re.findall(r'title="byte \d', other)) == 100
 
 
 def test_a_network_of_dense_layers_has_a_page_too(dense_run, few_images):

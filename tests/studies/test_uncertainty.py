@@ -23,10 +23,11 @@ from refmiracle.studies.uncertainty import (
     uncertainty,
 )
 from refmiracle.training.config import PARAMETERIZATIONS, fingerprint
-from refmiracle.training.data import default_folder, load_split
+from refmiracle.training.data import Split, default_folder, load_split
 from refmiracle.training.run import evaluate_file, model_path
 
 KL, VAR = PARAMETERIZATIONS
+IMAGES = 2000
 PREDICTORS = ["mean weights", "1 sample", "2 samples", "decoded file"]
 SCORES = ("error", "log_likelihood", "calibration_error", "brier", "mean_entropy")
 SETS = [*(f"rotated by {angle} degrees" for angle in (30, 60, 90, 180)), "foreign digits"]
@@ -34,9 +35,15 @@ SETS = [*(f"rotated by {angle} degrees" for angle in (30, 60, 90, 180)), "foreig
 
 @pytest.fixture(scope="module", autouse=True)
 def few():
-    """Few samples, and few changed images."""
+    """Few samples, and few images, changed or not."""
+
+    def first(folder, name):
+        split = load_split(folder, name)
+        return Split(split.images[:IMAGES], split.labels[:IMAGES])
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(study, "SAMPLES", (1, 2))
+        patch.setattr(study, "load_split", first)
         patch.setattr(foreign, "ROTATED", 50)
         patch.setattr(foreign, "COPIES", 2)
         yield
@@ -128,14 +135,14 @@ def test_figures_are_in_their_ranges(written):
         if row["confidence"]:
             assert float(row["lower"]) - 1e-6 <= float(row["confidence"])
             assert float(row["confidence"]) <= float(row["upper"]) + 1e-6
-    assert set(images.values()) == {10_000}
+    assert set(images.values()) == {IMAGES}
 
 
 @pytest.mark.parametrize("parameterization", PARAMETERIZATIONS)
 def test_the_decoded_file_is_the_file(written, comparison, study_folder, parameterization):
     _, tables = written
     run, folder = run_of(comparison, study_folder, parameterization, 1)
-    test = load_split(default_folder(), "t10k")
+    test = study.load_split(default_folder(), "t10k")
     file = evaluate_file(model_path(folder), run.config.engine, test)["test_error"]
     (row,) = (
         r
