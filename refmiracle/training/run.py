@@ -145,6 +145,7 @@ def run_training(
             # Before the last group is encoded all steps are taken: its line is still to come.
             last = trainer.phase() == "encode" and state.step == trainer.total_steps()
             if finished or (state.step % steps_per_line == 0 and not last):
+                check_finite(trainer)
                 figures = measure(trainer, validation)
                 state.metrics_bytes = append_metrics(metrics, figures)
                 bar.set_postfix_str(_postfix(figures))
