@@ -19,6 +19,7 @@ from refmiracle.codec.container import read_model
 from refmiracle.codec.model import decode_model
 from refmiracle.commands import bench
 from refmiracle.engines import get_engine
+from refmiracle.errors import CheckError
 from refmiracle.nn.network import loss_and_grads
 from refmiracle.nn.networks import LENET5
 from refmiracle.posterior.blocks import find_places, to_variable_gradients, to_weights
@@ -257,6 +258,24 @@ def test_fresh_processes(images, monkeypatch):
     assert len(names["first step, nothing cached"].ours) == 1
     assert names["first step, code cached"].ours > names["import"].ours > 0
     assert names[f"peak memory, batch {fresh.BATCH}"].ours > 50
+
+
+@pytest.mark.parametrize(
+    ("code", "longest", "message"),
+    [
+        ("import time; time.sleep(1000)", 0.2, "has not ended within 0.2 s"),
+        ("1 / 0", 900, "ended with exit code 1: ZeroDivisionError: division by zero"),
+        ("raise SystemExit(3)", 900, "ended with exit code 3: nothing"),
+    ],
+)
+def test_a_fresh_process_that_fails_is_one_line(tmp_path, monkeypatch, code, longest, message):
+    run = subprocess.run
+    monkeypatch.setattr(fresh, "LONGEST_START", longest)
+    monkeypatch.setattr(
+        fresh.subprocess, "run", lambda _, **named: run([sys.executable, "-c", code], **named)
+    )
+    with pytest.raises(CheckError, match=f"^a fresh process of refmiracle {message}$"):
+        fresh.start(tmp_path / "problem.npz", tmp_path, 1, OURS)
 
 
 @pytest.mark.parametrize("shared", [True, False])

@@ -15,15 +15,24 @@ import numpy as np
 
 from refmiracle.bench.figures import OURS, Bench, Figure
 from refmiracle.bench.timing import Samples
+from refmiracle.errors import CheckError
 
 BATCH = 256
 STEPS = 10
+# Seconds; a start that compiles everything takes a minute on a slow machine.
+LONGEST_START = 900.0
 # Where each library keeps what it has compiled.
 CACHES = ("NUMBA_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "JAX_COMPILATION_CACHE_DIR")
 
 
 def start(problem: Path, cache: Path, threads: int, label: str) -> dict[str, Any]:
-    """Run a fresh process; return its seconds of import, to its first step, and its memory."""
+    """Run a fresh process; return its seconds of import, to its first step, and its memory.
+
+    Raises
+    ------
+    CheckError
+        If it fails, or has not ended in time.
+    """
     environment = {
         **os.environ,
         **{name: str(cache / name) for name in CACHES},
@@ -32,13 +41,24 @@ def start(problem: Path, cache: Path, threads: int, label: str) -> dict[str, Any
     arguments = [str(problem), str(BATCH), str(STEPS), str(threads)]
     command = [sys.executable, "-m", "refmiracle.bench.first_step", *arguments]
     begin = time.time()
-    done = subprocess.run(
-        command + ([label] if label != OURS else []),
-        env=environment,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
+    try:
+        done = subprocess.run(
+            command + ([label] if label != OURS else []),
+            env=environment,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=LONGEST_START,
+        )
+    except subprocess.TimeoutExpired:
+        raise CheckError(
+            f"a fresh process of {label} has not ended within {LONGEST_START:g} s"
+        ) from None
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or ["nothing"]
+        raise CheckError(
+            f"a fresh process of {label} ended with exit code {done.returncode}: {said[-1]}"
+        )
     figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     figures["first_step"] = figures["first_step_at"] - begin
     return figures

@@ -187,6 +187,8 @@ def open_executor(
     except (OSError, ValueError) as e:
         raise InputError(f"--dask {dask}: no scheduler answers there ({e})") from e
     with client:
+        if not client.scheduler_info()["workers"]:  # they may come as the work does
+            print(f"refmiracle: --dask {dask}: waiting, there are no workers yet", file=sys.stderr)
         yield client.get_executor(), None
 
 

@@ -179,6 +179,21 @@ def test_points_of_other_settings_are_not_overwritten(swept, monkeypatch, capsys
     assert "holds a run of other settings; name another --out" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_cluster_without_workers_is_told(workers, capsys):
+    distributed = pytest.importorskip("distributed", reason="Dask is not installed")
+    cluster = distributed.LocalCluster(
+        n_workers=workers,
+        processes=False,
+        protocol="tcp://",
+        dashboard_address=None,
+        host="127.0.0.1",
+    )
+    with cluster, study.open_executor(cluster.scheduler_address, None):
+        said = capsys.readouterr().err
+    assert ("waiting, there are no workers yet" in said) == (workers == 0)
+
+
 def test_no_scheduler_there(tmp_path, tiny, monkeypatch, capsys):
     pytest.importorskip("distributed", reason="Dask is not installed")
     monkeypatch.setattr(study, "CONNECT_SECONDS", 0.2)
