@@ -64,7 +64,7 @@ class Counting:
         self.most = max(self.most, len(self.open))
         return future
 
-    def wait(self, futures, return_when):
+    def wait(self, futures, seconds, return_when):
         future, function, arguments = self.open.pop()
         future.set_result(function(*arguments))
         return wait(futures, return_when=return_when)
