@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +34,7 @@ from refmiracle.training.run import (
     run_training,
 )
 from refmiracle.training.state import State
-from refmiracle.training.stopping import end_at_once, stop_requested
+from refmiracle.training.stopping import end_at_once, interrupted_once, stop_requested
 from refmiracle.training.trainer import Trainer
 
 # Flags that take a whole number, each a field of Config.
@@ -136,11 +135,11 @@ def choose_config(given: dict[str, Any], data: str, found: tuple[Config, State] 
 
 def run(arguments: argparse.Namespace) -> int:
     """Train, encode, write and measure."""
-    with stop_requested(end_at_once) as stop:
-        return _run(arguments, stop)
+    with interrupted_once():  # nothing is to be kept before the first step
+        return _run(arguments)
 
 
-def _run(arguments: argparse.Namespace, stop: threading.Event) -> int:
+def _run(arguments: argparse.Namespace) -> int:
     out: Path = arguments.out
     given = {n: getattr(arguments, n) for n in SETTINGS if getattr(arguments, n) is not None}
     folder = arguments.data or default_folder()
@@ -155,8 +154,9 @@ def _run(arguments: argparse.Namespace, stop: threading.Event) -> int:
         train, validation = split_validation(everything, config.validation)
         trainer = Trainer(config, train, found[1] if found else None)
         try:
-            run_training(trainer, validation, out, stop=stop)
-            summary = finish(trainer, validation, test, out, stop)
+            with stop_requested(end_at_once) as stop:
+                run_training(trainer, validation, out, stop=stop)
+                summary = finish(trainer, validation, test, out, stop)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
                 f"after {trainer.state.step} of {trainer.total_steps()} steps;"
