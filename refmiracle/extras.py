@@ -13,6 +13,7 @@ import importlib.metadata
 import importlib.util
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -122,6 +123,25 @@ def _describe(library: str, problem: BaseException | str, reads: str) -> str:
         f"{library} is installed but cannot be loaded{where} ({reason});"
         f" {mend}install it again: pip install --force-reinstall {library}"
     )
+
+
+def hidden() -> str:
+    """Return in words which loaded libraries are files or folders of the current folder.
+
+    Python looks there first: a package named ``numpy`` is taken for NumPy.  Empty if none is.
+    """
+    here = Path(os.getcwd())
+    package = Path(__file__).parent
+    found = []
+    for name, module in sorted(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if "." in name or name == "__main__" or not file:
+            continue
+        place = Path(os.path.abspath(file))
+        place = place.parent if place.stem == "__init__" else place
+        if place.parent == here and place != package:
+            found.append(f"{place} is taken for {name}")
+    return "; ".join(found)
 
 
 def _place(library: str) -> Path | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import stat
 import sys
@@ -18,6 +19,9 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
+
+# File systems take 255 bytes; a temporary file has five more.
+LONGEST_NAME = 250
 
 
 def first_line(error: BaseException) -> str:
@@ -106,7 +110,10 @@ def _find_target(path: Path) -> tuple[Path | int, bool]:
 def _replace(place: Path, data: bytes) -> None:
     """Write a file beside its place and rename it."""
     # Always the same name, so that killed runs do not leave one file each.
-    temporary = place.with_name(f".{place.name}.tmp")
+    name = place.name
+    if len(os.fsencode(name)) > LONGEST_NAME:
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()
+    temporary = place.with_name(f".{name}.tmp")
     try:
         with _own(temporary) as f:
             f.truncate(0)

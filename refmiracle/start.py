@@ -6,6 +6,7 @@ It loads nothing heavy before it is ready for Ctrl-C: importing NumPy takes a mo
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import os
 import signal
@@ -15,6 +16,7 @@ from typing import Any
 
 import refmiracle
 from refmiracle.errors import BAD_INPUT, INTERRUPTED
+from refmiracle.files import first_line
 from refmiracle.streams import guarded_streams, open_missing_descriptors
 
 # What each command does; `refmiracle.commands` has a module for each.
@@ -56,9 +58,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def load(name: str) -> Any:
-    """Import a command; return its function of the arguments."""
+    """Import a command; return its function of the arguments, or one that says what is broken."""
     with interrupts_end_at_once():
-        return importlib.import_module(f"refmiracle.commands.{name}").main
+        try:
+            return importlib.import_module(f"refmiracle.commands.{name}").main
+        except (ImportError, AttributeError, OSError) as e:  # NumPy is broken, or hidden
+            return functools.partial(cannot_be_loaded, e)
+
+
+def cannot_be_loaded(error: Exception, arguments: Sequence[str]) -> int:
+    """Say in one line why a command cannot be loaded; return the exit code."""
+    from refmiracle.extras import hidden  # noqa: PLC0415 (loads more than start should)
+
+    reason = "; ".join(filter(None, (first_line(error), hidden())))
+    with guarded_streams():
+        print(f"refmiracle: error: the command cannot be loaded: {reason}", file=sys.stderr)
+    return BAD_INPUT
 
 
 @contextlib.contextmanager

@@ -56,6 +56,8 @@ class Output:
         if self.stream is not None and self.error is None:
             try:
                 self.stream.flush()
+            except AttributeError:  # a simple stand-in, as some notebooks have
+                return
             except (OSError, ValueError) as e:
                 self._drop(e)
 
@@ -69,7 +71,10 @@ class Output:
 
     def isatty(self) -> bool:
         """Tell whether somebody watches."""
-        return self.stream is not None and not self.stream.closed and bool(self.stream.isatty())
+        try:
+            return bool(self.stream.isatty())
+        except (AttributeError, ValueError):  # none, a simple stand-in, or closed
+            return False
 
     def fileno(self) -> int:
         """Return the descriptor.
@@ -89,14 +94,20 @@ class Output:
 
 @contextlib.contextmanager
 def guarded_streams() -> Iterator[Output]:
-    """Put such streams in the place of Python's own; give the one of standard output."""
-    output, error = Output(sys.stdout), Output(sys.stderr)
-    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(error):
-        try:
-            yield output
-        finally:
-            output.flush()
-            error.flush()
+    """Put such streams in the place of Python's own; give the one of standard output.
+
+    Python has them once for all threads: of several commands at once, the first puts them there.
+    """
+    before = sys.stdout, sys.stderr
+    output, error = (s if isinstance(s, Output) else Output(s) for s in before)
+    sys.stdout, sys.stderr = output, error
+    try:
+        yield output
+    finally:
+        output.flush()
+        error.flush()
+        if output is not before[0]:
+            sys.stdout, sys.stderr = before
 
 
 def open_missing_descriptors() -> None:

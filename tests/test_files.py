@@ -303,3 +303,13 @@ def test_writers_of_one_file_take_turns(tmp_path, monkeypatch):
             assert path.read_bytes() in contents
     assert set(most) == {1}
     assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="paths are short there")
+@pytest.mark.parametrize("length", [250, 251, 255])
+def test_the_longest_names(tmp_path, length):
+    path = tmp_path / ("\u00e9" * 10 + "x" * (length - 20))
+    check_writable(path)
+    write_atomically(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert os.listdir(tmp_path) == [path.name]

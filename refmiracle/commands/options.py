@@ -44,7 +44,8 @@ def check_out(out: Path, model: Path) -> None:
 
 def say_written(out: Path, text: str) -> None:
     """Print what was written, where it does not follow the written bytes themselves."""
-    print(f"{out}: {text}", file=sys.stderr if is_standard_output(out) else sys.stdout)
+    name = str(out).replace("\n", "\\n")
+    print(f"{name}: {text}", file=sys.stderr if is_standard_output(out) else sys.stdout)
 
 
 def add_engine(parser: argparse.ArgumentParser, default: str | None) -> None:

@@ -69,4 +69,6 @@ def _reason(error: OSError) -> str:
 
 
 def _say(text: str) -> None:
-    print(f"refmiracle: {text}", file=sys.stderr)
+    """Print one line, whatever names are in it."""
+    line = text.replace("\n", "\\n").replace("\r", "\\r")
+    print(f"refmiracle: {line}", file=sys.stderr)

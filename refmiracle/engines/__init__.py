@@ -11,6 +11,7 @@ import warnings
 
 from refmiracle.engines.contract import Engine
 from refmiracle.errors import InputError
+from refmiracle.extras import hidden
 from refmiracle.files import first_line
 
 ENGINES = {
@@ -35,9 +36,10 @@ def get_engine(name: str) -> Engine:
         raise
     except Exception as e:  # llvmlite without its library, numba's own words on its settings, ...
         others = ", ".join(f"--engine {other}" for other in ENGINES if other != name)
+        reason = f"{first_line(e)}{'; ' if hidden() else ''}{hidden()}"
         told = ", ".join(f"{k}={v}" for k, v in os.environ.items() if k.startswith("NUMBA_"))
         raise InputError(
-            f"engine {name} cannot be loaded ({first_line(e)}{'; set: ' if told else ''}{told});"
+            f"engine {name} cannot be loaded ({reason}{'; set: ' if told else ''}{told});"
             f" mend that, or use {others}"
         ) from e
     return engine

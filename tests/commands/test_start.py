@@ -88,3 +88,27 @@ def test_what_is_not_foreseen_is_a_traceback():
 def test_every_command_has_a_module_of_its_name():
     for name in start.COMMANDS:
         assert callable(start.load(name))
+
+
+@pytest.mark.parametrize("name", ["numpy", "numba", "json"])
+def test_a_package_that_hides_a_library_is_named(tmp_path, name):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "__init__.py").touch()
+    done = subprocess.run(
+        [sys.executable, "-m", "refmiracle.evaluate", "lenet5-891.rmc"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    assert f"{tmp_path / name} is taken for {name}" in done.stderr
+
+
+def test_a_line_feed_in_a_name_makes_no_second_line(capsys):
+    def body(arguments):
+        raise InputError("na\nme.npz: cannot be written")
+
+    assert run_command(argparse.ArgumentParser().parse_args, body, []) == 2
+    assert capsys.readouterr().err == "refmiracle: error: na\\nme.npz: cannot be written\n"

@@ -8,6 +8,8 @@ import os
 import stat
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -165,3 +167,35 @@ def test_figures_that_could_not_be_printed_are_a_failure(few_images_folder):
         )
     assert done.returncode == 2
     assert done.stderr == b"refmiracle: error: standard output: No space left on device\n"
+
+
+def test_a_simple_stand_in_for_a_stream():
+    """As some notebooks and services have it: it writes, and nothing else."""
+
+    class Written(list):
+        write = list.append
+
+    written = Written()
+    output = Output(written)
+    print("mu", file=output, flush=True)
+    assert "".join(written) == "mu\n"
+    assert not output.isatty()
+
+
+def test_commands_in_several_threads_leave_the_streams_as_they_were():
+    before = sys.stdout, sys.stderr
+    inside, leave = threading.Barrier(3), threading.Barrier(3)
+
+    def command():
+        with streams.guarded_streams():
+            inside.wait(60)
+            leave.wait(60)
+
+    with ThreadPoolExecutor(2) as threads:
+        done = [threads.submit(command) for _ in range(2)]
+        inside.wait(60)
+        assert isinstance(sys.stdout, Output)
+        assert not isinstance(sys.stdout.stream, Output)
+        leave.wait(60)
+        assert [d.result() for d in done] == [None, None]
+    assert (sys.stdout, sys.stderr) == before
