@@ -17,6 +17,8 @@ INTERRUPTED_WITHIN = """
 import importlib, os, signal, sys
 from refmiracle import start
 whole = importlib.import_module
+# A shell starts what is to run behind it with the signal ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def interrupted(*names):
     os.kill(os.getpid(), signal.SIGINT)

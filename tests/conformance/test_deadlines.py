@@ -468,7 +468,8 @@ def test_command_of_a_wrong_deadline(deadline, message, capsys):
 
 
 def test_the_plugin_has_the_deadline_too(hanging):
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "hanging"]
+    # Without pytest's summary, which says each again where the variable CI is set.
+    command = [sys.executable, "-m", "pytest", "-r", "N", "-p", "no:cacheprovider", "-p", "hanging"]
     command += ["--refmiracle-backend=hanging:Backend", "--refmiracle-deadline=50", "-k", "relu"]
     done = subprocess.run(command, cwd=hanging, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stdout + done.stderr

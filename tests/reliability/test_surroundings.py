@@ -50,10 +50,10 @@ def digest(path):
     ("name", "value", "says"),
     [
         ("NUMBA_DISABLE_JIT", "1", "NUMBA_DISABLE_JIT is set, and engine numba is compiled"),
-        ("NUMBA_NUM_THREADS", "0", "set: NUMBA_NUM_THREADS=0); mend that, or use --engine numpy"),
+        ("NUMBA_NUM_THREADS", "0", "NUMBA_NUM_THREADS=0); mend that, or use --engine numpy"),
         ("NUMBA_NUM_THREADS", "many", "'NUMBA_NUM_THREADS' is defined but its associated value"),
         ("NUMBA_CPU_FEATURES", "avx2", "NUMBA_CPU_FEATURES holds 'avx2'; expected features like"),
-        ("NUMBA_FUNCTION_CACHE_SIZE", "-1", "set: NUMBA_FUNCTION_CACHE_SIZE=-1)"),
+        ("NUMBA_FUNCTION_CACHE_SIZE", "-1", "NUMBA_FUNCTION_CACHE_SIZE=-1)"),
     ],
 )
 def test_settings_that_numba_cannot_work_with_are_one_line(tmp_path, name, value, says):
