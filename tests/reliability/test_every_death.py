@@ -123,13 +123,13 @@ def ends_alike(recorded, starts):
     code, found, whole = recorded(None)
     assert code == 0
     found |= starts
-    todo = [*found]
-    while todo:
-        state = found[todo.pop()]
+    waiting = [*found]
+    while waiting:
+        state = found[waiting.pop()]
         code, states, end = recorded(state)
         assert code == 0
         assert end == whole, sorted(state)
-        todo += states.keys() - found.keys()
+        waiting += states.keys() - found.keys()
         found |= states
     return len(found)
 
