@@ -122,10 +122,26 @@ def _deaf_at_first() -> Iterator[None]:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def _tidy_without_a_word() -> None:
+    """Start the process that removes semaphores, deaf to what it warns of: a second Ctrl-C.
+
+    It gets the warning filters of its start.
+    """
+    if sys.platform != "win32":
+        from multiprocessing import resource_tracker  # noqa: PLC0415 (POSIX alone has it)
+
+        sys.warnoptions.append("ignore::UserWarning:multiprocessing.resource_tracker")
+        try:
+            resource_tracker.ensure_running()
+        finally:
+            sys.warnoptions.pop()
+
+
 class Lasting(ProcessPoolExecutor):
     """Processes that go on from task to task."""
 
     def __init__(self, count: int) -> None:
+        _tidy_without_a_word()
         super().__init__(count, mp_context=get_context("spawn"), initializer=_hear_ctrl_c)
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:

@@ -24,12 +24,11 @@ def press():
     os.killpg(0, signal.SIGINT)
 
 
-def interrupted(function, due, times=1):
-    def call(*arguments):
+def interrupted(function, due):
+    def call(*arguments, **named):
         if due(*arguments):
-            for _ in range(times):
-                press()
-        return function(*arguments)
+            press()
+        return function(*arguments, **named)
 
     return call
 
@@ -43,8 +42,7 @@ def second_is_measured(path, *rest):
 
 
 if WHERE in ("training", "second"):
-    times = 2 if WHERE == "second" else 1
-    run.Trainer.train_step = interrupted(run.Trainer.train_step, is_second, times)
+    run.Trainer.train_step = interrupted(run.Trainer.train_step, is_second)
 elif WHERE == "measuring":
     run.evaluate_file = interrupted(run.evaluate_file, second_is_measured)
 elif WHERE == "starting" and __name__ != "__main__":
@@ -52,6 +50,8 @@ elif WHERE == "starting" and __name__ != "__main__":
 
 
 if __name__ == "__main__":
+    if WHERE == "second":  # comes while the first one is being answered
+        study.Processes.shutdown = interrupted(study.Processes.shutdown, lambda *_: True)
     SWEEPS["smoke"] = Sweep(TINY, bits=(3,), block_sizes=(FIRST, 90))
     flags = ["--preset", "smoke", "--workers", "1", "--out", sys.argv[2]]
     sys.exit(study.main(["rate-distortion", *flags]))
