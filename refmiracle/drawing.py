@@ -10,6 +10,7 @@ import io
 import math
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -25,6 +26,7 @@ FORMATS = ("png", "svg")
 STYLE: dict[str, Any] = {"svg.hashsalt": "refmiracle", "savefig.dpi": 150}
 # Without the time of day.
 METADATA: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+_turn = threading.RLock()
 # A function that draws a figure; called within `own_style`.
 Draw = Callable[[], Any]
 
@@ -65,12 +67,14 @@ def _backend_set_aside() -> Iterator[None]:
 def own_style(settings: Mapping[str, Any] | None = None) -> Iterator[None]:
     """Draw in matplotlib's own style and ours, whatever was set; afterwards it is set again.
 
+    One thread at a time, since matplotlib has one style for all.
+
     Parameters
     ----------
     settings : mapping, optional
         By name as in rcParams: what differs for these figures.
     """
-    with load("style").context(["default", {**STYLE, **(settings or {})}]):
+    with _turn, load("style").context(["default", {**STYLE, **(settings or {})}]):
         yield
 
 

@@ -14,6 +14,7 @@ import importlib.util
 import logging
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,6 +22,10 @@ from types import ModuleType
 from typing import Any
 
 from refmiracle.errors import InputError
+
+# Python looks for these in the current folder first.
+CORE = ("llvmlite", "numba", "numpy", "scipy")
+_turn = threading.RLock()
 
 
 class NotInstalledError(InputError):
@@ -56,7 +61,7 @@ def import_extra(
     head = f"{asked_by}: " if asked_by else ""
     install = f'pip install "refmiracle[{extra}]"'
     try:
-        with _unheard():
+        with contextlib.nullcontext() if module in sys.modules else _unheard():
             _refuse_folder(importlib.import_module(library), library, install)
             found = importlib.import_module(module)
             missing = [name for name in names if not hasattr(found, name)]
@@ -75,15 +80,19 @@ def import_extra(
 
 @contextlib.contextmanager
 def _unheard() -> Iterator[None]:
-    """Keep to itself what a library warns of or logs while it is loaded: it is not our user's."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
+    """Keep to itself what a library warns of or logs while it is loaded: it is not our user's.
+
+    One thread at a time: a second one would take the silence for what it was like before.
+    """
+    with _turn:
+        before = logging.root.manager.disable
+        logging.disable(logging.WARNING)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                yield
+        finally:
+            logging.disable(before)
 
 
 def _refuse_folder(library: ModuleType, name: str, install: str) -> None:
@@ -126,22 +135,23 @@ def _describe(library: str, problem: BaseException | str, reads: str) -> str:
 
 
 def hidden() -> str:
-    """Return in words which loaded libraries are files or folders of the current folder.
+    """Return in words for which libraries files or folders of the current folder are taken.
 
     Python looks there first: a package named ``numpy`` is taken for NumPy.  Empty if none is.
     """
     here = Path(os.getcwd())
     package = Path(__file__).parent
-    found = []
-    for name, module in sorted(sys.modules.items()):
+    places = {name: _place(name) for name in CORE}  # one that failed is loaded no more
+    for name, module in sys.modules.items():
         file = getattr(module, "__file__", None)
-        if "." in name or name == "__main__" or not file:
-            continue
-        place = Path(os.path.abspath(file))
-        place = place.parent if place.stem == "__init__" else place
-        if place.parent == here and place != package:
-            found.append(f"{place} is taken for {name}")
-    return "; ".join(found)
+        if "." not in name and name != "__main__" and file:
+            place = Path(os.path.abspath(file))
+            places[name] = place.parent if place.stem == "__init__" else place
+    return "; ".join(
+        f"{place} is taken for {name}"
+        for name, place in sorted(places.items())
+        if place is not None and place.parent == here and place != package
+    )
 
 
 def _place(library: str) -> Path | None:

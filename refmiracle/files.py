@@ -9,6 +9,8 @@ import os
 import stat
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,8 +22,12 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-# File systems take 255 bytes; a temporary file has five more.
-LONGEST_NAME = 250
+# File systems take 255 bytes; the name of a temporary file is longer.
+LONGEST_NAME = 200
+# The file that others replace all the time; the target that another program has open on Windows.
+TRIES, PAUSE = 50, 0.02  # seconds
+# What a system says of a file that may be written to but not replaced.
+NOT_REPLACED = (errno.EACCES, errno.EBUSY, errno.EPERM, errno.EXDEV)
 
 
 def first_line(error: BaseException) -> str:
@@ -50,7 +56,8 @@ def write_atomically(path: Path, data: bytes) -> None:
         if isinstance(target, Path) and is_file:
             _replace(target, data)
         else:
-            sys.stdout.flush()
+            if sys.stdout is not None:
+                sys.stdout.flush()
             with open(target, "wb", closefd=isinstance(target, Path)) as f:
                 f.write(data)
 
@@ -72,8 +79,13 @@ def check_writable(path: Path) -> None:
 def is_standard_output(path: Path) -> bool:
     """Tell whether a path names what this process prints to, as /dev/stdout does."""
     with contextlib.suppress(OSError):
-        return os.path.samestat(os.stat(path), os.fstat(1))
+        return _is_open_as(1, os.stat(path))
     return False
+
+
+def _is_open_as(descriptor: int, there: os.stat_result) -> bool:
+    """Tell whether a descriptor is of this file; consoles of Windows have no number to tell by."""
+    return bool(there.st_ino) and os.path.samestat(there, os.fstat(descriptor))
 
 
 @contextlib.contextmanager
@@ -94,7 +106,7 @@ def _find_target(path: Path) -> tuple[Path | int, bool]:
         return Path(os.path.realpath(path)), True
     for descriptor in (1, 2):
         with contextlib.suppress(OSError):
-            if os.path.samestat(there, os.fstat(descriptor)):
+            if _is_open_as(descriptor, there):
                 return descriptor, False
     if stat.S_ISDIR(there.st_mode):
         raise OSError(errno.EISDIR, "it is a folder")
@@ -109,47 +121,88 @@ def _find_target(path: Path) -> tuple[Path | int, bool]:
 
 def _replace(place: Path, data: bytes) -> None:
     """Write a file beside its place and rename it."""
-    # Always the same name, so that killed runs do not leave one file each.
-    name = place.name
-    if len(os.fsencode(name)) > LONGEST_NAME:
-        name = hashlib.sha256(os.fsencode(name)).hexdigest()
-    temporary = place.with_name(f".{name}.tmp")
-    try:
-        with _own(temporary) as f:
+    with _beside(place) as (temporary, f):
+        try:
             f.truncate(0)
             f.write(data)
             f.flush()
             _keep_mode(f.fileno(), place)
             os.fsync(f.fileno())
-            if fcntl is not None:
-                os.replace(temporary, place)
-        if fcntl is None:  # Windows renames no open file
+            if fcntl is None:  # Windows renames no open file
+                f.close()
+            _rename(temporary, place, data)
+        except OSError:
+            f.close()
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+
+
+def _rename(temporary: Path, place: Path, data: bytes) -> None:
+    """Put the temporary file in its place; where it may only be written to, write there.
+
+    So it is with a file that is mounted by itself, as in containers, and with one of another user
+    in a folder such as /tmp.
+    """
+    for _ in range(TRIES if fcntl is None else 0):
+        try:
             os.replace(temporary, place)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
+            return
+        except PermissionError:  # a scanner or an indexer has it open
+            time.sleep(PAUSE)
+    try:
+        os.replace(temporary, place)
+    except OSError as e:
+        if e.errno not in NOT_REPLACED or not place.exists():
+            raise
+        with open(place, "r+b") as f:
+            f.write(data)
+            f.truncate()
+            f.flush()
+            os.fsync(f.fileno())
+        temporary.unlink()
 
 
 @contextlib.contextmanager
-def _own(temporary: Path) -> Iterator[Any]:
-    """Open the temporary file once no other process or thread writes to it.
+def _beside(place: Path) -> Iterator[tuple[Path, Any]]:
+    """Open a temporary file beside a place, once no other process or thread writes to it.
 
-    The lock is the kernel's, who lifts it when its owner dies.
+    It has always the same name, so that killed runs do not leave one file each.  The lock is the
+    kernel's, who lifts it when its owner dies.  Without locks, as on Windows and some network
+    file systems, each writer has a file of its own: of two the last one wins.
     """
-    while True:
-        with open(temporary, "ab") as f:
-            if fcntl is not None:
-                with contextlib.suppress(OSError):  # a file system without locks
-                    fcntl.flock(f.fileno(), fcntl.LOCK_EX)
-                try:
-                    same = os.path.samestat(os.fstat(f.fileno()), os.stat(temporary))
-                except FileNotFoundError:
-                    same = False
-                if not same:  # the one who had it has renamed it
-                    continue
-            yield f
-            return
+    name = place.name
+    if len(os.fsencode(name)) > LONGEST_NAME:
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()
+    shared = place.with_name(f".{name}.tmp")
+    for _ in range(TRIES if fcntl is not None else 0):
+        with _open(shared) as f:
+            try:
+                fcntl.flock(f.fileno(), fcntl.LOCK_EX)
+            except OSError:
+                shared.unlink()
+                break
+            if _is_at(shared, f.fileno()):  # or the one who had it has renamed it
+                yield shared, f
+                return
+    own = place.with_name(f".{name}.{os.getpid()}-{threading.get_ident()}.tmp")
+    with _open(own) as f:
+        yield own, f
+
+
+def _open(temporary: Path) -> Any:
+    """Open a file for writing, made if it is not there; what a link there names is not ours."""
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    if temporary.is_symlink():
+        temporary.unlink()
+    return open(os.open(temporary, flags, 0o666), "r+b")
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def _keep_mode(descriptor: int, place: Path) -> None:

@@ -5,19 +5,19 @@ It loads nothing heavy before it is ready for Ctrl-C: importing NumPy takes a mo
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import refmiracle
 from refmiracle.errors import BAD_INPUT, INTERRUPTED
 from refmiracle.files import first_line
 from refmiracle.streams import guarded_streams, open_missing_descriptors
+from refmiracle.training.stopping import answer_interrupts, end_at_once
 
 # What each command does; `refmiracle.commands` has a module for each.
 COMMANDS = {
@@ -59,14 +59,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def load(name: str) -> Any:
     """Import a command; return its function of the arguments, or one that says what is broken."""
-    with interrupts_end_at_once():
-        try:
-            return importlib.import_module(f"refmiracle.commands.{name}").main
-        except (ImportError, AttributeError, OSError) as e:  # NumPy is broken, or hidden
-            return functools.partial(cannot_be_loaded, e)
+    try:
+        return importlib.import_module(f"refmiracle.commands.{name}").main
+    except (Exception, SystemExit) as e:  # NumPy is broken, or a script of its name is imported
+        return functools.partial(cannot_be_loaded, e)
 
 
-def cannot_be_loaded(error: Exception, arguments: Sequence[str]) -> int:
+def cannot_be_loaded(error: BaseException, arguments: Sequence[str]) -> int:
     """Say in one line why a command cannot be loaded; return the exit code."""
     from refmiracle.extras import hidden  # noqa: PLC0415 (loads more than start should)
 
@@ -74,29 +73,6 @@ def cannot_be_loaded(error: Exception, arguments: Sequence[str]) -> int:
     with guarded_streams():
         print(f"refmiracle: error: the command cannot be loaded: {reason}", file=sys.stderr)
     return BAD_INPUT
-
-
-@contextlib.contextmanager
-def interrupts_end_at_once() -> Iterator[None]:
-    """End the process with one line if Ctrl-C comes while modules are imported.
-
-    Nothing is to be tidied yet, and an import may turn the exception into one of its own.
-    """
-
-    def end(signum: int, frame: Any) -> None:
-        with contextlib.suppress(OSError):
-            os.write(2, b"refmiracle: interrupted\n")
-        os._exit(INTERRUPTED)
-
-    try:
-        before = signal.signal(signal.SIGINT, end)
-    except ValueError:  # not in the main thread, which alone Ctrl-C interrupts
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def start(name: str | None = None) -> int:
@@ -108,12 +84,10 @@ def start(name: str | None = None) -> int:
         The exit code: 0 fine, 1 a check failed, 2 bad input or usage, 130 interrupted.
     """
     open_missing_descriptors()
-    try:
-        code = main() if name is None else load(name)(sys.argv[1:])
-    except KeyboardInterrupt:  # between the import and the command
-        with guarded_streams():
-            print("refmiracle: interrupted", file=sys.stderr)
-        code = INTERRUPTED
+    # Nothing is to be tidied while modules are imported, and an import may turn an exception into
+    # one of its own.  A command answers its first Ctrl-C itself.
+    answer_interrupts(end_at_once)
+    code = main() if name is None else load(name)(sys.argv[1:])
     # All is said and done: a Ctrl-C that comes now has nothing to interrupt.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if code == INTERRUPTED:

@@ -11,7 +11,8 @@ import contextlib
 import io
 import os
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 
@@ -51,6 +52,11 @@ class Output:
         except (OSError, ValueError) as e:  # ValueError: it was closed
             self._drop(e)
 
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write one after the other."""
+        for line in lines:
+            self.write(line)
+
     def flush(self) -> None:
         """Flush what was written."""
         if self.stream is not None and self.error is None:
@@ -64,9 +70,10 @@ class Output:
     def _drop(self, error: OSError | ValueError) -> None:
         """Send what is still to be printed nowhere: the end of the program flushes too."""
         self.error = error
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            descriptor = self.stream.fileno()
             nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self.stream.fileno())
+            os.dup2(nowhere, descriptor)
             os.close(nowhere)
 
     def isatty(self) -> bool:
@@ -96,18 +103,32 @@ class Output:
 def guarded_streams() -> Iterator[Output]:
     """Put such streams in the place of Python's own; give the one of standard output.
 
-    Python has them once for all threads: of several commands at once, the first puts them there.
+    Python has them once for all threads: of several commands at once, the first puts them there,
+    and the last takes them away.
     """
-    before = sys.stdout, sys.stderr
-    output, error = (s if isinstance(s, Output) else Output(s) for s in before)
-    sys.stdout, sys.stderr = output, error
+    with _turn:
+        output, error = _put()
+        _users.append(output)
     try:
         yield output
     finally:
         output.flush()
         error.flush()
-        if output is not before[0]:
-            sys.stdout, sys.stderr = before
+        with _turn:
+            _users.remove(output)
+            if not _users:
+                sys.stdout, sys.stderr = output.stream, error.stream
+
+
+_turn = threading.Lock()
+_users: list[Output] = []
+
+
+def _put() -> tuple[Output, Output]:
+    """Put guarded streams in the place of those that are none yet."""
+    output, error = (s if isinstance(s, Output) else Output(s) for s in (sys.stdout, sys.stderr))
+    sys.stdout, sys.stderr = output, error
+    return output, error
 
 
 def open_missing_descriptors() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,10 @@ from refmiracle.engines import get_engine
 from refmiracle.training import data
 from refmiracle.training.config import PRESETS
 from refmiracle.training.data import Split, default_folder, load_split
+
+# A shell starts what runs behind it with Ctrl-C ignored; the tests send one.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples on every run, and no deadline: the first example may compile.
 settings.register_profile("refmiracle", deadline=None, derandomize=True, max_examples=100)

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from oracles import run_python
@@ -108,6 +109,11 @@ print(after[1].lower())
 
 def test_the_callers_backend_and_settings_stay(somebodys):
     assert run_python(SETTINGS_AFTER, MATPLOTLIBRC=somebodys, MPLBACKEND="svg") == "svg\n"
+
+
+def test_one_thread_at_a_time_has_the_style():
+    with drawing.own_style(), ThreadPoolExecutor(1) as other:
+        assert not other.submit(drawing._turn.acquire, blocking=False).result(60)
 
 
 def test_a_notebooks_backend_stays_where_it_is_there(tmp_path):

@@ -6,11 +6,13 @@ import ast
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 import refmiracle
+from refmiracle import extras
 from refmiracle.errors import InputError
 from refmiracle.extras import NotInstalledError, import_extra
 
@@ -148,3 +150,9 @@ def test_hints_work_in_every_shell():
     for path in (*ROOT.rglob("*.py"), *root.glob("docs/**/*.md"), root / "README.md"):
         if path.exists():
             assert "install 'refmiracle[" not in path.read_text(encoding="utf-8"), path
+
+
+def test_one_thread_at_a_time_silences_what_a_library_says():
+    """Warnings and logging are everybody's: a second one would keep the silence of the first."""
+    with extras._unheard(), ThreadPoolExecutor(1) as other:
+        assert not other.submit(extras._turn.acquire, blocking=False).result(60)

@@ -4,11 +4,13 @@ import errno
 import os
 import socket
 import stat
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from refmiracle import files
 from refmiracle.errors import InputError
 from refmiracle.files import check_writable, write_atomically
 
@@ -313,3 +315,61 @@ def test_the_longest_names(tmp_path, length):
     write_atomically(path, b"new")
     assert path.read_bytes() == b"new"
     assert os.listdir(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize("reason", ["EBUSY", "EPERM", "EXDEV"])
+def test_a_file_that_may_not_be_replaced_is_written_to(tmp_path, monkeypatch, reason):
+    """As one that is mounted by itself, or of another user in a folder such as /tmp."""
+    path = tmp_path / "file"
+    path.write_bytes(b"a longer old content")
+    number = path.stat().st_ino
+
+    def replace(*names):
+        raise OSError(getattr(errno, reason), reason)
+
+    monkeypatch.setattr(os, "replace", replace)
+    write_atomically(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert path.stat().st_ino == number
+    assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_a_link_in_the_place_of_the_temporary_file_is_not_followed(tmp_path):
+    (tmp_path / "victim").write_bytes(b"somebody's")
+    (tmp_path / ".file.tmp").symlink_to("victim")
+    write_atomically(tmp_path / "file", b"new")
+    assert (tmp_path / "victim").read_bytes() == b"somebody's"
+    assert not (tmp_path / "file").is_symlink()
+    assert (tmp_path / "file").read_bytes() == b"new"
+    assert sorted(os.listdir(tmp_path)) == ["file", "victim"]
+
+
+@pytest.mark.parametrize("without", ["module", "file system"])
+def test_without_locks_each_writer_has_a_file_of_its_own(tmp_path, monkeypatch, without):
+    if without == "module":
+        monkeypatch.setattr(files, "fcntl", None)
+    else:
+        monkeypatch.setattr(pytest.importorskip("fcntl"), "flock", no_locks)
+    fsync, both = os.fsync, threading.Barrier(2)
+
+    def sync(descriptor):
+        both.wait(60)  # until both have written
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    contents = [b"A" * 1000, b"BB"]
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(lambda data: write_atomically(tmp_path / "file", data), contents))
+    assert (tmp_path / "file").read_bytes() in contents
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def no_locks(*arguments):
+    raise OSError(errno.ENOLCK, "No locks available")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/null"), reason="POSIX")
+def test_a_device_without_a_standard_output(monkeypatch):
+    monkeypatch.setattr("sys.stdout", None)
+    write_atomically(Path("/dev/null"), b"new")

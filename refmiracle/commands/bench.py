@@ -7,7 +7,6 @@ import json
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 
 from refmiracle.bench.figures import Bench, Figure
 from refmiracle.bench.peers import LIBRARIES, check_libraries
@@ -15,9 +14,10 @@ from refmiracle.bench.plan import FULL, QUICK, plan
 from refmiracle.bench.plot import check_plot, draw_growth
 from refmiracle.bench.report import describe_machine, to_json, to_text
 from refmiracle.bench.timing import OthersWatch
+from refmiracle.commands.options import a_path, check_outs
 from refmiracle.commands.running import run_command
 from refmiracle.engines import get_engine
-from refmiracle.files import check_writable, write_atomically
+from refmiracle.files import write_atomically
 from refmiracle.training.config import Config
 from refmiracle.training.data import default_folder, load_split, split_validation
 from refmiracle.training.progress import progress_bar
@@ -33,10 +33,10 @@ def build_parser() -> argparse.ArgumentParser:
         default=[],
         help="measure the peers in this library too; may be repeated",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON")
+    parser.add_argument("--json", type=a_path, metavar="FILE", help="write the results as JSON")
     parser.add_argument(
         "--plot",
-        type=Path,
+        type=a_path,
         metavar="FILE",
         help="draw how cost grows with batch, bits and block size (measures more; needs"
         " matplotlib)",
@@ -66,8 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_libraries(libraries)
     if arguments.plot:
         check_plot(arguments.plot)
-    for path in filter(None, (arguments.json, arguments.plot)):
-        check_writable(path)
+    check_outs((arguments.json, arguments.plot))
     get_engine("numba")  # or one line
     from refmiracle.engines.numba_engine.threads import THREADS  # noqa: PLC0415
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import shlex
-import subprocess
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
+from refmiracle.commands.options import a_path, check_outs, quoted
 from refmiracle.commands.running import run_command
 from refmiracle.conformance.backends import Backend, load_python_backend
 from refmiracle.conformance.patience import DEADLINE, MOST_MISSED, Patience
@@ -19,7 +16,7 @@ from refmiracle.conformance.report import to_json, to_junit, to_markdown, to_tex
 from refmiracle.conformance.runner import run_suite
 from refmiracle.conformance.vectors import all_cases, default_golden, load_golden
 from refmiracle.errors import CHECK_FAILED, InputError
-from refmiracle.files import check_writable, printable, write_atomically
+from refmiracle.files import printable, write_atomically
 from refmiracle.training.progress import progress_bar
 
 
@@ -29,7 +26,7 @@ def build_parser() -> argparse.ArgumentParser:
     backend = parser.add_mutually_exclusive_group(required=True)
     backend.add_argument("--backend", metavar="MODULE:OBJECT", help="a Python backend")
     backend.add_argument("--command", metavar="PROGRAM", help="a program that speaks JSON lines")
-    parser.add_argument("--golden", type=Path, metavar="DIR", help="other vectors, same format")
+    parser.add_argument("--golden", type=a_path, metavar="DIR", help="other vectors, same format")
     parser.add_argument(
         "--case",
         action="append",
@@ -46,9 +43,9 @@ def build_parser() -> argparse.ArgumentParser:
         f" failed it, and after {MOST_MISSED} of them no more are posed; inf: no deadline"
         f" (default: {DEADLINE:g})",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all results as JSON")
-    parser.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write a Markdown table")
+    parser.add_argument("--json", type=a_path, metavar="FILE", help="write all results as JSON")
+    parser.add_argument("--junit", type=a_path, metavar="FILE", help="write JUnit XML")
+    parser.add_argument("--markdown", type=a_path, metavar="FILE", help="write a Markdown table")
     return parser
 
 
@@ -61,11 +58,6 @@ def open_backend(arguments: argparse.Namespace) -> tuple[Backend, str]:
     return CommandBackend(arguments.command, patience), f"--command {quoted(arguments.command)}"
 
 
-def quoted(argument: str | Path) -> str:
-    """Return an argument as a shell takes it."""
-    return subprocess.list2cmdline([argument]) if os.name == "nt" else shlex.quote(str(argument))
-
-
 def show_progress(cases: int) -> Any:
     """Return a progress bar that names the case."""
     return progress_bar(cases, 0, "conformance", "case")
@@ -73,8 +65,7 @@ def show_progress(cases: int) -> Any:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the suite and write the reports; 1 if the backend does not conform."""
-    for path in filter(None, (arguments.json, arguments.junit, arguments.markdown)):
-        check_writable(path)
+    check_outs((arguments.json, arguments.junit, arguments.markdown))
     files = load_golden(arguments.golden or default_golden())
     only = tuple(c.rstrip("/") for c in arguments.case)
     ids = [case.id for case in all_cases(files)]

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from refmiracle.codec.container import read_model
 from refmiracle.codec.model import decode_model
-from refmiracle.commands.options import add_engine, add_model, check_out, say_written
+from refmiracle.commands.options import a_path, add_engine, add_model, check_out, say_written
 from refmiracle.commands.running import run_command
 from refmiracle.engines import get_engine
 from refmiracle.exports.tensors import npz_bytes
@@ -19,7 +18,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
     parser = argparse.ArgumentParser(prog="refmiracle decode", description=__doc__)
     add_model(parser)
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="an .npz file")
+    parser.add_argument("--out", type=a_path, required=True, metavar="FILE", help="an .npz file")
     add_engine(parser, default="numba")
     return parser
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from refmiracle.codec.container import read_model
 from refmiracle.codec.model import decode_model
-from refmiracle.commands.options import add_engine, add_model, check_out, say_written
+from refmiracle.commands.options import a_path, add_engine, add_model, check_out, say_written
 from refmiracle.commands.running import run_command
 from refmiracle.engines import get_engine
 from refmiracle.exports.formats import FORMATS, metadata_of
@@ -22,7 +22,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--to", choices=list(FORMATS), required=True, help="the format")
     parser.add_argument(
         "--out",
-        type=Path,
+        type=a_path,
         metavar="FILE",
         help="where to write (default: the model's name with the format's suffix, here)",
     )

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
+import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from refmiracle.engines import ENGINES
@@ -13,11 +16,23 @@ from refmiracle.files import check_writable, is_standard_output
 from refmiracle.training.data import default_folder
 
 
+def a_path(text: str) -> Path:
+    """Return an argument as a path; an empty one would be the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty; expected a path")
+    return Path(text)
+
+
+def quoted(argument: str | Path) -> str:
+    """Return an argument as a shell takes it."""
+    return subprocess.list2cmdline([argument]) if os.name == "nt" else shlex.quote(str(argument))
+
+
 def model_file(text: str) -> Path:
     """Return the path of a .rmc file, or of a shipped model where only the name of one is given."""
-    path = Path(text)
-    shipped = default_folder().parent / "models" / path.name
-    return shipped if text == path.name and not path.exists() and shipped.is_file() else path
+    given = a_path(text)
+    shipped = default_folder().parent / "models" / given.name
+    return shipped if text == given.name and not given.exists() and shipped.is_file() else given
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -29,17 +44,44 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def check_out(out: Path, model: Path) -> None:
-    """Refuse, before any work, an output that cannot be written, or that is the model itself.
+def check_out(out: Path, model: Path, *others: Path) -> None:
+    """Refuse, before any work, an output that cannot be written, or that is read itself.
+
+    Parameters
+    ----------
+    out : Path
+    model : Path
+        What is read.
+    *others : Path
+        What else belongs to it.
 
     Raises
     ------
     InputError
         If it is so.
     """
-    if os.path.exists(out) and os.path.exists(model) and os.path.samefile(out, model):
-        raise InputError(f"{out}: it is the model itself; name another file with --out")
+    for found in (model, *others):
+        if os.path.exists(out) and os.path.exists(found) and os.path.samefile(out, found):
+            what = "the model itself" if found == model else f"{found.name} of the run itself"
+            raise InputError(f"{out}: it is {what}; name another file with --out")
     check_writable(out)
+
+
+def check_outs(outs: Iterable[Path | None]) -> None:
+    """Refuse, before any work, outputs that cannot be written, and two in one place.
+
+    Raises
+    ------
+    InputError
+        If it is so.
+    """
+    places = set()
+    for out in filter(None, outs):
+        check_writable(out)
+        place = os.path.realpath(out)
+        if place in places and (os.path.isfile(place) or not os.path.exists(place)):
+            raise InputError(f"{out}: it is named for two outputs")
+        places.add(place)
 
 
 def say_written(out: Path, text: str) -> None:
@@ -59,7 +101,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     """Add --data."""
     parser.add_argument(
         "--data",
-        type=Path,
+        type=a_path,
         metavar="DIR",
         help="folder with the four IDX files under their MNIST names, gzip or not"
         " (default: the MNIST that refmiracle carries)",

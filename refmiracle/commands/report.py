@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
-from refmiracle.commands.options import add_data, add_engine, say_written
+from refmiracle.commands.options import a_path, add_data, add_engine, check_out, say_written
 from refmiracle.commands.running import run_command
 from refmiracle.errors import InputError
-from refmiracle.files import check_writable, write_atomically
+from refmiracle.files import write_atomically
 from refmiracle.reports.opening import open_folder
 from refmiracle.reports.page import build_page, check_extras
 from refmiracle.training.config import fingerprint
 from refmiracle.training.data import default_folder, load_split
+from refmiracle.training.run import (
+    checkpoint_path,
+    metrics_path,
+    model_path,
+    posterior_path,
+    summary_path,
+)
+
+BESIDE = (checkpoint_path, metrics_path, posterior_path, summary_path)
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
     parser = argparse.ArgumentParser(prog="refmiracle report", description=__doc__)
-    parser.add_argument("run", type=Path, metavar="RUN_DIR", help="what train wrote to")
+    parser.add_argument("run", type=a_path, metavar="RUN_DIR", help="what train wrote to")
     parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="where to write (default: RUN_DIR/report.html)"
+        "--out", type=a_path, metavar="FILE", help="where to write (default: RUN_DIR/report.html)"
     )
     add_engine(parser, default="numba")
     add_data(parser)
@@ -33,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_extras()
     opened = open_folder(arguments.run)
     out = arguments.out or arguments.run / "report.html"
-    check_writable(out)
+    check_out(out, model_path(arguments.run), *(path(arguments.run) for path in BESIDE))
     if arguments.data is None and opened.run.config.data != fingerprint(
         load_split(default_folder(), "train")
     ):

@@ -10,6 +10,7 @@ from typing import Any
 from refmiracle.errors import BAD_INPUT, CHECK_FAILED, INTERRUPTED, CheckError, InputError
 from refmiracle.files import first_line
 from refmiracle.streams import guarded_streams
+from refmiracle.training.stopping import interrupted_once
 
 
 def run_command(
@@ -45,7 +46,8 @@ def run_command(
 def _guarded(body: Callable[[Any], int], arguments: argparse.Namespace) -> int:
     """Run the body: what is foreseen is one line and an exit code of its own."""
     try:
-        return body(arguments)
+        with interrupted_once():
+            return body(arguments)
     except InputError as e:
         _say(f"error: {e}")
         return BAD_INPUT

@@ -14,7 +14,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from refmiracle.commands.options import add_data, add_engine
+from refmiracle.commands.options import a_path, add_data, add_engine
 from refmiracle.commands.running import run_command
 from refmiracle.drawing import check_drawing
 from refmiracle.errors import CHECK_FAILED, InputError
@@ -29,7 +29,7 @@ from refmiracle.studies.results import describe_claims
 from refmiracle.studies.tails import tails
 from refmiracle.studies.uncertainty import uncertainty
 from refmiracle.training.data import default_folder
-from refmiracle.training.stopping import end_silently, interrupted_once
+from refmiracle.training.stopping import answer_interrupts, end_silently
 
 CONNECT_SECONDS = 10
 # Those that compare Mean-KL with Mean-Var: what each is about, and its function.
@@ -86,7 +86,7 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--preset", choices=list(presets), default="default", help="how much")
     add_engine(parser, default=None)
     parser.add_argument(
-        "--out", type=Path, default=Path("study"), metavar="DIR", help="default: study"
+        "--out", type=a_path, default=Path("study"), metavar="DIR", help="default: study"
     )
     parser.add_argument(
         "--workers",
@@ -101,7 +101,7 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
 
 def _hear_ctrl_c() -> None:
     """End a process without a word, unless it trains: then at its next checkpoint."""
-    signal.signal(signal.SIGINT, end_silently)
+    answer_interrupts(end_silently)
     if sys.platform != "win32":
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
 
@@ -241,7 +241,7 @@ def run(arguments: argparse.Namespace) -> int:
         plan = replace(plan, base=replace(plan.base, engine=arguments.engine))
     out = arguments.out.resolve()
     lasting = arguments.study == CODES
-    with interrupted_once(), open_executor(arguments.dask, arguments.workers, lasting) as opened:
+    with open_executor(arguments.dask, arguments.workers, lasting) as opened:
         results = _study(arguments, plan, out, *opened)
     return _report(arguments, results)
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from refmiracle.commands.options import add_data, add_engine
+from refmiracle.commands.options import a_path, add_data, add_engine, quoted
 from refmiracle.commands.running import run_command
 from refmiracle.errors import InputError
 from refmiracle.nn.networks import LENET5, NETWORKS
@@ -34,7 +34,7 @@ from refmiracle.training.run import (
     run_training,
 )
 from refmiracle.training.state import State
-from refmiracle.training.stopping import end_at_once, interrupted_once, stop_requested
+from refmiracle.training.stopping import stop_requested
 from refmiracle.training.trainer import Trainer
 
 # Flags that take a whole number, each a field of Config.
@@ -96,7 +96,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add_engine(parser, default=None)
     add_data(parser)
-    parser.add_argument("--out", type=Path, default=Path("run"), metavar="DIR", help="default: run")
+    parser.add_argument(
+        "--out", type=a_path, default=Path("run"), metavar="DIR", help="default: run"
+    )
     parser.add_argument(
         "--resume",
         action="store_true",
@@ -135,11 +137,6 @@ def choose_config(given: dict[str, Any], data: str, found: tuple[Config, State] 
 
 def run(arguments: argparse.Namespace) -> int:
     """Train, encode, write and measure."""
-    with interrupted_once():  # nothing is to be kept before the first step
-        return _run(arguments)
-
-
-def _run(arguments: argparse.Namespace) -> int:
     out: Path = arguments.out
     given = {n: getattr(arguments, n) for n in SETTINGS if getattr(arguments, n) is not None}
     folder = arguments.data or default_folder()
@@ -154,13 +151,14 @@ def _run(arguments: argparse.Namespace) -> int:
         train, validation = split_validation(everything, config.validation)
         trainer = Trainer(config, train, found[1] if found else None)
         try:
-            with stop_requested(end_at_once) as stop:
+            with stop_requested() as stop:
                 run_training(trainer, validation, out, stop=stop)
                 summary = finish(trainer, validation, test, out, stop)
         except KeyboardInterrupt:
+            data_flag = f" --data {quoted(arguments.data)}" if arguments.data else ""
             raise KeyboardInterrupt(
                 f"after {trainer.state.step} of {trainer.total_steps()} steps;"
-                f" go on with --resume --out {out}"
+                f" go on with --resume --out {quoted(out)}{data_flag}"
             ) from None
     _print(summary, out)
     if no_better_than_chance(summary["test_error"], test.labels):

@@ -34,7 +34,8 @@ def get_engine(name: str) -> Engine:
         engine: Engine = _load(name)
     except InputError:
         raise
-    except Exception as e:  # llvmlite without its library, numba's own words on its settings, ...
+    # llvmlite without its library, numba's own words on its settings, a script of its name, ...
+    except (Exception, SystemExit) as e:
         others = ", ".join(f"--engine {other}" for other in ENGINES if other != name)
         reason = f"{first_line(e)}{'; ' if hidden() else ''}{hidden()}"
         told = ", ".join(f"{k}={v}" for k, v in os.environ.items() if k.startswith("NUMBA_"))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from pathlib import Path
 from typing import Any
 
 from refmiracle.errors import InputError
 from refmiracle.files import write_atomically
+
+logger = logging.getLogger(__name__)
 
 UNKNOWN = -1
 # What is read of a line again; those of the second kind may be null.
@@ -68,6 +71,8 @@ def keep_metrics(path: Path, step: int, length: int = UNKNOWN) -> int:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
+        if length > 0:
+            logger.warning("%s is missing: the figures until step %d are lost", path, step)
         return 0
     except OSError as e:
         raise InputError(f"{path}: cannot be read: {e.strerror or e}") from e

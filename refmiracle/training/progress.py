@@ -118,7 +118,7 @@ def duration(seconds: float) -> str:
 def progress_bar(total: int, initial: int, description: str, unit: str = "step") -> Any:
     """Return a tqdm bar on standard error, or what says the same in lines there."""
     output = Output(sys.stderr)
-    if watched(sys.stderr):
+    if output.isatty():
         try:
             tqdm = import_extra("tqdm", "progress", ("tqdm",)).tqdm
         except NotInstalledError:
@@ -140,11 +140,3 @@ def progress_bar(total: int, initial: int, description: str, unit: str = "step")
         output.flush()
 
     return Lines(total, initial, description, unit, write)
-
-
-def watched(stream: Any) -> bool:
-    """Tell whether a stream is a terminal; none, a closed one or a simple stand-in is not."""
-    try:
-        return bool(stream.isatty())
-    except (AttributeError, ValueError):
-        return False

@@ -1,4 +1,9 @@
-"""Ctrl-C: the first is answered at the next good place, a second ends at once."""
+"""Ctrl-C: the first is answered at the next good place, a second ends a program at once.
+
+What stood there before is left alone where Python does not answer the signal: where it is ignored,
+as in a job that a shell has put in the background, in threads other than the main one, and where a
+host program, such as R or Julia, has a handler of its own.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +26,8 @@ def end_at_once(signum: int, frame: Any) -> NoReturn:
     Files are whole at any moment, and the kernel lifts locks.
     """
     with contextlib.suppress(OSError):
-        os.write(2, b"\nrefmiracle: interrupted\n")
+        # In a terminal a progress bar stands in the line.
+        os.write(2, b"\n" * os.isatty(2) + b"refmiracle: interrupted\n")
     os._exit(INTERRUPTED)
 
 
@@ -30,44 +36,58 @@ def end_silently(signum: int, frame: Any) -> NoReturn:
     os._exit(INTERRUPTED)
 
 
+def answer_interrupts(handler: Handler) -> None:
+    """Let a handler answer each Ctrl-C that nothing else does, for as long as the process lives.
+
+    Only a program of ours may: what is called from a notebook leaves this to its caller.
+    """
+    if _answered_here():
+        signal.signal(signal.SIGINT, handler)
+
+
 @contextlib.contextmanager
-def stop_requested(second: Handler | None = None) -> Iterator[threading.Event]:
+def stop_requested() -> Iterator[threading.Event]:
     """Turn the first Ctrl-C into an event, so that a step is never half done.
 
-    Parameters
-    ----------
-    second : function, optional
-        What answers the next one, by default what answered the first one before.
+    The next one is answered as it was before any of our own work began.
     """
     event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
+    with _first_answered_by(event.set):
         yield event
-        return
-    before = signal.getsignal(signal.SIGINT)
-
-    def request(signum: int, frame: Any) -> None:
-        event.set()
-        signal.signal(signal.SIGINT, second or before)
-
-    signal.signal(signal.SIGINT, request)
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager
-def interrupted_once(second: Handler = end_at_once) -> Iterator[None]:
-    """Let the first Ctrl-C raise KeyboardInterrupt, and `second` answer the next one."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+def interrupted_once() -> Iterator[None]:
+    """Let the first Ctrl-C raise KeyboardInterrupt; the next one is answered as before."""
 
-    def interrupt(signum: int, frame: Any) -> NoReturn:
-        signal.signal(signal.SIGINT, second)
+    def interrupt() -> NoReturn:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGINT, interrupt)
+    with _first_answered_by(interrupt):
+        yield
+
+
+def _answered_here() -> bool:
+    if threading.current_thread() is not threading.main_thread():
+        return False
+    return signal.getsignal(signal.SIGINT) not in (None, signal.SIG_IGN)
+
+
+@contextlib.contextmanager
+def _first_answered_by(answer: Callable[[], Any]) -> Iterator[None]:
+    """Answer the first Ctrl-C so; give the next ones to who answered before our first handler."""
+    if not _answered_here():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+    outermost = getattr(before, "outermost", before)
+
+    def handle(signum: int, frame: Any) -> None:
+        signal.signal(signal.SIGINT, outermost)
+        answer()
+
+    handle.outermost = outermost  # type: ignore[attr-defined]
+    signal.signal(signal.SIGINT, handle)
     try:
         yield
     finally:

@@ -14,6 +14,7 @@ from tiny import TINY
 from refmiracle.commands import study
 from refmiracle.studies.rate_distortion import SWEEPS, Sweep
 from refmiracle.training import run
+from refmiracle.training.stopping import answer_interrupts, end_at_once
 
 WHERE = sys.argv[1]
 FIRST = 60  # the block size of the run that is finished
@@ -50,6 +51,7 @@ elif WHERE == "starting" and __name__ != "__main__":
 
 
 if __name__ == "__main__":
+    answer_interrupts(end_at_once)  # as a program does
     if WHERE == "second":  # comes while the first one is being answered
         study.Processes.shutdown = interrupted(study.Processes.shutdown, lambda *_: True)
     SWEEPS["smoke"] = Sweep(TINY, bits=(3,), block_sizes=(FIRST, 90))

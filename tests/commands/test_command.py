@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from refmiracle.commands import decode, evaluate
+from refmiracle.commands import conformance, decode, evaluate, report, study, train
 from refmiracle.commands.options import model_file
 
 MODELS = Path(__file__).resolve().parents[2] / "data" / "models"
@@ -43,6 +44,36 @@ def test_a_model_is_not_decoded_over_itself(tmp_path, capsys):
     assert decode.main([str(path), "--out", str(path)]) == 2
     assert "it is the model itself" in capsys.readouterr().err
     assert path.read_bytes() == (MODELS / "lenet5-891.rmc").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["model.rmc", "checkpoint.npz", "metrics.jsonl", "summary.json"])
+def test_a_page_does_not_take_the_place_of_its_run(tiny_run, tmp_path, capsys, name):
+    out = tmp_path / "run"
+    shutil.copytree(tiny_run, out)
+    before = (out / name).read_bytes()
+    assert report.main([str(out), "--out", str(out / name)]) == 2
+    assert "itself; name another file with --out" in capsys.readouterr().err
+    assert (out / name).read_bytes() == before
+
+
+@pytest.mark.parametrize("command", [train, decode, study, report, evaluate, conformance])
+def test_an_empty_path_is_refused(command, capsys):
+    """As a shell makes one of a variable that is not set: it would be the current folder."""
+    flag = {train: "--out", decode: "--out", study: "--out", report: "--out", evaluate: "--data"}
+    given = {study: ["tails"], train: [], conformance: ["--backend", "x:y"]}.get(command, ["model"])
+    with pytest.raises(SystemExit) as caught:
+        command.main([*given, flag.get(command, "--json"), ""])
+    assert caught.value.code == 2
+    assert "it is empty; expected a path" in capsys.readouterr().err
+
+
+def test_two_outputs_in_one_place_are_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    engine = "refmiracle.conformance.engine_backend:numpy_backend"
+    outs = ["--json", "report", "--junit", str(tmp_path / "report")]
+    assert conformance.main(["--backend", engine, *outs]) == 2
+    assert "it is named for two outputs" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == []
 
 
 def run_with_output(output, folder):

@@ -92,10 +92,21 @@ def test_every_command_has_a_module_of_its_name():
         assert callable(start.load(name))
 
 
-@pytest.mark.parametrize("name", ["numpy", "numba", "json"])
-def test_a_package_that_hides_a_library_is_named(tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("numpy", ""),
+        ("numba", ""),
+        ("json", ""),
+        ("numpy", "raise ValueError('numpy.dtype size changed')"),
+        ("numpy", "def ("),
+        ("scipy", "import sys; sys.exit(0)"),
+        ("scipy", "1 / 0"),
+    ],
+)
+def test_a_package_that_hides_a_library_is_named(tmp_path, name, code):
     (tmp_path / name).mkdir()
-    (tmp_path / name / "__init__.py").touch()
+    (tmp_path / name / "__init__.py").write_text(code)
     done = subprocess.run(
         [sys.executable, "-m", "refmiracle.evaluate", "lenet5-891.rmc"],
         cwd=tmp_path,

@@ -199,3 +199,20 @@ def test_commands_in_several_threads_leave_the_streams_as_they_were():
         leave.wait(60)
         assert [d.result() for d in done] == [None, None]
     assert (sys.stdout, sys.stderr) == before
+
+
+def test_of_two_commands_that_overlap_the_last_one_takes_the_guard_away():
+    before = sys.stdout, sys.stderr
+    first, second = streams.guarded_streams(), streams.guarded_streams()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert isinstance(sys.stdout, Output)
+    second.__exit__(None, None, None)
+    assert (sys.stdout, sys.stderr) == before
+
+
+@pytest.mark.parametrize("stream", [None, io.StringIO()])
+def test_lines_are_written_one_after_the_other(stream):
+    Output(stream).writelines(["mu\n", "sigma\n"])
+    assert stream is None or stream.getvalue() == "mu\nsigma\n"

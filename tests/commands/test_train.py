@@ -16,11 +16,13 @@ from tiny import TINY
 
 from refmiracle.codec.container import parse_model
 from refmiracle.commands import decode, evaluate, train
+from refmiracle.commands.options import quoted
 from refmiracle.errors import InputError
 from refmiracle.rec import codes
 from refmiracle.start import main as refmiracle_main
 from refmiracle.training import run
 from refmiracle.training.config import PRESETS
+from refmiracle.training.data import default_folder
 from refmiracle.training.state import load_checkpoint
 
 SUMMARY = {
@@ -386,6 +388,7 @@ TWICE = textwrap.dedent(
     import drive
     from pathlib import Path
     from refmiracle.training import run
+    from refmiracle.training.stopping import answer_interrupts, end_at_once
 
     class Deaf:
         def __del__(self):  # what is raised here is printed and lost
@@ -398,6 +401,7 @@ TWICE = textwrap.dedent(
             return function(*arguments)
         return call
 
+    answer_interrupts(end_at_once)  # as a program does
     drive.make_tiny(drive.SMALL)
     target, name = {
         "step": (run.Trainer, "train_step"),
@@ -474,10 +478,11 @@ def test_interrupt_writes_a_checkpoint_and_exits_with_130(tmp_path, tiny, monkey
             os.kill(os.getpid(), signal.SIGINT)
         return step(trainer)
 
-    out = tmp_path / "run"
+    out, data = tmp_path / "a run", ["--data", str(default_folder())]
     monkeypatch.setattr(run.Trainer, "train_step", interrupted)
-    assert train.main(["--preset", "smoke", "--out", str(out)]) == 130
-    assert "after 4 of 11 steps; go on with --resume" in capsys.readouterr().err
+    assert train.main(["--preset", "smoke", "--out", str(out), *data]) == 130
+    again = f"--resume --out {quoted(out)} --data {quoted(default_folder())}"
+    assert f"after 4 of 11 steps; go on with {again}\n" in capsys.readouterr().err
     assert not (out / "model.rmc").exists()
     monkeypatch.setattr(run.Trainer, "train_step", step)
     assert train.main(["--out", str(out), "--resume"]) == 0

@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from refmiracle.training import progress
-from refmiracle.training.progress import Lines, duration, progress_bar, watched
+from refmiracle.streams import Output
+from refmiracle.training.progress import Lines, duration, progress_bar
 
 
 class Clock:
@@ -109,7 +110,7 @@ def test_a_terminal_has_a_bar(monkeypatch):
 
 @pytest.mark.parametrize("stream", [None, io.StringIO(), object()])
 def test_what_is_no_terminal_is_not_watched(stream):
-    assert not watched(stream)
+    assert not Output(stream).isatty()
 
 
 def test_a_closed_stream_takes_nothing_and_ends_nothing(monkeypatch):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -75,8 +76,13 @@ def test_metrics_after_the_checkpoint_are_dropped(tmp_path):
         f.write('{"step": 2, "loss')  # a line torn by a kill
     keep_metrics(path, 2)
     assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2]
-    keep_metrics(tmp_path / "absent.jsonl", 2)
-    assert not (tmp_path / "absent.jsonl").exists()
+
+
+@pytest.mark.parametrize(("length", "lost"), [(UNKNOWN, False), (0, False), (12, True)])
+def test_metrics_that_are_missing_are_told_of(tmp_path, caplog, length, lost):
+    assert keep_metrics(tmp_path / "metrics.jsonl", 2, length) == 0
+    assert os.listdir(tmp_path) == []
+    assert ("is missing: the figures until step 2 are lost" in caplog.text) == lost
 
 
 LINES = [b'{"step": 1}\n', b'{"step": 2}\n', b'{"step": 2, "again": 1}\n', b'{"step": 3}\n']
