@@ -72,8 +72,8 @@ def train_one(config: Config, data: Path, folder: Path) -> Files:
     Raises
     ------
     InputError
-        If the folder holds a run of other settings, another process works in it, or it cannot be
-        written.
+        If the folder holds a run of other settings or a damaged one, another process works in it,
+        or it cannot be written.
     """
     train, validation = split_validation(load_split(data, "train"), config.validation)
     if checkpoint_path(folder).exists():
@@ -85,7 +85,8 @@ def train_one(config: Config, data: Path, folder: Path) -> Files:
         trainer = Trainer(config, train, found[1] if found else None)
         run_training(trainer, validation, folder, Silence(), max(1, config.steps // LINES))
         finish(trainer, validation, None, folder)
-        return {path(folder).name: path(folder).read_bytes() for path in PATHS}
+        with removal_told(folder):
+            return {path(folder).name: path(folder).read_bytes() for path in PATHS}
 
 
 def finished_run(config: Config, folder: Path) -> dict[str, Any] | None:
@@ -116,7 +117,7 @@ def removal_told(folder: Path) -> Iterator[None]:
     """Where what a run has left is refused, say what mends it: a rerun finds the same again."""
     try:
         yield
-    except InputError as e:
+    except (InputError, OSError) as e:
         raise InputError(f"{e}; remove {folder} to have the run made again") from e
 
 

@@ -244,6 +244,16 @@ def test_a_damaged_checkpoint_says_what_to_remove(tmp_path):
     assert failures["seed1"].endswith(f"; remove {folder} to have the run made again")
 
 
+def test_what_going_on_does_not_make_again_says_what_to_remove(tmp_path):
+    folder, configs = tmp_path / "seed1", {"seed1": CONFIGS["seed1"]}
+    train_all(configs, default_folder(), tmp_path, Now())
+    (folder / "summary.json").unlink()
+    (folder / "posterior.npz").unlink()
+    _, failures = train_all(configs, default_folder(), tmp_path, Now())
+    assert "posterior.npz" in failures["seed1"]
+    assert failures["seed1"].endswith(f"; remove {folder} to have the run made again")
+
+
 @pytest.mark.parametrize("damage", ["model.rmc", "summary.json"])
 def test_a_damaged_run_does_not_count_as_finished(tmp_path, damage):
     config = TINY
