@@ -102,9 +102,9 @@ os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 from refmiracle.commands.study import open_executor
 
 if __name__ == "__main__":
-    with open_executor(None, None, lasting=True) as (executor, at_once):
+    with open_executor(None, None) as (executor, at_once):
         list(executor.map(abs, range(8)))
-        print(at_once, len(executor._processes))
+        print(at_once, len(executor._waiting))
 """
 
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
-import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +25,8 @@ from refmiracle.studies.rate_distortion import SWEEPS, describe, rate_distortion
 from refmiracle.studies.results import describe_claims
 from refmiracle.studies.tails import tails
 from refmiracle.studies.uncertainty import uncertainty
+from refmiracle.studies.workers import Processes
 from refmiracle.training.data import default_folder
-from refmiracle.training.stopping import answer_interrupts, end_silently
 
 CONNECT_SECONDS = 10
 # Those that compare Mean-KL with Mean-Var: what each is about, and its function.
@@ -99,70 +96,6 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _hear_ctrl_c() -> None:
-    """End a process without a word, unless it trains: then at its next checkpoint."""
-    answer_interrupts(end_silently)
-    if sys.platform != "win32":
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
-
-
-@contextmanager
-def _deaf_at_first() -> Iterator[None]:
-    """Start processes that hear Ctrl-C only once they can answer it: a new one has Python's words.
-
-    What is blocked here is blocked there.
-    """
-    if sys.platform == "win32":
-        yield
-    else:
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-        try:
-            yield
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _tidy_without_a_word() -> None:
-    """Start the process that removes semaphores, deaf to what it warns of: a second Ctrl-C.
-
-    It gets the warning filters of its start.
-    """
-    if sys.platform != "win32":
-        from multiprocessing import resource_tracker  # noqa: PLC0415 (POSIX alone has it)
-
-        sys.warnoptions.append("ignore::UserWarning:multiprocessing.resource_tracker")
-        try:
-            resource_tracker.ensure_running()
-        finally:
-            sys.warnoptions.pop()
-
-
-class Lasting(ProcessPoolExecutor):
-    """Processes that go on from task to task."""
-
-    def __init__(self, count: int) -> None:
-        _tidy_without_a_word()
-        super().__init__(count, mp_context=get_context("spawn"), initializer=_hear_ctrl_c)
-
-    def submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
-        """Hand over function(*arguments), and start a process for it if one is wanted."""
-        with _deaf_at_first():
-            return super().submit(function, *arguments, **named)
-
-
-def _in_a_process(function: Callable[..., Any], *arguments: Any) -> Any:
-    with Lasting(1) as pool:
-        return pool.submit(function, *arguments).result()
-
-
-class Processes(ThreadPoolExecutor):
-    """Each task in a process of its own: one that is killed takes no other along."""
-
-    def submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
-        """Hand over function(*arguments)."""
-        return super().submit(_in_a_process, function, *arguments, **named)
-
-
 def load_dask() -> Any:
     """Return Dask's distributed.
 
@@ -175,13 +108,10 @@ def load_dask() -> Any:
 
 
 @contextmanager
-def open_executor(
-    dask: str | None, workers: int | None, lasting: bool = False
-) -> Iterator[tuple[Executor, int | None]]:
+def open_executor(dask: str | None, workers: int | None) -> Iterator[tuple[Executor, int | None]]:
     """Open a Dask cluster's executor, or one of processes with a thread each.
 
-    With it comes how many tasks to hand to it at a time; None: all.  With `lasting` the
-    processes go on from task to task, for tasks that are shorter than the start of one.
+    With it comes how many tasks to hand to it at a time; None: all.
 
     Raises
     ------
@@ -189,13 +119,8 @@ def open_executor(
         If Dask cannot be loaded or its scheduler does not answer.
     """
     if dask is None:
-        # numba reads it when a worker starts; runs side by side beat threads within one.
-        os.environ["NUMBA_NUM_THREADS"] = "1"
         count = workers or usable_processors()
-        executor: Executor = Processes(count)
-        if lasting:
-            executor = Lasting(count)
-        with executor as processes:
+        with Processes(count) as processes:
             yield processes, count
         return
     try:
@@ -240,8 +165,7 @@ def run(arguments: argparse.Namespace) -> int:
     elif arguments.engine:
         plan = replace(plan, base=replace(plan.base, engine=arguments.engine))
     out = arguments.out.resolve()
-    lasting = arguments.study == CODES
-    with open_executor(arguments.dask, arguments.workers, lasting) as opened:
+    with open_executor(arguments.dask, arguments.workers) as opened:
         results = _study(arguments, plan, out, *opened)
     return _report(arguments, results)
 
@@ -260,8 +184,7 @@ def _study(
 
 
 def _report(arguments: argparse.Namespace, results: Mapping[str, Any]) -> int:
-    for name, reason in results["failures"].items():
-        print(f"refmiracle: {name} failed: {reason}", file=sys.stderr)
+    """Print what was found; the failures were told as they came."""
     if results["files"]:
         claims = arguments.study in (*STUDIES, CODES)
         print(describe_claims(results) if claims else describe(results))

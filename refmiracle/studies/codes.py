@@ -7,6 +7,7 @@ target, and blocks of several.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from refmiracle.studies.codes_claims import Rows, add_critical, make_claims
 from refmiracle.studies.codes_figures import draw
 from refmiracle.studies.codes_measures import measure, skipped_row, time_codes
 from refmiracle.studies.codes_points import BLOCKS, BY_D_INF, BY_KL, Point, Variant, point_of_d_inf
-from refmiracle.studies.results import write_study
+from refmiracle.studies.results import prepare_study, write_study
 from refmiracle.studies.runs import run_tasks
 
 STUDY = "codes"
@@ -130,22 +131,12 @@ def codes(
         else:
             count = plan.count(variant, point)
             tasks[name] = (plan.engine, variant, point, plan.seed, count)
+    prepare_study(out / STUDY)
     failures = run_tasks(executor, measure, tasks, rows.__setitem__, at_once)
     points = [rows[name] for name in grid if name in rows]
     add_critical(points)
-    timed: dict[Point, list[Variant]] = {}
-    for name in tasks:
-        if name in rows:
-            variant, point = grid[name]
-            timed.setdefault(point, []).append(variant)
-    timing = {
-        f"times at {point.name}": (plan.engine, some, point, plan.rounds, plan.call_seconds)
-        for point, some in timed.items()
-    }
-    found: dict[str, Rows] = {}
-    # One at a time: two on one machine would slow each other.
-    failures |= run_tasks(executor, time_codes, timing, found.__setitem__, 1)
-    times = [row for name in timing if name in found for row in found[name]]
+    times, untimed = time_all(plan, [grid[name] for name in tasks if name in rows], executor)
+    failures |= untimed
     return write_study(
         out / STUDY,
         STUDY,
@@ -155,3 +146,28 @@ def codes(
         {"points": points, "times": times},
         draw(plan.variants(), points, times),
     )
+
+
+def time_all(
+    plan: CodesPlan, worked: Iterable[tuple[Variant, Point]], executor: Executor
+) -> tuple[Rows, dict[str, str]]:
+    """Time the codes that worked, those of a point beside each other.
+
+    Returns
+    -------
+    rows : list of dict
+        Of times.csv.
+    failures : dict of str to str
+        By point, why it could not be timed.
+    """
+    timed: dict[Point, list[Variant]] = {}
+    for variant, point in worked:
+        timed.setdefault(point, []).append(variant)
+    tasks = {
+        f"times at {point.name}": (plan.engine, some, point, plan.rounds, plan.call_seconds)
+        for point, some in timed.items()
+    }
+    found: dict[str, Rows] = {}
+    # One at a time: two on one machine would slow each other.
+    failures = run_tasks(executor, time_codes, tasks, found.__setitem__, 1)
+    return [row for name in tasks if name in found for row in found[name]], failures

@@ -16,14 +16,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refmiracle.codec.container import read_model
+from refmiracle.codec.container import CompressedModel, read_model
 from refmiracle.codec.model import decode_blocks, decode_rows
 from refmiracle.engines import get_engine
 from refmiracle.engines.contract import Array
 from refmiracle.errors import InputError
 from refmiracle.posterior.blocks import Places, find_places
 from refmiracle.posterior.sharing import VariablePass
-from refmiracle.studies.runs import attempt, runs_folder, train_all
+from refmiracle.studies.results import prepare_study
+from refmiracle.studies.runs import attempt, removal_told, runs_folder, train_all
 from refmiracle.training.config import (
     MEAN_VAR,
     PARAMETERIZATIONS,
@@ -158,18 +159,21 @@ class Run:
         return self.network.logits(blocks, pixels)
 
 
-def train_runs(
+def open_runs(
+    study: str,
     comparison: Comparison,
     data: Path,
     out: Path,
     executor: Executor,
     at_once: int | None = None,
     lengths: tuple[int, ...] | None = None,
-) -> tuple[dict[Path, dict[str, Any]], dict[str, str]]:
-    """Train what is not finished.
+) -> tuple[dict[str, Run], dict[str, str]]:
+    """Make a study's folder, train what is not finished, and open the runs.
 
     Parameters
     ----------
+    study : str
+        Its name, and its folder's.
     comparison : Comparison
     data, out : Path
         Folder of the images; folder of the studies.
@@ -180,41 +184,22 @@ def train_runs(
 
     Returns
     -------
-    summaries : dict of Path to dict
-        By the run's folder.
-    failures : dict of str to str
-        By the run's name, why.
-
-    Raises
-    ------
-    InputError
-        If a setting is out of range, or the folder holds runs of other settings.
-    """
-    lengths = lengths or comparison.lengths[-1:]
-    configs = comparison.configs(fingerprint(load_split(data, "train")), lengths)
-    summaries, failures = train_all(configs, data, runs_folder(out), executor, at_once)
-    return {runs_folder(out) / name: summary for name, summary in summaries.items()}, failures
-
-
-def open_runs(
-    comparison: Comparison,
-    data: Path,
-    out: Path,
-    executor: Executor,
-    at_once: int | None = None,
-    lengths: tuple[int, ...] | None = None,
-) -> tuple[dict[str, Run], dict[str, str]]:
-    """Train as `train_runs` does, and open the runs.
-
-    Returns
-    -------
     runs : dict of str to Run
         By name, in the order of the plan.
     failures : dict of str to str
         By name, why a run could not be trained or opened.
+
+    Raises
+    ------
+    InputError
+        If a setting is out of range, the study's folder cannot be made, or one holds a run of
+        other settings.
     """
-    summaries, failures = train_runs(comparison, data, out, executor, at_once, lengths)
-    tasks = {folder.name: (folder, summary) for folder, summary in summaries.items()}
+    lengths = lengths or comparison.lengths[-1:]
+    configs = comparison.configs(fingerprint(load_split(data, "train")), lengths)
+    prepare_study(out / study)
+    summaries, failures = train_all(configs, data, runs_folder(out), executor, at_once)
+    tasks = {name: (runs_folder(out) / name, summary) for name, summary in summaries.items()}
     runs, unopened = attempt(open_run, tasks)
     return runs, failures | unopened
 
@@ -236,6 +221,15 @@ def open_run(folder: Path, summary: dict[str, Any]) -> Run:
     InputError
         If one of its files is missing, damaged or of another run.
     """
+    with removal_told(folder):
+        config, model, posterior = _read_run(folder, summary)
+    engine, places = get_engine(config.engine), find_places(model.layout)
+    blocks = decode_blocks(places, model.rho, decode_rows(model, engine))
+    decoded = blocks.ravel()[places.of_variables].astype(np.float64)
+    return Run(config, summary, posterior, decoded)
+
+
+def _read_run(folder: Path, summary: dict[str, Any]) -> tuple[Config, CompressedModel, Posterior]:
     try:
         config = config_from_dict(summary["config"])
     except InputError as e:
@@ -246,10 +240,7 @@ def open_run(folder: Path, summary: dict[str, Any]) -> Run:
         raise InputError(f"{model_path(folder)}: it has other settings than {summary_path(folder)}")
     posterior = load_posterior(posterior_path(folder))
     check_posterior(posterior, model.layout.variables(), posterior_path(folder))
-    engine, places = get_engine(config.engine), find_places(model.layout)
-    blocks = decode_blocks(places, model.rho, decode_rows(model, engine))
-    decoded = blocks.ravel()[places.of_variables].astype(np.float64)
-    return Run(config, summary, posterior, decoded)
+    return config, model, posterior
 
 
 def check_posterior(q: Posterior, count: int, path: Path) -> None:

@@ -22,7 +22,7 @@ from refmiracle.studies.comparison import Comparison, Run, open_runs
 from refmiracle.studies.convergence_figures import draw_curves, draw_ends
 from refmiracle.studies.figures import NAMES
 from refmiracle.studies.results import Claim, claim_above, paired, write_study
-from refmiracle.studies.runs import attempt, runs_folder
+from refmiracle.studies.runs import attempt, removal_told, runs_folder
 from refmiracle.studies.step_time import Timing, time_steps
 from refmiracle.training.config import PARAMETERIZATIONS, Config
 from refmiracle.training.data import Split, load_split, split_validation
@@ -97,7 +97,9 @@ def read_run(run: Run, folder: Path, validation: Split) -> tuple[Course, dict[st
     InputError
         If its metrics are missing or damaged.
     """
-    return read_course(run, folder), end_row(run, validation)
+    with removal_told(folder):
+        course = read_course(run, folder)
+    return course, end_row(run, validation)
 
 
 def posterior_error(run: Run, images: Split) -> float:
@@ -133,7 +135,9 @@ def convergence(
     """
     everything = load_split(data, "train")
     train, validation = split_validation(everything, comparison.base.validation)
-    opened, failures = open_runs(comparison, data, out, executor, at_once, comparison.lengths)
+    opened, failures = open_runs(
+        STUDY, comparison, data, out, executor, at_once, comparison.lengths
+    )
     tasks = {name: (run, runs_folder(out) / name, validation) for name, run in opened.items()}
     read, unread = attempt(read_run, tasks)
     failures |= unread

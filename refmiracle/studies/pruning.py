@@ -174,7 +174,8 @@ def pruning(
     executor, at_once
         See `runs.run_tasks`.
     """
-    runs, failures = open_runs(comparison, data, out, executor, at_once)
+    load_split(data, "t10k")  # what prune_run would miss is known before the work
+    runs, failures = open_runs(STUDY, comparison, data, out, executor, at_once)
     tasks = {name: (run, data) for name, run in runs.items()}
     found: dict[str, Rows] = {}
     failures |= run_tasks(executor, prune_run, tasks, found.__setitem__, at_once)

@@ -6,17 +6,17 @@ the files on the frontier, which the validation error has chosen, meet the test 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from refmiracle.studies.figures import draw_frontier
-from refmiracle.studies.results import write_study
+from refmiracle.studies.results import prepare_study, write_study
 from refmiracle.studies.runs import attempt, runs_folder, train_all
 from refmiracle.training.config import PRESETS, Config, check_config, fingerprint
-from refmiracle.training.data import load_split
+from refmiracle.training.data import Split, load_split
 from refmiracle.training.run import evaluate_file, model_path
 
 STUDY = "rate-distortion"
@@ -93,6 +93,28 @@ def frontier(points: Iterable[Mapping[str, Any]]) -> list[str]:
     return names
 
 
+def add_frontier(
+    points: Sequence[dict[str, Any]], runs: Path, engine: str, test: Split
+) -> tuple[list[str], dict[str, str]]:
+    """Say of each point whether it is on the frontier, and of those that are the test error.
+
+    Returns
+    -------
+    best : list of str
+        The names of those that are.
+    failures : dict of str to str
+        By name, why one of them could not be tested.
+    """
+    best = frontier(points)
+    tasks = {name: (model_path(runs / name), engine, test) for name in best}
+    tested, failures = attempt(evaluate_file, tasks)
+    for point in points:
+        name = point["name"]
+        point["on_frontier"] = name in best
+        point["test_error"] = tested[name]["test_error"] if name in tested else None
+    return best, failures
+
+
 def rate_distortion(
     sweep: Sweep, data: Path, out: Path, executor: Executor, at_once: int | None = None
 ) -> dict[str, Any]:
@@ -119,18 +141,12 @@ def rate_distortion(
         If a setting is out of range, or `out` holds points of other settings.
     """
     configs = sweep.configs(fingerprint(load_split(data, "train")))
+    test = load_split(data, "t10k")
+    prepare_study(out / STUDY)
     summaries, failures = train_all(configs, data, runs_folder(out), executor, at_once)
     points = [{"name": name, **summary} for name, summary in summaries.items()]
-    best = frontier(points)
-    test = load_split(data, "t10k")
-    paths = {name: model_path(runs_folder(out) / name) for name in best}
-    tasks = {name: (path, sweep.base.engine, test) for name, path in paths.items()}
-    tested, untested = attempt(evaluate_file, tasks)
+    best, untested = add_frontier(points, runs_folder(out), sweep.base.engine, test)
     failures |= untested
-    for point in points:
-        name = point["name"]
-        point["on_frontier"] = name in best
-        point["test_error"] = tested[name]["test_error"] if name in tested else None
     table = [{name: point[name] for name in COLUMNS} for point in points]
     return write_study(
         out / STUDY,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ from numpy.typing import ArrayLike
 from scipy.stats import bootstrap
 
 from refmiracle.drawing import FORMATS, Draw, figure_bytes
-from refmiracle.files import write_atomically
-from refmiracle.studies.runs import describe_failure
+from refmiracle.errors import InputError
+from refmiracle.files import check_writable, write_atomically
+from refmiracle.studies.runs import tell_failure
 from refmiracle.training.config import PARAMETERIZATIONS
 
+RESULTS = "results.json"
 CONFIDENCE = 0.95
 RESAMPLES = 9999
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
@@ -144,6 +147,21 @@ def claims_table(claims: Sequence[Claim]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def prepare_study(out: Path) -> None:
+    """Make the folder of a study, and see before any work that results can be written there.
+
+    Raises
+    ------
+    InputError
+        If it cannot be made, or its results.json not be written.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise InputError(f"{out}: cannot be made: {e.strerror or e}") from e
+    check_writable(out / RESULTS)
+
+
 def write_study(
     out: Path,
     name: str,
@@ -157,8 +175,9 @@ def write_study(
     """Write what a study found to a folder; return what its results.json holds.
 
     Beside results.json there is each table as CSV, each figure as PNG and SVG, and the claims as
-    a table in Markdown.  The figures come last, and results.json names those that were drawn: one
-    that cannot be is a failure, ``figure NAME``, and costs nothing else.
+    a table in Markdown.  The figures come last, and results.json names what was written: a table
+    or figure that cannot be is a failure, ``table NAME`` or ``figure NAME``, told on standard
+    error, and costs nothing else.
 
     Parameters
     ----------
@@ -179,33 +198,50 @@ def write_study(
         What else results.json is to hold.
     """
     out.mkdir(parents=True, exist_ok=True)
-    tables = {table: rows for table, rows in tables.items() if rows}
-    for table, rows in tables.items():
-        write_atomically(out / f"{table}.csv", table_bytes(list(rows[0]), rows))
-    if claims:
-        write_atomically(out / "claims.md", claims_table(claims).encode())
     results: dict[str, Any] = {
         "study": name,
         "settings": dict(settings),
         "claims": [asdict(claim) for claim in claims],
         "failures": dict(failures),
         **(more or {}),
-        "files": [f"{table}.csv" for table in tables] + ["claims.md"] * bool(claims),
+        "files": [],
     }
+    for table, rows in tables.items():
+        if rows:
+            _write_part(out, results, f"table {table}", partial(_table_files, table, rows))
+    if claims:
+        text = claims_table(claims).encode()
+        _write_part(out, results, "table claims", lambda: {"claims.md": text})
     written = _write_results(out, results)
     for figure, draw in figures.items():
-        try:
-            for suffix, data in zip(FORMATS, figure_bytes(draw), strict=True):
-                write_atomically(out / f"{figure}.{suffix}", data)
-                results["files"].append(f"{figure}.{suffix}")
-        except Exception as e:  # whatever a figure fails of, the others are drawn
-            results["failures"][f"figure {figure}"] = describe_failure(e)
+        _write_part(out, results, f"figure {figure}", partial(_figure_files, figure, draw))
     return _write_results(out, results) if figures else written
+
+
+def _write_part(
+    out: Path, results: dict[str, Any], part: str, make: Callable[[], Mapping[str, bytes]]
+) -> None:
+    """Write files, by name, and count them in; what they fail of costs nothing else."""
+    try:
+        for name, data in make().items():
+            write_atomically(out / name, data)
+            results["files"].append(name)
+    except Exception as e:  # whatever one fails of, the others are written
+        results["failures"][part] = tell_failure(part, e)
+
+
+def _table_files(table: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, bytes]:
+    return {f"{table}.csv": table_bytes(list(rows[0]), rows)}
+
+
+def _figure_files(figure: str, draw: Draw) -> dict[str, bytes]:
+    names = (f"{figure}.{suffix}" for suffix in FORMATS)
+    return dict(zip(names, figure_bytes(draw), strict=True))
 
 
 def _write_results(out: Path, results: Mapping[str, Any]) -> dict[str, Any]:
     text = json.dumps({**results, "files": sorted(results["files"])}, indent=2)
-    write_atomically(out / "results.json", (text + "\n").encode())
+    write_atomically(out / RESULTS, (text + "\n").encode())
     return dict(json.loads(text))
 
 

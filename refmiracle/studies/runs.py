@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from refmiracle.errors import InputError
 from refmiracle.files import write_atomically
+from refmiracle.streams import Output
 from refmiracle.training.config import Config
 from refmiracle.training.data import load_split, split_validation
-from refmiracle.training.progress import MOST_SECONDS, Silence, progress_bar
+from refmiracle.training.lock import locked
+from refmiracle.training.progress import MOST_SECONDS, Lines, Silence, progress_bar
 from refmiracle.training.run import (
+    checkpoint_path,
     finish,
     metrics_path,
     model_path,
@@ -28,6 +33,7 @@ from refmiracle.training.run import (
     run_training,
     summary_path,
 )
+from refmiracle.training.state import load_checkpoint
 from refmiracle.training.trainer import Trainer
 
 # A run's files by name; the summary is written last, so that it tells a whole run.
@@ -66,17 +72,21 @@ def train_one(config: Config, data: Path, folder: Path) -> Files:
     Raises
     ------
     InputError
-        If the folder holds a run of other settings, another process works in it, or it cannot be
-        written.
+        If the folder holds a run of other settings or a damaged one, another process works in it,
+        or it cannot be written.
     """
     train, validation = split_validation(load_split(data, "train"), config.validation)
+    if checkpoint_path(folder).exists():
+        with removal_told(folder):
+            load_checkpoint(checkpoint_path(folder))
     with run_folder(folder, resume=True) as found:
         if found and found[0] != config:
             raise InputError(f"{folder}: it holds a run of other settings; name another --out")
         trainer = Trainer(config, train, found[1] if found else None)
         run_training(trainer, validation, folder, Silence(), max(1, config.steps // LINES))
         finish(trainer, validation, None, folder)
-        return {path(folder).name: path(folder).read_bytes() for path in PATHS}
+        with removal_told(folder):
+            return {path(folder).name: path(folder).read_bytes() for path in PATHS}
 
 
 def finished_run(config: Config, folder: Path) -> dict[str, Any] | None:
@@ -102,11 +112,38 @@ def finished_run(config: Config, folder: Path) -> dict[str, Any] | None:
     return summary if all(isinstance(summary.get(n), int | float) for n in FIGURES) else None
 
 
+@contextmanager
+def removal_told(folder: Path) -> Iterator[None]:
+    """Where what a run has left is refused, say what mends it: a rerun finds the same again."""
+    try:
+        yield
+    except (InputError, OSError) as e:
+        raise InputError(f"{e}; remove {folder} to have the run made again") from e
+
+
 def keep_run(folder: Path, files: Files) -> None:
-    """Write a run's files to a folder here."""
+    """Write the files of a run that was made on another machine to a folder here.
+
+    One that was made here has its files in their place already.
+
+    Raises
+    ------
+    InputError
+        If another process works in the folder, or it cannot be written.
+    """
+    if all(_holds(path(folder), files[path(folder).name]) for path in PATHS):
+        return
     folder.mkdir(parents=True, exist_ok=True)
-    for path in PATHS:
-        write_atomically(path(folder), files[path(folder).name])
+    with locked(folder):
+        for path in PATHS:
+            write_atomically(path(folder), files[path(folder).name])
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    try:
+        return path.read_bytes() == data
+    except OSError:
+        return False
 
 
 def train_all(
@@ -182,7 +219,7 @@ def run_tasks(
     try:
         while True:
             for name, arguments in islice(waiting, (at_once or len(tasks)) - len(futures)):
-                futures[executor.submit(function, *arguments)] = name
+                futures[_submitted(executor, function, arguments)] = name
             if not futures:
                 break
             bar.update(0)
@@ -191,7 +228,7 @@ def run_tasks(
                 try:
                     keep(name, future.result())
                 except Exception as e:  # whatever a run dies of, the others go on
-                    failures[name] = describe_failure(e)
+                    failures[name] = tell_failure(name, e, bar)
                 bar.update()
                 bar.set_postfix_str(f"{name} {'failed' if name in failures else 'done'}")
     finally:
@@ -199,6 +236,18 @@ def run_tasks(
             future.cancel()
         bar.close()
     return failures
+
+
+def _submitted(
+    executor: Executor, function: Callable[..., Any], arguments: tuple[Any, ...]
+) -> Future[Any]:
+    """Hand over a task; what it cannot be handed over for is what it fails of."""
+    try:
+        return executor.submit(function, *arguments)
+    except Exception as e:  # a process that cannot be started, a cluster that is gone
+        failed: Future[Any] = Future()
+        failed.set_exception(e)
+        return failed
 
 
 def attempt(
@@ -218,11 +267,30 @@ def attempt(
         try:
             results[name] = function(*arguments)
         except Exception as e:  # whatever is wrong with one
-            failures[name] = describe_failure(e)
+            failures[name] = tell_failure(name, e)
     return results, failures
 
 
-def describe_failure(error: Exception) -> str:
-    """Return in one line why a run or a figure failed."""
+def tell_failure(name: str, error: Exception, bar: Any = None) -> str:
+    """Say at once, in a line on standard error, why a part of a study failed; return why.
+
+    What comes after it may take days, or be interrupted.
+
+    Parameters
+    ----------
+    name : str
+        Of a run, a table or a figure.
+    error : Exception
+    bar : tqdm or Lines, optional
+        The progress bar, where there is one; it stays below the line.
+    """
     text = " ".join(str(error).split())
-    return text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"
+    reason = text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"
+    line = f"refmiracle: {name} failed: {reason}"
+    if bar is None or isinstance(bar, Lines):
+        output = Output(sys.stderr)
+        output.write(f"{line}\n")
+        output.flush()
+    else:
+        bar.write(line, file=sys.stderr)
+    return reason

@@ -289,7 +289,7 @@ def tails(
     executor, at_once
         See `runs.run_tasks`.
     """
-    opened, failures = open_runs(comparison, data, out, executor, at_once)
+    opened, failures = open_runs(STUDY, comparison, data, out, executor, at_once)
     measured, unmeasured = attempt(measure, {name: (run,) for name, run in opened.items()})
     failures |= unmeasured
     paired_runs = by_pairs({name: opened[name] for name in measured})

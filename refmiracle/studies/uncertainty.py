@@ -19,7 +19,7 @@ from refmiracle.drawing import Draw
 from refmiracle.studies import scores
 from refmiracle.studies.comparison import Comparison, Run, open_runs
 from refmiracle.studies.figures import NAMES
-from refmiracle.studies.foreign import FOREIGN, Pixels, changed_images
+from refmiracle.studies.foreign import FOREIGN, Pixels, changed_images, foreign_digits
 from refmiracle.studies.results import Claim, claim_above, paired, write_study
 from refmiracle.studies.runs import run_tasks
 from refmiracle.studies.uncertainty_figures import (
@@ -160,7 +160,9 @@ def uncertainty(
     InputError
         If a setting is out of range, or the folder holds runs of other settings.
     """
-    runs, failures = open_runs(comparison, data, out, executor, at_once)
+    test = load_split(data, "t10k")
+    foreign_digits(1)  # a font that lacks a glyph is known before the work
+    runs, failures = open_runs(STUDY, comparison, data, out, executor, at_once)
     tasks = {name: (run, data) for name, run in runs.items()}
     measured: dict[str, dict[str, Rows]] = {}
     failures |= run_tasks(executor, measure, tasks, measured.__setitem__, at_once)
@@ -175,7 +177,7 @@ def uncertainty(
     figures: dict[str, Draw] = {}
     if whole:
         claims = between_claims(tables) + averaging_claims(tables["scores"])
-        figures = draw(tables, load_split(data, "t10k").images)
+        figures = draw(tables, test.images)
     return write_study(
         out / STUDY,
         STUDY,

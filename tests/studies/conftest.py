@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from tiny import TINY
 
-from refmiracle.studies.comparison import Comparison, train_runs
+from refmiracle.studies.comparison import Comparison, open_runs
 from refmiracle.training.data import default_folder
 
 COMPARISON = Comparison(
@@ -23,5 +23,5 @@ def study_folder(tmp_path_factory):
     """Where the tiny comparison's runs at its longest training are finished."""
     out = tmp_path_factory.mktemp("studies")
     with ThreadPoolExecutor(1) as executor:
-        train_runs(COMPARISON, default_folder(), out, executor)
+        open_runs("training", COMPARISON, default_folder(), out, executor)
     return out

@@ -12,9 +12,12 @@ import pytest
 from tiny import TINY
 
 from refmiracle.codec.container import read_model, write_model
+from refmiracle.commands.study import STUDIES
+from refmiracle.errors import InputError
 from refmiracle.studies import convergence as convergence_study
+from refmiracle.studies import foreign, runs
 from refmiracle.studies import rate_distortion as sweep_study
-from refmiracle.studies import runs
+from refmiracle.studies.codes import CODES_PLANS, codes
 from refmiracle.studies.comparison import open_runs
 from refmiracle.studies.convergence import convergence
 from refmiracle.studies.rate_distortion import Sweep, describe, rate_distortion
@@ -90,10 +93,21 @@ FAULTS = {
 def test_a_run_that_cannot_be_opened_is_a_failure(plan, studies, broken, damage):
     damage(broken)
     with ThreadPoolExecutor(1) as executor:
-        opened, failures = open_runs(plan, default_folder(), studies, executor)
+        opened, failures = open_runs("training", plan, default_folder(), studies, executor)
     assert failures.keys() == {broken.name}
     assert FAULTS[damage] in failures[broken.name]
     assert len(opened) == 3
+    assert failures[broken.name].endswith(f"; remove {broken} to have the run made again")
+
+
+def test_a_run_that_is_removed_is_made_again(plan, studies, broken):
+    whole = (broken / "posterior.npz").read_bytes()
+    shutil.rmtree(broken)
+    with ThreadPoolExecutor(1) as executor:
+        opened, failures = open_runs("training", plan, default_folder(), studies, executor)
+    assert failures == {}
+    assert len(opened) == 4
+    assert (broken / "posterior.npz").read_bytes() == whole
 
 
 def no_metrics(folder):
@@ -133,7 +147,9 @@ def test_convergence_goes_on_without_a_run(plan, studies, broken, monkeypatch, d
     damage(broken)
     with ThreadPoolExecutor(1) as executor:
         results = convergence(plan, default_folder(), studies, executor)
-    assert message in results["failures"].pop(broken.name)
+    failure = results["failures"].pop(broken.name)
+    assert message in failure
+    assert failure.endswith(f"; remove {broken} to have the run made again")
     assert results["failures"].keys() == {"figure curves", "figure ends"}
     assert (studies / "convergence" / "ends.csv").read_text().count("\n") == 1 + 3
 
@@ -186,7 +202,7 @@ def test_a_damaged_summary_is_made_again(plan, studies, broken, summary):
     config = plan.configs(fingerprint(load_split(default_folder(), "train")))[broken.name]
     assert finished_run(config, broken) is None
     with ThreadPoolExecutor(1) as executor:
-        opened, failures = open_runs(plan, default_folder(), studies, executor)
+        opened, failures = open_runs("training", plan, default_folder(), studies, executor)
     assert failures == {}
     assert len(opened) == 4
     assert path.read_bytes() == whole
@@ -216,3 +232,44 @@ def test_one_that_fails_stops_none():
     assert found == {"a": 1, "c": 3}
     assert failures.keys() == {"b"}
     assert failures["b"].startswith("ValueError: invalid literal")
+
+
+class Untouched:
+    """An executor that is to get no work."""
+
+    def submit(self, function, *arguments):
+        pytest.fail("work has begun")
+
+
+def run_study(name, plan, data, out):
+    if name == "codes":
+        return codes(CODES_PLANS["smoke"], out, Untouched())
+    if name == "rate-distortion":
+        return rate_distortion(Sweep(TINY, bits=(3,), block_sizes=(60,)), data, out, Untouched())
+    return STUDIES[name][1](plan, data, out, Untouched())
+
+
+@pytest.mark.parametrize("name", [*STUDIES, "rate-distortion", "codes"])
+def test_results_that_cannot_be_written_are_told_before_the_work(plan, tmp_path, name):
+    (tmp_path / name).write_text("in the way")
+    with pytest.raises(InputError, match=f"{name}: cannot be made: "):
+        run_study(name, plan, default_folder(), tmp_path)
+    assert list(tmp_path.iterdir()) == [tmp_path / name]
+
+
+@pytest.mark.parametrize("name", ["pruning", "uncertainty", "rate-distortion"])
+def test_test_images_that_are_missing_are_told_before_the_work(plan, tmp_path, name):
+    data, out = tmp_path / "data", tmp_path / "study"
+    data.mkdir()
+    for path in default_folder().glob("train-*"):
+        shutil.copy(path, data)
+    with pytest.raises(InputError, match="there is no t10k-images"):
+        run_study(name, plan, data, out)
+    assert not out.exists()
+
+
+def test_a_font_that_lacks_a_glyph_is_told_before_the_work(plan, tmp_path, monkeypatch):
+    monkeypatch.setattr(foreign, "GLYPHS", "\U0010ffff")
+    with pytest.raises(InputError, match="it has no glyph for U\\+10FFFF"):
+        run_study("uncertainty", plan, default_folder(), tmp_path)
+    assert not any(tmp_path.iterdir())

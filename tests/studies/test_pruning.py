@@ -21,7 +21,7 @@ KL, VAR = PARAMETERIZATIONS
 @pytest.fixture(scope="module")
 def run(comparison, study_folder):
     with ThreadPoolExecutor(1) as executor:
-        runs, _ = open_runs(comparison, default_folder(), study_folder, executor)
+        runs, _ = open_runs(study.STUDY, comparison, default_folder(), study_folder, executor)
     return runs[comparison.run_name(KL, comparison.lengths[-1], 0)]
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from refmiracle.drawing import new_figure
+from refmiracle.errors import InputError
 from refmiracle.studies.results import (
     FAILS,
     HOLDS,
@@ -13,6 +14,7 @@ from refmiracle.studies.results import (
     claim_above,
     claims_table,
     interval,
+    prepare_study,
     table_bytes,
     write_study,
 )
@@ -83,3 +85,30 @@ def test_a_figure_that_fails_costs_no_table_and_no_other_figure(tmp_path):
     assert json.loads((tmp_path / "results.json").read_text()) == found
     assert (tmp_path / "b.svg").stat().st_size > 0
     assert not list(tmp_path.glob("a.*"))
+
+
+@pytest.mark.parametrize(("file", "part"), [("t.csv", "table t"), ("claims.md", "table claims")])
+def test_a_table_that_cannot_be_written_costs_nothing_else(tmp_path, capsys, file, part):
+    (tmp_path / file).mkdir()
+    claims = [claim_above("a", "b", "c", [1.0, 2.0, 3.0], 0.0)]
+    tables = {"t": [{"a": 1}], "u": [{"b": 2}]}
+    found = write_study(tmp_path, "s", {}, claims, {}, tables, {})
+    reason = f"{tmp_path / file}: cannot be written: it is a folder"
+    assert found["failures"] == {part: reason}
+    assert capsys.readouterr().err == f"refmiracle: {part} failed: {reason}\n"
+    assert found["files"] == sorted({"t.csv", "u.csv", "claims.md"} - {file})
+    assert all((tmp_path / name).is_file() for name in found["files"])
+    assert json.loads((tmp_path / "results.json").read_text()) == found
+
+
+def test_where_results_cannot_be_written_is_refused(tmp_path):
+    prepare_study(tmp_path / "deep" / "study")
+    assert list(tmp_path.rglob("*")) == [tmp_path / "deep", tmp_path / "deep" / "study"]
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InputError, match="file: cannot be made: "):
+        prepare_study(tmp_path / "file")
+    with pytest.raises(InputError, match="study: cannot be made: "):
+        prepare_study(tmp_path / "file" / "study")
+    (tmp_path / "results.json").mkdir()
+    with pytest.raises(InputError, match=r"results.json: cannot be written: it is a folder"):
+        prepare_study(tmp_path)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import io
 import json
+import sys
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 
@@ -8,9 +10,11 @@ import pytest
 from tiny import TINY
 
 from refmiracle.errors import InputError
+from refmiracle.files import write_atomically
 from refmiracle.studies import runs
 from refmiracle.studies.runs import finished_run, keep_run, run_tasks, train_all, train_one
 from refmiracle.training.data import default_folder
+from refmiracle.training.lock import locked
 
 CONFIGS = {f"seed{seed}": replace(TINY, seed=seed) for seed in (1, 2, 3)}
 
@@ -47,6 +51,56 @@ def test_a_result_that_cannot_be_kept_is_a_failure_too():
         raise InputError("the disk is full")
 
     assert run_tasks(Now(), double, {"a": (1,)}, keep) == {"a": "the disk is full"}
+
+
+@pytest.mark.parametrize("at_once", [1, None])
+def test_a_task_that_cannot_be_handed_over_is_a_failure_too(at_once):
+    class Refusing(Now):
+        def submit(self, function, x):
+            if x < 3:
+                raise OSError("no process can be started")
+            return super().submit(function, x)
+
+    kept, tasks = {}, {"a": (1,), "b": (2,), "c": (3,)}
+    failures = run_tasks(Refusing(), double, tasks, kept.__setitem__, at_once)
+    assert kept == {"c": 6}
+    assert failures == dict.fromkeys("ab", "OSError: no process can be started")
+
+
+TOLD = "refmiracle: b failed: ValueError: -1 is below zero\n"
+
+
+def test_a_failure_is_told_when_it_comes(capsys):
+    heard = {}
+
+    def keep(name, result):
+        heard[name] = capsys.readouterr().err
+
+    run_tasks(Now(), double, {"a": (1,), "b": (-1,), "c": (3,)}, keep, 1)
+    assert TOLD not in heard["a"]
+    assert heard["c"].count(TOLD) == 1
+    assert "failed: " not in capsys.readouterr().err
+
+
+def test_a_failure_stands_above_the_bar_of_a_terminal(monkeypatch):
+    pytest.importorskip("tqdm", reason="tqdm is not installed")
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    run_tasks(Now(), double, {"a": (1,), "b": (-1,)}, lambda name, result: None)
+    shown = sys.stderr.getvalue()
+    assert shown.count(TOLD) == 1
+    before, after = shown.split(TOLD)
+    assert before.rpartition("\r")[2] == ""  # the bar of before is wiped
+    assert "runs: " in after
+
+
+def test_one_that_fails_here_is_told_too(capsys):
+    runs.attempt(double, {"a": (1,), "b": (-1,)})
+    assert capsys.readouterr().err == TOLD
 
 
 class Counting:
@@ -154,6 +208,50 @@ def test_a_folder_of_other_settings_is_refused(tmp_path):
     with pytest.raises(InputError, match="holds a run of other settings"):
         train_one(other, default_folder(), tmp_path)
     assert finished_run(TINY, tmp_path) == json.loads(files["summary.json"])
+
+
+FILES = dict.fromkeys(("model.rmc", "posterior.npz", "metrics.jsonl", "summary.json"), b"other")
+
+
+def test_a_run_of_another_machine_is_kept_under_its_lock(tmp_path, monkeypatch):
+    locks = []
+
+    def write(path, data):
+        with pytest.raises(InputError, match="works there"), locked(tmp_path / "run"):
+            pass
+        locks.append(path.name)
+        write_atomically(path, data)
+
+    monkeypatch.setattr(runs, "write_atomically", write)
+    keep_run(tmp_path / "run", FILES)
+    assert locks == list(FILES)
+    with locked(tmp_path / "run"):
+        keep_run(tmp_path / "run", FILES)  # those of a run that was made here are there
+        with pytest.raises(InputError, match="works there"):
+            keep_run(tmp_path / "run", {**FILES, "metrics.jsonl": b"newer"})
+    assert {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()} == FILES
+    keep_run(tmp_path / "run", {**FILES, "metrics.jsonl": b"newer"})
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == b"newer"
+
+
+def test_a_damaged_checkpoint_says_what_to_remove(tmp_path):
+    folder = tmp_path / "seed1"
+    folder.mkdir()
+    (folder / "checkpoint.npz").write_bytes(b"no such thing")
+    configs = {"seed1": CONFIGS["seed1"]}
+    _, failures = train_all(configs, default_folder(), tmp_path, Now())
+    assert "checkpoint.npz: it is no intact checkpoint" in failures["seed1"]
+    assert failures["seed1"].endswith(f"; remove {folder} to have the run made again")
+
+
+def test_what_going_on_does_not_make_again_says_what_to_remove(tmp_path):
+    folder, configs = tmp_path / "seed1", {"seed1": CONFIGS["seed1"]}
+    train_all(configs, default_folder(), tmp_path, Now())
+    (folder / "summary.json").unlink()
+    (folder / "posterior.npz").unlink()
+    _, failures = train_all(configs, default_folder(), tmp_path, Now())
+    assert "posterior.npz" in failures["seed1"]
+    assert failures["seed1"].endswith(f"; remove {folder} to have the run made again")
 
 
 @pytest.mark.parametrize("damage", ["model.rmc", "summary.json"])

@@ -31,7 +31,7 @@ KL, VAR = PARAMETERIZATIONS
 @pytest.fixture(scope="module")
 def run(comparison, study_folder):
     with ThreadPoolExecutor(1) as executor:
-        runs, _ = open_runs(comparison, default_folder(), study_folder, executor)
+        runs, _ = open_runs(study.STUDY, comparison, default_folder(), study_folder, executor)
     return runs[comparison.run_name(KL, comparison.lengths[-1], 0)]
 
 
@@ -150,7 +150,7 @@ def test_a_run_that_cannot_be_opened_leaves_its_seed_out(comparison, study_folde
     broken = plan.run_name(VAR, plan.lengths[-1], 1)
     (tmp_path / "runs" / broken / "posterior.npz").write_bytes(b"no such thing")
     with ThreadPoolExecutor(1) as executor:
-        runs, failures = open_runs(plan, default_folder(), tmp_path, executor)
+        runs, failures = open_runs(study.STUDY, plan, default_folder(), tmp_path, executor)
     assert failures.keys() == {broken}
     assert "it is no intact posterior" in failures[broken]
     assert {p: list(of) for p, of in by_pairs(runs).items()} == {KL: [0], VAR: [0]}

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from refmiracle.training import progress
 from refmiracle.streams import Output
+from refmiracle.training import progress
 from refmiracle.training.progress import Lines, duration, progress_bar
 
 
