@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import accumulate
 from queue import SimpleQueue
 from typing import NamedTuple
 
@@ -129,7 +130,8 @@ class NetworkPass:
         self.layers = (*convs, *denses)
         self.depth = len(convs)
         self.pixels = pixels
-        self.edges = np.cumsum([0, *(n for layer in self.layers for n in layer.lengths)]).tolist()
+        lengths = (n for layer in self.layers for n in layer.lengths)
+        self.edges = tuple(accumulate(lengths, initial=0))
 
     def packed(self):
         """Return room for the weights of all layers."""
