@@ -93,11 +93,9 @@ def test_many_callers_at_a_time_all_get_their_own(several, stages):
 
 
 def spread_alone(item, left):
-    return (
-        [caller for i in range(5) for caller in spread_alone(10 * item + i, left - 1)]
-        if left
-        else [item]
-    )
+    if not left:
+        return [item]
+    return [found for i in range(5) for found in spread_alone(10 * item + i, left - 1)]
 
 
 def test_ctrl_c_comes_out_when_nobody_works_any_more(several, monkeypatch):
