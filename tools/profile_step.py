@@ -42,11 +42,12 @@ def medians(calls):
 def parts_of_step(trainer):
     """Return calls of the four parts of `Trainer.train_step`, and of the whole."""
     state, rho = trainer.state, trainer.rho()
+    images, labels = trainer.batches.batch(0)
     return {
         "noise and sample": lambda: trainer._draw(rho, 0, trainer.w, trainer.eps),
         "gather the images": lambda: trainer.batches.batch(0),
         "network, forward and backward": lambda: trainer.network.loss_and_grads(
-            trainer.w, trainer.batches.images, trainer.batches.labels, trainer.g
+            trainer.w, images, labels, trainer.g
         ),
         "posterior backward and Adam": lambda: trainer.posterior.update(
             state.parameters, state.moments, rho, trainer.eps, trainer.g, 1, (1e-6, 1e-6),
@@ -62,8 +63,8 @@ def parts_of_network(trainer, shared):
     copies = unit_copies(layout) if shared else (1,) * (len(layout.factors) // 2)
     whole = trainer.engine.network_pass(layout.network.specs(), copies, IMAGE_SIZE)
     gradients = np.zeros(whole.edges[-1], dtype=np.float32)
-    slices, convs, denses = whole._stages(SHARD, gradients)
-    pixels, labels = trainer.batches.images, trainer.batches.labels
+    slices, convs, denses = whole.stages(whole.packed(), SHARD, gradients)
+    pixels, labels = trainer.batches.batch(0)
     scale = np.float32(1 / SHARD)
     network.shard_gradients(convs, denses, pixels, labels, 0, SHARD, slices, scale)
     calls = {"images": lambda: network.load_images(pixels, 0, SHARD, slices, convs[0].x)}

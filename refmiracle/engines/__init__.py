@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import importlib
 import os
+import threading
 import warnings
+from functools import cache
 
 from refmiracle.engines.contract import Engine
 from refmiracle.errors import InputError
@@ -18,6 +20,8 @@ ENGINES = {
     "numba": "refmiracle.engines.numba_engine",
     "numpy": "refmiracle.engines.numpy_engine",
 }
+# Python's filters of warnings are one for all threads.
+_LOADING = threading.Lock()
 
 
 def get_engine(name: str) -> Engine:
@@ -46,9 +50,10 @@ def get_engine(name: str) -> Engine:
     return engine
 
 
+@cache
 def _load(name: str) -> Engine:
     """Import an engine; what numba says of a setting that it cannot read is an error."""
-    with warnings.catch_warnings():
+    with _LOADING, warnings.catch_warnings():
         warnings.filterwarnings("error", "Environment variable", RuntimeWarning)
         engine: Engine = importlib.import_module(ENGINES[name]).ENGINE
     return engine

@@ -5,6 +5,10 @@ hold phi = -inf, which gives them no budget and no gradient.  Activations are
 (channels, height, width, batch) or (features, batch): samples are columns, the batch is the
 last axis, as in y = W^T x + b.  Kernels are (height, width, in, out), dense weights (in, out).
 Information is in nats unless a name says bits.
+
+Any number of threads may call an engine at a time.  What it keeps between calls nobody changes,
+what a call works in is its own, and what it returns is the caller's; arrays that a function says
+it fills or updates must be one call's at a time.
 """
 
 from __future__ import annotations

@@ -64,9 +64,6 @@ class VariablePass:
             first = weights.stop
         self.signs = signs[0::2]
         self.place = places.of_variables
-        count = len(self.place) if self.shared else network.count()
-        self.units = np.empty(count, dtype=engine.dtype)
-        self.gradients = np.empty_like(self.units)
 
     def loss_and_grads(
         self, variables: Array, pixels: NDArray[np.uint8], labels: NDArray[np.int64], out: Array
@@ -87,22 +84,23 @@ class VariablePass:
             out[:] = to_variable_gradients(network, engine, self.places, grads)
             return loss
         places = self.places
-        if not self.shared:
-            self.units = engine.expand_hash(variables, places.of_weights, places.signs)
-            loss = self.whole.loss_and_grads(self.units, self.signs, pixels, labels, self.gradients)
+        if self.shared:
+            units = self._gather(variables)
+        else:
+            units = engine.expand_hash(variables, places.of_weights, places.signs)
+        gradients = np.empty_like(units)
+        loss = self.whole.loss_and_grads(units, self.signs, pixels, labels, gradients)
+        if self.shared:
+            out.reshape(-1)[len(self.place) :] = 0
+            out.reshape(-1)[self.place] = gradients
+        else:
             out.reshape(-1)[:] = engine.expand_hash_backward(
-                self.gradients, places.of_weights, places.signs, out.size
+                gradients, places.of_weights, places.signs, out.size
             )
-            return loss
-        self._gather(variables)
-        loss = self.whole.loss_and_grads(self.units, self.signs, pixels, labels, self.gradients)
-        out.reshape(-1)[len(self.place) :] = 0
-        out.reshape(-1)[self.place] = self.gradients
         return loss
 
-    def _gather(self, variables: Array) -> None:
-        # Any mode but "raise" writes to `out` without a buffer between.
-        np.take(variables.reshape(-1), self.place, out=self.units, mode="clip")
+    def _gather(self, variables: Array) -> Array:
+        return np.take(variables.reshape(-1), self.place, mode="clip")  # any but "raise" is faster
 
     def logits(self, variables: Array, pixels: NDArray[np.uint8]) -> Array:
         """Return the logits of images, shape (classes, images).
@@ -116,5 +114,5 @@ class VariablePass:
             network, engine = self.layout.network, self.engine
             weights = to_weights(network, engine, self.places, variables)
             return logits(network, engine, weights, pixels)
-        self._gather(variables)
-        return self.whole.logits(self.units, self.signs, np.ascontiguousarray(pixels))
+        units = self._gather(variables)
+        return self.whole.logits(units, self.signs, np.ascontiguousarray(pixels))

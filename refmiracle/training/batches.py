@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from refmiracle.errors import InputError
+from refmiracle.numerics.arrays import read_only
 from refmiracle.numerics.philox import Stream, stream_permutation, stream_words
 from refmiracle.training.config import Config
 from refmiracle.training.data import Split
@@ -36,9 +35,8 @@ class Batches:
             raise InputError(
                 f"{len(train.images)} training images are too few for batches of {self.size}"
             )
+        self.order: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, dtype=np.int64))
         shape = train.images.shape[1:]
-        self.images = np.empty((self.size, *shape), dtype=np.uint8)
-        self.labels = np.empty(self.size, dtype=np.int64)
         if self.shift:
             # Black comes in from outside; window (n, i, j) is image n moved by (shift - i,
             # shift - j) pixels.
@@ -47,21 +45,20 @@ class Batches:
             self.windows = sliding_window_view(padded, shape, axis=(1, 2))
 
     def batch(self, step: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """Return images and labels of a step, in buffers that the next one fills anew."""
+        """Return images and labels of a step."""
         epoch, number = divmod(step, len(self.train.images) // self.size)
-        chosen = _epoch_order(self.seed, epoch, len(self.train.images))
-        chosen = chosen[number * self.size : (number + 1) * self.size]
-        self.labels[:] = self.train.labels[chosen]
+        chosen = self._epoch_order(epoch)[number * self.size : (number + 1) * self.size]
+        labels = self.train.labels[chosen].astype(np.int64)
         if self.shift:
             words = stream_words(self.seed, Stream.SHIFTS, [step], 2 * self.size)
             down, right = words.reshape(2, self.size) % np.uint32(2 * self.shift + 1)
-            self.images[:] = self.windows[chosen, down, right]
-        else:
-            # Any mode but "raise" writes to `out` without a buffer between.
-            np.take(self.train.images, chosen, axis=0, out=self.images, mode="clip")
-        return self.images, self.labels
+            return np.ascontiguousarray(self.windows[chosen, down, right]), labels
+        return np.take(self.train.images, chosen, axis=0, mode="clip"), labels
 
-
-@lru_cache(maxsize=2)
-def _epoch_order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
-    return stream_permutation(seed, Stream.BATCHES, epoch, count)
+    def _epoch_order(self, epoch: int) -> NDArray[np.int64]:
+        known, order = self.order
+        if known != epoch:
+            count = len(self.train.images)
+            order = read_only(stream_permutation(self.seed, Stream.BATCHES, epoch, count))
+            self.order = epoch, order  # both at once, whoever else asks
+        return order

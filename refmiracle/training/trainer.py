@@ -7,6 +7,10 @@ weights are fixed, and the blocks that are left are trained on around them.
 from __future__ import annotations
 
 import math
+import threading
+from collections.abc import Callable
+from functools import wraps
+from typing import Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,10 +35,33 @@ from refmiracle.training.data import Split, check_split
 from refmiracle.training.state import OPEN, STILL_TRAINING, State
 
 VALIDATION_ROWS = LONGEST + 1
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _by_one_thread(
+    method: Callable[Concatenate[Trainer, P], R],
+) -> Callable[Concatenate[Trainer, P], R]:
+    """Refuse a call while another thread is within one: it would see a step half done."""
+
+    @wraps(method)
+    def checked(self: Trainer, *arguments: P.args, **named: P.kwargs) -> R:
+        if not self.at_work.acquire(blocking=False):
+            raise InputError(
+                "this Trainer is at work in another thread; give each thread a Trainer of its own"
+            )
+        try:
+            return method(self, *arguments, **named)
+        finally:
+            self.at_work.release()
+
+    return checked
 
 
 class Trainer:
-    """A run's fixed parts (config, tables, engine) and its state.
+    """A run's fixed parts (config, tables, engine) and its state, which is its own from then on.
+
+    Several may train at a time, each in a thread of its own.
 
     Parameters
     ----------
@@ -50,13 +77,15 @@ class Trainer:
     Raises
     ------
     InputError
-        If images or labels are not of the shapes and types of a `Split`.
+        If images or labels are not of the shapes and types of a `Split`; of most methods, if
+        another thread is at work within one.
     """
 
     def __init__(
         self, config: Config, train: Split, state: State | None = None, share: bool = True
     ) -> None:
         self.config = config
+        self.at_work = threading.RLock()
         self.engine = get_engine(config.engine)
         self.layout = config.layout()
         self.places = find_places(self.layout)
@@ -117,6 +146,7 @@ class Trainer:
         """Return the scale of each place, shape (blocks, block_size)."""
         return self.scales().astype(self.engine.dtype)[self.places.tensor]
 
+    @_by_one_thread
     def sample(self, rho: Array, row: int) -> tuple[Array, Array]:
         """Return the coded variables (encoded blocks as sent) and the noise that drew them."""
         w, eps = np.empty_like(self.w), np.empty_like(self.eps)
@@ -157,6 +187,7 @@ class Trainer:
             done = max(0, step - self.training_steps()) / max(1, c.encoding_steps())
         return low + (high - low) * 0.5 * (1.0 + math.cos(math.pi * done))
 
+    @_by_one_thread
     def train_step(self) -> float:
         """Take one step of Adam on the open blocks, and on rho while none is encoded."""
         step, parameters, moments = self.state.step, self.state.parameters, self.state.moments
@@ -210,6 +241,7 @@ class Trainer:
         encoding = self.phase() == "encode" and self.state.step == self.total_steps()
         return encoding and self.group_due() is None
 
+    @_by_one_thread
     def encode_group(self, group: int) -> None:
         """Encode the blocks of a group and fix their weights.
 
@@ -245,11 +277,13 @@ class Trainer:
         self.state.indices[blocks] = sent
         self.fixed[blocks] = self._rows(blocks)
 
+    @_by_one_thread
     def kl_bits(self) -> float:
         """Return KL[Q || P] of all blocks, in bits."""
         delta, log_s = self.posterior.whitened(self.state.parameters, self.rho())
         return float(self.engine.gaussian_kl(delta, log_s).sum() / math.log(2))
 
+    @_by_one_thread
     def validation_error(self, validation: Split) -> float:
         """Return the error of one sample of the posterior, encoded blocks as sent, in [0, 1]."""
         w, _ = self.sample(self.rho(), VALIDATION_ROWS + self.state.step)
@@ -260,6 +294,7 @@ class Trainer:
         """Return the number of encoded blocks."""
         return int(np.count_nonzero(self._sent()))
 
+    @_by_one_thread
     def sent_bits(self) -> int:
         """Return the bits sent so far.
 
@@ -276,6 +311,7 @@ class Trainer:
         raw = codes.raw_bits(c.code, c.bits_per_block)
         return round(coded_bits(codes.to_positive(c.code, integers.ravel()), raw))
 
+    @_by_one_thread
     def compressed(self) -> CompressedModel:
         """Return the compressed model; all blocks must be encoded."""
         of_blocks = codes.find_code(self.config.code).of == BLOCK
@@ -283,6 +319,6 @@ class Trainer:
             layout=self.layout,
             bits_per_block=self.config.bits_per_block,
             rho=self.scales(),
-            indices=self.state.indices[:, 0] if of_blocks else self.state.indices,
+            indices=(self.state.indices[:, 0] if of_blocks else self.state.indices).copy(),
             code=self.config.code,
         )

@@ -72,6 +72,84 @@ def test_where_no_thread_can_be_started_the_caller_does_all(several, monkeypatch
     assert parallel_map(abs, range(20)) == list(range(20))
 
 
+@pytest.mark.parametrize("stages", [1, 2, 3])
+def test_many_callers_at_a_time_all_get_their_own(several, stages):
+    """Also those who call from within the pool, at any depth: nobody waits for ever."""
+    together = threading.Barrier(8)
+
+    def spread(item, left):
+        if not left:
+            return [item]
+        parts = parallel_map(lambda i: spread(10 * item + i, left - 1), range(5))
+        return [found for part in parts for found in part]
+
+    def call(caller):
+        together.wait(DEADLINE)
+        return spread(caller, stages)
+
+    with ThreadPoolExecutor(8) as callers:
+        found = list(callers.map(call, range(1, 9), timeout=DEADLINE))
+    assert found == [spread_alone(caller, stages) for caller in range(1, 9)]
+
+
+def spread_alone(item, left):
+    if not left:
+        return [item]
+    return [found for i in range(5) for found in spread_alone(10 * item + i, left - 1)]
+
+
+def test_ctrl_c_comes_out_when_nobody_works_any_more(several, monkeypatch):
+    """Or what is computed next would be written to by what was interrupted."""
+    begun, leave, over, pressed = threading.Event(), threading.Event(), [], []
+    really_wait, caller = threads.wait, threading.get_ident()
+
+    def wait(futures):
+        if len(pressed) < 2:  # twice, as the impatient do
+            pressed.append(True)
+            raise KeyboardInterrupt
+        leave.set()
+        return really_wait(futures)
+
+    def work(item):
+        if threading.get_ident() == caller:
+            begun.wait(DEADLINE)
+        elif not begun.is_set():
+            begun.set()
+            leave.wait(DEADLINE)
+            over.append(item)
+
+    monkeypatch.setattr(threads, "wait", wait)
+    with pytest.raises(KeyboardInterrupt):
+        parallel_map(work, range(50))
+    assert len(pressed) == 2
+    assert len(over) == 1
+
+
+def test_after_an_error_no_more_is_begun(several, monkeypatch):
+    """What is still to do would be done for nobody; here each has one item in hand by then."""
+    caller, given_up, begun, really_wait = (
+        threading.get_ident(),
+        threading.Event(),
+        [],
+        threads.wait,
+    )
+
+    def wait(futures):
+        given_up.set()
+        return really_wait(futures)
+
+    def work(item):
+        if threading.get_ident() == caller:
+            raise ValueError("the caller's")
+        begun.append(item)
+        given_up.wait(DEADLINE)
+
+    monkeypatch.setattr(threads, "wait", wait)
+    with pytest.raises(ValueError, match="the caller's"):
+        parallel_map(work, range(1000))
+    assert len(begun) <= 3
+
+
 def compute():
     """Errors of a network of some weights, by the threads of the engine, and a codebook's rows."""
     rng = np.random.default_rng(1)

@@ -25,6 +25,7 @@ from refmiracle.engines.numba_engine.normals import (
     quantiles,
 )
 from refmiracle.engines.numba_engine.threads import parallel_map, row_parts
+from refmiracle.numerics.arrays import read_only, read_only_view
 from refmiracle.numerics.philox import Stream
 
 FUSED: dict[str, Any] = {**EXACT, "fastmath": {"contract"}, "forceinline": True}
@@ -192,7 +193,7 @@ def _kept_codebook(seed, bits, dimension):
             _fill_chunk(seed, c, tables[c])
 
     parallel_map(fill, row_parts(chunks))
-    return tables
+    return read_only(tables)
 
 
 def philox4x32(counter, key):
@@ -236,6 +237,7 @@ def log_weights(candidates, delta, log_s):
     delta, precision, constant = _targets(delta, log_s)
     table = np.zeros((delta.shape[1], len(candidates)), dtype=np.float32)
     table[: candidates.shape[1]] = candidates.T
+    table = read_only(table)  # as the kept ones are: functions are compiled for either
     scores = np.empty((len(delta), len(candidates)))
     for b in range(0, len(delta), 2):
         _score_two(table, delta[b:], precision[b:], constant[b:], scores[b:])
@@ -257,9 +259,9 @@ def select_indices(seed, bits, blocks, delta, log_s, best=False):
         index = np.zeros(len(blocks), dtype=np.int64)
         scratch = np.empty((depth, CHUNK), dtype=np.float32)
         for c in range(part.start, part.stop):
-            table = scratch if kept is None else kept[c]
             if kept is None:
-                _fill_chunk(seed, c, table)
+                _fill_chunk(seed, c, scratch)
+            table = read_only_view(scratch) if kept is None else kept[c]
             _search(
                 table, c * CHUNK, 2**bits, selection, not best, blocks, *targets, highest, index
             )

@@ -118,7 +118,7 @@ def of_surroundings() -> str:
 
 
 @cache
-def folders() -> list[Path]:
+def folders() -> tuple[Path, ...]:
     """Return where code may be kept, best first.
 
     In the folder that NUMBA_CACHE_DIR names, and no other; or beside the source, and if that may
@@ -127,10 +127,10 @@ def folders() -> list[Path]:
     name = f"{PREFIX}{of_source()}-{of_surroundings()}"
     named = numba.config.CACHE_DIR  # type: ignore[attr-defined]
     if named:
-        return [Path(named).absolute() / name]
+        return (Path(named).absolute() / name,)
     own = Path(AppDirs("refmiracle", appauthor=False).user_cache_dir)
-    found = [HERE / "__pycache__" / name]
-    return [*found, own / name] if own.is_absolute() else found  # not where there is no home
+    beside = HERE / "__pycache__" / name
+    return (beside, own / name) if own.is_absolute() else (beside,)  # not where there is no home
 
 
 @cache

@@ -41,6 +41,7 @@ from refmiracle.engines.numpy_engine.ordered import (
     check_search,
     log_suprema,
 )
+from refmiracle.numerics.arrays import read_only
 from refmiracle.numerics.limits import CODEBOOK_REACH, LARGEST_SEARCH_BITS, check_targets
 from refmiracle.numerics.philox import Stream
 
@@ -148,12 +149,15 @@ def _slab_of_chunks(seed, first, count, depth):
             _fill_chunk(seed, first + c, tables[c])
 
     parallel_map(fill, row_parts(count))
-    return tables
+    return read_only(tables)
 
 
 @lru_cache(maxsize=1)
 def _kept_slabs(seed, depth):
-    """Return the slabs of one codebook that searches have met, by their first chunk."""
+    """Return the slabs of one codebook that searches have met, by their first chunk.
+
+    Searches in several threads add to it, each slab once; none changes.
+    """
     return {}
 
 
@@ -170,7 +174,7 @@ def _slabs(seed, depth, end):
         if tables is None:
             tables = _slab_of_chunks(seed, first, count, depth)
             if (first + count) * depth * CHUNK <= KEPT_FLOATS:
-                kept[first] = tables
+                tables = kept.setdefault(first, tables)
         yield first, tables
         first += count
 

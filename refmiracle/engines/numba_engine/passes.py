@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import accumulate
 from queue import SimpleQueue
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,51 +14,59 @@ from refmiracle.engines.numba_engine.convolution import ConvStage
 from refmiracle.engines.numba_engine.matrix import DenseStage
 from refmiracle.engines.numba_engine.network import shard_gradients, shard_logits
 from refmiracle.engines.numba_engine.slices import aligned, slices_of
+from refmiracle.engines.numba_engine.spares import Spares
 from refmiracle.engines.numba_engine.threads import THREADS, parallel_map, row_parts, shards
 from refmiracle.engines.numba_engine.tiles import TILE, TILE_FLOATS, groups_of
 from refmiracle.engines.numba_engine.vector import LANES
 
 EVALUATION_SHARD = 64
 WORTH_THREADS = 100_000  # weights
+# Two for each thread that trains: its steps and its validation.
+SPARES = Spares(8)
+
+
+class Packed(NamedTuple):
+    """The weights of a layer as its products read them; each call fills them with its own."""
+
+    forward_table: np.ndarray
+    backward_table: np.ndarray
+    signs: np.ndarray
+    bias: np.ndarray
 
 
 class Conv:
-    """The packed weights of a convolution with pool and ReLU, and its buffers."""
+    """A convolution with pool and ReLU: its sizes, and what buffers they ask for."""
 
     def __init__(self, kernel, inputs, outputs, copies, size):
         self.sizes = (inputs, size, kernel, outputs // copies, copies)
         self.lengths = (kernel**2 * inputs * (outputs // copies), outputs)
         self.outputs, self.pooled = outputs, (size - kernel + 1) // 2
-        places, units = kernel**2, outputs // copies
-        self.forward_table = aligned(groups_of(units) * TILE * places * inputs)
-        self.backward_table = aligned(groups_of(inputs) * TILE * places * units)
-        self.signs, self.bias = aligned(outputs), aligned(outputs)
 
-    def pack_forward(self, w):
+    def packed(self):
+        """Return room for its weights."""
+        inputs, _, kernel, units, _ = self.sizes
+        forward = aligned(groups_of(units) * TILE * kernel**2 * inputs)
+        backward = aligned(groups_of(inputs) * TILE * kernel**2 * units)
+        return Packed(forward, backward, aligned(self.outputs), aligned(self.outputs))
+
+    def pack_forward(self, w, packed):
         """Fill the table for the forward pass from the flat units."""
         inputs, _, kernel, units, _ = self.sizes
-        convolution.pack_forward(w, (kernel, kernel), inputs, units, self.forward_table)
+        convolution.pack_forward(w, (kernel, kernel), inputs, units, packed.forward_table)
 
-    def pack_backward(self, w):
+    def pack_backward(self, w, packed):
         """Fill the table for the gradient by the input."""
         inputs, _, kernel, units, _ = self.sizes
-        convolution.pack_backward(w, (kernel, kernel), inputs, units, self.backward_table)
+        convolution.pack_backward(w, (kernel, kernel), inputs, units, packed.backward_table)
 
-    def width(self):
-        """Return the floats of one lane of y."""
-        return self.outputs * self.pooled**2
-
-    def stage(self, slices, x, dx, dw, db):
+    def stage(self, packed, slices, x, dx, dw, db):
         """Return buffers for a shard; x and dx belong to the layer below."""
         _, size, kernel, units, _ = self.sizes
         whole = units * slices if dx.size else TILE
-        y = self.width() * LANES * slices
+        y = self.outputs * self.pooled**2 * LANES * slices
         return ConvStage(
             *self.sizes,
-            self.forward_table,
-            self.backward_table,
-            self.signs,
-            self.bias,
+            *packed,
             x=x,
             y=aligned(y),
             winner=aligned(y, np.uint8),
@@ -70,39 +80,36 @@ class Conv:
 
 
 class Dense:
-    """The packed weights of a dense layer with or without ReLU, and its buffers."""
+    """A dense layer with or without ReLU: its sizes, and what buffers they ask for."""
 
     def __init__(self, inputs, outputs, copies, rectified):
         self.sizes = (inputs, outputs // copies, copies, rectified)
         self.lengths = (inputs * (outputs // copies), outputs)
         self.outputs = outputs
-        self.forward_table = aligned(groups_of(outputs // copies) * TILE * inputs)
-        self.backward_table = aligned(groups_of(inputs) * TILE * (outputs // copies))
-        self.signs, self.bias = aligned(outputs), aligned(outputs)
 
-    def pack_forward(self, w):
+    def packed(self):
+        """Return room for its weights."""
+        inputs, units, _, _ = self.sizes
+        forward = aligned(groups_of(units) * TILE * inputs)
+        backward = aligned(groups_of(inputs) * TILE * units)
+        return Packed(forward, backward, aligned(self.outputs), aligned(self.outputs))
+
+    def pack_forward(self, w, packed):
         """Fill the table for the forward pass from the flat units."""
         inputs, units, _, _ = self.sizes
-        matrix.pack_forward(w, inputs, units, self.forward_table)
+        matrix.pack_forward(w, inputs, units, packed.forward_table)
 
-    def pack_backward(self, w):
+    def pack_backward(self, w, packed):
         """Fill the table for the gradient by the input."""
         inputs, units, _, _ = self.sizes
-        matrix.pack_backward(w, inputs, units, self.backward_table)
+        matrix.pack_backward(w, inputs, units, packed.backward_table)
 
-    def width(self):
-        """Return the floats of one lane of y."""
-        return self.outputs
-
-    def stage(self, slices, x, dx, dw, db):
+    def stage(self, packed, slices, x, dx, dw, db):
         """Return buffers for a shard; x and dx belong to the layer below."""
         inputs, units, _, _ = self.sizes
         return DenseStage(
             *self.sizes,
-            self.forward_table,
-            self.backward_table,
-            self.signs,
-            self.bias,
+            *packed,
             x=x,
             y=aligned(self.outputs * LANES * slices),
             dy=aligned(self.outputs * LANES * slices),
@@ -117,47 +124,56 @@ class Dense:
 
 
 class NetworkPass:
-    """See `contract.NetworkPass`.  Its buffers serve one caller at a time."""
+    """See `contract.NetworkPass`.  It holds sizes alone, and serves any number of callers."""
 
     def __init__(self, convs, denses, pixels):
-        self.layers = [*convs, *denses]
+        self.layers = (*convs, *denses)
         self.depth = len(convs)
         self.pixels = pixels
-        self.edges = np.cumsum([0, *(n for layer in self.layers for n in layer.lengths)])
-        self.training = (None, None, None)
+        lengths = (n for layer in self.layers for n in layer.lengths)
+        self.edges = tuple(accumulate(lengths, initial=0))
 
-    def _stages(self, samples, gradients):
+    def packed(self):
+        """Return room for the weights of all layers."""
+        return [layer.packed() for layer in self.layers]
+
+    def stages(self, packed, samples, gradients):
         """Return the number of slices of a shard of so many samples, and all its stages."""
         slices = slices_of(samples)
         x, dx = aligned(self.pixels * LANES * slices), aligned(0)
         stages = []
         for number, layer in enumerate(self.layers):
             a, b, c = self.edges[2 * number : 2 * number + 3]
-            stage = layer.stage(slices, x, dx, gradients[a:b], gradients[b:c])
+            stage = layer.stage(packed[number], slices, x, dx, gradients[a:b], gradients[b:c])
             x, dx = stage.y, stage.dy
             stages.append(stage)
         return slices, tuple(stages[: self.depth]), tuple(stages[self.depth :])
 
-    def _shards(self, batch):
-        """Return first image, count, slices and stages of each shard, and their gradients."""
-        if self.training[0] != batch:
-            parts = [(part.start, part.stop - part.start) for part in shards(batch)]
-            gradients = np.zeros((len(parts), self.edges[-1]), dtype=np.float32)
-            work = [
-                (first, count, *self._stages(count, g))
-                for (first, count), g in zip(parts, gradients, strict=True)
-            ]
-            self.training = (batch, work, gradients)
-        return self.training[1:]
+    def _training(self, batch):
+        """Return room for the weights, the work of each shard of a batch, and their gradients.
 
-    def _load(self, units, signs):
+        Of a shard there is first image, count, slices and stages.
+        """
+        packed = self.packed()
+        parts = [(part.start, part.stop - part.start) for part in shards(batch)]
+        gradients = np.zeros((len(parts), self.edges[-1]), dtype=np.float32)
+        work = [
+            (first, count, *self.stages(packed, count, g))
+            for (first, count), g in zip(parts, gradients, strict=True)
+        ]
+        return packed, work, gradients
+
+    def _load(self, units, signs, packed):
         packing = []
-        for number, layer in enumerate(self.layers):
+        for number, (layer, own) in enumerate(zip(self.layers, packed, strict=True)):
             a, b, c = self.edges[2 * number : 2 * number + 3]
-            layer.bias[:] = units[b:c]
-            layer.signs[:] = signs[number]
-            packing += [(layer.pack_forward, units[a:b]), (layer.pack_backward, units[a:b])]
-        self._map(lambda task: task[0](task[1]), packing)
+            own.bias[:] = units[b:c]
+            own.signs[:] = signs[number]
+            packing += [
+                (layer.pack_forward, units[a:b], own),
+                (layer.pack_backward, units[a:b], own),
+            ]
+        self._map(lambda task: task[0](*task[1:]), packing)
 
     def _map(self, function, items):
         """Use the threads for what is large; for what is small, waking them takes longer."""
@@ -169,40 +185,41 @@ class NetworkPass:
 
     def loss_and_grads(self, units, signs, pixels, labels, out):
         """See `contract.NetworkPass.loss_and_grads`."""
-        work, gradients = self._shards(len(labels))
-        self._load(units, signs)
-        scale = np.float32(1.0 / len(labels))
+        batch = len(labels)
+        scale = np.float32(1.0 / batch)
+        with SPARES.one((self, batch), lambda: self._training(batch)) as (packed, work, gradients):
+            self._load(units, signs, packed)
 
-        def run(shard):
-            first, count, slices, convs, denses = shard
-            return shard_gradients(convs, denses, pixels, labels, first, count, slices, scale)
+            def run(shard):
+                first, count, slices, convs, denses = shard
+                return shard_gradients(convs, denses, pixels, labels, first, count, slices, scale)
 
-        losses = parallel_map(run, work)
-        self._map(
-            lambda part: np.sum(gradients[:, part], axis=0, out=out[part]), row_parts(len(out))
-        )
-        return sum(losses) / len(labels)
+            losses = parallel_map(run, work)
+            self._map(
+                lambda part: np.sum(gradients[:, part], axis=0, out=out[part]), row_parts(len(out))
+            )
+        return sum(losses) / batch
 
     def logits(self, units, signs, pixels):
         """See `contract.NetworkPass.logits`."""
-        self._load(units, signs)
         firsts = range(0, len(pixels), EVALUATION_SHARD)
-        buffers = SimpleQueue()  # of this call: each thread that works on it takes some
-        for _ in range(min(THREADS, len(firsts))):
-            unused = np.empty(self.edges[-1], dtype=np.float32)
-            buffers.put(self._stages(EVALUATION_SHARD, unused))
-        last = self.layers[-1]
-        logits = np.empty((len(last.bias), len(pixels)), dtype=np.float32)
+        logits = np.empty((self.layers[-1].outputs, len(pixels)), dtype=np.float32)
+        with SPARES.one((self, None), self.packed) as packed:
+            self._load(units, signs, packed)
+            buffers = SimpleQueue()  # each thread that works on this call takes some
+            for _ in range(min(THREADS, len(firsts))):
+                unused = np.empty(self.edges[-1], dtype=np.float32)
+                buffers.put(self.stages(packed, EVALUATION_SHARD, unused))
 
-        def run(first):
-            slices, convs, denses = stages = buffers.get()
-            count = min(EVALUATION_SHARD, len(pixels) - first)
-            try:
-                shard_logits(convs, denses, pixels, first, count, slices, logits)
-            finally:
-                buffers.put(stages)
+            def run(first):
+                slices, convs, denses = stages = buffers.get()
+                count = min(EVALUATION_SHARD, len(pixels) - first)
+                try:
+                    shard_logits(convs, denses, pixels, first, count, slices, logits)
+                finally:
+                    buffers.put(stages)
 
-        parallel_map(run, firsts)
+            parallel_map(run, firsts)
         return logits
 
 

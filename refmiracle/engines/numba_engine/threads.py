@@ -54,12 +54,11 @@ class Pool:
         self.lock = threading.Lock()
         self.executor = None
 
-    def submit(self, work, times):
-        """Let up to so many threads do the work; return their futures, fewer where no more start.
+    def submit(self, work, times, futures):
+        """Let up to so many threads do the work, fewer where no more start; note their futures.
 
         A process may be short of threads, or at its end, where Python starts none.
         """
-        futures = []
         try:
             with self.lock:
                 if self.executor is None:
@@ -68,7 +67,6 @@ class Pool:
                 futures.append(self.executor.submit(work))
         except RuntimeError:
             pass
-        return futures
 
 
 POOL = Pool()
@@ -78,7 +76,8 @@ def parallel_map(function, items):
     """Return [function(item) for item in items], in that order, computed by the threads.
 
     The calling thread works too, so that little is lost where waking another takes long, and
-    nothing where there is no other.
+    nothing where there is no other.  Any number of threads may call it, those of the pool too:
+    nobody waits for what has not begun.  At its end, an exception's too, none is still at work.
     """
     items = list(items)
     if len(items) < 2 or THREADS < 2:
@@ -90,16 +89,27 @@ def parallel_map(function, items):
         for i in turns:
             results[i] = function(items[i])
 
-    others = POOL.submit(work, min(THREADS, len(items)) - 1)
+    others = []
     try:
+        POOL.submit(work, min(THREADS, len(items)) - 1, others)
         work()
     finally:
-        # Those that have not begun find no turn left.
+        for _ in turns:  # after an exception: those that have begun find none left
+            pass
         begun = [other for other in others if not other.cancel()]
-        wait(begun)
+        _wait_through(begun)
     for other in begun:
         other.result()
     return results
+
+
+def _wait_through(futures):
+    """Wait for futures; Ctrl-C comes out at the end, when nobody writes to the arrays any more."""
+    try:
+        wait(futures)
+    except BaseException:
+        _wait_through(futures)
+        raise
 
 
 def row_parts(rows, parts=None):

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from refmiracle.errors import InputError
+from refmiracle.numerics.arrays import read_only
 from refmiracle.numerics.limits import LARGEST_NODE, LAST_U
 from refmiracle.numerics.philox import LOW_WORD, WORD_BITS, Stream, philox4x32
 
@@ -70,7 +71,8 @@ def uniforms(seed: int, rows: ArrayLike, nodes: ArrayLike) -> Array:
 
 @lru_cache(maxsize=4096)
 def _batch(seed: int, row: int, batch: int) -> Array:
-    return uniforms(seed, row, np.arange(TOGETHER, dtype=np.uint64) + np.uint64(TOGETHER * batch))
+    nodes = np.arange(TOGETHER, dtype=np.uint64) + np.uint64(TOGETHER * batch)
+    return read_only(uniforms(seed, row, nodes))
 
 
 def node_uniforms(seed: int, row: int, node: int) -> tuple[float, float, float]:

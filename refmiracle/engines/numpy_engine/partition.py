@@ -32,6 +32,7 @@ from refmiracle.engines.numpy_engine.ordered import (
     running_sums,
 )
 from refmiracle.errors import InputError
+from refmiracle.numerics.arrays import read_only
 from refmiracle.numerics.limits import LAST_U, check_targets
 from refmiracle.numerics.normal import normal_quantile
 from refmiracle.numerics.philox import Stream, philox4x32, words_to_uniform
@@ -74,7 +75,7 @@ def intervals(bits: int, dimension: int) -> Intervals:
         for start in range(1, 2**own, QUANTILES_AT_ONCE):
             i = np.arange(start, min(start + QUANTILES_AT_ONCE, 2**own))
             edges[np.ix_(k == own, i)] = normal_quantile(i / 2**own)
-    return Intervals(k, edges, reach)
+    return Intervals(read_only(k), read_only(edges), read_only(reach))
 
 
 def proposal(bits: int, delta: Array, log_s: Array) -> Proposal:

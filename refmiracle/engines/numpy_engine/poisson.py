@@ -32,11 +32,12 @@ from refmiracle.engines.numpy_engine.nodes import (
 )
 from refmiracle.engines.numpy_engine.unimodal import Unimodal, log_sup, residual
 from refmiracle.errors import InputError
+from refmiracle.numerics.arrays import read_only
 from refmiracle.numerics.limits import LARGEST_TREE
 
 Array = NDArray[np.float64]
 
-NODES, WEIGHTS = np.polynomial.legendre.leggauss(16)
+NODES, WEIGHTS = (read_only(a) for a in np.polynomial.legendre.leggauss(16))
 # Of a panel; and the rounding of log r - log L, whose relative size grows near the mode.
 TOLERANCE, ROUNDING = 1e-11, 1e-15
 FIRST_PANELS = 16
@@ -102,7 +103,8 @@ def tabulate_sigma(target: Unimodal) -> Sigma:
     panels = np.concatenate(found, axis=1)
     lo, hi, part = panels[:, np.argsort(panels[0])]
     start = math.exp(log_top - np.logaddexp(0.0, -lo[0]))
-    return Sigma(target, log_top, np.append(lo, hi[-1]), start + np.append(0.0, np.cumsum(part)))
+    values = start + np.append(0.0, np.cumsum(part))
+    return Sigma(target, log_top, read_only(np.append(lo, hi[-1])), read_only(values))
 
 
 def sigma(table: Sigma, log_h: ArrayLike) -> Array:

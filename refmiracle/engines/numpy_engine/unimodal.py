@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from refmiracle.numerics.arrays import read_only
 from refmiracle.numerics.limits import VARIABLE_REACH
 from refmiracle.numerics.normal import normal_quantile
 
@@ -28,7 +29,7 @@ HALVINGS = 60
 FEW_DIGITS = 1e-3
 # No mass of P to speak of lies beyond (1e-21), so an integral may stop there.
 NORMAL_SUPPORT = 9.5
-NODES, WEIGHTS = np.polynomial.legendre.leggauss(40)
+NODES, WEIGHTS = (read_only(a) for a in np.polynomial.legendre.leggauss(40))
 
 
 @dataclass(frozen=True)

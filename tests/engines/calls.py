@@ -1,0 +1,336 @@
+"""Calls of every function of the engines and of what stands above them, each with random inputs.
+
+A case takes an engine and random numbers, and returns a function without arguments that makes the
+call, always the same one, and returns all that comes out: results, and arrays that were filled.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from refmiracle.codec.container import CompressedModel
+from refmiracle.codec.model import decode_model
+from refmiracle.nn import network
+from refmiracle.nn.layers import Conv2d, Dense, MaxPool2d, Relu
+from refmiracle.nn.network import Network
+from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs, find_places
+from refmiracle.posterior.sharing import VariablePass
+from refmiracle.rec import codes
+from refmiracle.rec.codes import CODES, Gaussian
+
+BLOCKS, SIZE, TENSORS, BUDGET, RATES = 9, 6, 3, 5.0, (0.01, 0.02)
+NET = Network(
+    "little",
+    202,
+    (
+        Conv2d("conv1", kernel=5, inputs=1, outputs=4),
+        MaxPool2d(),
+        Relu(),
+        Conv2d("conv2", kernel=5, inputs=4, outputs=6),
+        MaxPool2d(),
+        Relu(),
+        Dense("dense1", inputs=96, outputs=20),
+        Relu(),
+        Dense("dense2", inputs=20, outputs=10),
+    ),
+    (1, 1, 2, 1, 5, 1, 1, 1),
+)
+
+
+def by_name(name, *shapes, **options):
+    """A case of a function of an engine that takes any arrays of numbers above 0."""
+
+    def case(engine, rng):
+        arrays = [np.abs(rng.normal(size=shape)).astype(engine.dtype) for shape in shapes]
+        return lambda: getattr(engine, name)(*arrays, **options)
+
+    return case
+
+
+def of_posterior(name, arrays, *more):
+    """A case of a function of parameters; names of arrays stand for themselves."""
+
+    def case(engine, rng):
+        values = parameters(engine, rng)
+        arguments = [values.get(a, a) for a in (*arrays, *more)]
+        return lambda: getattr(engine, name)(*arguments)
+
+    return case
+
+
+def parameters(engine, rng):
+    shape = (BLOCKS, SIZE)
+    names = ("tau", "phi", "mu", "log_sigma", "eps", "g")
+    values = {n: rng.normal(size=shape).astype(engine.dtype) for n in names}
+    values["rho"] = rng.uniform(0.1, 2.0, shape).astype(engine.dtype)
+    values["beta"] = rng.uniform(0.0, 1.0, BLOCKS).astype(engine.dtype)
+    values["tensor"] = rng.integers(0, TENSORS, shape)
+    values["used"] = rng.random(shape) < 0.9
+    return values
+
+
+def sample(kind, first, second):
+    def case(engine, rng):
+        v, row = parameters(engine, rng), int(rng.integers(1000))
+        given = [v[first], v[second], *([v["rho"], BUDGET] if kind == "mean_kl" else [])]
+
+        def call():
+            w, eps = np.empty_like(v["rho"]), np.empty_like(v["rho"])
+            getattr(engine, f"{kind}_sample")(*given, 5, row, w, eps)
+            return w, eps
+
+        return call
+
+    return case
+
+
+def step(kind, first, second, between):
+    def case(engine, rng):
+        v = parameters(engine, rng)
+        before = [rng.uniform(0.1, 1.0, v["rho"].shape).astype(engine.dtype) for _ in range(4)]
+
+        def call():
+            a, b, (m, n, o, p) = v[first].copy(), v[second].copy(), (x.copy() for x in before)
+            filled, moments = np.empty(TENSORS), ((m, n), (o, p))
+            named = [BUDGET if name == "budget" else v[name] for name in between]
+            arguments = a, b, v["rho"], v["tensor"], *named, v["eps"], v["g"], moments, 7, RATES
+            getattr(engine, f"{kind}_step")(*arguments, filled)
+            return a, b, m, n, o, p, filled
+
+        return call
+
+    return case
+
+
+def targets(rng, blocks=4):
+    """Whitened targets of a few bits, in float64."""
+    return 0.5 * rng.normal(size=(blocks, SIZE)), -rng.uniform(0.1, 1.0, (blocks, SIZE))
+
+
+def candidates_of(name, *before):
+    def case(engine, rng):
+        seed, (delta, log_s) = int(rng.integers(1000)), targets(rng)
+        return lambda: getattr(engine, name)(seed, *before, np.arange(4), delta, log_s)
+
+    return case
+
+
+def variable_messages(engine, rng):
+    seed, (delta, log_s) = int(rng.integers(1000)), (a.ravel() for a in targets(rng, 1))
+    return lambda: engine.variable_messages("gprs-d", seed, np.arange(SIZE), delta, log_s)
+
+
+def numbers(rng, count=4):
+    return int(rng.integers(1000)), rng.integers(1, 60, count)
+
+
+def code(name):
+    """Send and receive by a code: what is received, and the integers that were sent."""
+
+    def case(engine, rng):
+        seed, count = int(rng.integers(1000)), 2 if engine.name == "numpy" else 20
+        q = Gaussian(0.5 * rng.normal(size=(count, 2)), rng.uniform(0.4, 0.9, (count, 2)))
+        p = Gaussian(np.zeros(2), np.ones(2))
+
+        def call():
+            message = codes.encode(q, p, seed, name, engine=engine.name)
+            return codes.decode(message, p, seed, engine=engine.name), message.integers
+
+        return call
+
+    return case
+
+
+def decoded(engine, rng):
+    """The weights of a file."""
+    layout = BlockLayout(NET, NET.hash_factors, Grouping.OUTPUTS, Signs.UNIT, 30, 7)
+    indices = rng.integers(0, 2**12, layout.blocks())
+    rho = rng.uniform(0.1, 1.0, len(NET.tensors())).astype(np.float16)
+    model = CompressedModel(layout, 12, rho, indices)
+    return lambda: tuple(decode_model(model, engine).values())
+
+
+def of_network(run, images=(3, 200)):
+    """A case of a function of weights; (images for numpy, images for numba)."""
+
+    def case(engine, rng):
+        weights = {
+            t.name: (rng.normal(size=t.shape) / t.fan_in**0.5).astype(engine.dtype)
+            for t in NET.tensors()
+        }
+        count = images[engine.name == "numba"]
+        pixels = rng.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        labels = rng.integers(0, 10, count)
+        return lambda: run(engine, weights, pixels, labels)
+
+    return case
+
+
+def loss_and_grads(engine, weights, pixels, labels):
+    loss, grads = network.loss_and_grads(NET, engine, weights, pixels, labels)
+    return np.float64(loss), *(grads[t.name] for t in NET.tensors())
+
+
+def error_rate(engine, rng):
+    """All classes are as labelled but for a few: those of other weights would not be."""
+    call = of_network(lambda engine, *given: given)(engine, rng)
+    weights, pixels, _ = call()
+    labels, wrong = network.predict(NET, engine, weights, pixels), int(rng.integers(1, 4))
+    labels[:wrong] = (labels[:wrong] + 1) % 10
+    return lambda: np.float64(network.error_rate(NET, engine, weights, pixels, labels))
+
+
+def of_variables(signs):
+    """Both functions of one pass that all calls share, as `studies.comparison.Run` keeps one."""
+    passes = {}
+
+    def case(engine, rng):
+        layout = BlockLayout(NET, NET.hash_factors, Grouping.OUTPUTS, signs, 30, 7)
+        places = find_places(layout)
+        whole = passes.setdefault(engine.name, VariablePass(engine, layout, places))
+        variables = rng.normal(size=places.used.shape).astype(engine.dtype) / 10
+        count = 200 if engine.name == "numba" else 3
+        pixels = rng.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        labels = rng.integers(0, 10, count)
+
+        def call():
+            out = np.empty_like(variables)
+            loss = whole.loss_and_grads(variables, pixels, labels, out)
+            return np.float64(loss), out, whole.logits(variables, pixels)
+
+        return call
+
+    return case
+
+
+def words(engine, rng):
+    counter, key = rng.integers(0, 2**32, (50, 4)), rng.integers(0, 2**32, 2)
+    return lambda: engine.philox4x32(counter, key)
+
+
+def quantiles(engine, rng):
+    p = rng.random(300)
+    return lambda: engine.normal_quantile(p)
+
+
+def normals(engine, rng):
+    seed, rows = numbers(rng, 40)
+    return lambda: engine.normals(seed, 1, rows, 33)
+
+
+def expanded(engine, rng):
+    variables, places, signs = rng.normal(size=50), rng.integers(0, 50, 90), rng.normal(size=90)
+    arrays = variables.astype(engine.dtype), places, np.sign(signs).astype(np.float32)
+    return lambda: engine.expand_hash(*arrays)
+
+
+def expanded_backward(engine, rng):
+    g, places, signs = rng.normal(size=90), rng.integers(0, 50, 90), rng.normal(size=90)
+    arrays = g.astype(engine.dtype), places, np.sign(signs).astype(np.float32)
+    return lambda: engine.expand_hash_backward(*arrays, 50)
+
+
+def images(engine, rng):
+    pixels = rng.integers(0, 256, (5, 28, 28), dtype=np.uint8)
+    return lambda: engine.images(pixels)
+
+
+def pool_backward(engine, rng):
+    dy = rng.normal(size=(3, 4, 4, 5)).astype(engine.dtype)
+    winner = rng.integers(0, 4, dy.shape, dtype=np.uint8)
+    return lambda: engine.maxpool2d_backward(dy, winner, (3, 8, 8, 5))
+
+
+def cross_entropy(engine, rng):
+    logits, labels = rng.normal(size=(10, 33)).astype(engine.dtype), rng.integers(0, 10, 33)
+    return lambda: engine.softmax_cross_entropy(logits, labels)
+
+
+def codebook(engine, rng):
+    seed, rows = numbers(rng)
+    return lambda: engine.codebook_rows(seed, rows, 30)
+
+
+def partition_rows(engine, rng):
+    seed, n = numbers(rng)
+    bits = 5 + seed % 3  # so that the intervals differ
+    return lambda: engine.partition_rows(seed, bits, np.arange(4), (n << bits) + n % 32, SIZE)
+
+
+def partition_messages(engine, rng):
+    seed, (delta, log_s) = int(rng.integers(1000)), targets(rng)
+    bits = 5 + seed % 3
+    return lambda: engine.partition_messages(seed, bits, np.arange(4), delta, log_s)
+
+
+def variable_samples(engine, rng):
+    seed, sent = numbers(rng)
+    return lambda: engine.variable_samples("gprs-s", seed, np.arange(4), sent)
+
+
+def shards(engine, rng):
+    batch = int(rng.integers(1, 300))
+    return lambda: np.array([(part.start, part.stop) for part in engine.shards(batch)])
+
+
+def mapped(engine, rng):
+    items = rng.integers(0, 100, 50).tolist()
+    return lambda: np.array(engine.map(lambda i: i * i, items))
+
+
+PAIR = (BLOCKS, SIZE), (BLOCKS, SIZE)
+MAPS, KERNEL = (3, 8, 8, 5), (3, 3, 3, 7)
+# By the names of the contract.
+FUNCTIONS = {
+    "philox4x32": words,
+    "normal_quantile": quantiles,
+    "normals": normals,
+    "log_s": by_name("log_s", 50),
+    "ds_dx": by_name("ds_dx", 50),
+    "gaussian_kl": by_name("gaussian_kl", *PAIR),
+    "mean_kl": of_posterior("mean_kl", ("tau", "phi"), BUDGET),
+    "mean_kl_forward": of_posterior("mean_kl_forward", ("tau", "phi", "rho"), BUDGET, "eps"),
+    "mean_kl_backward": of_posterior("mean_kl_backward", ("tau", "phi", "rho"), BUDGET, "eps", "g"),
+    "mean_var_forward": of_posterior("mean_var_forward", ("mu", "log_sigma", "eps")),
+    "mean_var_backward": of_posterior(
+        "mean_var_backward", ("mu", "log_sigma", "rho", "beta", "eps", "g")
+    ),
+    "expand_hash": expanded,
+    "expand_hash_backward": expanded_backward,
+    "mean_kl_sample": sample("mean_kl", "tau", "phi"),
+    "mean_kl_step": step("mean_kl", "tau", "phi", ("budget",)),
+    "mean_var_sample": sample("mean_var", "mu", "log_sigma"),
+    "mean_var_step": step("mean_var", "mu", "log_sigma", ("used", "beta")),
+    "images": images,
+    "conv2d": by_name("conv2d", MAPS, KERNEL, (7,)),
+    "conv2d_backward": by_name("conv2d_backward", MAPS, KERNEL, (7, 6, 6, 5), need_dx=True),
+    "maxpool2d": by_name("maxpool2d", MAPS),
+    "maxpool2d_backward": pool_backward,
+    "relu": by_name("relu", MAPS),
+    "relu_backward": by_name("relu_backward", MAPS, MAPS),
+    "dense": by_name("dense", (12, 5), (12, 7), (7,)),
+    "dense_backward": by_name("dense_backward", (12, 5), (12, 7), (7, 5), need_dx=True),
+    "softmax_cross_entropy": cross_entropy,
+    "adam_step": by_name("adam_step", (4, 5), (4, 5), (4, 5), (4, 5), step=3, rate=0.1),
+    "network_pass": of_network(lambda engine, w, x, _: network.logits(NET, engine, w, x)),
+    "log_weights": by_name("log_weights", (40, SIZE), *PAIR),
+    "select_indices": candidates_of("select_indices", 12),
+    "codebook_rows": codebook,
+    "ordered_indices": candidates_of("ordered_indices", 12),
+    "poisson_indices": candidates_of("poisson_indices"),
+    "partition_messages": partition_messages,
+    "partition_rows": partition_rows,
+    "variable_messages": variable_messages,
+    "variable_samples": variable_samples,
+    "shards": shards,
+    "map": mapped,
+}
+ABOVE = {
+    "loss_and_grads": of_network(loss_and_grads),
+    "error_rate": error_rate,
+    "shared units": of_variables(Signs.UNIT),
+    "expanded units": of_variables(Signs.WEIGHT),
+    "decode_model": decoded,
+    **{f"code {name}": code(name) for name in CODES},
+}
+CALLS = FUNCTIONS | ABOVE
