@@ -424,6 +424,16 @@ def shared_gradients_overwritten(right, g, places, signs, count):
     return out
 
 
+@fault("mean_kl_backward", "all-but-e-to-minus-60")
+def own_term_taken_out_of_the_sum_again(right, *inputs):
+    name = "refmiracle.engines.numpy_engine.posterior.others"
+    return patched(name, out_of_the_sum, right.mean_kl_backward)(*inputs)
+
+
+def out_of_the_sum(x):
+    return x.sum(axis=1, keepdims=True) - x
+
+
 # --- layers
 
 
@@ -501,6 +511,21 @@ def logits_exponentiated_as_they_are(right, logits, labels):
         losses = -np.log(p[labels, batch])
     p[labels, batch] -= 1.0
     return losses, p
+
+
+@fault("softmax_cross_entropy", "sure-and-right")
+def one_taken_from_a_probability_near_it(right, logits, labels):
+    losses, dlogits = right.softmax_cross_entropy(logits, labels)
+    batch = np.arange(len(labels))
+    dlogits[labels, batch] = scipy.special.softmax(logits, axis=0)[labels, batch] - 1.0
+    return losses, dlogits
+
+
+@fault("softmax_cross_entropy", "sure-and-right")
+def logarithm_of_a_sum_near_one(right, logits, labels):
+    z = logits - logits.max(axis=0)
+    _, dlogits = right.softmax_cross_entropy(logits, labels)
+    return np.log(np.exp(z).sum(axis=0)) - z[labels, np.arange(len(labels))], dlogits
 
 
 # --- coding

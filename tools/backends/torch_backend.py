@@ -255,6 +255,32 @@ class TanhSech(torch.autograd.Function):
         return sech * (sech * dtanh - tanh * dsech)
 
 
+def others(x: torch.Tensor) -> torch.Tensor:
+    """Return the sum of the other elements of its row for each, never taking one out of a sum."""
+    none = x.new_zeros(len(x), 1)
+    before = torch.cat([none, x[:, :-1]], dim=1).cumsum(dim=1)
+    behind = torch.cat([none, x[:, 1:].flip(1)], dim=1).cumsum(dim=1).flip(1)
+    return before + behind
+
+
+class Softmax(torch.autograd.Function):
+    """Shares of each row; autograd's gradient is a small difference where one takes nearly all."""
+
+    @staticmethod
+    def forward(ctx: Any, phi: torch.Tensor) -> torch.Tensor:
+        """Return the shares."""
+        share = torch.softmax(phi, dim=1)
+        ctx.save_for_backward(share)
+        return share
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+        """Return p_j grad_j sum_(i != j) p_i - p_j sum_(i != j) p_i grad_i."""
+        (share,) = ctx.saved_tensors
+        h = share * grad
+        return h * others(share) - share * others(h)
+
+
 def log_s(x: Array) -> torch.Tensor:
     """Return log s(x)."""
     return like(x, LogS.apply(double(x)))[0]
@@ -276,7 +302,7 @@ def gaussian_kl(delta: Array, log_s: Array) -> torch.Tensor:
 
 def whitened(tau: torch.Tensor, phi: torch.Tensor, budget: float) -> tuple[Any, Any]:
     """Return delta and log s; the root of a share of 0 has no slope that autograd could take."""
-    share = torch.softmax(phi, dim=1)
+    share = Softmax.apply(phi)
     some = share > 0.0
     r = torch.where(some, torch.sqrt(2.0 * budget * torch.where(some, share, 1.0)), 0.0)
     tanh, sech = TanhSech.apply(tau)
@@ -421,8 +447,28 @@ def dense_backward(x: Array, w: Array, dy: Array) -> Results:
 def softmax_cross_entropy(logits: Array, labels: Array) -> Results:
     """Return the loss of each sample, and the gradient of their sum."""
     z = leaf(torch.as_tensor(logits))
-    losses = F.cross_entropy(z.T, integers(labels), reduction="none")
+    losses = CrossEntropy.apply(z, integers(labels))
     return losses.detach(), torch.autograd.grad(losses.sum(), z)[0]
+
+
+class CrossEntropy(torch.autograd.Function):
+    """The loss of each column; F.cross_entropy loses log of a sum near 1, and p - 1."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Return log(1 + sum of exp(z_k - z_top) over the others) + z_top - z_label."""
+        top = logits.argmax(dim=0, keepdim=True)
+        z = logits - logits.gather(0, top)
+        e = torch.exp(z)
+        ctx.save_for_backward(e / e.sum(dim=0), labels)
+        return torch.log1p(e.scatter(0, top, 0.0).sum(dim=0)) - z.gather(0, labels[None])[0]
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
+        """Return grad p_k; at the label p - 1 as minus the sum of the others."""
+        p, labels = ctx.saved_tensors
+        wrong = p.scatter(0, labels[None], 0.0)
+        return grad * wrong.scatter(0, labels[None], -wrong.sum(dim=0, keepdim=True)), None
 
 
 # --- coding
