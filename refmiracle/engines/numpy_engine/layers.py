@@ -6,6 +6,8 @@ in, out); g-arrays dy, dx, dw, db are gradients of the loss by what their name s
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -158,10 +160,11 @@ def adam_step(
         m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2
         theta = theta - rate (m / (1 - b1^step)) / (sqrt(v / (1 - b2^step)) + 1e-8)
 
-    The rate may differ from theta to theta.
+    The rate may differ from theta to theta.  At the first steps 1 - b2^step is small, and by a
+    power would have the power's rounding.
     """
     m = ADAM_BETA1 * m + (1.0 - ADAM_BETA1) * g
     v = ADAM_BETA2 * v + (1.0 - ADAM_BETA2) * g**2
-    m_hat = m / (1.0 - ADAM_BETA1**step)
-    v_hat = v / (1.0 - ADAM_BETA2**step)
+    m_hat = m / -math.expm1(step * math.log(ADAM_BETA1))
+    v_hat = v / -math.expm1(step * math.log(ADAM_BETA2))
     return theta - rate * m_hat / (np.sqrt(v_hat) + ADAM_EPSILON), m, v

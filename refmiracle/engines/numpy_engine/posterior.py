@@ -74,7 +74,7 @@ def mean_kl(tau: Array, phi: Array, budget: float) -> tuple[Array, Array]:
     -------
     delta, log_s : ndarray of float64, shape (blocks, block_size)
     """
-    r = np.sqrt(2.0 * budget * softmax(phi))
+    r = np.sqrt(2.0 * budget) * np.sqrt(softmax(phi))  # each by itself: kappa may underflow
     return r * np.tanh(tau), variance.log_s(r * sech(tau))
 
 
@@ -112,7 +112,7 @@ def mean_kl_backward(
     (blocks, block_size); `budget` is C, in nats.
     """
     share = softmax(phi)
-    r = np.sqrt(2.0 * budget * share)
+    r = np.sqrt(2.0 * budget) * np.sqrt(share)
     t, h = np.tanh(tau), sech(tau)
     x = r * h
     log_s = variance.log_s(x)
