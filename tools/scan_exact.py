@@ -117,8 +117,8 @@ def adam_step(
     """Return theta, m and v after a step."""
     b1, b2 = mpf(0.9), mpf(0.999)  # as float64 has them
     out: Lists = ([], [], [])
-    for own, slope, first, second in zip(theta, g, m, v, strict=True):
-        first, second = b1 * first + (1 - b1) * slope, b2 * second + (1 - b2) * slope**2
+    for own, slope, old_m, old_v in zip(theta, g, m, v, strict=True):
+        first, second = b1 * old_m + (1 - b1) * slope, b2 * old_v + (1 - b2) * slope**2
         root = mpmath.sqrt(second / (1 - b2 ** int(step[0])))
         part = first / (1 - b1 ** int(step[0])) / (root + mpf(1e-8))
         for kept, value in zip(out, (own - rate[0] * part, first, second), strict=True):

@@ -1,4 +1,4 @@
-"""How many digits each formula keeps, up to the ends of its range: ``python tools/scan_formulas.py``.
+"""How many digits formulas keep to the ends of their ranges: ``python tools/scan_formulas.py``.
 
 Each formula of both engines, by its name in the conformance suite, and the masses that encoders
 draw with, are evaluated on a grid and held against mpmath.  An error is relative, in units of
@@ -107,7 +107,7 @@ FORMULAS = (
     Formula("log_geometric_bits", "bits", grids.length_points, 400, functions=of_both(
         lambda n, theta: lengths.log_geometric_bits(n, float(theta[0])))),
     Formula("log_geometric_mean_bits", "bits", grids.mean_length_points, 400, functions=of_both(
-        lambda mean_exponent: np.array([lengths.log_geometric_mean_bits(float(mean_exponent[0]))]))),
+        lambda mean_exponent: lengths.log_geometric_mean_bits(float(mean_exponent[0])))),
     Formula("zipf_bits", "bits", grids.zipf_points, functions=of_both(
         lambda n, exponent: lengths.zipf_bits(n, float(exponent[0])))),
 )  # fmt: skip
@@ -129,6 +129,8 @@ class Found:
         The worst error, in units of the precision, with its condition number.
     lost, lost_where
         The worst error over 1 + condition.
+    elements : int
+        How many numbers were held against exact ones.
     """
 
     formula: str
@@ -139,9 +141,11 @@ class Found:
     where: str = ""
     lost: float = 0.0
     lost_where: str = ""
+    elements: int = 0
 
     def meet(self, error: float, condition: float, point: Point, element: int) -> None:
         """Take one more element into account."""
+        self.elements += 1
         if not error <= self.error:
             self.error, self.condition, self.where = error, condition, place(point, element)
         if not error / (1.0 + condition) <= self.lost:
@@ -174,7 +178,10 @@ def conditions(name: str, point: Point, want: list[list[Any]]) -> list[list[floa
         for i, x in enumerate(values if point[key].dtype.kind == "f" else []):
             if x == 0:
                 continue
-            moved = {**lists, key: [v * (1 + CHANGE) if i == j else v for j, v in enumerate(values)]}
+            moved = {
+                **lists,
+                key: [v * (1 + CHANGE) if i == j else v for j, v in enumerate(values)],
+            }
             for total, out, base in zip(sums, getattr(exact, name)(**moved), want, strict=True):
                 for k, (a, b) in enumerate(zip(out, base, strict=True)):
                     total[k] += abs((a - b) / b) / CHANGE if b else 0
@@ -197,8 +204,8 @@ def error_of(got: float, want: Any, dtype: str) -> float:
 def scan(formula: Formula, every: int = 1) -> Iterator[Found]:
     """Yield what was found for each engine that has the formula, and each of its results."""
     points, answers = formula.points()[::every], {}
-    for engine, dtype in ENGINES.items():
-        function, dtype = formula.function(engine), "float64" if formula.double else dtype
+    for engine, own in ENGINES.items():
+        function, dtype = formula.function(engine), "float64" if formula.double else own
         if function is None:
             continue
         found = [Found(formula.name, output, engine) for output in formula.outputs.split()]
@@ -245,10 +252,12 @@ def main() -> None:
 def line(found: Found, numbers: list[str]) -> str:
     """Return a line of the plain output, and where its worst errors were met."""
     head = f"{found.formula:24}{found.output:11}{found.engine:6}"
-    return f"{head} error {numbers[0]:>8}  condition {numbers[1]:>8}  lost {numbers[2]:>8}\n" + "".join(
-        f"    {label} at {where}\n" for label, where in
-        (("error", found.where), ("lost", found.lost_where)) if where
-    )  # fmt: skip
+    worst = "  ".join(
+        f"{label} {number:>8}"
+        for label, number in zip(("error", "condition", "lost"), numbers, strict=True)
+    )
+    places = ("error", found.where), ("lost", found.lost_where)
+    return "\n".join([f"{head} {worst}", *(f"    {label} at {at}" for label, at in places if at)])
 
 
 if __name__ == "__main__":

@@ -47,7 +47,10 @@ def points(**axes: Iterable[Any]) -> list[Point]:
 def blocks(**axes: Iterable[Any]) -> list[Point]:
     """Return all combinations of rows, each as a block of shape (1, size); a budget is a number."""
     return [
-        {name: np.array(v if np.ndim(v) == 0 else [v]) for name, v in zip(axes, values, strict=True)}
+        {
+            name: np.array(v if np.ndim(v) == 0 else [v])
+            for name, v in zip(axes, values, strict=True)
+        }
         for values in itertools.product(*axes.values())
     ]
 
@@ -113,7 +116,9 @@ def one_block(all_points: list[Point]) -> list[Point]:
 def logit_points() -> list[Point]:
     """Return a label that has all but e^-gap, or e^-gap, or a half; the largest at each place."""
     out = []
-    for gap, label, turn in itertools.product((0.0, 0.5, 5.0, 17.0, 40.0, 80.0), range(3), range(3)):
+    for gap, label, turn in itertools.product(
+        (0.0, 0.5, 5.0, 17.0, 40.0, 80.0), range(3), range(3)
+    ):
         column = np.roll([gap, 0.0, -0.5], turn) + 3.0
         out.append({"logits": column[:, None], "labels": np.array([label])})
     return out
@@ -168,7 +173,12 @@ def supremum_points() -> list[Point]:
     """Return intervals that hold the mode, lie beside it, or are narrow, out to 6."""
     ends = [(-6.338, 6.338), (0.25, 0.25 + 2.0**-20), (-6.0, -5.0), (5.0, 6.338), (-0.01, 0.01)]
     return [
-        {"delta": np.array([d]), "log_s": np.array([v]), "low": np.array([a]), "high": np.array([b])}
+        {
+            "delta": np.array([d]),
+            "log_s": np.array([v]),
+            "low": np.array([a]),
+            "high": np.array([b]),
+        }
         for (d, v), (a, b) in itertools.product(TARGETS, ends)
     ]
 

@@ -81,8 +81,11 @@ def best_theta(n: ArrayLike) -> float:
 def log_geometric_mean_bits(mean_exponent: float) -> float:
     """Return the mean length at the best theta: m + log2(m + 1) + m log2(1 + 1/m), in bits."""
     m = mean_exponent
-    spread = m * log2_above_one(1.0 / m) if m > 0.0 else 0.0
-    return m + log2_above_one(m) + spread
+    if m == 0.0:
+        return 0.0
+    # 1/m may overflow below 1, and m + 1 be m above.
+    ratio = log2_above_one(1.0 / m) if m > 1.0 else log2_above_one(m) - math.log2(m)
+    return m + log2_above_one(m) + m * ratio
 
 
 def log2_above_one(x: float) -> float:

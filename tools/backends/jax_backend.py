@@ -327,7 +327,7 @@ def whitened(tau: jax.Array, phi: jax.Array, budget: Any) -> tuple[jax.Array, ja
     """Return delta and log s; the root of a share of 0 has no slope that JAX could take."""
     share = softmax(phi)
     some = share > 0.0
-    r = jnp.where(some, jnp.sqrt(2.0 * budget * jnp.where(some, share, 1.0)), 0.0)
+    r = jnp.where(some, jnp.sqrt(2.0 * budget) * jnp.sqrt(jnp.where(some, share, 1.0)), 0.0)
     tanh, sech = tanh_sech(tau)
     return r * tanh, solve_log_s(r * sech)
 
@@ -523,7 +523,9 @@ def softmax_cross_entropy(logits: Array, labels: Array) -> Results:
 def ratios(z: jax.Array, delta: jax.Array, log_s: jax.Array) -> jax.Array:
     """Return log q(z) / p(z) of each candidate for each block."""
     z, delta, log_s = z[None], delta[:, None], log_s[:, None]
-    return 0.5 * (z**2 - (z - delta) ** 2 * jnp.exp(-log_s) - log_s).sum(axis=2)
+    y = z - delta
+    terms = 0.5 * delta**2 + y * (delta - 0.5 * y * jnp.expm1(-log_s)) - 0.5 * log_s
+    return terms.sum(axis=2)
 
 
 def log_weights(candidates: Array, delta: Array, log_s: Array) -> jax.Array:
@@ -594,8 +596,9 @@ def batch_loss(
     """Return the mean loss of a batch; rho by tensor, times exp(log_scale)."""
     scale = (rho * jnp.exp(log_scale))[places.tensors]
     w = jax.jit(sample)(*(a.astype(jnp.float64) for a in (tau, phi, scale)), budget, eps)
-    flat = jax.jit(expand)(w.astype(tau.dtype), places.of_weights, places.signs)
-    return network_loss(flat, pixels, labels)
+    # In float64, so that the gradients of up to 400,000 weights are summed in it.
+    flat = jax.jit(expand)(w, places.of_weights, places.signs)
+    return network_loss(flat.astype(tau.dtype), pixels, labels)
 
 
 loss_gradients = jax.value_and_grad(batch_loss, (0, 1, 2))

@@ -304,7 +304,7 @@ def whitened(tau: torch.Tensor, phi: torch.Tensor, budget: float) -> tuple[Any, 
     """Return delta and log s; the root of a share of 0 has no slope that autograd could take."""
     share = Softmax.apply(phi)
     some = share > 0.0
-    r = torch.where(some, torch.sqrt(2.0 * budget * torch.where(some, share, 1.0)), 0.0)
+    r = torch.where(some, math.sqrt(2.0 * budget) * torch.sqrt(torch.where(some, share, 1.0)), 0.0)
     tanh, sech = TanhSech.apply(tau)
     return r * tanh, LogS.apply(r * sech)
 
@@ -478,11 +478,12 @@ def log_weights(candidates: Array, delta: Array, log_s: Array) -> torch.Tensor:
     """Return log q(z) / p(z) in nats, (blocks, K), summed in float64."""
     z = torch.as_tensor(candidates).to(torch.float64)
     delta, log_s = double(delta), double(log_s)
-    total = -0.5 * log_s.sum(dim=1, keepdim=True).expand(-1, len(z)).contiguous()
-    half_precision = 0.5 * torch.exp(-log_s)
+    constant = 0.5 * (delta**2 - log_s).sum(dim=1, keepdim=True)
+    total = constant.expand(-1, len(z)).contiguous()
+    half = 0.5 * torch.expm1(-log_s)
     for j in range(z.shape[1]):
-        column = z[:, j]
-        total += 0.5 * column**2 - (column - delta[:, j, None]) ** 2 * half_precision[:, j, None]
+        y = z[:, j] - delta[:, j, None]
+        total += y * (delta[:, j, None] - y * half[:, j, None])
     return total
 
 
@@ -545,8 +546,9 @@ def gradients(
     log_scale = no_scale(rho)
     eps, pixels, labels = data
     scale = (rho * torch.exp(log_scale))[integers(places.tensors)]
-    w = sample(tau.double(), phi.double(), scale, budget, double(eps)).to(tau.dtype)
-    flat = expand(w, integers(places.of_weights), integers(places.signs))
+    w = sample(tau.double(), phi.double(), scale, budget, double(eps))
+    # In float64, so that the gradients of up to 400,000 weights are summed in it.
+    flat = expand(w, integers(places.of_weights), integers(places.signs)).to(tau.dtype)
     loss = F.cross_entropy(lenet5(flat, pixels), integers(labels))
     return loss.detach(), torch.autograd.grad(loss, (tau, phi, log_scale))
 

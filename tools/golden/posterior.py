@@ -394,6 +394,9 @@ def points_at_the_ends() -> list[Point]:
               budget=float(single(1e-30)), note="x = 1e-15 and below", **ends),
         Point("budget-of-1e6-nats", row(*SIX), row(0.0, 1.0, -3.0, 2.0, 0.5, -2.0),
               budget=1e6, note="log s = -1e6: the weight is its mean", digits=100, **ends),
+        Point("tiny-budget-and-share", row(*SIX), row(0.0, -600.0, -680.0, -690.0, 1.0, 2.0),
+              budget=1e-20, note="kappa underflows, its root does not", digits=1000,
+              dtypes=DOUBLE, **ends),
     ]  # fmt: skip
 
 
