@@ -65,7 +65,7 @@ def log_geometric_bits(n: ArrayLike, theta: float) -> Array:
         0 < theta < 1.
     """
     e = exponents(n).astype(np.float64)
-    return e * (1.0 - math.log2(theta)) - math.log2(1.0 - theta)
+    return e * (1.0 - math.log2(theta)) - log2_above_one(-theta)
 
 
 def best_theta(n: ArrayLike) -> float:
@@ -81,8 +81,16 @@ def best_theta(n: ArrayLike) -> float:
 def log_geometric_mean_bits(mean_exponent: float) -> float:
     """Return the mean length at the best theta: m + log2(m + 1) + m log2(1 + 1/m), in bits."""
     m = mean_exponent
-    spread = m * (math.log2(m + 1.0) - math.log2(m)) if m > 0.0 else 0.0
-    return m + math.log2(m + 1.0) + spread
+    if m == 0.0:
+        return 0.0
+    # 1/m may overflow below 1, and m + 1 be m above.
+    ratio = log2_above_one(1.0 / m) if m > 1.0 else log2_above_one(m) - math.log2(m)
+    return m + log2_above_one(m) + m * ratio
+
+
+def log2_above_one(x: float) -> float:
+    """Return log2(1 + x), also of an x that 1 + x would swallow."""
+    return math.log1p(x) / math.log(2.0)
 
 
 def theta_of_kl(kl_bits: float) -> float:

@@ -424,6 +424,23 @@ def shared_gradients_overwritten(right, g, places, signs, count):
     return out
 
 
+@fault("mean_kl", "tiny-budget-and-share")
+def root_of_a_budget_that_underflowed(right, tau, phi, budget):
+    share = scipy.special.softmax(phi, axis=1)
+    r = np.sqrt(2.0 * budget * share)
+    return r * np.tanh(tau), right.log_s(r / np.cosh(tau))
+
+
+@fault("mean_kl_backward", "all-but-e-to-minus-60")
+def own_term_taken_out_of_the_sum_again(right, *inputs):
+    name = "refmiracle.engines.numpy_engine.posterior.others"
+    return patched(name, out_of_the_sum, right.mean_kl_backward)(*inputs)
+
+
+def out_of_the_sum(x):
+    return x.sum(axis=1, keepdims=True) - x
+
+
 # --- layers
 
 
@@ -503,12 +520,33 @@ def logits_exponentiated_as_they_are(right, logits, labels):
     return losses, p
 
 
+@fault("softmax_cross_entropy", "sure-and-right")
+def one_taken_from_a_probability_near_it(right, logits, labels):
+    losses, dlogits = right.softmax_cross_entropy(logits, labels)
+    batch = np.arange(len(labels))
+    dlogits[labels, batch] = scipy.special.softmax(logits, axis=0)[labels, batch] - 1.0
+    return losses, dlogits
+
+
+@fault("softmax_cross_entropy", "sure-and-right")
+def logarithm_of_a_sum_near_one(right, logits, labels):
+    z = logits - logits.max(axis=0)
+    _, dlogits = right.softmax_cross_entropy(logits, labels)
+    return np.log(np.exp(z).sum(axis=0)) - z[labels, np.arange(len(labels))], dlogits
+
+
 # --- coding
 
 
 @fault("log_weights")
 def density_without_its_scale(right, candidates, delta, log_s):
     return right.log_weights(candidates, delta, log_s) + 0.5 * log_s.sum(axis=1)[:, None]
+
+
+@fault("log_weights", "q-next-to-p")
+def difference_of_like_squares(right, candidates, delta, log_s):
+    z, d, v = candidates[None], delta[:, None], log_s[:, None]
+    return 0.5 * (z**2 - (z - d) ** 2 * np.exp(-v) - v).sum(axis=2)
 
 
 @fault("select_indices")
@@ -805,6 +843,27 @@ def scales_learned_at_the_full_rate(right, *inputs):
 def scales_not_rounded_to_float16(right, *inputs):
     name = "refmiracle.conformance.engine_backend.quantise_scales"
     return patched(name, np.exp, right.train_steps)(*inputs)
+
+
+@fault("train_steps", "scales-next-to-ties")
+def scales_rounded_to_float32_first(right, *inputs):
+    def twice(log_rho):
+        return np.exp(np.asarray(log_rho, np.float64)).astype(np.float32).astype(np.float16)
+
+    name = "refmiracle.conformance.engine_backend.quantise_scales"
+    return patched(name, twice, right.train_steps)(*inputs)
+
+
+@fault("loss_and_grads", "eight-variables-in-both")
+def gradients_of_a_variable_summed_in_float32(right, *inputs):
+    name = "refmiracle.engines.numpy_engine.posterior.np.bincount"
+    return patched(name, one_after_the_other, right.loss_and_grads)(*inputs)
+
+
+def one_after_the_other(places, weights, minlength):
+    out = np.zeros(minlength, dtype=np.float32)
+    np.add.at(out, places, weights.astype(np.float32))
+    return out
 
 
 # --- files and predictions

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from oracles import run_python, scaled_error
+from oracles import relative_error, run_python, scaled_error
 
 from refmiracle.engines import get_engine
 from refmiracle.errors import InputError
@@ -80,6 +80,23 @@ def test_loss_by_hand(engine, rng):
     p = np.exp(logits) / np.exp(logits).sum(axis=0)
     loss, _ = loss_and_grads(LENET5, engine, weights, pixels, labels)
     assert abs(loss / -np.log(p[labels, range(5)]).mean() - 1) < 1e-5
+
+
+@pytest.mark.parametrize("label", [0, 4, 9])
+@pytest.mark.parametrize("others", [(-60.0, -61.0), (-20.0, -18.0), (-1.0, -2.0)])
+def test_a_sure_network_keeps_the_digits_of_its_loss(engine, label, others):
+    """Its logits are the biases of the last layer; a loss of e^-60 is not 0, nor are gradients."""
+    bias = np.array([0.0, *others, *np.linspace(-70.0, -75.0, 7)])
+    weights = {t.name: np.zeros(t.shape, engine.dtype) for t in LENET5.tensors()}
+    weights[TENSORS[-1]] = np.roll(bias, label).astype(engine.dtype)
+    pixels, labels = np.zeros((3, 28, 28), dtype=np.uint8), np.full(3, label)
+    loss, grads = loss_and_grads(LENET5, engine, weights, pixels, labels)
+    rest = np.exp(np.roll(weights[TENSORS[-1]].astype(np.float64), -label)[1:])
+    p = rest / (1.0 + rest.sum())
+    tolerance = 1e-13 if engine.dtype == np.float64 else 1e-5
+    assert relative_error(loss, np.log1p(rest.sum())) <= tolerance
+    want = np.roll([-p.sum(), *p], label)
+    assert relative_error(grads[TENSORS[-1]], want) <= tolerance
 
 
 @pytest.mark.parametrize("batch", [1, 5, 33])

@@ -186,6 +186,17 @@ def test_scales_are_rounded_to_float16():
     assert got.astype(np.float64).tolist() == want
 
 
+def test_scales_are_rounded_once():
+    """By way of float32 each of these becomes a tie, and then goes the other way."""
+    log_rho = np.array(
+        [-5.966763019561768, -5.911032199859619, -5.743545055389404, -2.0731139183044434]
+    )
+    want = [struct.unpack("<e", struct.pack("<e", math.exp(v)))[0] for v in log_rho]
+    twice = np.exp(log_rho).astype(np.float32).astype(np.float16)
+    assert quantise_scales(log_rho).tolist() == want
+    assert not np.any(twice == want)
+
+
 def test_scales_stay_normal_numbers():
     """Neither 0 nor infinite, whatever the training does."""
     got = quantise_scales([-1e6, -30.0, -9.705, 11.09, 700.0]).astype(np.float64).tolist()

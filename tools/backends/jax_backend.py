@@ -268,6 +268,29 @@ def _(primals: Any, tangents: Any) -> Any:
     return (tanh, sech), (sech * sech * dtau, -sech * tanh * dtau)
 
 
+def others(x: jax.Array) -> jax.Array:
+    """Return the sum of the other elements of its row for each, never taking one out of a sum."""
+    none = jnp.zeros((len(x), 1))
+    before = jnp.cumsum(jnp.hstack([none, x[:, :-1]]), axis=1)
+    behind = jnp.cumsum(jnp.hstack([none, x[:, :0:-1]]), axis=1)[:, ::-1]
+    return before + behind
+
+
+@jax.custom_vjp
+def softmax(phi: jax.Array) -> jax.Array:
+    """Return the shares of each row; JAX's gradient cancels where one takes nearly all."""
+    return jax.nn.softmax(phi, axis=1)
+
+
+def softmax_backward(share: jax.Array, grad: jax.Array) -> tuple[jax.Array]:
+    """Return p_j grad_j sum_(i != j) p_i - p_j sum_(i != j) p_i grad_i."""
+    h = share * grad
+    return (h * others(share) - share * others(h),)
+
+
+softmax.defvjp(lambda phi: (softmax(phi),) * 2, softmax_backward)
+
+
 @jax.jit
 def slope(x: jax.Array) -> jax.Array:
     """Return ds/dx."""
@@ -302,9 +325,9 @@ def gaussian_kl(delta: Array, log_s: Array) -> jax.Array:
 
 def whitened(tau: jax.Array, phi: jax.Array, budget: Any) -> tuple[jax.Array, jax.Array]:
     """Return delta and log s; the root of a share of 0 has no slope that JAX could take."""
-    share = jax.nn.softmax(phi, axis=1)
+    share = softmax(phi)
     some = share > 0.0
-    r = jnp.where(some, jnp.sqrt(2.0 * budget * jnp.where(some, share, 1.0)), 0.0)
+    r = jnp.where(some, jnp.sqrt(2.0 * budget) * jnp.sqrt(jnp.where(some, share, 1.0)), 0.0)
     tanh, sech = tanh_sech(tau)
     return r * tanh, solve_log_s(r * sech)
 
@@ -406,10 +429,28 @@ def affine(x: jax.Array, w: jax.Array, b: jax.Array) -> jax.Array:
     return w.T @ x + b[:, None]
 
 
+@jax.custom_vjp
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Return the loss of each sample."""
-    log_p = jax.nn.log_softmax(logits, axis=0)
-    return -jnp.take_along_axis(log_p, labels[None], axis=0)[0]
+    """Return log(1 + sum of exp(z_k - z_top) over the others) + z_top - z_label of each sample."""
+    samples = jnp.arange(len(labels))
+    top = logits.argmax(axis=0)
+    z = logits - logits[top, samples]
+    rest = jnp.exp(z).at[top, samples].set(0.0).sum(axis=0)
+    return jnp.log1p(rest) - z[labels, samples]
+
+
+def cross_entropy_backward(kept: Any, grad: jax.Array) -> tuple[jax.Array, None]:
+    """Return grad p_k; at the label p - 1 as minus the sum of the others."""
+    p, labels = kept
+    at = labels, jnp.arange(len(labels))
+    wrong = p.at[at].set(0.0)
+    return grad * wrong.at[at].set(-wrong.sum(axis=0)), None
+
+
+cross_entropy.defvjp(
+    lambda z, labels: (cross_entropy(z, labels), (jax.nn.softmax(z, axis=0), labels)),
+    cross_entropy_backward,
+)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -482,7 +523,9 @@ def softmax_cross_entropy(logits: Array, labels: Array) -> Results:
 def ratios(z: jax.Array, delta: jax.Array, log_s: jax.Array) -> jax.Array:
     """Return log q(z) / p(z) of each candidate for each block."""
     z, delta, log_s = z[None], delta[:, None], log_s[:, None]
-    return 0.5 * (z**2 - (z - delta) ** 2 * jnp.exp(-log_s) - log_s).sum(axis=2)
+    y = z - delta
+    terms = 0.5 * delta**2 + y * (delta - 0.5 * y * jnp.expm1(-log_s)) - 0.5 * log_s
+    return terms.sum(axis=2)
 
 
 def log_weights(candidates: Array, delta: Array, log_s: Array) -> jax.Array:
@@ -553,8 +596,9 @@ def batch_loss(
     """Return the mean loss of a batch; rho by tensor, times exp(log_scale)."""
     scale = (rho * jnp.exp(log_scale))[places.tensors]
     w = jax.jit(sample)(*(a.astype(jnp.float64) for a in (tau, phi, scale)), budget, eps)
-    flat = jax.jit(expand)(w.astype(tau.dtype), places.of_weights, places.signs)
-    return network_loss(flat, pixels, labels)
+    # In float64, so that the gradients of up to 400,000 weights are summed in it.
+    flat = jax.jit(expand)(w, places.of_weights, places.signs)
+    return network_loss(flat.astype(tau.dtype), pixels, labels)
 
 
 loss_gradients = jax.value_and_grad(batch_loss, (0, 1, 2))

@@ -255,6 +255,32 @@ class TanhSech(torch.autograd.Function):
         return sech * (sech * dtanh - tanh * dsech)
 
 
+def others(x: torch.Tensor) -> torch.Tensor:
+    """Return the sum of the other elements of its row for each, never taking one out of a sum."""
+    none = x.new_zeros(len(x), 1)
+    before = torch.cat([none, x[:, :-1]], dim=1).cumsum(dim=1)
+    behind = torch.cat([none, x[:, 1:].flip(1)], dim=1).cumsum(dim=1).flip(1)
+    return before + behind
+
+
+class Softmax(torch.autograd.Function):
+    """Shares of each row; autograd's gradient is a small difference where one takes nearly all."""
+
+    @staticmethod
+    def forward(ctx: Any, phi: torch.Tensor) -> torch.Tensor:
+        """Return the shares."""
+        share = torch.softmax(phi, dim=1)
+        ctx.save_for_backward(share)
+        return share
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+        """Return p_j grad_j sum_(i != j) p_i - p_j sum_(i != j) p_i grad_i."""
+        (share,) = ctx.saved_tensors
+        h = share * grad
+        return h * others(share) - share * others(h)
+
+
 def log_s(x: Array) -> torch.Tensor:
     """Return log s(x)."""
     return like(x, LogS.apply(double(x)))[0]
@@ -276,9 +302,9 @@ def gaussian_kl(delta: Array, log_s: Array) -> torch.Tensor:
 
 def whitened(tau: torch.Tensor, phi: torch.Tensor, budget: float) -> tuple[Any, Any]:
     """Return delta and log s; the root of a share of 0 has no slope that autograd could take."""
-    share = torch.softmax(phi, dim=1)
+    share = Softmax.apply(phi)
     some = share > 0.0
-    r = torch.where(some, torch.sqrt(2.0 * budget * torch.where(some, share, 1.0)), 0.0)
+    r = torch.where(some, math.sqrt(2.0 * budget) * torch.sqrt(torch.where(some, share, 1.0)), 0.0)
     tanh, sech = TanhSech.apply(tau)
     return r * tanh, LogS.apply(r * sech)
 
@@ -421,8 +447,28 @@ def dense_backward(x: Array, w: Array, dy: Array) -> Results:
 def softmax_cross_entropy(logits: Array, labels: Array) -> Results:
     """Return the loss of each sample, and the gradient of their sum."""
     z = leaf(torch.as_tensor(logits))
-    losses = F.cross_entropy(z.T, integers(labels), reduction="none")
+    losses = CrossEntropy.apply(z, integers(labels))
     return losses.detach(), torch.autograd.grad(losses.sum(), z)[0]
+
+
+class CrossEntropy(torch.autograd.Function):
+    """The loss of each column; F.cross_entropy loses log of a sum near 1, and p - 1."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Return log(1 + sum of exp(z_k - z_top) over the others) + z_top - z_label."""
+        top = logits.argmax(dim=0, keepdim=True)
+        z = logits - logits.gather(0, top)
+        e = torch.exp(z)
+        ctx.save_for_backward(e / e.sum(dim=0), labels)
+        return torch.log1p(e.scatter(0, top, 0.0).sum(dim=0)) - z.gather(0, labels[None])[0]
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
+        """Return grad p_k; at the label p - 1 as minus the sum of the others."""
+        p, labels = ctx.saved_tensors
+        wrong = p.scatter(0, labels[None], 0.0)
+        return grad * wrong.scatter(0, labels[None], -wrong.sum(dim=0, keepdim=True)), None
 
 
 # --- coding
@@ -432,11 +478,12 @@ def log_weights(candidates: Array, delta: Array, log_s: Array) -> torch.Tensor:
     """Return log q(z) / p(z) in nats, (blocks, K), summed in float64."""
     z = torch.as_tensor(candidates).to(torch.float64)
     delta, log_s = double(delta), double(log_s)
-    total = -0.5 * log_s.sum(dim=1, keepdim=True).expand(-1, len(z)).contiguous()
-    half_precision = 0.5 * torch.exp(-log_s)
+    constant = 0.5 * (delta**2 - log_s).sum(dim=1, keepdim=True)
+    total = constant.expand(-1, len(z)).contiguous()
+    half = 0.5 * torch.expm1(-log_s)
     for j in range(z.shape[1]):
-        column = z[:, j]
-        total += 0.5 * column**2 - (column - delta[:, j, None]) ** 2 * half_precision[:, j, None]
+        y = z[:, j] - delta[:, j, None]
+        total += y * (delta[:, j, None] - y * half[:, j, None])
     return total
 
 
@@ -499,8 +546,9 @@ def gradients(
     log_scale = no_scale(rho)
     eps, pixels, labels = data
     scale = (rho * torch.exp(log_scale))[integers(places.tensors)]
-    w = sample(tau.double(), phi.double(), scale, budget, double(eps)).to(tau.dtype)
-    flat = expand(w, integers(places.of_weights), integers(places.signs))
+    w = sample(tau.double(), phi.double(), scale, budget, double(eps))
+    # In float64, so that the gradients of up to 400,000 weights are summed in it.
+    flat = expand(w, integers(places.of_weights), integers(places.signs)).to(tau.dtype)
     loss = F.cross_entropy(lenet5(flat, pixels), integers(labels))
     return loss.detach(), torch.autograd.grad(loss, (tau, phi, log_scale))
 

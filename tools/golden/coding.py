@@ -119,6 +119,15 @@ def log_weight_points() -> list[tuple[str, Any, Any, Any, tuple[str, ...], str, 
             "unused places have delta = 0 and log s = 0 and count nothing",
             sums,
         ),
+        (
+            "q-next-to-p",
+            np.array([[-6.25], [-0.5], [0.75], [2.0]]),
+            single([[1e-12], [-1e-9], [1e-6], [0.0], [0.0], [1e-4]]),
+            single([[0.0], [0.0], [-1e-12], [-1e-9], [-1e-5], [-1e-6]]),
+            ("cancellation",),
+            "z^2 / 2 and (z - delta)^2 / (2 s) are alike: each ratio by itself",
+            {"float64": {"relative": 1e-14}, "float32": {"relative": 2e-6}},
+        ),
     ]
 
 
@@ -138,6 +147,7 @@ def write_log_weights(golden: Path) -> None:
             dtypes=BOTH,
             flags=flags,
             note=note,
+            since="1.3" if name == "q-next-to-p" else "1.0",
         )
         cases.append(case)
     write_file(

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import mpmath
 import numpy as np
 import torch
+from golden.sources import to_floats
 from golden.torch_inputs import Draw, compact
 from golden.writer import BOTH, make_case, write_file
 from numpy.typing import NDArray
@@ -24,6 +26,8 @@ SUMS = {"float64": {"scaled": 2e-15}, "float32": {"scaled": 1e-6}}
 LONG_SUMS = {"float64": {"scaled": 1e-14}, "float32": {"scaled": 4e-6}}
 SOFTMAX = {"float64": {"scaled": 1e-15}, "float32": {"scaled": 5e-7}}
 # Losses from 0 (exactly) to 2e4, each to its own size.
+EACH = {"float64": {"relative": 5e-15}, "float32": {"relative": 2e-6}}
+OF_LOSS = "losses", "dlogits"
 APART = {"float64": {"relative": 1e-15}, "float32": {"relative": 5e-7}}
 
 NOTES = {
@@ -33,6 +37,7 @@ NOTES = {
     "odd-size": "an odd last row or column belongs to no window and is dropped",
     "overflow": "exp of the logits themselves overflows: their maximum must be subtracted first",
     "underflow": "the probability of some classes underflows to 0",
+    "sure": "nearly all is one class's: log of a sum near 1, and p - 1, lose their digits",
 }
 
 
@@ -489,6 +494,42 @@ def logit_inputs() -> dict[str, tuple[Array, list[int], tuple[str, ...], str]]:
     }
 
 
+def by_mpmath(logits: Array, labels: NDArray[np.int64]) -> tuple[Array, Array]:
+    """Return the losses and gradients to the last digit, however small."""
+    with mpmath.workdps(400):
+        powers = [[mpmath.exp(mpmath.mpf(float(z))) for z in column] for column in logits.T]
+        p = [[e / mpmath.fsum(column) for e in column] for column in powers]
+        losses = [-mpmath.log(column[k]) for column, k in zip(p, labels.tolist(), strict=True)]
+        for column, k in zip(p, labels.tolist(), strict=True):
+            column[k] -= 1
+        return to_floats(losses), to_floats(p).T
+
+
+def sure_cases() -> list[Case]:
+    """Return cases where all but nothing is the label's, or another's."""
+    gaps = np.array([5.0, 16.0, 20.0, 37.0, 60.0, 80.0])
+    sure = np.stack([np.zeros(6), -gaps, -gaps - 0.5])
+    points = {
+        "sure-and-right": (sure, [0] * 6, "the loss and p - 1 are as small as the other classes"),
+        "sure-and-wrong": (sure, [1] * 6, "p is 1 for another class, and e^-80 for the label"),
+        "sure-and-right-in-the-last-class": (sure[::-1] + 7.5, [2] * 6, "the largest comes last"),
+        "two-alike": (np.stack([gaps, gaps, 0.0 * gaps]), [0, 1] * 3, "the largest comes twice"),
+    }
+    return [
+        make_case(
+            f"layers/softmax_cross_entropy/{name}",
+            {"logits": logits, "labels": np.array(labels)},
+            dict(zip(OF_LOSS, by_mpmath(logits, np.array(labels)), strict=True)),
+            {"losses": EACH, "dlogits": EACH},
+            dtypes=BOTH,
+            flags=("sure",),
+            note=f"{note}; by mpmath",
+            since="1.3",
+        )
+        for name, (logits, labels, note) in points.items()
+    ]
+
+
 def softmax_cases() -> list[Case]:
     """Losses and gradients, for each sample."""
     return [
@@ -506,7 +547,7 @@ def softmax_cases() -> list[Case]:
             note=note,
         )
         for name, (logits, labels, flags, note) in logit_inputs().items()
-    ]
+    ] + sure_cases()
 
 
 STAGE = {

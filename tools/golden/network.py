@@ -60,12 +60,12 @@ LOGITS = {"float64": {"scaled": 1e-14}, "float32": {"scaled": 4e-6}}
 SOURCE = "float64 PyTorch with its autograd; log s(x) by mpmath; layout by tests/spec_decoder.py"
 
 
-def rounded(values: Array) -> NDArray[np.float16]:
-    """Return float16 numbers; raise if one is nearly halfway between two."""
+def rounded(values: Array, smallest: float = SMALLEST_ROUNDING_GAP) -> NDArray[np.float16]:
+    """Return float16 numbers; raise if one is nearer than this to halfway between two."""
     half = values.astype(np.float16)
     spacing = np.spacing(half).astype(np.float64)
     from_edge = 0.5 - np.abs(values - half.astype(np.float64)) / spacing
-    if from_edge.min() < SMALLEST_ROUNDING_GAP:
+    if from_edge.min() < smallest:
         raise ValueError(f"a scale is {from_edge.min():.1e} float16 units from a tie")
     return half
 
@@ -121,6 +121,7 @@ def network_case(
     inputs: dict[str, Any],
     flags: tuple[str, ...] = (),
     note: str = "",
+    since: str = "1.0",
 ) -> Case:
     """Return a case of loss_and_grads."""
     outputs, gap = gradients(layout, inputs)
@@ -138,6 +139,7 @@ def network_case(
         gap=gap,
         flags=flags,
         note=note,
+        since=since,
     )
 
 
@@ -249,7 +251,14 @@ def network_cases() -> list[Case]:
     ]
     note = "tau to +-30 and shares of a block down to 1e-36"
     inputs = steep_inputs(STEEP, 14, 110, 3)
-    return [*cases, network_case("steep-parameters", STEEP, inputs, ("branch-point",), note)]
+    cases.append(network_case("steep-parameters", STEEP, inputs, ("branch-point",), note))
+    layout, bits, seed, batch, flags, note = LAYOUTS["eight-variables"]
+    flags = tuple(flag for flag in flags if flag != "long-sums")
+    inputs, note = (
+        network_inputs(layout, bits, seed, batch),
+        "as eight-variables, summed in float64",
+    )
+    return [*cases, network_case("eight-variables-in-both", layout, inputs, flags, note, "1.3")]
 
 
 # --- Adam
@@ -401,8 +410,13 @@ def adam_cases() -> list[Case]:
 # --- some steps of training
 
 
-def train(layout: Layout, inputs: dict[str, Any]) -> tuple[dict[str, Any], float]:
-    """Return the outputs of train_steps, and the distance from the nearest kink."""
+def train(
+    layout: Layout, inputs: dict[str, Any], first_gap: float = SMALLEST_ROUNDING_GAP
+) -> tuple[dict[str, Any], float]:
+    """Return the outputs of train_steps, and the distance from the nearest kink.
+
+    The first scales may be as near as `first_gap` to a tie, in units of float16.
+    """
     model, kinks = Model(layout, int(inputs["bits"])), Kinks()
     tau, phi, log_rho = (
         torch.tensor(inputs[name], requires_grad=True) for name in ("tau", "phi", "log_rho")
@@ -415,7 +429,8 @@ def train(layout: Layout, inputs: dict[str, Any]) -> tuple[dict[str, Any], float
         optimiser.param_groups[0]["lr"] = rate
         optimiser.param_groups[1]["lr"] = scale_rate * rate
         optimiser.zero_grad()
-        half = rounded(np.exp(log_rho.detach().numpy())).astype(np.float64)
+        gap = SMALLEST_ROUNDING_GAP if step else first_gap
+        half = rounded(np.exp(log_rho.detach().numpy()), gap).astype(np.float64)
         # Straight through: the value is the rounded one, the slope that of exp.
         rho = torch.tensor(half) * torch.exp(log_rho - log_rho.detach())
         loss = model.loss(
@@ -472,13 +487,37 @@ TRAJECTORIES = {
         "small enough to follow by hand",
     ),
 }
-TRAJECTORY_NOTES = {"short-block": "unused places at the end of the last block: phi = -inf"}
+TRAJECTORY_NOTES = {
+    "short-block": "unused places at the end of the last block: phi = -inf",
+    "rounding": "a scale next to halfway between two float16",
+}
+
+
+# exp of each is next to halfway between two float16: rounded to float32 first, it becomes the tie,
+# and then goes the other way.
+NEXT_TO_TIES = np.array([
+    *(-2.0731139183044434, -5.966763019561768, -4.152555465698242, -5.911032199859619),
+    *(-4.845702648162842, -5.743545055389404, -3.4594082832336426, -2.0731139183044434),
+])  # fmt: skip
+ROUNDED_TWICE = {
+    "scales-next-to-ties": (
+        Layout(13, 10, FEW_FACTORS, OUTPUTS, UNIT),
+        6,
+        391,
+        2,
+        2,
+        (0.125, 0.0625),
+        ("rounding",),
+        "float64 to float16 in one rounding, not by way of float32",
+    )
+}
 
 
 def trajectory_cases() -> list[Case]:
     """Return some steps of Adam on fresh noise and images."""
+    entries = {**TRAJECTORIES, **ROUNDED_TWICE}
     cases = []
-    for name, (layout, bits, seed, steps, batch, rates, flags, note) in TRAJECTORIES.items():
+    for name, (layout, bits, seed, steps, batch, rates, flags, note) in entries.items():
         inputs = network_inputs(layout, bits, seed, batch, steps=steps)
         log_rho = np.log(inputs.pop("rho")) + Draw(seed + 1).normal(len(SHAPES), scale=0.125)
         tau, phi, eps, images, labels = (
@@ -494,7 +533,11 @@ def trajectory_cases() -> list[Case]:
             "rates": np.array(rates),
             "scale_rate": np.array(0.25),
         }
-        outputs, gap = train(layout, inputs)
+        if name in ROUNDED_TWICE:
+            inputs["log_rho"] = NEXT_TO_TIES
+        outputs, gap = train(
+            layout, inputs, 0.0 if name in ROUNDED_TWICE else SMALLEST_ROUNDING_GAP
+        )
         if gap < SMALLEST_KINK:
             raise ValueError(f"{name}: {gap:.1e} from a kink; take another seed")
         bounds = {
@@ -513,6 +556,7 @@ def trajectory_cases() -> list[Case]:
                 gap=gap,
                 flags=flags,
                 note=note,
+                since="1.3" if name in ROUNDED_TWICE else "1.0",
             )
         )
     return cases

@@ -93,6 +93,7 @@ class Point:
     bounds: Bounds = field(default_factory=lambda: NEAR)
     sums: Bounds = field(default_factory=lambda: SUMS)
     digits: int = 60
+    since: str = "1.0"
 
     def posterior(self) -> dict[str, Any]:
         """Return tau, phi and the budget."""
@@ -313,6 +314,92 @@ def points() -> list[Point]:
     ]
 
 
+# Of each element of dphi, however small: sums that leave out the own term lose no digits.
+EACH = relative(1e-14, 2e-6)
+SIX = (0.5, 0.25, -0.5, 1.0, 0.75, -0.125)
+
+
+def points_at_the_ends() -> list[Point]:
+    """Return points where a share is next to all, and parameters at the ends of their range."""
+    common: dict[str, Any] = {"flags": ("one-takes-all",), "sums": EACH, "since": "1.3"}
+    ends: dict[str, Any] = {"flags": ("tail",), "sums": EACH, "since": "1.3"}
+    everywhere = np.where(np.eye(6) > 0, 40.0, grid(noise(9, (6, 6))))
+    halves = [[0.0, 0.0, -40.0], [0.0, 2.0**-20, -3.0], [2.0**-6, 0.0, -9.0], [0.5, 0.0, NOTHING]]
+    tiny = row(2.0**-100, -(2.0**-70), 2.0**-40, -(2.0**-24), 2.0**-12, 2.0**-120)
+    return [
+        Point(
+            "all-but-e-to-minus-60",
+            row(*SIX),
+            row(60.0, 0.0, -1.0, -2.0, 1.0, 2.0),
+            budget=float(single(16 * math.log(2.0))),
+            note="1 - share is 1e-25: dphi of the first is the sum of what the others leave",
+            digits=120,
+            **common,
+        ),
+        Point(
+            "one-takes-nearly-all-at-each-place",
+            [list(SIX)] * 6,
+            everywhere,
+            note="the large share first, in the middle and last",
+            digits=120,
+            **common,
+        ),
+        Point(
+            "one-takes-nearly-all-by-element",
+            row(0.5, 0.25, -0.5, 1.0),
+            row(0.0, -8.0, -10.0, -12.0),
+            note="the case one-takes-nearly-all, each element by itself",
+            **common,
+        ),
+        Point(
+            "one-takes-nearly-all-of-a-short-block",
+            row(0.5, 0.25, 0.0, 0.0),
+            row(-30.0, 5.0, NOTHING, NOTHING),
+            note="the sums pass over unused places",
+            **common,
+        ),
+        Point(
+            "shares-down-to-1e-295",
+            row(*SIX),
+            row(-340.0, -1.0, 340.0, 0.0, 300.0, 40.0),
+            dtypes=DOUBLE,
+            note="float64 alone can hold them",
+            digits=1000,
+            **common,
+        ),
+        Point(
+            "large-share-with-a-small-gradient",
+            [list(SIX)] * 2,
+            row(50.0, 0.0, -1.0, -2.0, 1.0, 2.0) * 2,
+            g=[[2.0**-40, 1.0, 0.5, 2.0, 1.5, 0.25], [2.0**40, 1.0, 0.5, 2.0, 1.5, 0.25]],
+            note="either term of dphi may be the larger one",
+            digits=120,
+            **common,
+        ),
+        Point(
+            "shares-about-one-half",
+            [[0.5, 0.25, -0.5]] * 4,
+            halves,
+            note="where a code hands over from one form to another",
+            **common,
+        ),
+        Point(
+            "tiny-tau",
+            tiny,
+            row(*[0.0] * 6),
+            note="tanh(tau) is tau: no difference of exponentials",
+            **ends,
+        ),
+        Point("budget-of-1e-30-nats", row(*SIX), row(0.0, 1.0, -3.0, 5.0, 9.0, -20.0),
+              budget=float(single(1e-30)), note="x = 1e-15 and below", **ends),
+        Point("budget-of-1e6-nats", row(*SIX), row(0.0, 1.0, -3.0, 2.0, 0.5, -2.0),
+              budget=1e6, note="log s = -1e6: the weight is its mean", digits=100, **ends),
+        Point("tiny-budget-and-share", row(*SIX), row(0.0, -600.0, -680.0, -690.0, 1.0, 2.0),
+              budget=1e-20, note="kappa underflows, its root does not", digits=1000,
+              dtypes=DOUBLE, **ends),
+    ]  # fmt: skip
+
+
 def write(golden: Path) -> None:
     """Write the files of the stage posterior."""
     write_mean_kl(golden)
@@ -333,6 +420,7 @@ def case_of(operation: str, point: Point, inputs: Any, outputs: Any, bounds: Any
         dtypes=point.dtypes,
         flags=point.flags,
         note=point.note,
+        since=point.since,
     )
 
 
@@ -374,7 +462,7 @@ def mean_kl_cases(point: Point) -> tuple[Case, Case, Case]:
 
 def write_mean_kl(golden: Path) -> None:
     """Write the three operations of Mean-KL at the same points."""
-    triples = [mean_kl_cases(point) for point in points()]
+    triples = [mean_kl_cases(point) for point in [*points(), *points_at_the_ends()]]
     sources = {
         "mean_kl": "mpmath, 60 digits or more: docs/derivations.md (4) to (9)",
         "mean_kl_forward": "mpmath, 60 digits or more: docs/derivations.md (8)",

@@ -179,9 +179,11 @@ def relu_backward(y, dy):
 def softmax_cross_entropy(logits, labels):
     """See `numpy_engine.layers.softmax_cross_entropy`; float32."""
     z = single(logits)
-    z = z - z.max(axis=0)
-    log_total = np.log(np.exp(z).sum(axis=0))
-    batch = np.arange(len(labels))
-    dlogits = np.exp(z - log_total)
-    dlogits[labels, batch] -= np.float32(1)
-    return log_total - z[labels, batch], dlogits
+    batch, top = np.arange(len(labels)), z.argmax(axis=0)
+    z = z - z[top, batch]
+    e = np.exp(z)
+    dlogits = e / e.sum(axis=0)
+    dlogits[labels, batch] = 0
+    dlogits[labels, batch] = -dlogits.sum(axis=0)
+    e[top, batch] = 0
+    return np.log1p(e.sum(axis=0)) - z[labels, batch], dlogits

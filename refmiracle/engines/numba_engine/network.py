@@ -40,7 +40,10 @@ def load_images(pixels, first, count, slices, x):
 
 @compiled(**COMPILE)
 def cross_entropy(logits, classes, labels, first, count, slices, scale, dlogits):
-    """Return the summed loss in nats; dlogits = scale * (softmax - one-hot), zero beyond count."""
+    """Return the summed loss in nats; dlogits = scale * (softmax - one-hot), zero beyond count.
+
+    Equation (28a) of docs/derivations.md.
+    """
     loss = 0.0
     for s in range(slices):
         for n in range(LANES):
@@ -50,19 +53,22 @@ def cross_entropy(logits, classes, labels, first, count, slices, scale, dlogits)
                 for c in range(classes):
                     dlogits[at + c * LANES] = np.float32(0)
                 continue
-            top = logits[at]
+            best = at
             for c in range(1, classes):
-                top = max(top, logits[at + c * LANES])
-            total = np.float32(0)
+                best = at + c * LANES if logits[at + c * LANES] > logits[best] else best
+            # Where the network is sure, sums without the one large term keep the digits.
+            rest, wrong = np.float32(0), np.float32(0)
             for c in range(classes):
-                total += math.exp(logits[at + c * LANES] - top)
-            log_total = math.log(total)
-            for c in range(classes):
-                p = math.exp(logits[at + c * LANES] - top - log_total)
-                dlogits[at + c * LANES] = p * scale
+                e = math.exp(logits[at + c * LANES] - logits[best])
+                rest += np.float32(0) if at + c * LANES == best else e
+                dlogits[at + c * LANES] = e
             own = at + labels[first + image] * LANES
-            dlogits[own] -= scale
-            loss += np.float64(log_total - (logits[own] - top))
+            dlogits[own] = np.float32(0)
+            for c in range(classes):
+                dlogits[at + c * LANES] *= scale / (np.float32(1) + rest)
+                wrong += dlogits[at + c * LANES]
+            dlogits[own] = -wrong
+            loss += np.float64(math.log1p(rest) - (logits[own] - logits[best]))
     return loss
 
 

@@ -109,6 +109,25 @@ def mean_kl_forward_blocks(tau, phi, rho, budget, eps, w):
 
 
 @compiled(**COMPILE)
+def _through_softmax(share, half_rg, dphi):
+    """Fill dphi of a block.
+
+    Only a share above 1/2, which one weight can have, cancels with the sums that hold its own
+    terms; it gets those of the others.
+    """
+    total, others, rest = 0.0, 0.0, 0.0
+    for j in range(len(share)):
+        few = share[j] <= 0.5
+        total += half_rg[j]
+        others += half_rg[j] if few else 0.0
+        rest += share[j] if few else 0.0
+    for j in range(len(share)):
+        few = share[j] <= 0.5
+        kept, lost = (1.0, total) if few else (rest, others)
+        dphi[j] = half_rg[j] * kept - share[j] * lost
+
+
+@compiled(**COMPILE)
 def mean_kl_backward_blocks(tau, phi, rho, budget, eps, g, dtau, dphi, dlog_rho):
     """Fill the gradients of some blocks; arrays of shape (blocks, size)."""
     blocks, size = tau.shape
@@ -126,11 +145,7 @@ def mean_kl_backward_blocks(tau, phi, rho, budget, eps, g, dtau, dphi, dlog_rho)
         y[i] = 0.5 * r[i] * grho * (t[i] + q * h[i])
     for b in range(blocks):
         half_rg, own = y[b * size : (b + 1) * size], share[b * size : (b + 1) * size]
-        total = 0.0
-        for j in range(size):
-            total += half_rg[j]
-        for j in range(size):
-            dphi[b, j] = half_rg[j] - own[j] * total
+        _through_softmax(own, half_rg, dphi[b])
 
 
 @compiled(**COMPILE)

@@ -45,12 +45,13 @@ def codebook_rows(seed: int, indices: ArrayLike, dimension: int) -> NDArray[np.f
 def log_weights(candidates: ArrayLike, delta: Array, log_s: Array) -> Array:
     """Return log q(z) / p(z) in nats of every candidate for every block.
 
-    With Q = N(delta, s) and P = N(0, 1), whitened, equation (34) of docs/derivations.md::
+    With Q = N(delta, s) and P = N(0, 1), whitened, y = z - delta, equation (34a) of
+    docs/derivations.md::
 
-        sum_d z^2 / 2 - (z - delta)^2 / (2 s) - (log s) / 2
+        sum_d delta^2 / 2 + y (delta - y (1/s - 1) / 2) - (log s) / 2
 
-    Expanded, this is two matrix products, but (z - delta)^2 / s would then be a difference of
-    huge terms where s is tiny.
+    As z^2 / 2 - y^2 / (2 s) it would be a difference of like terms where Q is next to P; expanded
+    in z^2 and z, two matrix products, one of huge terms where s is tiny.
 
     Parameters
     ----------
@@ -62,12 +63,13 @@ def log_weights(candidates: ArrayLike, delta: Array, log_s: Array) -> Array:
     ndarray of float64, shape (blocks, K)
     """
     z = np.asarray(candidates, dtype=np.float64)
-    return np.stack(
-        [
-            0.5 * (z**2 - (z - d) ** 2 * np.exp(-ls) - ls).sum(axis=1)
-            for d, ls in zip(delta, log_s, strict=True)
-        ]
-    )
+    targets = zip(np.asarray(delta, np.float64), np.asarray(log_s, np.float64), strict=True)
+    return np.stack([_log_weights(z - d, d, ls).sum(axis=1) for d, ls in targets])
+
+
+def _log_weights(y: Array, delta: Array, log_s: Array) -> Array:
+    """Return log q / p at delta + y, of each weight."""
+    return 0.5 * delta**2 + y * (delta - 0.5 * y * np.expm1(-log_s)) - 0.5 * log_s
 
 
 def select_indices(

@@ -6,6 +6,8 @@ in, out); g-arrays dy, dx, dw, db are gradients of the loss by what their name s
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -120,9 +122,12 @@ def dense_backward(
 def softmax_cross_entropy(logits: Array, labels: NDArray[np.integer]) -> tuple[Array, Array]:
     """Return the loss of each sample in nats and its gradient by the logits.
 
-    Equation (28) of docs/derivations.md::
+    Equations (28) and (28a) of docs/derivations.md, with the largest logit m::
 
-        loss = log sum_k exp(z_k) - z_label;  dloss/dz = softmax(z) - onehot(label)
+        loss = log(1 + sum_(k != m) exp(z_k - z_m)) + z_m - z_label
+        dloss/dz = softmax(z), and at the label softmax(z)_label - 1 = -sum of the others
+
+    A network that is sure has both near 0: log of a sum near 1, and p - 1, would lose them.
 
     Parameters
     ----------
@@ -135,12 +140,14 @@ def softmax_cross_entropy(logits: Array, labels: NDArray[np.integer]) -> tuple[A
     losses : ndarray, shape (batch,)
     dlogits : ndarray, shape (classes, batch)
     """
-    z = logits - logits.max(axis=0)
-    log_total = np.log(np.exp(z).sum(axis=0))
-    batch = np.arange(len(labels))
-    dlogits = np.exp(z - log_total)
-    dlogits[labels, batch] -= 1.0
-    return log_total - z[labels, batch], dlogits
+    batch, top = np.arange(len(labels)), logits.argmax(axis=0)
+    z = logits - logits[top, batch]
+    e = np.exp(z)
+    dlogits = e / e.sum(axis=0)
+    dlogits[labels, batch] = 0.0
+    dlogits[labels, batch] = -dlogits.sum(axis=0)
+    e[top, batch] = 0.0
+    return np.log1p(e.sum(axis=0)) - z[labels, batch], dlogits
 
 
 def adam_step(
@@ -153,10 +160,11 @@ def adam_step(
         m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2
         theta = theta - rate (m / (1 - b1^step)) / (sqrt(v / (1 - b2^step)) + 1e-8)
 
-    The rate may differ from theta to theta.
+    The rate may differ from theta to theta.  At the first steps 1 - b2^step is small, and by a
+    power would have the power's rounding.
     """
     m = ADAM_BETA1 * m + (1.0 - ADAM_BETA1) * g
     v = ADAM_BETA2 * v + (1.0 - ADAM_BETA2) * g**2
-    m_hat = m / (1.0 - ADAM_BETA1**step)
-    v_hat = v / (1.0 - ADAM_BETA2**step)
+    m_hat = m / -math.expm1(step * math.log(ADAM_BETA1))
+    v_hat = v / -math.expm1(step * math.log(ADAM_BETA2))
     return theta - rate * m_hat / (np.sqrt(v_hat) + ADAM_EPSILON), m, v

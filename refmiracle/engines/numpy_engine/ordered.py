@@ -172,9 +172,9 @@ def log_mass_within(delta: ArrayLike, log_s: ArrayLike, reach: ArrayLike) -> Arr
     scale = math.sqrt(0.5) * np.exp(-0.5 * log_s)
     to_end = (np.asarray(reach) - np.abs(delta)) * scale
     # Beyond the farther end Q has next to nothing: s <= 1, and that is 6 or more away.
-    within = 0.5 * np.vectorize(math.erfc, otypes=[np.float64])(-to_end)
+    tail = 0.5 * np.vectorize(math.erfc, otypes=[np.float64])(np.abs(to_end))
     with np.errstate(divide="ignore"):
-        return np.log(within)
+        return np.where(to_end > 0.0, np.log1p(-tail), np.log(tail))
 
 
 def check_bits(bits: int, largest: int, code: str) -> None:

@@ -36,6 +36,17 @@ def softmax(phi: Array) -> Array:
     return e / e.sum(axis=1, keepdims=True)
 
 
+def others(x: Array) -> Array:
+    """Return for each element the sum of the others in its row, in which it never was.
+
+    What is before it and what is behind it, each summed up: equation (21b) of docs/derivations.md.
+    """
+    none = np.zeros((len(x), 1))
+    before = np.cumsum(np.hstack([none, x[:, :-1]]), axis=1)
+    behind = np.cumsum(np.hstack([none, x[:, :0:-1]]), axis=1)[:, ::-1]
+    return before + behind
+
+
 def sech(tau: Array) -> Array:
     """Return 1 / cosh(tau) without overflow."""
     e = np.exp(-np.abs(tau))
@@ -63,7 +74,7 @@ def mean_kl(tau: Array, phi: Array, budget: float) -> tuple[Array, Array]:
     -------
     delta, log_s : ndarray of float64, shape (blocks, block_size)
     """
-    r = np.sqrt(2.0 * budget * softmax(phi))
+    r = np.sqrt(2.0 * budget) * np.sqrt(softmax(phi))  # each by itself: kappa may underflow
     return r * np.tanh(tau), variance.log_s(r * sech(tau))
 
 
@@ -92,15 +103,16 @@ def mean_kl_backward(
         q           := eps / (2 sqrt s) ds/dx = -eps sqrt(s) x / (1 - s)
         dL/dtau      = g rho (r sech^2 tau - q x tanh tau)             as dx/dtau = -x tanh tau
         G := dL/dr   = g rho (tanh tau + q sech tau)
-        dL/dphi_j    = (r_j/2) G_j - (kappa_j / C) sum_i (r_i/2) G_i    as dr_i/dphi_j
-                                                = (r_i/2) (1[i=j] - kappa_j / C)
+        dL/dphi_j    = (r_j/2) G_j sum_(i != j) p_i                    as dr_i/dphi_j
+                       - p_j sum_(i != j) (r_i/2) G_i       = (r_i/2) (1[i=j] - p_j), p = kappa / C
         dL/dlog rho  = g w
 
-    Equations (17) to (22) of docs/derivations.md.  All arrays have shape (blocks, block_size);
-    `budget` is C, in nats.
+    The sums leave out j: its own term, in both parts, would swallow the rest where p_j is near 1.
+    Equations (17) to (20), (21a) and (22) of docs/derivations.md.  All arrays have shape
+    (blocks, block_size); `budget` is C, in nats.
     """
     share = softmax(phi)
-    r = np.sqrt(2.0 * budget * share)
+    r = np.sqrt(2.0 * budget) * np.sqrt(share)
     t, h = np.tanh(tau), sech(tau)
     x = r * h
     log_s = variance.log_s(x)
@@ -108,7 +120,7 @@ def mean_kl_backward(
     q = -eps * root_s * variance.half_slope_ratio(x, log_s)
     dtau = g * rho * (r * h**2 - q * x * t)
     half_rg = 0.5 * r * g * rho * (t + q * h)
-    dphi = half_rg - share * half_rg.sum(axis=1, keepdims=True)
+    dphi = half_rg * others(share) - share * others(half_rg)
     dlog_rho = g * rho * (r * t + root_s * eps)
     return dtau, dphi, dlog_rho
 

@@ -3,19 +3,21 @@
 
 #include "refmiracle.h"
 
-/* D(34), as it stands; (z - delta)^2 / s is 0 at z = delta even where 1/s overflows. */
+/* D(34a): no difference of like terms where Q is next to P; at z = delta nothing of 1/s counts, even
+ * where it overflows.
+ */
 double log_weight(const double *z, const double *delta, const double *logarithm,
-                  const double *precision, size_t size)
+                  const double *narrowness, size_t size)
 {
     double sum = 0.0;
 
     for (size_t i = 0; i < size; i++) {
-        double far = z[i] - delta[i];
-        double cost = far == 0.0 ? 0.0 : far * far * precision[i];
+        double y = z[i] - delta[i];
+        double rise = y == 0.0 ? 0.0 : y * (delta[i] - 0.5 * y * narrowness[i]);
 
-        sum += z[i] * z[i] - cost - logarithm[i];
+        sum += 0.5 * delta[i] * delta[i] + rise - 0.5 * logarithm[i];
     }
-    return 0.5 * sum;
+    return sum;
 }
 
 /* D(35): the largest of log w_k + g_k, the lowest index of equals; g_k = -log(-log u_k), with
@@ -24,14 +26,14 @@ double log_weight(const double *z, const double *delta, const double *logarithm,
 void select_indices(uint32_t seed, uint32_t bits, const uint32_t *rows, size_t count,
                     const double *delta, const double *logarithm, size_t size, int64_t *indices)
 {
-    double *precision = allocate(count * size, sizeof *precision);
+    double *narrowness = allocate(count * size, sizeof *narrowness);
     double *best = allocate(count, sizeof *best);
     uint32_t(*words)[4] = allocate(count, sizeof *words);
     float *row = allocate(size, sizeof *row);
     double *z = allocate(size, sizeof *z);
 
     for (size_t i = 0; i < count * size; i++)
-        precision[i] = exp(-logarithm[i]);
+        narrowness[i] = expm1(-logarithm[i]);
     for (uint32_t k = 0; k < (uint32_t)1 << bits; k++) {
         codebook_row(seed, k, size, row);
         for (size_t i = 0; i < size; i++)
@@ -42,7 +44,7 @@ void select_indices(uint32_t seed, uint32_t bits, const uint32_t *rows, size_t c
 
             if (k % 4 == 0)
                 stream_words(seed, SELECTION, rows[b], k, 4, words[b]);
-            score = log_weight(z, delta + at, logarithm + at, precision + at, size)
+            score = log_weight(z, delta + at, logarithm + at, narrowness + at, size)
                     - log(-log(word_to_uniform(words[b][k % 4])));
             if (k == 0 || score > best[b]) {
                 best[b] = score;

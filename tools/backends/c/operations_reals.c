@@ -242,7 +242,7 @@ static void run_dense(const Array *in, Array *out)
 static void run_log_weights(const Array *in, Array *out)
 {
     const double *z = as_reals(&in[0]), *delta = as_reals(&in[1]), *logarithm = as_reals(&in[2]);
-    double *precision = allocate(in[2].size, sizeof *precision);
+    double *narrowness = allocate(in[2].size, sizeof *narrowness);
     size_t shape[2] = {in[1].shape[0], in[0].shape[0]}, size = in[0].shape[1];
 
     need_rank(&in[0], 2);
@@ -250,13 +250,13 @@ static void run_log_weights(const Array *in, Array *out)
     if (in[1].shape[1] != size)
         fail("candidates and blocks differ in size");
     for (size_t i = 0; i < in[2].size; i++)
-        precision[i] = exp(-logarithm[i]);
+        narrowness[i] = expm1(-logarithm[i]);
     out[0] = array_new(FLOAT64, 2, shape);
     for (size_t i = 0; i < out[0].size; i++) {
         size_t block = i / shape[1] * size, candidate = i % shape[1] * size;
 
         out[0].reals[i] = log_weight(z + candidate, delta + block, logarithm + block,
-                                     precision + block, size);
+                                     narrowness + block, size);
     }
 }
 

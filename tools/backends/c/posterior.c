@@ -85,7 +85,7 @@ void mean_kl(const double *tau, const double *phi, double budget, size_t size, d
 
     softmax(phi, size, share);
     for (size_t i = 0; i < size; i++) {
-        double r = sqrt(2.0 * budget * share[i]);
+        double r = sqrt(2.0 * budget) * sqrt(share[i]);
 
         delta[i] = r * tanh(tau[i]);
         logarithm[i] = log_s(r * sech(tau[i]));
@@ -140,7 +140,7 @@ void mean_kl_backward(const double *tau, const double *phi, const double *rho, d
 
     softmax(phi, size, share);
     for (size_t i = 0; i < size; i++) {
-        double r = sqrt(2.0 * budget * share[i]), t = tanh(tau[i]), c = sech(tau[i]);
+        double r = sqrt(2.0 * budget) * sqrt(share[i]), t = tanh(tau[i]), c = sech(tau[i]);
         double x = r * c, l = log_s(x), root_s = exp(0.5 * l);
         double q = -eps[i] * root_s * half_slope_ratio(x, l);
 

@@ -140,9 +140,9 @@ void mean_kl_backward(const double *tau, const double *phi, const double *rho, d
 
 /* --- coding.c: D8 */
 
-/* log q(z)/p(z); precision is 1/s of each place. */
+/* log q(z)/p(z); narrowness is 1/s - 1 of each place. */
 double log_weight(const double *z, const double *delta, const double *log_s,
-                  const double *precision, size_t size);
+                  const double *narrowness, size_t size);
 /* Draw an index for each of `count` blocks, whose numbers in the file are `rows`. */
 void select_indices(uint32_t seed, uint32_t bits, const uint32_t *rows, size_t count,
                     const double *delta, const double *log_s, size_t size, int64_t *indices);
