@@ -160,6 +160,8 @@ def parse_model(data: bytes) -> CompressedModel:
     fixed = len(MAGIC) + 5
     if data[: len(MAGIC)] != MAGIC:
         raise InputError(f"it does not begin with the magic {MAGIC!r}, so it is no .rmc file")
+    if len(data) > LARGEST_FILE:
+        raise InputError(f"it is larger than {LARGEST_FILE} bytes, so it is no .rmc file")
     if len(data) < fixed + CRC_BYTES:
         raise InputError(f"it is cut off: {len(data)} bytes cannot hold a header and a checksum")
     version, number, code, flags, bits = data[len(MAGIC) : fixed]
@@ -258,8 +260,6 @@ def read_model(path: Path) -> tuple[CompressedModel, bytes]:
             data = f.read(LARGEST_FILE + 1)
     except OSError as e:
         raise InputError(f"{path}: {e.strerror or e}") from e
-    if len(data) > LARGEST_FILE:
-        raise InputError(f"{path}: it is larger than {LARGEST_FILE} bytes, so it is no .rmc file")
     try:
         return parse_model(data), data
     except InputError as e:
