@@ -296,15 +296,16 @@ def node_normal(code, n, row, seed):
     return to_float32(quantile(place_sample(a, b, n, row, seed)))
 
 
-def bin_normals(message, block, file):
-    """Section 7.4: the normals of candidate n of bin j of a block."""
+def bin_normals(message, block, file, used):
+    """Section 7.4: the first normals of candidate n of bin j of a block."""
     n, j = message >> file.bits, message % 2**file.bits
     size, left, out = file.block_size, file.bits, []
-    for d in range(size):
+    for d in range(used):
         k = (d + 1) * file.bits // size - d * file.bits // size
         left -= k
-        w = philox4x32((n, block, j, d // 4), (file.seed, PARTITION))[d % 4]
-        u = ((j >> left) % 2**k + (w + 0.5) * 2.0**-32) / 2.0**k
+        if d % 4 == 0:
+            group = philox4x32((n, block, j, d // 4), (file.seed, PARTITION))
+        u = ((j >> left) % 2**k + (group[d % 4] + 0.5) * 2.0**-32) / 2.0**k
         out.append(to_float32(quantile(min(u, LARGEST_U))))
     return out
 
@@ -313,12 +314,13 @@ def normals(file):
     """Sections 7.3 to 7.5: the normal at each place, in order."""
     if file.code in VARIABLE_CODES:
         return [node_normal(file.code, n, i, file.seed) for i, n in enumerate(file.indices)]
-    out = []
+    out, variables = [], sum(variables_of(file.factors, file.network))
     for block, index in enumerate(file.indices):
+        used = min(file.block_size, variables - len(out))
         if file.code == SP_PFR:
-            out.extend(bin_normals(index, block, file))
+            out.extend(bin_normals(index, block, file, used))
         else:
-            out.extend(map(normal, words(file.seed, CODEBOOK, index, file.block_size)))
+            out.extend(map(normal, words(file.seed, CODEBOOK, index, used)))
     return out
 
 

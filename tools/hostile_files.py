@@ -20,14 +20,14 @@ import numpy as np
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 
-import spec_decoder  # noqa: E402
+import spec_decoder
 
-from refmiracle.codec.container import CompressedModel, message_count, parse_model  # noqa: E402
-from refmiracle.codec.model import decode_model  # noqa: E402
-from refmiracle.engines import get_engine  # noqa: E402
-from refmiracle.nn.networks import network_by_number  # noqa: E402
-from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs  # noqa: E402
-from refmiracle.rec.codes import CODES, MRC, SP_PFR, VARIABLE  # noqa: E402
+from refmiracle.codec.container import CompressedModel, message_count, parse_model
+from refmiracle.codec.model import decode_model
+from refmiracle.engines import get_engine
+from refmiracle.nn.networks import network_by_number
+from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
+from refmiracle.rec.codes import CODES, MRC, SP_PFR, VARIABLE
 
 LARGEST = 4096
 NETWORKS = (1, 2)
@@ -83,66 +83,62 @@ def decode_with(engine: str) -> Callable[[bytes], object]:
 
 
 DECODERS: dict[str, Callable[[bytes], object]] = {
-    "reading": parse_model,
     "numpy": decode_with("numpy"),
     "numba": decode_with("numba"),
-    "plain reading": spec_decoder.parse,
-    "plain": spec_decoder.decode,
+    "plain Python": spec_decoder.decode,
 }
 
 
-def measure(decoder: str, code: str, network: int, name: str) -> tuple[float, float]:
-    """Return processor seconds, and megabytes that the process grew by, in this process."""
+def make_small(code: str, network: int) -> bytes:
+    """Return a file with one variable for each tensor."""
+    layout = make_layout(network, 1, True)
+    count = message_count(layout, code)
+    shape = (layout.blocks(), 1) if CODES[code].of == VARIABLE else (count,)
+    indices = np.full(shape, {SP_PFR: 2}.get(code, 1), np.int64)
+    rho = np.ones(len(layout.factors), np.float16)
+    return CompressedModel(layout, 1, rho, indices, code).to_bytes()
+
+
+def measure(decoder: str, small: bytes, data: bytes) -> tuple[float, float]:
+    """Return processor seconds, and megabytes that this process grew by after a small file."""
     import resource  # noqa: PLC0415 (not on Windows)
 
-    data, decode = costliest(code, network)[name], DECODERS[decoder]
-    decode(make_small(code, network))
+    DECODERS[decoder](small)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.process_time()
-    decode(data)
+    DECODERS[decoder](data)
     seconds = time.process_time() - start
     unit = 1 if sys.platform == "darwin" else 1024
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     return seconds, grown * unit / MEGABYTE
 
 
-def make_small(code: str, network: int) -> bytes:
-    """Return a file of few variables, in enough blocks for what is compiled for threads."""
-    layout = make_layout(network, 1, True)
-    count = message_count(layout, code)
-    shape = (layout.blocks(), 1) if CODES[code].of == VARIABLE else (count,)
-    indices = np.full(shape, {SP_PFR: 2}.get(code, 1), np.int64)
-    return CompressedModel(
-        layout, 1, np.ones(len(layout.factors), np.float16), indices, code
-    ).to_bytes()
-
-
-def apart(decoder: str, code: str, network: int, name: str) -> tuple[float, float]:
+def apart(decoder: str, small: bytes, data: bytes) -> tuple[float, float]:
     """Return the same, measured in a process of its own."""
-    command = [sys.executable, __file__, "--one", decoder, code, str(network), name]
-    answer = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    seconds, megabytes = map(float, answer.split())
+    command = [sys.executable, __file__, "--one", decoder]
+    files = f"{small.hex()}\n{data.hex()}\n"
+    done = subprocess.run(command, input=files, check=True, stdout=subprocess.PIPE, text=True)
+    seconds, megabytes = map(float, done.stdout.split())
     return seconds, megabytes
 
 
 def main() -> None:
     """Print one row of the table for each file, the numbers as seconds / megabytes."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--network", type=int, choices=NETWORKS, nargs="*", default=NETWORKS)
-    parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--network", type=int, choices=NETWORKS, default=1)
+    parser.add_argument("--one", choices=DECODERS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        decoder, code, network, name = arguments.one
-        print(*measure(decoder, code, int(network), name))
+        print(*measure(arguments.one, *map(bytes.fromhex, sys.stdin.read().split())))
         return
-    print(f"| network | code | file | bytes | {' | '.join(DECODERS)} |")
-    print("|---|---|---|---|" + "---|" * len(DECODERS))
-    for network in arguments.network:
-        for code in CODES:
-            for name, data in costliest(code, network).items():
-                cells = [apart(decoder, code, network, name) for decoder in DECODERS]
-                texts = " | ".join(f"{s:.2f} / {m:.0f}" for s, m in cells)
-                print(f"| {network} | `{code}` | {name} | {len(data)} | {texts} |", flush=True)
+    print(f"| code | file | bytes | {' | '.join(DECODERS)} |")
+    print("|---|---|---|" + "---|" * len(DECODERS))
+    for code in CODES:
+        small = make_small(code, arguments.network)
+        for name, data in costliest(code, arguments.network).items():
+            cells = [apart(decoder, small, data) for decoder in DECODERS]
+            texts = " | ".join(f"{s:.2f} s, {m:.0f} MB" for s, m in cells)
+            print(f"| `{code}` | {name} | {len(data):,} | {texts} |", flush=True)
 
 
 if __name__ == "__main__":

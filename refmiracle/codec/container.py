@@ -103,6 +103,8 @@ class CompressedModel:
             + self.payload()
         )
         data = body + zlib.crc32(body).to_bytes(CRC_BYTES, "little")
+        if len(data) > LARGEST_FILE:
+            raise InputError(f"a file of {len(data)} bytes; at most {LARGEST_FILE} are possible")
         if self.indices.shape != parse_model(data).indices.shape:
             raise InputError(f"{len(self.indices)} indices do not fit {layout.blocks()} blocks")
         return data
@@ -175,8 +177,6 @@ def parse_model(data: bytes) -> CompressedModel:
     fixed = len(MAGIC) + 5
     if data[: len(MAGIC)] != MAGIC:
         raise InputError(f"it does not begin with the magic {MAGIC!r}, so it is no .rmc file")
-    if len(data) > LARGEST_FILE:
-        raise InputError(f"it is larger than {LARGEST_FILE} bytes, so it is no .rmc file")
     if len(data) < fixed + CRC_BYTES:
         raise InputError(f"it is cut off: {len(data)} bytes cannot hold a header and a checksum")
     version, number, code, flags, bits = data[len(MAGIC) : fixed]
@@ -275,6 +275,8 @@ def read_model(path: Path) -> tuple[CompressedModel, bytes]:
             data = f.read(LARGEST_FILE + 1)
     except OSError as e:
         raise InputError(f"{path}: {e.strerror or e}") from e
+    if len(data) > LARGEST_FILE:
+        raise InputError(f"{path}: it is larger than {LARGEST_FILE} bytes, so it is no .rmc file")
     try:
         return parse_model(data), data
     except InputError as e:

@@ -7,20 +7,25 @@ Work is counted, not timed: decisions of the range coder, counters of Philox, by
 from __future__ import annotations
 
 import tracemalloc
+import zipfile
 from collections import Counter
+from dataclasses import replace
 
 import hostile_files
 import numpy as np
 import pytest
 import spec_decoder
 
-from refmiracle.codec import integers
+from refmiracle.codec import container, integers
 from refmiracle.codec.container import message_count, parse_model
 from refmiracle.codec.model import decode_model
 from refmiracle.engines import get_engine
 from refmiracle.engines.numpy_engine import nodes, partition
 from refmiracle.numerics import philox
 from refmiracle.rec.codes import CODES
+from refmiracle.training.config import PRESETS, check_config
+from refmiracle.training.posterior import load_posterior
+from refmiracle.training.state import load_checkpoint
 
 LARGEST_BYTES = 200e6
 LARGEST_KEPT = 2**20  # bytes that may stay in caches, once the weights are gone
@@ -120,6 +125,42 @@ def test_more_integers_than_any_file_holds():
         integers.write_integers(np.ones(2**20 + 1, np.int64), 1)
     most = np.ones(2**20, np.int64)
     assert integers.read_integers(integers.write_integers(most, 1), 2**20, 1).sum() == 2**20
+
+
+def test_archives_that_unpack_to_gigabytes(tmp_path):
+    """A member's size is looked at before anything is unpacked."""
+    path = tmp_path / "checkpoint.npz"
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("mu.npy", "w", force_zip64=True) as member,
+    ):
+        for _ in range(300):
+            member.write(bytes(2**20))
+    assert path.stat().st_size < 2**19
+    tracemalloc.start()
+    for load in (load_checkpoint, load_posterior):
+        with pytest.raises(integers.InputError, match="unpacks to 314572800 bytes"):
+            load(path)
+    assert tracemalloc.get_traced_memory()[1] < 2**22
+    tracemalloc.stop()
+
+
+def test_runs_whose_file_would_be_too_large(monkeypatch):
+    """One line before training; the networks that there are stay far below the limits."""
+    settings = PRESETS["smoke"]
+    monkeypatch.setattr(integers, "LARGEST_COUNT", 26_579)
+    with pytest.raises(integers.InputError, match="26580 integers; expected at most 26579"):
+        check_config(replace(settings, code="gprs-s"))
+    monkeypatch.setattr(container, "LARGEST_FILE", 1000)
+    with pytest.raises(integers.InputError, match="a file has at most 1000 bytes"):
+        check_config(replace(settings, code="mrc"))
+
+
+def test_no_file_is_written_that_no_reader_need_read(monkeypatch):
+    model = parse_model(hostile_files.make_small("gprs-s", 1))
+    monkeypatch.setattr(container, "LARGEST_FILE", 40)
+    with pytest.raises(integers.InputError, match="at most 40 are possible"):
+        model.to_bytes()
 
 
 @pytest.mark.slow

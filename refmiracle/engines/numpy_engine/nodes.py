@@ -168,9 +168,7 @@ def decoded_u(tree: str, seed: int, rows: ArrayLike, numbers: ArrayLike) -> Arra
     return u
 
 
-def _follow(
-    tree: str, seed: int, rows: NDArray[np.uint64], numbers: NDArray[np.int64]
-) -> Array:
+def _follow(tree: str, seed: int, rows: NDArray[np.uint64], numbers: NDArray[np.int64]) -> Array:
     a, b = np.zeros(len(numbers)), np.ones(len(numbers))
     highest = int(numbers.max(initial=1)).bit_length() - 1 if tree != "none" else 0
     for level in range(highest, 0, -1):
