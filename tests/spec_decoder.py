@@ -176,18 +176,20 @@ def read_messages(payload, count, code, bits):
 
 
 def read_integers(data, count, theta, raw):
-    """Section 2.7: decode, then encode again: only one code word is valid."""
-    low, width, shifted = 0, 2**32 - 1, 0
+    """Section 2.7: follow C - L and R; only one code word is valid."""
+    require(count <= 2**20, "more than 2^20 integers")
+    padded = data + bytes(4)
+    ahead, width, shifted = int.from_bytes(padded[:4], "big"), 2**32 - 1, 0
+    require(ahead < width, "not the code word of its integers")
 
     def decide(p):
-        nonlocal low, width, shifted
+        nonlocal ahead, width, shifted
         bound = (width >> 16) * p
-        window = int.from_bytes((data + bytes(4))[: shifted + 4], "big")
-        bit = window - low < bound
-        low, width = (low, bound) if bit else (low + bound, width - bound)
+        bit = ahead < bound
+        ahead, width = (ahead, bound) if bit else (ahead - bound, width - bound)
         while width < 2**24:
-            low, width, shifted = low << 8, width << 8, shifted + 1
-            require(shifted < len(data), "the integers are cut off")
+            require(shifted + 1 < len(data), "the integers are cut off")
+            ahead, width, shifted = ahead << 8 | padded[shifted + 4], width << 8, shifted + 1
         return bit
 
     values = []
@@ -203,12 +205,11 @@ def read_integers(data, count, theta, raw):
         for _ in range(e):
             n = 2 * n + decide(2**15)
         values.append(n * 2**raw + j)
-    for length in (shifted + 1, shifted + 2):
-        unit = 256 ** (shifted + 4 - length)
-        v = -(-low // unit)
-        if (v + 1) * unit <= low + width:
-            break
-    require(data == v.to_bytes(length, "big"), "not the code word of its integers")
+    low = int.from_bytes(padded[shifted : shifted + 4], "big") - ahead  # L modulo 2^32
+    to_3, to_2 = -low % 2**24, -low % 2**16
+    length, up = (1, to_3) if to_3 + 2**24 <= width else (2, to_2)
+    fits = len(data) == shifted + length and ahead == up
+    require(fits, "not the code word of its integers")
     return values
 
 
@@ -295,15 +296,16 @@ def node_normal(code, n, row, seed):
     return to_float32(quantile(place_sample(a, b, n, row, seed)))
 
 
-def bin_normals(message, block, file):
-    """Section 7.4: the normals of candidate n of bin j of a block."""
+def bin_normals(message, block, file, used):
+    """Section 7.4: the first normals of candidate n of bin j of a block."""
     n, j = message >> file.bits, message % 2**file.bits
     size, left, out = file.block_size, file.bits, []
-    for d in range(size):
+    for d in range(used):
         k = (d + 1) * file.bits // size - d * file.bits // size
         left -= k
-        w = philox4x32((n, block, j, d // 4), (file.seed, PARTITION))[d % 4]
-        u = ((j >> left) % 2**k + (w + 0.5) * 2.0**-32) / 2.0**k
+        if d % 4 == 0:
+            group = philox4x32((n, block, j, d // 4), (file.seed, PARTITION))
+        u = ((j >> left) % 2**k + (group[d % 4] + 0.5) * 2.0**-32) / 2.0**k
         out.append(to_float32(quantile(min(u, LARGEST_U))))
     return out
 
@@ -312,12 +314,13 @@ def normals(file):
     """Sections 7.3 to 7.5: the normal at each place, in order."""
     if file.code in VARIABLE_CODES:
         return [node_normal(file.code, n, i, file.seed) for i, n in enumerate(file.indices)]
-    out = []
+    out, variables = [], sum(variables_of(file.factors, file.network))
     for block, index in enumerate(file.indices):
+        used = min(file.block_size, variables - len(out))
         if file.code == SP_PFR:
-            out.extend(bin_normals(index, block, file))
+            out.extend(bin_normals(index, block, file, used))
         else:
-            out.extend(map(normal, words(file.seed, CODEBOOK, index, file.block_size)))
+            out.extend(map(normal, words(file.seed, CODEBOOK, index, used)))
     return out
 
 

@@ -18,7 +18,7 @@ from refmiracle.codec.bits import (
     unpack_indices,
     write_varint,
 )
-from refmiracle.codec.integers import best_theta16, read_integers, write_integers
+from refmiracle.codec.integers import best_theta16, check_count, read_integers, write_integers
 from refmiracle.errors import InputError
 from refmiracle.files import write_atomically
 from refmiracle.nn.networks import network_by_number
@@ -103,6 +103,8 @@ class CompressedModel:
             + self.payload()
         )
         data = body + zlib.crc32(body).to_bytes(CRC_BYTES, "little")
+        if len(data) > LARGEST_FILE:
+            raise InputError(f"a file of {len(data)} bytes; at most {LARGEST_FILE} are possible")
         if self.indices.shape != parse_model(data).indices.shape:
             raise InputError(f"{len(self.indices)} indices do not fit {layout.blocks()} blocks")
         return data
@@ -135,6 +137,21 @@ class CompressedModel:
 def message_count(layout: BlockLayout, code: str) -> int:
     """Return how many integers a file holds: one for each block, or for each variable."""
     return layout.variables() if find_code(code).of == VARIABLE else layout.blocks()
+
+
+def check_size(layout: BlockLayout, code: str, bits: int) -> None:
+    """Refuse a layout whose file would be beyond the limits of docs/SPEC.md, section 2.6.
+
+    Raises
+    ------
+    InputError
+        If its messages are more, or its indices take more bytes, than a file may hold.
+    """
+    count = message_count(layout, code)
+    if code == MRC and packed_size(bits, count) > LARGEST_FILE:
+        raise InputError(f"{count} indices of {bits} bits: a file has at most {LARGEST_FILE} bytes")
+    if code != MRC:
+        check_count(count)
 
 
 def parse_model(data: bytes) -> CompressedModel:

@@ -25,6 +25,8 @@ WHOLE = (1 << 32) - 1
 LEAST = 1 << 24
 # Behind the last decision the coder sends the fewest of these that still say where it stands.
 LAST_BYTES = 2
+# One byte can stand for a third of a million integers, so a list needs a limit of its own.
+LARGEST_COUNT = 1 << 20
 
 
 def best_theta16(values: ArrayLike, raw_bits: int = 0) -> int:
@@ -71,9 +73,10 @@ def write_integers(values: ArrayLike, theta16: int, raw_bits: int = 0) -> bytes:
     Raises
     ------
     InputError
-        If a value or theta is out of range.
+        If a value or theta is out of range, or there are more than 2^20 values.
     """
     values = as_integers(values)
+    check_count(values.size)
     _check_theta(theta16)
     if np.any(values >> raw_bits < 1) or np.any(values >> LARGEST_EXPONENT + 1):
         raise InputError(
@@ -90,18 +93,38 @@ def read_integers(data: bytes, count: int, theta16: int, raw_bits: int = 0) -> N
     Raises
     ------
     InputError
-        If the data are anything but the one code word of these integers: cut off, with bytes
-        behind their end, or written by another coder.
+        If more than 2^20 integers are wanted, or the data are anything but the one code word of
+        these integers: cut off, with bytes behind their end, or written by another coder.
     """
+    check_count(count)
     _check_theta(theta16)
-    values, used = _decode(data, count, theta16, raw_bits)
-    if used + LAST_BYTES < len(data):
-        raise InputError(
-            f"{len(data) - used - LAST_BYTES} bytes stand behind the last of {count} integers"
-        )
-    if write_integers(values, theta16, raw_bits) != data:
-        raise InputError(f"{len(data)} bytes are not the code word of {count} integers")
+    decoder = _Decoder(data)
+    values = np.empty(count, dtype=np.int64)
+    i = 0
+    while i < count:
+        raw = decoder.bits(raw_bits)
+        # Integers of exponent 0 without raw bits are all alike: a run of them at a time.
+        run = decoder.zeros(theta16, 1 if raw_bits else count - i)
+        if not run:
+            n, run = decoder.integer(theta16, LARGEST_EXPONENT - raw_bits), 1
+            values[i] = n << raw_bits | raw
+        else:
+            values[i : i + run] = 1 << raw_bits | raw
+        i += run
+    decoder.finish()
     return values
+
+
+def check_count(count: int) -> None:
+    """Refuse more integers than a file may hold.
+
+    Raises
+    ------
+    InputError
+        If there are more than 2^20.
+    """
+    if not 0 <= count <= LARGEST_COUNT:
+        raise InputError(f"{count} integers; expected at most {LARGEST_COUNT}")
 
 
 def _check_theta(theta16: int) -> None:
@@ -160,40 +183,98 @@ def _carry(out: bytearray) -> None:
     out[place] += 1
 
 
-def _decode(data: bytes, count: int, theta16: int, raw_bits: int) -> tuple[NDArray[np.int64], int]:
-    """Return integers, and how many bytes have been shifted out; zeros follow the data."""
-    padded = data + bytes(LAST_BYTES + 1)  # a code word is longer than what was shifted out
-    code, width, at = int.from_bytes(padded[:4], "big"), WHOLE, 4
+class _Decoder:
+    """Follow the encoder's interval [L, L + R) by C - L and R (docs/SPEC.md, section 2.7)."""
 
-    def decide(probability: int) -> bool:
-        nonlocal code, width, at
-        bound = (width >> 16) * probability
-        one = code < bound
+    def __init__(self, data: bytes) -> None:
+        self._size = len(data)
+        # Zeros follow the data; a code word is longer than what was shifted out.
+        self._padded = data + bytes(LAST_BYTES + 1)
+        self._at = 4
+        self._ahead = int.from_bytes(self._padded[: self._at], "big")  # C - L
+        self._width = WHOLE
+        if self._ahead >= self._width:
+            raise self._other()
+
+    def _shift(self) -> None:
+        while self._width < LEAST:
+            if self._at >= len(self._padded):
+                raise InputError(f"{self._size} bytes end within the integers")
+            self._ahead = self._ahead << 8 | self._padded[self._at]
+            self._width <<= 8
+            self._at += 1
+
+    def _decide(self, probability: int) -> bool:
+        bound = (self._width >> 16) * probability
+        one = self._ahead < bound
         if one:
-            width = bound
+            self._width = bound
         else:
-            code -= bound
-            width -= bound
-        while width < LEAST:
-            if at >= len(padded):
-                raise InputError(f"{len(data)} bytes end within {count} integers")
-            code = (code << 8 | padded[at]) & WHOLE
-            width <<= 8
-            at += 1
+            self._ahead -= bound
+            self._width -= bound
+        if self._width < LEAST:
+            self._shift()
         return one
 
-    values = np.empty(count, dtype=np.int64)
-    for i in range(count):
-        raw = 0
-        for _ in range(raw_bits):
-            raw = raw << 1 | decide(HALF)
+    def bits(self, count: int) -> int:
+        """Return `count` decisions of one half as a number, highest bit first."""
+        value = 0
+        for _ in range(count):
+            value = value << 1 | self._decide(HALF)
+        return value
+
+    def integer(self, theta16: int, largest: int) -> int:
+        """Return an integer n >= 1, whose exponent is at most `largest`."""
         e = 0
-        while decide(theta16):
+        while self._decide(theta16):
             e += 1
-            if e + raw_bits > LARGEST_EXPONENT:
-                raise InputError(f"integer {i} is 2^{LARGEST_EXPONENT + 1} or more")
-        n = 1
-        for _ in range(e):
-            n = n << 1 | decide(HALF)
-        values[i] = n << raw_bits | raw
-    return values, at - 4
+            if e > largest:
+                raise InputError(f"an integer is 2^{LARGEST_EXPONENT + 1} or more")
+        return 1 << e | self.bits(e)
+
+    def zeros(self, probability: int, most: int) -> int:
+        """Pass over decisions that are 0, at most so many; return how many there were.
+
+        A 0 takes as much from R as from C - L.  Their difference stays until a byte is shifted
+        in, and a decision is 1 once R would fall below it.
+        """
+        passed = 0
+        while passed < most:
+            gap, width = self._width - self._ahead, self._width
+            least = max(gap, LEAST)
+            while passed < most:
+                left = width - (width >> 16) * probability
+                if left < least:
+                    break
+                width = left
+                passed += 1
+            self._width, self._ahead = width, width - gap
+            if passed == most or left < gap:
+                break
+            self._decide(probability)  # a 0 that shifts a byte in
+            passed += 1
+        return passed
+
+    def finish(self) -> None:
+        """Refuse data that are not the code word of what was read.
+
+        Raises
+        ------
+        InputError
+            If they go on behind it, or are not the shortest and lowest bytes of which all
+            continuations lie in the interval.
+        """
+        last = self._size - (self._at - 4)
+        if last > LAST_BYTES:
+            raise InputError(f"{last - LAST_BYTES} bytes stand behind the last integer")
+        end = int.from_bytes(self._padded[: self._at][-4:], "big")  # C, modulo 2^32
+        for shortest in range(1, LAST_BYTES + 1):
+            unit = 1 << 8 * (4 - shortest)
+            up = (self._ahead - end) % unit  # from L to the next multiple
+            if up + unit <= self._width:
+                break
+        if last != shortest or self._ahead != up:
+            raise self._other()
+
+    def _other(self) -> InputError:
+        return InputError(f"{self._size} bytes are not the code word of their integers")

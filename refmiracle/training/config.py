@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from refmiracle.codec.container import check_size
 from refmiracle.errors import InputError
 from refmiracle.nn.network import Network, check_network
 from refmiracle.nn.networks import LENET5, find_network
@@ -261,6 +262,7 @@ def check_config(config: Config) -> Config:
             flag = name.replace("_", "-")
             raise InputError(f"--{flag} {value} is out of range; expected {low} to {high}")
     check_code(config)
+    check_size(config.layout(), config.code, config.bits_per_block)
     config = replace(config, groups=min(config.groups, config.layout().blocks()))
     if config.total_steps() > LONGEST:
         raise InputError(f"a run of {config.total_steps()} steps; at most {LONGEST} are possible")

@@ -20,6 +20,7 @@ from refmiracle.training.config import Config, config_from_dict
 from refmiracle.training.metrics import UNKNOWN
 
 CHECKPOINT_VERSION = 3
+LARGEST_UNPACKED = 1 << 28  # bytes of a compressed file
 DIGEST_BYTES = 32
 OPEN = -1
 STILL_TRAINING = -1
@@ -99,6 +100,11 @@ def read_arrays(path: Path) -> dict[str, Array]:
     no_comment = data[-22:-18] == b"PK\x05\x06" and data[-2:] == b"\0\0"
     if not no_comment and hashlib.sha256(data[:-DIGEST_BYTES]).digest() != data[-DIGEST_BYTES:]:
         raise zipfile.BadZipFile("its SHA-256 is not the one that stands in it")
+    # Ours are not compressed; what somebody else has compressed may be a thousand times as large.
+    with zipfile.ZipFile(io.BytesIO(data)) as packed:
+        size = sum(member.file_size for member in packed.infolist())
+    if size > max(len(data), LARGEST_UNPACKED):
+        raise zipfile.BadZipFile(f"it unpacks to {size} bytes; at most {LARGEST_UNPACKED} are read")
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}
 

@@ -144,6 +144,12 @@ def integers_of_any_size_cut_down(right, *inputs):
     return decode_integers(*inputs, largest=200)
 
 
+@fault("read_integers", "one-integer-above-the-limit")
+def lists_of_any_length(right, *inputs):
+    name = "refmiracle.codec.integers.LARGEST_COUNT"
+    return patched(name, 2**62, right.read_integers)(*inputs)
+
+
 def decode_integers(payload, count, theta, raw, one_below=True, raw_first=True, largest=61):
     """Integers of the range coder; nothing is checked behind the last."""
     data = as_bytes(payload) + bytes(4)

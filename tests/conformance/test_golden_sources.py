@@ -213,6 +213,7 @@ REFUSALS = {
     "bytes behind the end": "not the code word",
     "not the code word of its integers": "not the code word",
     "integer out of range": "an integer is too large",
+    "more than 2^20 integers": r"more than 2\^20 integers",
 }
 
 

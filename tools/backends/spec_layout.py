@@ -38,6 +38,7 @@ CODEBOOK, SELECTION, PERMUTATION, SIGN_STREAM, CANDIDATES, PARTITION = 3, 4, 5, 
 MRC, ORC, PFR, SP_PFR, LAST_CODE = 0, 1, 2, 3, 12
 SPLIT_ON_SAMPLE, DYADIC, NO_TREE = (4, 8, 11), (5, 6, 9, 12), (7, 10)
 LARGEST_INTEGER = 2**62 - 1
+LARGEST_COUNT = 2**20
 LARGEST_U = 1.0 - 2.0**-53
 
 # Section 2.7.
@@ -258,6 +259,7 @@ def write_integers(integers: Array, theta: Array, raw: Array) -> Array:
     """Return the code word of integers: section 2.7."""
     theta, raw = int(theta), int(raw)
     require(1 <= theta < 1 << 16, "theta is out of range")
+    require(len(integers) <= LARGEST_COUNT, "more than 2^20 integers")
     low, width, written = 0, WHOLE, bytearray()
     for value in np.asarray(integers, dtype=np.int64).tolist():
         require(value >> raw >= 1 and value <= LARGEST_INTEGER, "an integer is out of range")
@@ -290,6 +292,7 @@ def read_integers(payload: Array, count: Array, theta: Array, raw: Array) -> Arr
     """Return the integers whose code word a payload is, or refuse it."""
     data, theta, raw = np.asarray(payload, dtype=np.uint8).tobytes(), int(theta), int(raw)
     require(1 <= theta < 1 << 16, "theta is out of range")
+    require(int(count) <= LARGEST_COUNT, "more than 2^20 integers")
     following = iter((data + bytes(4))[4:])
     ahead, width = int.from_bytes((data + bytes(4))[:4], "big"), WHOLE
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from golden import containers, integers
+from golden import containers, hostile, integers
 from golden.containers import Fields
 from golden.sources import spec_decoder
 from golden.writer import make_case, write_file
@@ -335,6 +335,7 @@ def write_read_container(golden: Path) -> None:
         for name, fault, data, note in containers.faults()
     ]
     cases += [valid(*row, since="1.2") for row in containers.VALID_2]
+    cases += hostile.cases("bits/read_container", hostile.containers_of_indices())
     write_file(
         golden,
         "bits",

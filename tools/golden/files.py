@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from golden import coded_files, containers
+from golden import coded_files, containers, hostile
 from golden.bits import header_arrays
 from golden.coding import posterior
 from golden.containers import Fields, assemble
@@ -186,6 +186,8 @@ def write_decode_model(golden: Path) -> None:
         refused(name, fault, data, note=note, since="1.2")
         for name, fault, data, note in coded_files.faults()
     ]
+    hostile_files = [*hostile.files(), *hostile.containers_of_indices()]
+    cases += hostile.cases("files/decode_model", hostile_files)
     write_file(
         golden,
         "files",

@@ -172,6 +172,9 @@ def write_read_integers(golden: Path) -> None:
         make_case(f"bits/read_integers/{name}", inputs, fault=fault, since=SINCE)
         for name, fault, inputs in unreadable()
     ]
+    from golden import hostile  # noqa: PLC0415 (which needs this module)
+
+    cases += hostile.cases_of_integers()
     write_file(golden, "bits", "read_integers", source=SOURCE, notes=NOTES, cases=cases)
 
 

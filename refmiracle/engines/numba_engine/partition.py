@@ -18,6 +18,7 @@ from refmiracle.engines.numpy_engine.ordered import ROUNDING
 from refmiracle.engines.numpy_engine.partition import (
     check_partition,
     intervals,
+    place_bits,
     proposal,
     split_bins,
     split_messages,
@@ -199,7 +200,7 @@ def partition_messages(seed, bits, blocks, delta, log_s):
 def partition_rows(seed, bits, blocks, messages, dimension):
     """See `numpy_engine.partition.partition_rows`; the same bits."""
     blocks, n, j = split_messages(bits, blocks, messages)
-    k = intervals(bits, dimension).bits
+    k = place_bits(bits, dimension)
     out = np.empty((len(n), dimension), dtype=np.float32)
     key = _key(seed, Stream.PARTITION)
     _fill_samples(key, blocks.astype(np.uint64), n, j, split_bins(j, k), k, out)

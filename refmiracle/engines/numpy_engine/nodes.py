@@ -26,6 +26,8 @@ Array = NDArray[np.float64]
 TOGETHER = 64
 MOST_TOGETHER = 2**16
 LARGEST_CANDIDATE = 2**32
+# Nodes that a decoder follows at a time: the words of one take some 400 bytes of scratch.
+PATHS_AT_ONCE = 2**16
 
 
 class Node(NamedTuple):
@@ -140,7 +142,7 @@ def edges(nodes: tuple[Node, ...]) -> tuple[list[float], list[float]]:
 def decoded_u(tree: str, seed: int, rows: ArrayLike, numbers: ArrayLike) -> Array:
     """Return the u of the samples that node numbers name: all that a decoder needs.
 
-    Replays the paths from the root to all nodes at a time, level by level.
+    Replays the paths from the root to many nodes at a time, level by level.
 
     Parameters
     ----------
@@ -161,6 +163,14 @@ def decoded_u(tree: str, seed: int, rows: ArrayLike, numbers: ArrayLike) -> Arra
             f"a message is {numbers[outside][0]}; expected a node's number, 1 to 2^62 - 1"
         )
     numbers = numbers.astype(np.int64)
+    u = np.empty(len(numbers))
+    for start in range(0, len(numbers), PATHS_AT_ONCE):
+        part = slice(start, start + PATHS_AT_ONCE)
+        u[part] = _follow(tree, seed, rows[part], numbers[part])
+    return u
+
+
+def _follow(tree: str, seed: int, rows: NDArray[np.uint64], numbers: NDArray[np.int64]) -> Array:
     a, b = np.zeros(len(numbers)), np.ones(len(numbers))
     highest = int(numbers.max(initial=1)).bit_length() - 1 if tree != "none" else 0
     for level in range(highest, 0, -1):

@@ -60,13 +60,18 @@ class Proposal(NamedTuple):
     cumulative: Array  # (..., D, W): pi_d(0) + ... + pi_d(i)
 
 
+def place_bits(bits: int, dimension: int) -> Integers:
+    """Return k_d of each place, shape (D,): all of the intervals that a decoder needs."""
+    return np.diff(np.arange(dimension + 1) * bits // dimension)
+
+
 @lru_cache(maxsize=1)
 def intervals(bits: int, dimension: int) -> Intervals:
     """Return the intervals of equal P-mass into which K = `bits` bits part each place.
 
     The outermost end where the least of the 32-bit uniforms in them does.
     """
-    k = np.diff(np.arange(dimension + 1) * bits // dimension)
+    k = place_bits(bits, dimension)
     reach = -normal_quantile(2.0 ** -(33.0 + k))
     edges = np.repeat(reach[:, None], 2 ** int(k.max()) + 1, axis=1)
     edges[:, 0] = -reach
@@ -249,7 +254,7 @@ def partition_rows(
         If `bits` or a message is out of range.
     """
     blocks, n, j = split_messages(bits, blocks, messages)
-    k = intervals(bits, dimension).bits
+    k = place_bits(bits, dimension)
     return _samples(seed, blocks, n, j, split_bins(j, k), k).astype(np.float32)
 
 

@@ -101,6 +101,8 @@ uint8_t *write_integers(const int64_t *integers, size_t count, Law law, size_t *
 {
     uint8_t *out;
 
+    if (count > LARGEST_COUNT)
+        fail("%lu integers are more than %d", (unsigned long)count, LARGEST_COUNT);
     for (size_t i = 0; i < count; i++)
         if (integers[i] >> law.raw < 1 || integers[i] > largest_integer)
             fail("integer %lu is out of range", (unsigned long)i);

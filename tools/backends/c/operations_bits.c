@@ -122,7 +122,7 @@ static Law law_of(const Array *theta, const Array *raw)
 
 static void run_read_integers(const Array *in, Array *out)
 {
-    size_t count = (size_t)as_int(&in[1], 0, most_words);
+    size_t count = (size_t)as_int(&in[1], 0, LARGEST_COUNT);
 
     need_rank(&in[0], 1);
     out[0] = array_vector(INT64, count);

@@ -58,6 +58,8 @@ float node_normal(uint32_t code, uint32_t seed, uint32_t row, int64_t node);
 
 /* --- integers.c: the range coder of section 2.7 */
 
+enum { LARGEST_COUNT = 1 << 20 }; /* section 2.6 */
+
 typedef struct {
     uint32_t theta, raw; /* 1 to 65535; low bits of each integer that come first, 0 to 24 */
 } Law;
