@@ -366,6 +366,7 @@ def varints_go_on_at_127(right, *fields):
             value >>= 7
         return bytes([*out, value])
 
+    right.write_container(*fields)  # which refuses what it should
     unchecked = SimpleNamespace(indices=fields[-1])
     with replaced(container, write_varint=write_varint, parse_model=lambda data: unchecked):
         return right.write_container(*fields)
