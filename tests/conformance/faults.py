@@ -32,17 +32,24 @@ class Fault:
     function: Callable[..., Any]
 
 
+Register = Callable[..., Callable[[Callable[..., Any]], Any]]
+
+
+def registers_in(faults: list[Fault]) -> Register:
+    """Return a decorator that puts a function into a list of faults, as one of an operation."""
+
+    def fault(operation: str, caught_by: str = "") -> Callable[[Callable[..., Any]], Any]:
+        def register(function):
+            faults.append(Fault(function.__name__, operation, caught_by, function))
+            return function
+
+        return register
+
+    return fault
+
+
 FAULTS: list[Fault] = []
-
-
-def fault(operation: str, caught_by: str = "") -> Callable[[Callable[..., Any]], Any]:
-    """Register a function as a fault of an operation."""
-
-    def register(function):
-        FAULTS.append(Fault(function.__name__, operation, caught_by, function))
-        return function
-
-    return register
+fault = registers_in(FAULTS)
 
 
 def spoil(planted: Fault) -> EngineBackend:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from conformance.faults import FAULTS, spoil
+from conformance.unseen_faults import UNSEEN
 
 from refmiracle.conformance.backends import PythonBackend
 from refmiracle.conformance.engine_backend import numba_backend, numpy_backend
@@ -56,6 +57,11 @@ def test_there_are_enough_faults_of_all_stages():
     assert len({f.name for f in FAULTS}) == len(FAULTS)
     stages = {OPERATIONS[f.operation].stage for f in FAULTS}
     assert stages == {o.stage for o in OPERATIONS.values()}
+
+
+def test_there_are_unseen_faults_of_all_operations():
+    assert {f.operation for f in UNSEEN} == set(OPERATIONS)
+    assert len({f.name for f in [*FAULTS, *UNSEEN]}) == len(FAULTS) + len(UNSEEN)
 
 
 @pytest.mark.parametrize("planted", FAULTS, ids=lambda f: f.name)
