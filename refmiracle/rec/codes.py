@@ -15,14 +15,14 @@ from numpy.typing import ArrayLike, NDArray
 from refmiracle.engines import get_engine
 from refmiracle.engines.contract import Array, Engine
 from refmiracle.errors import InputError
-from refmiracle.numerics.limits import LARGEST_NODE, LARGEST_SEARCH_BITS
+from refmiracle.numerics.limits import LARGEST_NODE, LARGEST_PARTITION_BITS, LARGEST_SEARCH_BITS
+from refmiracle.numerics.whole import BEYOND, SMALLEST, WORD, whole_number, whole_numbers
 from refmiracle.rec import minimal_random_coding
 from refmiracle.rec.lengths import log_geometric_bits, theta_of_kl
 
 BLOCK, VARIABLE = "block", "variable"
 MRC, ORC, PFR, SP_PFR = "mrc", "orc", "pfr", "sp-pfr"
-LARGEST_PARTITION_BITS = 24
-WORD = 2**32
+LARGEST_OVERSAMPLING = 63
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,8 @@ def encode(
     InputError
         If the code, a target or a number is not possible (docs/CODES.md, section 2).
     """
-    _check_seed(seed)
+    seed = whole_number("the seed", seed)
+    oversampling = whole_number("oversampling", oversampling, end=LARGEST_OVERSAMPLING + 1)
     kind, loaded = find_code(code), get_engine(engine)
     delta, log_s, shape = _whitened(target, coding)
     kl = loaded.gaussian_kl(delta, log_s).sum(axis=1) / math.log(2)
@@ -202,7 +203,7 @@ def decode(
     InputError
         If a number is out of range, an integer names no candidate, or shapes do not go together.
     """
-    _check_seed(seed)
+    seed = whole_number("the seed", seed)
     _check_bits(message.code, message.block_bits)
     targets, dimension = (*message.shape, 1, 1)[:2]
     fits = np.shape(message.integers) == (targets, integers_per_block(message.code, dimension))
@@ -296,7 +297,7 @@ def decode_blocks(
     ndarray of float32, shape (R, dimension)
         The same bits for every engine.
     """
-    messages = np.asarray(messages, dtype=np.int64)
+    messages = whole_numbers("messages", messages, SMALLEST, BEYOND)
     if code in (MRC, ORC, PFR):  # all three name rows of the codebook
         return minimal_random_coding.decode(engine, seed, messages[:, 0], dimension)
     if code == SP_PFR:
@@ -308,7 +309,7 @@ def decode_blocks(
 
 def variable_rows(blocks: ArrayLike, dimension: int) -> NDArray[np.int64]:
     """Return the rows of randomness of the variables of blocks, shape (R, dimension)."""
-    rows = np.asarray(blocks, dtype=np.int64)[:, None] * dimension + np.arange(dimension)
+    rows = whole_numbers("blocks", blocks)[:, None] * dimension + np.arange(dimension)
     if rows.size and rows.max() >= WORD:
         raise InputError(f"variable {rows.max()} has no randomness; expected numbers below 2^32")
     return rows
@@ -326,12 +327,12 @@ def raw_bits(code: str, bits: int) -> int:
 
 def to_positive(code: str, messages: ArrayLike) -> NDArray[np.int64]:
     """Return messages as the integers that are entropy-coded: row k of the codebook is k + 1."""
-    return np.asarray(messages, dtype=np.int64) + (code in (ORC, PFR))
+    return whole_numbers("messages", messages, SMALLEST, BEYOND) + (code in (ORC, PFR))
 
 
 def from_positive(code: str, integers: ArrayLike) -> NDArray[np.int64]:
     """Return the messages of entropy-coded integers; undoes `to_positive`."""
-    return np.asarray(integers, dtype=np.int64) - (code in (ORC, PFR))
+    return whole_numbers("integers", integers, SMALLEST, BEYOND) - (code in (ORC, PFR))
 
 
 def check_messages(code: str, bits: int, messages: ArrayLike) -> None:
@@ -381,11 +382,6 @@ def _whitened(target: Gaussian, coding: Gaussian) -> tuple[Array, Array, tuple[i
     return delta, log_s, mean.shape
 
 
-def _check_seed(seed: int) -> None:
-    if not 0 <= seed < WORD:
-        raise InputError(f"the seed {seed} is out of range; expected 0 to {WORD - 1}")
-
-
 def _default_bits(code: str, kl_bits: Array, oversampling: int) -> int:
     if not (len(kl_bits) and np.all(np.isfinite(kl_bits))):
         return 1 + oversampling  # the engines say what is wrong with such targets
@@ -396,5 +392,6 @@ def _default_bits(code: str, kl_bits: Array, oversampling: int) -> int:
 
 def _check_bits(code: str, bits: int) -> None:
     largest = {MRC: LARGEST_SEARCH_BITS, ORC: LARGEST_SEARCH_BITS, SP_PFR: LARGEST_PARTITION_BITS}
+    bits = whole_number("bits", bits, SMALLEST, BEYOND)
     if code in largest and not 0 <= bits <= largest[code]:
         raise InputError(f"{bits} bits for the code {code}; expected 0 to {largest[code]}")

@@ -16,7 +16,13 @@ from typing import Any
 
 from refmiracle.errors import InputError
 from refmiracle.files import write_atomically
-from refmiracle.training.config import Config
+from refmiracle.training.config import (
+    Config,
+    config_from_dict,
+    fingerprint,
+    same_images,
+    same_settings,
+)
 from refmiracle.training.data import load_split, split_validation
 from refmiracle.training.progress import MOST_SECONDS, Silence, progress_bar
 from refmiracle.training.run import (
@@ -67,11 +73,14 @@ def train_one(config: Config, data: Path, folder: Path) -> Files:
     ------
     InputError
         If the folder holds a run of other settings, another process works in it, or it cannot be
-        written.
+        written; or the images are not those of the config.
     """
-    train, validation = split_validation(load_split(data, "train"), config.validation)
+    everything = load_split(data, "train")
+    if config.data and not same_images(config.data, fingerprint(everything)):
+        raise InputError(f"{data}: these are other training images than the run is planned with")
+    train, validation = split_validation(everything, config.validation)
     with run_folder(folder, resume=True) as found:
-        if found and found[0] != config:
+        if found and not same_settings(found[0], config):
             raise InputError(f"{folder}: it holds a run of other settings; name another --out")
         trainer = Trainer(config, train, found[1] if found else None)
         run_training(trainer, validation, folder, Silence(), max(1, config.steps // LINES))
@@ -94,12 +103,19 @@ def finished_run(config: Config, folder: Path) -> dict[str, Any] | None:
         return None
     if not isinstance(summary, dict):
         return None
-    if summary.get("config") != config.to_dict():
+    if not _has_settings(summary, config):
         raise InputError(f"{folder}: it holds a run of other settings; name another --out")
     if summary.get("sha256") != hashlib.sha256(model).hexdigest():
         return None
     # One that lacks a figure is made again from the checkpoint.
     return summary if all(isinstance(summary.get(n), int | float) for n in FIGURES) else None
+
+
+def _has_settings(summary: dict[str, Any], config: Config) -> bool:
+    try:
+        return same_settings(config_from_dict(summary["config"]), config)
+    except (InputError, KeyError, TypeError):  # there are none, or they are damaged
+        return False
 
 
 def keep_run(folder: Path, files: Files) -> None:
