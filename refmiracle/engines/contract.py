@@ -5,6 +5,9 @@ hold phi = -inf, which gives them no budget and no gradient.  Activations are
 (channels, height, width, batch) or (features, batch): samples are columns, the batch is the
 last axis, as in y = W^T x + b.  Kernels are (height, width, in, out), dense weights (in, out).
 Information is in nats unless a name says bits.
+
+Arrays may be of any kind: `engines.operations` says what each function takes, makes it plain, and
+refuses the rest, for both engines.
 """
 
 from __future__ import annotations

@@ -71,7 +71,8 @@ def check_targets(delta: ArrayLike, log_s: ArrayLike) -> None:
             " target has no mode over P"
         )
     sigma = np.exp(0.5 * log_s)
-    kl = 0.5 * (delta**2 + np.expm1(log_s) - log_s)
+    with np.errstate(over="ignore"):
+        kl = 0.5 * (delta**2 + np.expm1(log_s) - log_s)
     bits = (kl.sum(axis=-1) if kl.ndim > 1 else kl) / math.log(2)
     if np.any(bits > LARGEST_KL_BITS):
         raise InputError(

@@ -16,8 +16,9 @@ from refmiracle.engines import get_engine
 from refmiracle.engines.contract import Array, Engine
 from refmiracle.errors import InputError
 from refmiracle.numerics.limits import LARGEST_NODE, LARGEST_PARTITION_BITS, LARGEST_SEARCH_BITS
-from refmiracle.numerics.whole import BEYOND, SMALLEST, WORD, whole_number, whole_numbers
+from refmiracle.numerics.whole import BEYOND, SMALLEST, WORD, as_array, whole_number, whole_numbers
 from refmiracle.rec import minimal_random_coding
+from refmiracle.rec.gaussians import Gaussian, whitened
 from refmiracle.rec.lengths import log_geometric_bits, theta_of_kl
 
 BLOCK, VARIABLE = "block", "variable"
@@ -69,20 +70,6 @@ CODES = {
         Code("gprs-d", 12, True, VARIABLE, "dyadic", "greedy Poisson, arXiv 2305.15313"),
     )
 }
-
-
-@dataclass(frozen=True, eq=False)
-class Gaussian:
-    """Normals with diagonal covariance.
-
-    Attributes
-    ----------
-    mean, sigma : ndarray, shape (targets, dimensions) or (targets,)
-        (targets,) stands for one dimension.
-    """
-
-    mean: Array
-    sigma: Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,7 +166,7 @@ def encode(
     seed = whole_number("the seed", seed)
     oversampling = whole_number("oversampling", oversampling, end=LARGEST_OVERSAMPLING + 1)
     kind, loaded = find_code(code), get_engine(engine)
-    delta, log_s, shape = _whitened(target, coding)
+    delta, log_s, shape = whitened(target, coding)
     kl = loaded.gaussian_kl(delta, log_s).sum(axis=1) / math.log(2)
     if bits is None:
         bits = _default_bits(code, kl, oversampling)
@@ -216,7 +203,7 @@ def decode(
     sent = np.arange(targets), message.integers
     z = decode_blocks(get_engine(engine), message.code, seed, message.block_bits, *sent, dimension)
     sample = z.astype(np.float64).reshape(message.shape)
-    if _whitened(Gaussian(sample, np.ones(())), coding)[2] != message.shape:
+    if whitened(Gaussian(sample, np.ones(())), coding)[2] != message.shape:
         raise InputError(f"the coding distribution is not one of shape {message.shape}")
     return np.asarray(coding.mean + coding.sigma * sample)
 
@@ -257,8 +244,14 @@ def encode_blocks(
     Raises
     ------
     InputError
-        If a target is refused (docs/CODES.md, section 2).
+        If a target is refused (docs/CODES.md, section 2), or arrays do not go together.
     """
+    delta, log_s = as_array("delta", delta), as_array("log_s", log_s)
+    if not (delta.ndim == 2 and delta.shape == log_s.shape and len(delta) == np.size(blocks)):
+        raise InputError(
+            f"{np.size(blocks)} blocks, delta {delta.shape} and log s {log_s.shape} do not go"
+            " together"
+        )
     if code == MRC:
         sent = minimal_random_coding.encode(engine, seed, bits, blocks, delta, log_s, selection)
     elif code == ORC:
@@ -272,7 +265,7 @@ def encode_blocks(
         sent = engine.variable_messages(
             code, seed, rows.ravel(), delta.ravel(), log_s.ravel(), oversampling
         )
-    return sent.reshape(len(delta), -1)
+    return sent.reshape(len(delta), integers_per_block(code, delta.shape[1]))
 
 
 def decode_blocks(
@@ -296,8 +289,16 @@ def decode_blocks(
     -------
     ndarray of float32, shape (R, dimension)
         The same bits for every engine.
+
+    Raises
+    ------
+    InputError
+        If a message names no candidate, or arrays do not go together.
     """
     messages = whole_numbers("messages", messages, SMALLEST, BEYOND)
+    expected = np.size(blocks), integers_per_block(code, dimension)
+    if messages.shape != expected:
+        raise InputError(f"messages of shape {messages.shape}; expected {expected}")
     if code in (MRC, ORC, PFR):  # all three name rows of the codebook
         return minimal_random_coding.decode(engine, seed, messages[:, 0], dimension)
     if code == SP_PFR:
@@ -359,27 +360,6 @@ def check_messages(code: str, bits: int, messages: ArrayLike) -> None:
             f"{messages[outside].flat[0]} is no message of the code {code}; expected"
             f" {low} to {high - 1}"
         )
-
-
-def _whitened(target: Gaussian, coding: Gaussian) -> tuple[Array, Array, tuple[int, ...]]:
-    arrays = (target.mean, target.sigma, coding.mean, coding.sigma)
-    try:
-        mean, sigma, centre, scale = np.broadcast_arrays(*(np.asarray(a, float) for a in arrays))
-    except ValueError:
-        shapes = ", ".join(str(np.shape(a)) for a in arrays)
-        raise InputError(f"means and deviations of shapes {shapes} do not go together") from None
-    if mean.ndim not in (1, 2):
-        raise InputError(f"targets of {mean.ndim} axes; expected (targets,) or (targets, dims)")
-    if not mean.size:
-        raise InputError(f"targets of shape {mean.shape}: there is nothing to send")
-    if not all(np.all(np.isfinite(a)) for a in (mean, sigma, centre, scale)):
-        raise InputError("a target's mean or variance is not finite, or one of P is not")
-    if not (np.all(sigma > 0) and np.all(scale > 0)):
-        raise InputError("a standard deviation is not positive")
-    delta, log_s = (mean - centre) / scale, 2.0 * np.log(sigma / scale)
-    if mean.ndim == 1:
-        return delta[:, None], log_s[:, None], mean.shape
-    return delta, log_s, mean.shape
 
 
 def _default_bits(code: str, kl_bits: Array, oversampling: int) -> int:

@@ -7,6 +7,7 @@ import pytest
 from contract_calls import arguments, results
 from oracles import same_bits
 
+from refmiracle.engines import get_engine
 from refmiracle.engines.arguments import Number, Real, Reals, Text, Truth, Whole
 from refmiracle.engines.operations import OPERATIONS
 from refmiracle.errors import InputError
@@ -90,8 +91,6 @@ def test_other_kinds_of_arguments(engine, name):
 
 @pytest.mark.parametrize("seed", [0, 1, 2**31, 2**32 - 1])
 def test_every_seed_of_the_range_means_the_same(seed):
-    from refmiracle.engines import get_engine
-
     one, other = get_engine("numpy"), get_engine("numba")
     delta, log_s = np.linspace(-1, 1, 6).reshape(3, 2), np.full((3, 2), -1.0)
     rows = [0, 2**31, 2**32 - 1]
@@ -107,7 +106,8 @@ def test_every_seed_of_the_range_means_the_same(seed):
     )
     for call in calls:
         assert same_bits(np.asarray(call(one)), np.asarray(call(other)))
-    assert np.array_equal(one.normals(seed, 4, rows, 5).astype(np.float32), other.normals(seed, 4, rows, 5))
+    normals = [e.normals(seed, 4, rows, 5).astype(np.float32) for e in (one, other)]
+    assert same_bits(*normals)
 
 
 @pytest.mark.parametrize("wrong", [-1, 2**32, 2**64, 1.0, 1.5, True, "1"])
@@ -127,7 +127,7 @@ def test_words_of_a_row_end_where_its_counter_does():
     last = stream_words(1, 3, [0], 2, first=2**34 - 2)
     assert last.shape == (1, 2)
     for count, first in ((3, 2**34 - 2), (1, 2**34), (-1, 0), (1, -4), (1.0, 0), (1, 0.0)):
-        with pytest.raises(InputError, match="expected|whole"):
+        with pytest.raises(InputError, match="expected"):
             stream_words(1, 3, [0], count, first)
 
 
@@ -145,4 +145,5 @@ def test_what_the_messages_say():
     assert str(caught.value) == "rows of float64; expected whole numbers from 0 to 4294967295"
     with pytest.raises(InputError) as caught:
         whole_numbers("rows", [0, -3, 2**33])
-    assert str(caught.value) == "rows: -3 is out of range; expected whole numbers from 0 to 4294967295"
+    said = "rows: -3 is out of range; expected whole numbers from 0 to 4294967295"
+    assert str(caught.value) == said
