@@ -61,7 +61,7 @@ def parts_of_network(trainer, shared):
     """Return calls of the network's parts for one shard, and each one's multiply-adds."""
     layout = trainer.layout
     copies = unit_copies(layout) if shared else (1,) * (len(layout.factors) // 2)
-    whole = trainer.engine.network_pass(layout.network.specs(), copies, IMAGE_SIZE)
+    whole = trainer.engine.network_pass(layout.network.specs(), copies, IMAGE_SIZE).inner
     gradients = np.zeros(whole.edges[-1], dtype=np.float32)
     slices, convs, denses = whole.stages(whole.packed(), SHARD, gradients)
     pixels, labels = trainer.batches.batch(0)

@@ -11,7 +11,7 @@ from refmiracle.errors import InputError
 from refmiracle.files import write_atomically
 from refmiracle.reports.opening import open_folder
 from refmiracle.reports.page import build_page, check_extras
-from refmiracle.training.config import fingerprint
+from refmiracle.training.config import fingerprint, same_images
 from refmiracle.training.data import default_folder, load_split
 from refmiracle.training.run import (
     checkpoint_path,
@@ -42,10 +42,12 @@ def run(arguments: argparse.Namespace) -> int:
     opened = open_folder(arguments.run)
     out = arguments.out or arguments.run / "report.html"
     check_out(out, model_path(arguments.run), *(path(arguments.run) for path in BESIDE))
-    if arguments.data is None and opened.run.config.data != fingerprint(
-        load_split(default_folder(), "train")
-    ):
-        raise InputError(f"{arguments.run}: trained on other images; name their folder by --data")
+    if arguments.data is None:
+        own = fingerprint(load_split(default_folder(), "train"))
+        if not same_images(opened.run.config.data, own):
+            raise InputError(
+                f"{arguments.run}: trained on other images; name their folder by --data"
+            )
     test = load_split(arguments.data or default_folder(), "t10k")
     page = build_page(opened, test, arguments.engine)
     write_atomically(out, page)

@@ -24,6 +24,7 @@ from refmiracle.training.config import (
     check_config,
     fingerprint,
     preset_config,
+    same_images,
 )
 from refmiracle.training.data import default_folder, load_split, split_validation
 from refmiracle.training.run import (
@@ -130,7 +131,7 @@ def choose_config(given: dict[str, Any], data: str, found: tuple[Config, State] 
                 f"--{name.replace('_', '-')} {value}: the run to resume was started with"
                 f" {getattr(config, name)}"
             )
-    if data != config.data:
+    if not same_images(config.data, data):
         raise InputError("--data: the run to resume was started with other training images")
     return config
 

@@ -6,6 +6,9 @@ hold phi = -inf, which gives them no budget and no gradient.  Activations are
 last axis, as in y = W^T x + b.  Kernels are (height, width, in, out), dense weights (in, out).
 Information is in nats unless a name says bits.
 
+Arrays may be of any kind: `engines.operations` says what each function takes, makes it plain, and
+refuses the rest, for both engines.
+
 Any number of threads may call an engine at a time.  What it keeps between calls nobody changes,
 what a call works in is its own, and what it returns is the caller's; arrays that a function says
 it fills or updates must be one call's at a time.

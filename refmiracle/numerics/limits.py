@@ -11,16 +11,40 @@ from refmiracle.errors import InputError
 
 LARGEST_KL_BITS = 40
 LARGEST_SEARCH_BITS = 26  # log2 of the candidates that a search for a block may need
+LARGEST_PARTITION_BITS = 24  # log2 of the bins of space partitioning
 LARGEST_GLOBAL_BITS = 22  # the same for a variable, without a tree
 LARGEST_TREE = 2**20  # nodes that a search of a tree may visit
 LARGEST_NODE = 2**62
+LARGEST_SEARCH = 2**LARGEST_SEARCH_BITS
+# Why a search for a variable ends without a message: what it would need.
+WIDER = f"more than 2^{LARGEST_GLOBAL_BITS} candidates"
+LONGER = f"more than 2^{LARGEST_SEARCH_BITS} candidates"
+LARGER = f"more than {LARGEST_TREE} nodes of the tree"
+DEEPER = "a node number of 2^62 or more"
+MORE = "a region that is left to search"
 LAST_U = 1.0 - 2.0**-53  # the largest uniform that has a sample: the quantile of 1 is infinite
+# Bounds on log r are raised by this, so that rounding does not stop a search too early.
+ROUNDING = 1e-9
 # Beyond these P has no mass that its samples show: codes of variables, and the codebook.
 VARIABLE_REACH, CODEBOOK_REACH = 8.25, 6.338
 # Q may have no more than OUTSIDE of its mass beyond SUPPORT standard deviations of P.
 SUPPORT, OUTSIDE = 8.0, 1e-6
 # The number of standard deviations above which a normal has the mass OUTSIDE.
 _FAR = 4.753424308822899
+
+
+class SearchError(InputError):
+    """A search for a variable has come to its end without a message.
+
+    Attributes
+    ----------
+    reason : str
+        What it would need.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the search for a target needs {reason}")
+        self.reason = reason
 
 
 def check_targets(delta: ArrayLike, log_s: ArrayLike) -> None:
@@ -47,7 +71,8 @@ def check_targets(delta: ArrayLike, log_s: ArrayLike) -> None:
             " target has no mode over P"
         )
     sigma = np.exp(0.5 * log_s)
-    kl = 0.5 * (delta**2 + np.expm1(log_s) - log_s)
+    with np.errstate(over="ignore"):
+        kl = 0.5 * (delta**2 + np.expm1(log_s) - log_s)
     bits = (kl.sum(axis=-1) if kl.ndim > 1 else kl) / math.log(2)
     if np.any(bits > LARGEST_KL_BITS):
         raise InputError(

@@ -12,6 +12,9 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from refmiracle.numerics.whole import ROW_WORDS, whole_number, whole_numbers
+
+UINT64 = np.dtype(np.uint64)
 MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
 KEY_INCREMENTS = (0x9E3779B9, 0xBB67AE85)
 LOW_WORD = np.uint64(0xFFFFFFFF)
@@ -52,9 +55,14 @@ def philox4x32(counter: ArrayLike, key: ArrayLike, rounds: int = 10) -> NDArray[
     Returns
     -------
     ndarray of uint32, shape (..., 4)
+
+    Raises
+    ------
+    InputError
+        If a word is no whole number, or not below 2**32.
     """
-    c0, c1, c2, c3 = np.moveaxis(np.asarray(counter, dtype=np.uint64), -1, 0)
-    k0, k1 = (int(k) for k in np.asarray(key, dtype=np.uint64))
+    c0, c1, c2, c3 = np.moveaxis(whole_numbers("counter", counter, dtype=UINT64), -1, 0)
+    k0, k1 = whole_numbers("key", key).tolist()
     for _ in range(rounds):
         product0 = MULTIPLIERS[0] * c0
         product1 = MULTIPLIERS[1] * c2
@@ -86,18 +94,26 @@ def stream_words(
     rows : array_like of int, shape (R,)
         0 <= row < 2**32.
     count, first : int
-        Which words of each row.
+        Which words of each row, of its 2**34.
 
     Returns
     -------
     ndarray of uint32, shape (R, count)
+
+    Raises
+    ------
+    InputError
+        If a number is no whole number, or out of range.
     """
-    rows = np.asarray(rows, dtype=np.uint64)
+    seed, stream = whole_number("seed", seed), whole_number("stream", stream)
+    first = whole_number("first", first, end=ROW_WORDS)
+    count = whole_number("count", count, end=ROW_WORDS + 1 - first)
+    rows = whole_numbers("rows", rows, dtype=UINT64)
     blocks = np.arange(first // 4, -(-(first + count) // 4), dtype=np.uint64)
     counter = np.zeros((len(rows), len(blocks), 4), dtype=np.uint64)
     counter[..., 0] = blocks
     counter[..., 1] = rows[:, None]
-    words = philox4x32(counter, (seed, int(stream))).reshape(len(rows), 4 * len(blocks))
+    words = philox4x32(counter, (seed, stream)).reshape(len(rows), 4 * len(blocks))
     return words[:, first % 4 : first % 4 + count]
 
 

@@ -15,14 +15,15 @@ from numpy.typing import ArrayLike, NDArray
 from refmiracle.engines import get_engine
 from refmiracle.engines.contract import Array, Engine
 from refmiracle.errors import InputError
-from refmiracle.numerics.limits import LARGEST_NODE, LARGEST_SEARCH_BITS
+from refmiracle.numerics.limits import LARGEST_NODE, LARGEST_PARTITION_BITS, LARGEST_SEARCH_BITS
+from refmiracle.numerics.whole import BEYOND, SMALLEST, WORD, as_array, whole_number, whole_numbers
 from refmiracle.rec import minimal_random_coding
+from refmiracle.rec.gaussians import Gaussian, whitened
 from refmiracle.rec.lengths import log_geometric_bits, theta_of_kl
 
 BLOCK, VARIABLE = "block", "variable"
 MRC, ORC, PFR, SP_PFR = "mrc", "orc", "pfr", "sp-pfr"
-LARGEST_PARTITION_BITS = 24
-WORD = 2**32
+LARGEST_OVERSAMPLING = 63
 
 
 @dataclass(frozen=True)
@@ -69,20 +70,6 @@ CODES = {
         Code("gprs-d", 12, True, VARIABLE, "dyadic", "greedy Poisson, arXiv 2305.15313"),
     )
 }
-
-
-@dataclass(frozen=True, eq=False)
-class Gaussian:
-    """Normals with diagonal covariance.
-
-    Attributes
-    ----------
-    mean, sigma : ndarray, shape (targets, dimensions) or (targets,)
-        (targets,) stands for one dimension.
-    """
-
-    mean: Array
-    sigma: Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,9 +163,10 @@ def encode(
     InputError
         If the code, a target or a number is not possible (docs/CODES.md, section 2).
     """
-    _check_seed(seed)
+    seed = whole_number("the seed", seed)
+    oversampling = whole_number("oversampling", oversampling, end=LARGEST_OVERSAMPLING + 1)
     kind, loaded = find_code(code), get_engine(engine)
-    delta, log_s, shape = _whitened(target, coding)
+    delta, log_s, shape = whitened(target, coding)
     kl = loaded.gaussian_kl(delta, log_s).sum(axis=1) / math.log(2)
     if bits is None:
         bits = _default_bits(code, kl, oversampling)
@@ -202,7 +190,7 @@ def decode(
     InputError
         If a number is out of range, an integer names no candidate, or shapes do not go together.
     """
-    _check_seed(seed)
+    seed = whole_number("the seed", seed)
     _check_bits(message.code, message.block_bits)
     targets, dimension = (*message.shape, 1, 1)[:2]
     fits = np.shape(message.integers) == (targets, integers_per_block(message.code, dimension))
@@ -215,7 +203,7 @@ def decode(
     sent = np.arange(targets), message.integers
     z = decode_blocks(get_engine(engine), message.code, seed, message.block_bits, *sent, dimension)
     sample = z.astype(np.float64).reshape(message.shape)
-    if _whitened(Gaussian(sample, np.ones(())), coding)[2] != message.shape:
+    if whitened(Gaussian(sample, np.ones(())), coding)[2] != message.shape:
         raise InputError(f"the coding distribution is not one of shape {message.shape}")
     return np.asarray(coding.mean + coding.sigma * sample)
 
@@ -256,8 +244,14 @@ def encode_blocks(
     Raises
     ------
     InputError
-        If a target is refused (docs/CODES.md, section 2).
+        If a target is refused (docs/CODES.md, section 2), or arrays do not go together.
     """
+    delta, log_s = as_array("delta", delta), as_array("log_s", log_s)
+    if not (delta.ndim == 2 and delta.shape == log_s.shape and len(delta) == np.size(blocks)):
+        raise InputError(
+            f"{np.size(blocks)} blocks, delta {delta.shape} and log s {log_s.shape} do not go"
+            " together"
+        )
     if code == MRC:
         sent = minimal_random_coding.encode(engine, seed, bits, blocks, delta, log_s, selection)
     elif code == ORC:
@@ -271,7 +265,7 @@ def encode_blocks(
         sent = engine.variable_messages(
             code, seed, rows.ravel(), delta.ravel(), log_s.ravel(), oversampling
         )
-    return sent.reshape(len(delta), -1)
+    return sent.reshape(len(delta), integers_per_block(code, delta.shape[1]))
 
 
 def decode_blocks(
@@ -295,8 +289,16 @@ def decode_blocks(
     -------
     ndarray of float32, shape (R, dimension)
         The same bits for every engine.
+
+    Raises
+    ------
+    InputError
+        If a message names no candidate, or arrays do not go together.
     """
-    messages = np.asarray(messages, dtype=np.int64)
+    messages = whole_numbers("messages", messages, SMALLEST, BEYOND)
+    expected = np.size(blocks), integers_per_block(code, dimension)
+    if messages.shape != expected:
+        raise InputError(f"messages of shape {messages.shape}; expected {expected}")
     if code in (MRC, ORC, PFR):  # all three name rows of the codebook
         return minimal_random_coding.decode(engine, seed, messages[:, 0], dimension)
     if code == SP_PFR:
@@ -308,7 +310,7 @@ def decode_blocks(
 
 def variable_rows(blocks: ArrayLike, dimension: int) -> NDArray[np.int64]:
     """Return the rows of randomness of the variables of blocks, shape (R, dimension)."""
-    rows = np.asarray(blocks, dtype=np.int64)[:, None] * dimension + np.arange(dimension)
+    rows = whole_numbers("blocks", blocks)[:, None] * dimension + np.arange(dimension)
     if rows.size and rows.max() >= WORD:
         raise InputError(f"variable {rows.max()} has no randomness; expected numbers below 2^32")
     return rows
@@ -326,12 +328,12 @@ def raw_bits(code: str, bits: int) -> int:
 
 def to_positive(code: str, messages: ArrayLike) -> NDArray[np.int64]:
     """Return messages as the integers that are entropy-coded: row k of the codebook is k + 1."""
-    return np.asarray(messages, dtype=np.int64) + (code in (ORC, PFR))
+    return whole_numbers("messages", messages, SMALLEST, BEYOND) + (code in (ORC, PFR))
 
 
 def from_positive(code: str, integers: ArrayLike) -> NDArray[np.int64]:
     """Return the messages of entropy-coded integers; undoes `to_positive`."""
-    return np.asarray(integers, dtype=np.int64) - (code in (ORC, PFR))
+    return whole_numbers("integers", integers, SMALLEST, BEYOND) - (code in (ORC, PFR))
 
 
 def check_messages(code: str, bits: int, messages: ArrayLike) -> None:
@@ -360,32 +362,6 @@ def check_messages(code: str, bits: int, messages: ArrayLike) -> None:
         )
 
 
-def _whitened(target: Gaussian, coding: Gaussian) -> tuple[Array, Array, tuple[int, ...]]:
-    arrays = (target.mean, target.sigma, coding.mean, coding.sigma)
-    try:
-        mean, sigma, centre, scale = np.broadcast_arrays(*(np.asarray(a, float) for a in arrays))
-    except ValueError:
-        shapes = ", ".join(str(np.shape(a)) for a in arrays)
-        raise InputError(f"means and deviations of shapes {shapes} do not go together") from None
-    if mean.ndim not in (1, 2):
-        raise InputError(f"targets of {mean.ndim} axes; expected (targets,) or (targets, dims)")
-    if not mean.size:
-        raise InputError(f"targets of shape {mean.shape}: there is nothing to send")
-    if not all(np.all(np.isfinite(a)) for a in (mean, sigma, centre, scale)):
-        raise InputError("a target's mean or variance is not finite, or one of P is not")
-    if not (np.all(sigma > 0) and np.all(scale > 0)):
-        raise InputError("a standard deviation is not positive")
-    delta, log_s = (mean - centre) / scale, 2.0 * np.log(sigma / scale)
-    if mean.ndim == 1:
-        return delta[:, None], log_s[:, None], mean.shape
-    return delta, log_s, mean.shape
-
-
-def _check_seed(seed: int) -> None:
-    if not 0 <= seed < WORD:
-        raise InputError(f"the seed {seed} is out of range; expected 0 to {WORD - 1}")
-
-
 def _default_bits(code: str, kl_bits: Array, oversampling: int) -> int:
     if not (len(kl_bits) and np.all(np.isfinite(kl_bits))):
         return 1 + oversampling  # the engines say what is wrong with such targets
@@ -396,5 +372,6 @@ def _default_bits(code: str, kl_bits: Array, oversampling: int) -> int:
 
 def _check_bits(code: str, bits: int) -> None:
     largest = {MRC: LARGEST_SEARCH_BITS, ORC: LARGEST_SEARCH_BITS, SP_PFR: LARGEST_PARTITION_BITS}
+    bits = whole_number("bits", bits, SMALLEST, BEYOND)
     if code in largest and not 0 <= bits <= largest[code]:
         raise InputError(f"{bits} bits for the code {code}; expected 0 to {largest[code]}")

@@ -15,10 +15,10 @@ from numpy.typing import ArrayLike, NDArray
 from refmiracle.engines.contract import Array, Engine
 from refmiracle.errors import InputError
 from refmiracle.numerics.limits import LARGEST_SEARCH_BITS
+from refmiracle.numerics.whole import whole_number, whole_numbers
 
 NUMBER = 0
 SELECTIONS = ("sample", "best")
-WORD = 2**32
 
 
 def encode(
@@ -70,8 +70,8 @@ def decode(engine: Engine, seed: int, indices: ArrayLike, dimension: int) -> NDA
     InputError
         If the seed or an index is not in 0 <= number < 2**32.
     """
-    _check_numbers("an index", indices)
-    _check_numbers("the seed", seed)
+    whole_numbers("an index", indices)
+    whole_number("the seed", seed)
     return engine.codebook_rows(seed, indices, dimension)
 
 
@@ -81,10 +81,9 @@ def _check(
     """Refuse what compiled code, which does not look at bounds, would make nonsense of."""
     if selection not in SELECTIONS:
         raise InputError(f"selection {selection!r}; expected one of {', '.join(SELECTIONS)}")
-    if not 0 <= bits <= LARGEST_SEARCH_BITS:
-        raise InputError(f"{bits} bits of candidates; expected 0 to {LARGEST_SEARCH_BITS}")
-    _check_numbers("the seed", seed)
-    _check_numbers("a block's number", blocks)
+    whole_number("bits of candidates:", bits, end=LARGEST_SEARCH_BITS + 1)
+    whole_number("the seed", seed)
+    whole_numbers("a block's number", blocks)
     shapes = np.shape(delta), np.shape(log_s)
     fits = shapes[0] == shapes[1] and np.shape(blocks) == shapes[0][:1]
     if not (fits and len(shapes[0]) == 2 and np.size(delta)):
@@ -96,11 +95,3 @@ def _check(
         far = (np.abs(np.asarray(delta, dtype=np.float64)) + 10.0) ** 2 * narrow
     if not np.all(np.isfinite(far) & np.isfinite(log_s)):
         raise InputError("a target's mean or variance is not finite, or log q / p would not be")
-
-
-def _check_numbers(name: str, numbers: ArrayLike) -> None:
-    numbers = np.asarray(numbers)
-    if numbers.size and not (
-        numbers.dtype.kind in "iu" and numbers.min() >= 0 and numbers.max() < WORD
-    ):
-        raise InputError(f"{name} is out of range; expected whole numbers from 0 to {WORD - 1}")

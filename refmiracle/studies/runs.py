@@ -19,7 +19,13 @@ from typing import Any
 from refmiracle.errors import InputError
 from refmiracle.files import write_atomically
 from refmiracle.streams import Output
-from refmiracle.training.config import Config
+from refmiracle.training.config import (
+    Config,
+    config_from_dict,
+    fingerprint,
+    same_images,
+    same_settings,
+)
 from refmiracle.training.data import load_split, split_validation
 from refmiracle.training.lock import locked
 from refmiracle.training.progress import MOST_SECONDS, Lines, Silence, progress_bar
@@ -73,14 +79,17 @@ def train_one(config: Config, data: Path, folder: Path) -> Files:
     ------
     InputError
         If the folder holds a run of other settings or a damaged one, another process works in it,
-        or it cannot be written.
+        or it cannot be written; or the images are not those of the config.
     """
-    train, validation = split_validation(load_split(data, "train"), config.validation)
+    everything = load_split(data, "train")
+    if config.data and not same_images(config.data, fingerprint(everything)):
+        raise InputError(f"{data}: these are other training images than the run is planned with")
+    train, validation = split_validation(everything, config.validation)
     if checkpoint_path(folder).exists():
         with removal_told(folder):
             load_checkpoint(checkpoint_path(folder))
     with run_folder(folder, resume=True) as found:
-        if found and found[0] != config:
+        if found and not same_settings(found[0], config):
             raise InputError(f"{folder}: it holds a run of other settings; name another --out")
         trainer = Trainer(config, train, found[1] if found else None)
         run_training(trainer, validation, folder, Silence(), max(1, config.steps // LINES))
@@ -104,7 +113,7 @@ def finished_run(config: Config, folder: Path) -> dict[str, Any] | None:
         return None
     if not isinstance(summary, dict):
         return None
-    if summary.get("config") != config.to_dict():
+    if not _has_settings(summary, config):
         raise InputError(f"{folder}: it holds a run of other settings; name another --out")
     if summary.get("sha256") != hashlib.sha256(model).hexdigest():
         return None
@@ -119,6 +128,13 @@ def removal_told(folder: Path) -> Iterator[None]:
         yield
     except (InputError, OSError) as e:
         raise InputError(f"{e}; remove {folder} to have the run made again") from e
+
+
+def _has_settings(summary: dict[str, Any], config: Config) -> bool:
+    try:
+        return same_settings(config_from_dict(summary["config"]), config)
+    except (InputError, KeyError, TypeError):  # there are none, or they are damaged
+        return False
 
 
 def keep_run(folder: Path, files: Files) -> None:

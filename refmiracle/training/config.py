@@ -73,7 +73,7 @@ class Config:
     rho_gain : float
         The scales begin at rho_gain / sqrt(fan-in).
     data : str
-        SHA-256 of the training images and labels.
+        The training images and labels, as `fingerprint` gives them.
     """
 
     preset: str = "default"
@@ -187,10 +187,31 @@ def config_from_dict(values: dict[str, Any]) -> Config:
 
 
 def fingerprint(train: Split) -> str:
-    """Return the SHA-256 of images and labels, to tell one training set from another."""
-    digest = hashlib.sha256(np.ascontiguousarray(train.images).data)
-    digest.update(np.ascontiguousarray(train.labels).data)
-    return digest.hexdigest()
+    """Return types, shapes and SHA-256 of images and labels, to tell training sets apart.
+
+    The same bytes in another shape, or parted elsewhere between images and labels, are others.
+    """
+    digest, parts = hashlib.sha256(), []
+    for array in (train.images, train.labels):
+        digest.update(np.ascontiguousarray(array).data)
+        parts.append(f"{array.dtype.str}({','.join(map(str, array.shape))})")
+    return " ".join([*parts, digest.hexdigest()])
+
+
+def same_images(one: str, other: str) -> bool:
+    """Return whether two fingerprints are of the same images and labels.
+
+    Older ones are the SHA-256 alone, which says as much of runs: all were trained on images of the
+    one type and shape that `training.data.load_split` gives.
+    """
+    bare = " " not in one or " " not in other
+    return one.split()[-1:] == other.split()[-1:] if bare else one == other
+
+
+def same_settings(found: Config, wanted: Config) -> bool:
+    """Return whether two configs are of the same run."""
+    alike = same_images(found.data, wanted.data)
+    return alike and replace(found, data=wanted.data) == wanted
 
 
 def check_factors(network: Network, factors: tuple[int, ...]) -> None:

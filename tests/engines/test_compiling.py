@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import shutil
 import subprocess
@@ -50,6 +51,41 @@ def test_a_second_signature_is_another_file(place):
     dispatcher = compiling.compiled(nogil=True)(triple)
     assert (dispatcher(1), dispatcher(1.5)) == (3, 4.5)
     assert len(list(place.iterdir())) == 2
+
+
+def test_code_under_the_name_of_other_code_is_compiled_again(place):
+    dispatcher = compiling.compiled(nogil=True)(triple)
+    assert (dispatcher(1), dispatcher(1.5)) == (3, 4.5)
+    one, other = place.iterdir()
+    one.write_bytes(other.read_bytes())
+    dispatcher = compiling.compiled(nogil=True)(triple)
+    assert (dispatcher(1), dispatcher(1.5)) == (3, 4.5)
+    assert sum(dispatcher.stats.cache_hits.values()) == 1
+
+
+def outside_names(tree, inside):
+    """What a module imports of the package from outside some parts of it, by name."""
+    imported = (n for n in tree.body if isinstance(n, ast.ImportFrom))
+    outside = [n for n in imported if n.module.startswith("refmiracle")]
+    outside = [n for n in outside if not n.module.startswith(inside)]
+    return {alias.asname or alias.name for n in outside for alias in n.names}
+
+
+def test_all_that_is_compiled_is_in_the_digest():
+    """A constant from elsewhere could change, and old code would still be found."""
+    inside = ("refmiracle.engines.numba_engine", "refmiracle.numerics")
+    compiled = 0
+    for file in (PACKAGE / "engines" / "numba_engine").glob("*.py"):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        outside = outside_names(tree, inside)
+        functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)]
+        functions = [n for n in functions if n.decorator_list]
+        constants = [n for n in tree.body if isinstance(n, ast.Assign)]
+        compiled += len(functions)
+        for node in functions + constants:
+            used = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+            assert not used & outside, f"{file.name}: {used & outside}"
+    assert compiled > 100
 
 
 def damage(data):

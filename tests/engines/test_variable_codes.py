@@ -20,8 +20,6 @@ from scipy import special, stats
 from refmiracle.engines.numba_engine import scalar
 from refmiracle.engines.numba_engine.variables import (
     CODES,
-    GLOBAL,
-    SAMPLE,
     search,
     variable_messages,
     variable_samples,
@@ -32,6 +30,8 @@ from refmiracle.numerics.limits import LARGEST_NODE
 from refmiracle.numerics.philox import Stream
 
 FALSE_ALARM = 1e-6
+GLOBAL = [code for code in CODES if plain.TREES[code] == "none"]
+SAMPLE = [code for code in CODES if plain.TREES[code] == "sample"]
 TREES = [code for code in CODES if code not in GLOBAL]
 EXACT = [code for code in CODES if code != "dad-star"]
 

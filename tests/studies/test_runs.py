@@ -13,7 +13,8 @@ from refmiracle.errors import InputError
 from refmiracle.files import write_atomically
 from refmiracle.studies import runs
 from refmiracle.studies.runs import finished_run, keep_run, run_tasks, train_all, train_one
-from refmiracle.training.data import default_folder
+from refmiracle.training.config import fingerprint
+from refmiracle.training.data import default_folder, load_split
 from refmiracle.training.lock import locked
 
 CONFIGS = {f"seed{seed}": replace(TINY, seed=seed) for seed in (1, 2, 3)}
@@ -198,6 +199,39 @@ def test_a_run_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
     monkeypatch.setattr(runs.Trainer, "train_step", lambda t: taken.append(t.state.step) or step(t))
     assert train_one(TINY, default_folder(), tmp_path / "run")["model.rmc"] == whole["model.rmc"]
     assert taken[0] == 7
+
+
+def test_runs_with_a_fingerprint_of_before_are_gone_on_with(tmp_path, monkeypatch):
+    """It was the SHA-256 alone; a run that stopped, or ended, with it is still the same run."""
+    now = replace(TINY, data=fingerprint(load_split(default_folder(), "train")))
+    before = replace(now, data=now.data.split()[-1])
+    folder = tmp_path / "run"
+    monkeypatch.setattr("refmiracle.training.run.CHECKPOINT_SECONDS", 0.0)
+    with monkeypatch.context() as patch:
+        step = runs.Trainer.train_step
+        patch.setattr(runs.Trainer, "train_step", lambda t: 1 / 0 if t.state.step == 7 else step(t))
+        with pytest.raises(ZeroDivisionError):
+            train_one(before, default_folder(), folder)
+    with pytest.raises(InputError, match="other training images than the run is planned with"):
+        train_one(replace(now, data=now.data[:-1] + "-"), default_folder(), folder)
+    whole = train_one(now, default_folder(), tmp_path / "whole")
+    assert train_one(now, default_folder(), folder)["model.rmc"] == whole["model.rmc"]
+    for config in (now, before):
+        assert finished_run(config, folder) is not None
+        assert finished_run(config, tmp_path / "whole") is not None
+    for other in (replace(now, seed=3), replace(now, data="|u1(1,28,28) |u1(1) 00")):
+        with pytest.raises(InputError, match="holds a run of other settings"):
+            finished_run(other, folder)
+
+
+@pytest.mark.parametrize(
+    "config", [None, 3, "x", [], {}, {"seed": 1}, {**TINY.to_dict(), "data": 3, "hash_factors": 1}]
+)
+def test_settings_that_are_none_are_others(tmp_path, config):
+    files = dict.fromkeys(("model.rmc", "posterior.npz", "metrics.jsonl"), b"")
+    keep_run(tmp_path, {**files, "summary.json": json.dumps({"config": config}).encode()})
+    with pytest.raises(InputError, match="holds a run of other settings"):
+        finished_run(TINY, tmp_path)
 
 
 def test_a_folder_of_other_settings_is_refused(tmp_path):

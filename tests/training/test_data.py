@@ -10,7 +10,7 @@ import pytest
 
 from refmiracle.errors import InputError
 from refmiracle.training import idx as idx_files
-from refmiracle.training.config import fingerprint
+from refmiracle.training.config import fingerprint, same_images
 from refmiracle.training.data import Split, default_folder, load_split, split_validation
 from refmiracle.training.idx import IMAGES as AS_IMAGES
 from refmiracle.training.idx import LABELS as AS_LABELS
@@ -78,10 +78,41 @@ def test_any_integers_are_the_same_split(tmp_path, dtype):
     assert fingerprint(split) == fingerprint(Split(images, LABELS))
 
 
-def test_the_fingerprint_is_that_of_the_bytes(tmp_path):
+def digest_of(images, labels):
+    """What a fingerprint was before it knew types and shapes."""
+    return hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
+
+
+def test_the_fingerprint_is_that_of_types_shapes_and_bytes(tmp_path):
     write_folder(tmp_path, IMAGES, LABELS)
-    digest = hashlib.sha256(IMAGES.tobytes() + LABELS.tobytes()).hexdigest()
-    assert fingerprint(load_split(tmp_path, "train")) == digest
+    found = fingerprint(load_split(tmp_path, "train"))
+    n = len(IMAGES)
+    assert found == f"|u1({n},28,28) |u1({n}) {digest_of(IMAGES, LABELS)}"
+    assert fingerprint(Split(np.asfortranarray(IMAGES), LABELS)) == found
+
+
+def test_the_same_bytes_in_other_arrays_are_other_images():
+    flat = np.arange(10 * 784 + 10, dtype=np.uint8) % 10
+    parts = [(10, 28, 28), (10, 14, 56), (10, 784), (7840,)]
+    splits = [Split(flat[:7840].reshape(shape), flat[7840:]) for shape in parts]
+    splits += [Split(flat[:7056].reshape(9, 28, 28), flat[7056:])]
+    splits += [Split(splits[0].images, flat[7840:].view(t)) for t in ("int8", "<u2", ">u2")]
+    splits += [Split(splits[0].images.view("int8"), flat[7840:])]
+    found = [fingerprint(split) for split in splits]
+    assert len(set(found)) == len(found)
+    for i, one in enumerate(found):
+        assert [same_images(one, other) for other in found] == [j == i for j in range(len(found))]
+
+
+def test_a_fingerprint_of_before_is_that_of_the_same_bytes():
+    now = fingerprint(Split(IMAGES, LABELS))
+    before, other = digest_of(IMAGES, LABELS), digest_of(IMAGES[::-1], LABELS)
+    assert same_images(before, now)
+    assert same_images(now, before)
+    assert same_images(before, before)
+    assert not same_images(other, now)
+    assert not same_images("", now)
+    assert not same_images(now, fingerprint(Split(IMAGES[::-1], LABELS)))
 
 
 def test_names_with_a_dot_where_there_are_no_others(tmp_path):

@@ -26,8 +26,9 @@ from refmiracle.engines.numba_engine import (
     threads,
     variables,
 )
+from refmiracle.engines.operations import checked
 
-ENGINE: Any = SimpleNamespace(
+FUNCTIONS = SimpleNamespace(
     name="numba",
     dtype=np.dtype(np.float32),
     philox4x32=coding.philox4x32,
@@ -71,3 +72,5 @@ ENGINE: Any = SimpleNamespace(
     shards=threads.shards,
     map=threads.parallel_map,
 )
+
+ENGINE: Any = checked(FUNCTIONS)

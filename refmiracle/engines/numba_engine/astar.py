@@ -38,7 +38,7 @@ from refmiracle.engines.numba_engine.scalar import (
 from refmiracle.numerics.limits import LARGEST_NODE, LARGEST_TREE
 
 # In the place of a message: why there is none.
-TOO_MANY_NODES, TOO_DEEP, TOO_WIDE, TOO_LONG, NOTHING_LEFT = 0, -1, -2, -3, -4
+TOO_MANY_NODES, TOO_DEEP, TOO_LONG, NOTHING_LEFT = 0, -1, -2, -3
 
 
 @compiled(**EXACT)

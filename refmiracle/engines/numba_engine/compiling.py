@@ -157,6 +157,11 @@ def say_that_nothing_is_kept(reason: str) -> None:
     )
 
 
+def _digest_of(name: str, content: bytes) -> bytes:
+    """Return a digest of kept code and of which it is."""
+    return hashlib.sha256(name.encode() + b"\0" + content).digest()
+
+
 class KeptCode:
     """The kept code of one function: what numba asks of a dispatcher's cache.
 
@@ -189,7 +194,7 @@ class KeptCode:
             except OSError:
                 continue
             kept, content = data[:DIGEST_BYTES], data[DIGEST_BYTES:]
-            if hashlib.sha256(content).digest() == kept:
+            if _digest_of(name, content) == kept:
                 return CompileResult._rebuild(target_context, *pickle.loads(content))
         return None
 
@@ -198,11 +203,12 @@ class KeptCode:
         if result.library.has_dynamic_globals:  # it holds addresses of this process
             return
         content = dumps(result._reduce())
-        data = hashlib.sha256(content).digest() + content
+        name = self._file(sig, result.codegen)
+        data = _digest_of(name, content) + content
         reasons = []
         for folder in folders():
             try:
-                write_whole(folder, self._file(sig, result.codegen), data)
+                write_whole(folder, name, data)
                 return
             except OSError as e:
                 reasons.append(f"{folder.parent}: {e.strerror or first_line(e)}")

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from refmiracle.engines.numba_engine.astar import TOO_DEEP, TOO_LONG, TOO_WIDE
+from refmiracle.engines.numba_engine.astar import NOTHING_LEFT, TOO_DEEP, TOO_LONG
 from refmiracle.engines.numba_engine.compiling import compiled
 from refmiracle.engines.numba_engine.normals import EXACT
 from refmiracle.engines.numba_engine.scalar import (
@@ -23,24 +23,21 @@ from refmiracle.engines.numba_engine.scalar import (
     target_of,
     uniforms,
 )
-from refmiracle.numerics.limits import LARGEST_GLOBAL_BITS, LARGEST_NODE
-
-LARGEST_CANDIDATE = 2**32
-LARGEST_LOG_PEAK = LARGEST_GLOBAL_BITS * math.log(2.0)
+from refmiracle.numerics.limits import LARGEST_NODE, LARGEST_SEARCH
 
 
 @compiled(**EXACT)
 def _global(seed, row, target):
     """Return the message and the number of candidates."""
-    if target[5] > LARGEST_LOG_PEAK:
-        return TOO_WIDE, 0
     level, n = 0.0, 1
-    while n < LARGEST_CANDIDATE:
+    while n <= LARGEST_SEARCH:
         U, V = uniforms(seed, row, n, OWN)
         above = math.exp(log_ratio(target, quantile(place(0.0, 1.0, U)))) - level
         left = residual(target, level, -np.inf, np.inf)
         if V * left < above:
             return n, n
+        if left <= 0.0:
+            return NOTHING_LEFT, n
         level += left
         n += 1
     return TOO_LONG, n
@@ -58,6 +55,8 @@ def _path(seed, row, target, on_sample):
         z = quantile(u)
         if V * left < mass * (math.exp(log_ratio(target, z)) - level):
             return node, visited
+        if mass <= 0.0 or left <= 0.0:
+            return NOTHING_LEFT, visited
         level += left / mass
         split = u if on_sample else 0.5 * (a + b)
         split_z = z if on_sample else quantile(split)

@@ -35,14 +35,18 @@ from refmiracle.engines.numba_engine.normals import (
 )
 from refmiracle.engines.numba_engine.threads import parallel_map, row_parts
 from refmiracle.engines.numpy_engine.ordered import (
-    ROUNDING,
     as_float64,
     check_bits,
     check_search,
     log_suprema,
 )
 from refmiracle.numerics.arrays import read_only
-from refmiracle.numerics.limits import CODEBOOK_REACH, LARGEST_SEARCH_BITS, check_targets
+from refmiracle.numerics.limits import (
+    CODEBOOK_REACH,
+    LARGEST_SEARCH_BITS,
+    ROUNDING,
+    check_targets,
+)
 from refmiracle.numerics.philox import Stream
 
 SLAB_FLOATS = 2**21  # normals that are made at a time

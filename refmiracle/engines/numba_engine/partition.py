@@ -14,7 +14,6 @@ import numpy as np
 from refmiracle.engines.numba_engine.compiling import compiled
 from refmiracle.engines.numba_engine.normals import EXACT, _log_of_fraction, _quantile, philox
 from refmiracle.engines.numba_engine.threads import parallel_map, row_parts
-from refmiracle.engines.numpy_engine.ordered import ROUNDING
 from refmiracle.engines.numpy_engine.partition import (
     check_partition,
     intervals,
@@ -24,7 +23,7 @@ from refmiracle.engines.numpy_engine.partition import (
     split_messages,
     table_parts,
 )
-from refmiracle.numerics.limits import LAST_U
+from refmiracle.numerics.limits import LAST_U, ROUNDING
 from refmiracle.numerics.normal import SQRT_HALF
 from refmiracle.numerics.philox import Stream
 

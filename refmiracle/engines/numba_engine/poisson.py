@@ -14,10 +14,8 @@ from refmiracle.engines.numba_engine.astar import (
     TOO_DEEP,
     TOO_LONG,
     TOO_MANY_NODES,
-    TOO_WIDE,
 )
 from refmiracle.engines.numba_engine.compiling import compiled
-from refmiracle.engines.numba_engine.greedy import LARGEST_CANDIDATE, LARGEST_LOG_PEAK
 from refmiracle.engines.numba_engine.heap import (
     EMPTY,
     HIGH_Z,
@@ -33,16 +31,14 @@ from refmiracle.engines.numba_engine.heap import (
 from refmiracle.engines.numba_engine.normals import EXACT
 from refmiracle.engines.numba_engine.scalar import OWN, ROOT, place, quantile, target_of, uniforms
 from refmiracle.engines.numba_engine.stretch import PANELS, arrives, mirrored, start
-from refmiracle.numerics.limits import LARGEST_NODE, LARGEST_TREE
+from refmiracle.numerics.limits import LARGEST_NODE, LARGEST_SEARCH, LARGEST_TREE
 
 
 @compiled(**EXACT)
 def _global(seed, row, target, sign, kept):
     """Return the message and the number of candidates."""
-    if target[5] > LARGEST_LOG_PEAK:
-        return TOO_WIDE, 0
     time, n = 0.0, 1
-    while n < LARGEST_CANDIDATE:
+    while n <= LARGEST_SEARCH:
         U, V = uniforms(seed, row, n, OWN)
         time -= math.log(V)
         z = quantile(place(0.0, 1.0, U))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from refmiracle.engines.numba_engine import astar, greedy, poisson
@@ -11,29 +9,28 @@ from refmiracle.engines.numba_engine.compiling import compiled
 from refmiracle.engines.numba_engine.normals import EXACT
 from refmiracle.engines.numba_engine.scalar import OWN, place, quantile, uniforms
 from refmiracle.engines.numba_engine.threads import parallel_map, row_parts
-from refmiracle.errors import InputError
-from refmiracle.numerics.limits import (
-    LARGEST_GLOBAL_BITS,
-    LARGEST_NODE,
-    LARGEST_TREE,
-    check_targets,
+from refmiracle.engines.numpy_engine.variables import (
+    TREES,
+    check_messages,
+    check_variables,
+    refusal,
+    tree_bits,
+    tree_of,
 )
+from refmiracle.numerics.limits import DEEPER, LARGER, LONGER, MORE
 
 ASTAR = ("as-star", "ad-star", "dad-star")
 GREEDY = ("grc", "grc-s", "grc-d")
 POISSON = ("gprs", "gprs-s", "gprs-d")
-SAMPLE = ("as-star", "grc-s", "gprs-s")
-GLOBAL = ("grc", "gprs")
 CODES = ASTAR + GREEDY + POISSON
 
 WORTH_THREADS = 256  # targets, or messages to decode
 
 REASONS = {
-    astar.TOO_MANY_NODES: f"more than {LARGEST_TREE} nodes of the tree",
-    astar.TOO_DEEP: f"a node number of {LARGEST_NODE} or more",
-    astar.TOO_WIDE: f"more than 2^{LARGEST_GLOBAL_BITS} candidates",
-    astar.TOO_LONG: f"{greedy.LARGEST_CANDIDATE} candidates or more",
-    astar.NOTHING_LEFT: "a region that is left to search",
+    astar.TOO_MANY_NODES: LARGER,
+    astar.TOO_DEEP: DEEPER,
+    astar.TOO_LONG: LONGER,
+    astar.NOTHING_LEFT: MORE,
 }
 
 
@@ -72,20 +69,17 @@ def _limits(code, delta, log_s, oversampling):
     """Return the node numbers that each target's tree stays below."""
     if code != "dad-star":
         return np.full(len(delta), np.iinfo(np.int64).max)
-    bits = np.ceil(0.5 * (delta**2 + np.expm1(log_s) - log_s) / math.log(2)) + oversampling
-    return np.int64(1) << np.clip(bits, 1, 62).astype(np.int64)
+    return np.int64(1) << tree_bits(delta, log_s, oversampling)
 
 
 def search(code, seed, rows, delta, log_s, oversampling=0):
     """Return what `variable_messages` does, and the number of nodes visited for each target."""
-    if code not in CODES:
-        raise InputError(f"no code of variables is called {code!r}; expected one of {CODES}")
-    check_targets(delta, log_s)
-    rows = np.asarray(rows, dtype=np.uint64)
     delta, log_s = (np.ascontiguousarray(a, dtype=np.float64) for a in (delta, log_s))
+    check_variables(code, rows, delta, log_s)
+    rows = np.asarray(rows, dtype=np.uint64)
     messages, visits = np.empty((2, len(rows)), dtype=np.int64)
     limits = _limits(code, delta, log_s, oversampling)
-    seed, on_sample, on_tree = np.uint64(seed), code in SAMPLE, code not in GLOBAL
+    seed, on_sample, on_tree = np.uint64(seed), TREES[code] == "sample", TREES[code] != "none"
 
     def encode(part):
         targets, out = (delta[part], log_s[part]), (messages[part], visits[part])
@@ -104,10 +98,7 @@ def _refuse_failures(code, rows, delta, log_s, messages):
     failed = np.flatnonzero(messages < 1)
     if len(failed):
         i = failed[0]
-        raise InputError(
-            f"{code} needs {REASONS[int(messages[i])]} for the target of variable {rows[i]}"
-            f" (delta {delta[i]:.6g}, log s {log_s[i]:.6g})"
-        )
+        raise refusal(code, rows, delta, log_s, i, REASONS[int(messages[i])])
 
 
 def variable_messages(code, seed, rows, delta, log_s, oversampling=0):
@@ -147,19 +138,10 @@ def variable_samples(code, seed, rows, messages):
     InputError
         If a message is below 1, or 2**62 or more.
     """
-    if code not in CODES:
-        raise InputError(f"no code of variables is called {code!r}; expected one of {CODES}")
-    rows = np.asarray(rows, dtype=np.uint64)
-    messages = np.asarray(messages)
-    bad = np.flatnonzero((messages < 1) | (messages >= LARGEST_NODE))
-    if len(bad):
-        i = bad[0]
-        raise InputError(
-            f"{code}: variable {rows[i]} has the message {messages[i]}; expected 1 to 2^62 - 1"
-        )
-    messages = np.ascontiguousarray(messages, dtype=np.int64)
+    tree, rows = tree_of(code), np.asarray(rows, dtype=np.uint64)
+    messages = np.ascontiguousarray(check_messages(code, rows, messages))
     samples = np.empty(len(rows), dtype=np.float32)
-    on_tree, on_sample = code not in GLOBAL, code in SAMPLE
+    on_tree, on_sample = tree != "none", tree == "sample"
 
     def decode(part):
         _decode(np.uint64(seed), rows[part], messages[part], on_tree, on_sample, samples[part])

@@ -45,6 +45,7 @@ from refmiracle.engines.numpy_engine.steps import (
     mean_var_step,
 )
 from refmiracle.engines.numpy_engine.variables import variable_messages, variable_samples
+from refmiracle.engines.operations import checked
 from refmiracle.numerics.normal import normal_quantile
 from refmiracle.numerics.philox import philox4x32
 from refmiracle.numerics.variance import ds_dx, log_s
@@ -55,7 +56,7 @@ def shards(batch: int) -> list[slice]:
     return [slice(0, batch)]
 
 
-ENGINE: Any = SimpleNamespace(
+FUNCTIONS = SimpleNamespace(
     name="numpy",
     dtype=np.dtype(np.float64),
     philox4x32=philox4x32,
@@ -99,3 +100,5 @@ ENGINE: Any = SimpleNamespace(
     shards=shards,
     map=lambda function, items: [function(item) for item in items],
 )
+
+ENGINE: Any = checked(FUNCTIONS)

@@ -24,11 +24,10 @@ from refmiracle.engines.numpy_engine.nodes import (
     sample_u,
 )
 from refmiracle.engines.numpy_engine.unimodal import Unimodal, log_sup
-from refmiracle.errors import InputError
-from refmiracle.numerics.limits import LARGEST_NODE, LARGEST_TREE
+from refmiracle.numerics.limits import LARGER, LARGEST_TREE, SearchError
 
 
-def encode_a_star(target: Unimodal, seed: int, row: int, tree: str, end: int = LARGEST_NODE) -> int:
+def encode_a_star(target: Unimodal, seed: int, row: int, tree: str, end: int | None = None) -> int:
     """Return the node whose log T - log r is least (docs/CODES.md, section 4).
 
     Parameters
@@ -37,17 +36,17 @@ def encode_a_star(target: Unimodal, seed: int, row: int, tree: str, end: int = L
     seed, row : int
     tree : {"sample", "dyadic"}
         AS* splits a region at its sample, AD* in the middle.
-    end : int
+    end : int, optional
         There are no nodes of this number and above: DAD* has 2^bits.
 
     Returns
     -------
     int
-        1 <= node < end
+        1 <= node < 2**62, and below `end`
 
     Raises
     ------
-    InputError
+    SearchError
         If the search passes 2^20 nodes, or numbers of 2^62.
     """
     time = exponential(node_uniforms(seed, row, 1)[1], 1.0)
@@ -60,18 +59,18 @@ def encode_a_star(target: Unimodal, seed: int, row: int, tree: str, end: int = L
             break
         visited += 1
         if visited > LARGEST_TREE:
-            raise InputError(f"A* coding passed {LARGEST_TREE} nodes; a target is too far from P")
+            raise SearchError(LARGER)
         u = sample_u(node, node_uniforms(seed, row, node.number)[0])
         score = math.log(time) - float(target.log_ratio(target.p_quantile(u)))
         if score < least:
             least, best = score, node.number
-        if 2 * node.number >= end:
+        if end is not None and 2 * node.number >= end:
             continue
         two = children(tree, node, u)
         for child, log_top in zip(two, log_sup(target, *edges(two)).tolist(), strict=True):
             v = node_uniforms(seed, row, child.number)[1]
             arrival = time + exponential(v, child.b - child.a)
             bound = math.log(arrival) - log_top
-            if bound < least and child.number < end:
+            if bound < least and (end is None or child.number < end):
                 heapq.heappush(queue, (bound, child, arrival))
     return best

@@ -29,7 +29,7 @@ from refmiracle.engines.numpy_engine.nodes import (
     sample_u,
 )
 from refmiracle.engines.numpy_engine.unimodal import Unimodal, residual
-from refmiracle.errors import InputError
+from refmiracle.numerics.limits import MORE, SearchError
 
 
 def encode_greedy(target: Unimodal, seed: int, row: int) -> int:
@@ -50,8 +50,9 @@ def encode_greedy(target: Unimodal, seed: int, row: int) -> int:
 
     Raises
     ------
-    InputError
-        If nothing of Q is left, which rounding alone can bring about.
+    SearchError
+        If nothing of Q is left, which rounding alone can bring about, or none of 2^26 candidates
+        is accepted.
     """
     level, rest = 0.0, 1.0
     for first, uniforms in candidate_uniforms(seed, row):
@@ -64,7 +65,7 @@ def encode_greedy(target: Unimodal, seed: int, row: int) -> int:
             level += rest
             rest = float(residual(target, math.log(level)))
             if rest == 0.0:
-                raise InputError(f"greedy rejection coding found nothing left after candidate {n}")
+                raise SearchError(MORE)
     raise AssertionError("candidates do not end")
 
 
@@ -87,7 +88,7 @@ def encode_greedy_tree(target: Unimodal, seed: int, row: int, tree: str) -> int:
 
     Raises
     ------
-    InputError
+    SearchError
         If the path leads below node 2^61 or to a region without mass.
     """
     node, level, rest = ROOT, 0.0, 1.0
@@ -98,7 +99,7 @@ def encode_greedy_tree(target: Unimodal, seed: int, row: int, tree: str) -> int:
         if v * rest < mass * (ratio - level):
             return node.number
         if mass <= 0.0 or rest <= 0.0:
-            raise InputError(f"greedy rejection coding found nothing left at node {node.number}")
+            raise SearchError(MORE)
         level += rest / mass
         two = children(tree, node, u)
         left, right = residual(target, math.log(level), *edges(two)).tolist()

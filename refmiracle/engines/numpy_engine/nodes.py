@@ -17,7 +17,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from refmiracle.errors import InputError
 from refmiracle.numerics.arrays import read_only
-from refmiracle.numerics.limits import LARGEST_NODE, LAST_U
+from refmiracle.numerics.limits import (
+    DEEPER,
+    LARGEST_NODE,
+    LARGEST_SEARCH,
+    LAST_U,
+    LONGER,
+    SearchError,
+)
 from refmiracle.numerics.philox import LOW_WORD, WORD_BITS, Stream, philox4x32
 
 Array = NDArray[np.float64]
@@ -25,7 +32,6 @@ Array = NDArray[np.float64]
 # Uniforms are drawn for so many nodes at a time, as one alone takes nearly as long.
 TOGETHER = 64
 MOST_TOGETHER = 2**16
-LARGEST_CANDIDATE = 2**32
 # Nodes that a decoder follows at a time: the words of one take some 400 bytes of scratch.
 PATHS_AT_ONCE = 2**16
 
@@ -91,14 +97,18 @@ def candidate_uniforms(seed: int, row: int) -> Iterator[tuple[int, Array]]:
     first : int
         Number of the first candidate of the array.
     uniforms : ndarray of float64, shape (count, 3)
+
+    Raises
+    ------
+    SearchError
+        After 2^26 candidates.
     """
     first, count = 1, TOGETHER - 1
-    while first < LARGEST_CANDIDATE:
+    while first <= LARGEST_SEARCH:
+        count = min(count, LARGEST_SEARCH + 1 - first)
         yield first, uniforms(seed, row, np.arange(first, first + count))
         first, count = first + count, min(2 * count, MOST_TOGETHER)
-    raise InputError(
-        f"none of {LARGEST_CANDIDATE} candidates was accepted; is r at most its mode's?"
-    )
+    raise SearchError(LONGER)
 
 
 def exponential(v: float, mass: float) -> float:
@@ -123,13 +133,11 @@ def children(tree: str, node: Node, u: float) -> tuple[Node, Node]:
 
     Raises
     ------
-    InputError
+    SearchError
         If their numbers reach 2^62.
     """
     if 2 * node.number >= LARGEST_NODE:
-        raise InputError(
-            f"the search went below node {node.number} of its tree; numbers must be below 2^62"
-        )
+        raise SearchError(DEEPER)
     c = u if tree == "sample" else 0.5 * (node.a + node.b)
     return Node(2 * node.number, node.a, c), Node(2 * node.number + 1, c, node.b)
 

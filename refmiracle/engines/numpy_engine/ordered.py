@@ -26,12 +26,14 @@ from refmiracle.engines.numpy_engine.coding import (
     log_weights,
 )
 from refmiracle.errors import InputError
-from refmiracle.numerics.limits import CODEBOOK_REACH, LARGEST_SEARCH_BITS, check_targets
+from refmiracle.numerics.limits import (
+    CODEBOOK_REACH,
+    LARGEST_SEARCH_BITS,
+    ROUNDING,
+    check_targets,
+)
 from refmiracle.numerics.normal import portable_log
 from refmiracle.numerics.philox import Stream, stream_words, words_to_uniform
-
-# Bounds on log r are raised by this, so that rounding does not stop a search too early.
-ROUNDING = 1e-9
 
 
 def ordered_indices(

@@ -22,7 +22,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from refmiracle.engines.numpy_engine.coding import Array, log_weights
 from refmiracle.engines.numpy_engine.ordered import (
-    ROUNDING,
     as_float64,
     check_bits,
     check_search,
@@ -33,13 +32,12 @@ from refmiracle.engines.numpy_engine.ordered import (
 )
 from refmiracle.errors import InputError
 from refmiracle.numerics.arrays import read_only
-from refmiracle.numerics.limits import LAST_U, check_targets
+from refmiracle.numerics.limits import LARGEST_PARTITION_BITS, LAST_U, ROUNDING, check_targets
 from refmiracle.numerics.normal import normal_quantile
 from refmiracle.numerics.philox import Stream, philox4x32, words_to_uniform
 
 Integers = NDArray[np.int64]
 
-LARGEST_BITS = 24
 QUANTILES_AT_ONCE = 2**14
 TABLE_FLOATS = 2**18  # proposals of so many blocks at a time as fit in here
 
@@ -141,7 +139,7 @@ def check_partition(
     bits: int, blocks: ArrayLike, delta: ArrayLike, log_s: ArrayLike
 ) -> tuple[Integers, Array, Array]:
     """Refuse what cannot be sent; return blocks, delta and log_s as arrays."""
-    check_bits(bits, LARGEST_BITS, "space partitioning")
+    check_bits(bits, LARGEST_PARTITION_BITS, "space partitioning")
     check_targets(delta, log_s)
     blocks, (delta, log_s) = np.asarray(blocks, dtype=np.int64), as_float64(delta, log_s)
     for part in table_parts(bits, *delta.shape):
@@ -262,7 +260,7 @@ def split_messages(
     bits: int, blocks: ArrayLike, messages: ArrayLike
 ) -> tuple[Integers, Integers, Integers]:
     """Return blocks, candidates n and bins j of messages n 2^K + j, each shape (R,)."""
-    check_bits(bits, LARGEST_BITS, "space partitioning")
+    check_bits(bits, LARGEST_PARTITION_BITS, "space partitioning")
     blocks, messages = np.asarray(blocks, np.int64), np.asarray(messages, np.int64)
     n, j = messages >> bits, messages & (2**bits - 1)
     wrong = (n < 1) | (n >= 2**32)

@@ -31,9 +31,8 @@ from refmiracle.engines.numpy_engine.nodes import (
     sample_u,
 )
 from refmiracle.engines.numpy_engine.unimodal import Unimodal, log_sup, residual
-from refmiracle.errors import InputError
 from refmiracle.numerics.arrays import read_only
-from refmiracle.numerics.limits import LARGEST_TREE
+from refmiracle.numerics.limits import LARGER, LARGEST_TREE, MORE, SearchError
 
 Array = NDArray[np.float64]
 
@@ -146,6 +145,11 @@ def encode_poisson(target: Unimodal, seed: int, row: int) -> int:
     -------
     int
         n >= 1
+
+    Raises
+    ------
+    SearchError
+        If none of 2^26 candidates is accepted.
     """
     table = tabulate_sigma(target)
     time = 0.0
@@ -185,7 +189,7 @@ def encode_poisson_sample(target: Unimodal, seed: int, row: int) -> int:
 
     Raises
     ------
-    InputError
+    SearchError
         If the path leads below node 2^61.
     """
     table = tabulate_sigma(target)
@@ -218,14 +222,14 @@ def encode_poisson_dyadic(target: Unimodal, seed: int, row: int) -> int:
 
     Raises
     ------
-    InputError
+    SearchError
         If the search passes 2^20 nodes, or numbers of 2^62.
     """
     table = tabulate_sigma(target)
     queue = [(exponential(node_uniforms(seed, row, 1)[1], 1.0), ROOT)]
     for _ in range(LARGEST_TREE):
         if not queue:
-            raise InputError("greedy Poisson rejection sampling has no region left to search")
+            raise SearchError(MORE)
         time, node = heapq.heappop(queue)
         u = sample_u(node, node_uniforms(seed, row, node.number)[0])
         if time <= sigma(table, target.log_ratio(target.p_quantile(u))):
@@ -237,4 +241,4 @@ def encode_poisson_dyadic(target: Unimodal, seed: int, row: int) -> int:
             arrival = time + exponential(v, child.b - child.a)
             if arrival < last:
                 heapq.heappush(queue, (arrival, child))
-    raise InputError(f"the search passed {LARGEST_TREE} nodes; a target is too far from P")
+    raise SearchError(LARGER)

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from refmiracle.engines.numpy_engine.astar import encode_a_star
 from refmiracle.engines.numpy_engine.greedy import encode_greedy, encode_greedy_tree
 from refmiracle.engines.numpy_engine.nodes import decoded_u
+from refmiracle.engines.numpy_engine.ordered import log_suprema
 from refmiracle.engines.numpy_engine.poisson import (
     encode_poisson,
     encode_poisson_dyadic,
@@ -19,8 +20,18 @@ from refmiracle.engines.numpy_engine.poisson import (
 from refmiracle.engines.numpy_engine.posterior import gaussian_kl
 from refmiracle.engines.numpy_engine.unimodal import Unimodal, gaussian_target
 from refmiracle.errors import InputError
-from refmiracle.numerics.limits import LARGEST_GLOBAL_BITS, LARGEST_NODE, check_targets
+from refmiracle.numerics.limits import (
+    LARGEST_GLOBAL_BITS,
+    LARGEST_NODE,
+    VARIABLE_REACH,
+    WIDER,
+    SearchError,
+    check_targets,
+)
 from refmiracle.numerics.normal import normal_quantile
+from refmiracle.numerics.whole import BEYOND, SMALLEST, whole_numbers
+
+Array = NDArray[np.float64]
 
 # The tree of each code; a decoder needs no more.
 TREES = {
@@ -50,17 +61,70 @@ def tree_of(code: str) -> str:
     """Return the tree of a code of variables: ``none``, ``sample`` or ``dyadic``."""
     if code not in TREES:
         raise InputError(
-            f"no code of variables is named {code}; expected one of {', '.join(TREES)}"
+            f"no code of variables is named {code!r}; expected one of {', '.join(TREES)}"
         )
     return TREES[code]
 
 
-def _checked_rows(rows: ArrayLike) -> list[int]:
-    """Return rows as integers, if they are numbers of rows."""
-    numbers = np.asarray(rows).tolist()
-    if numbers and not (min(numbers) >= 0 and max(numbers) < 2**32):
-        raise InputError("a variable's number is out of range; expected 0 to 2^32 - 1")
-    return numbers
+def check_variables(code: str, rows: ArrayLike, delta: Array, log_s: Array) -> None:
+    """Refuse targets that a code cannot send, before any search.
+
+    Parameters
+    ----------
+    code : str
+        One of `TREES`.
+    rows : array_like of int, shape (n,)
+        Which variables they are.
+    delta, log_s : ndarray of float64, shape (n,)
+
+    Raises
+    ------
+    InputError
+        If the code is unknown, a target is refused (`limits.check_targets`), or its search without
+        a tree would take too many candidates.
+    """
+    tree = tree_of(code)
+    check_targets(delta, log_s)
+    if tree == "none":
+        log_sup = log_suprema(delta, log_s, -VARIABLE_REACH, VARIABLE_REACH)
+        wide = np.flatnonzero(log_sup > LARGEST_GLOBAL_BITS * math.log(2.0))
+        if len(wide):
+            raise refusal(code, rows, delta, log_s, int(wide[0]), WIDER)
+
+
+def refusal(
+    code: str, rows: ArrayLike, delta: Array, log_s: Array, i: int, reason: str
+) -> InputError:
+    """Return the error that says what the search for target i would need."""
+    return InputError(
+        f"{code} needs {reason} for the target of variable {np.asarray(rows)[i]}"
+        f" (delta {delta[i]:.6g}, log s {log_s[i]:.6g})"
+    )
+
+
+def tree_bits(delta: Array, log_s: Array, oversampling: int) -> NDArray[np.int64]:
+    """Return log2 of the node numbers that ``dad-star`` stays below, 1 to 62, of each target."""
+    kl_bits = gaussian_kl(delta, log_s) / math.log(2.0)
+    return np.clip(np.ceil(kl_bits) + oversampling, 1, 62).astype(np.int64)
+
+
+def check_messages(code: str, rows: ArrayLike, messages: ArrayLike) -> NDArray[np.int64]:
+    """Return messages, if all are numbers of nodes.
+
+    Raises
+    ------
+    InputError
+        If one is not.
+    """
+    messages = whole_numbers("messages", messages, SMALLEST, BEYOND)
+    outside = np.flatnonzero((messages < 1) | (messages >= LARGEST_NODE))
+    if len(outside):
+        i = outside[0]
+        raise InputError(
+            f"{code}: variable {np.asarray(rows)[i]} has the message {messages[i]}; expected 1 to"
+            " 2^62 - 1"
+        )
+    return messages
 
 
 def encode_unimodal(
@@ -157,18 +221,19 @@ def variable_messages(
         If a target cannot be sent, or the search for its sample is too long (docs/CODES.md,
         section 2).
     """
-    delta, log_s = np.asarray(delta, dtype=np.float64), np.asarray(log_s, dtype=np.float64)
-    tree_of(code)
-    check_targets(delta, log_s)
-    rows = _checked_rows(rows)
-    bits = np.maximum(1, np.ceil(gaussian_kl(delta, log_s) / math.log(2.0)) + oversampling)
-    return np.array(
-        [
-            encode_unimodal(code, gaussian_target(d, ls), seed, row, int(b))
-            for row, d, ls, b in zip(rows, delta.tolist(), log_s.tolist(), bits, strict=True)
-        ],
-        dtype=np.int64,
-    )
+    # + 0.0 makes 0 of -0, which would be kept as the same target.
+    delta, log_s = (np.asarray(a, dtype=np.float64) + 0.0 for a in (delta, log_s))
+    check_variables(code, rows, delta, log_s)
+    rows = whole_numbers("rows", rows)
+    bits = tree_bits(delta, log_s, oversampling).tolist()
+    messages = np.empty(len(rows), dtype=np.int64)
+    for i, (d, ls) in enumerate(zip(delta.tolist(), log_s.tolist(), strict=True)):
+        try:
+            target = gaussian_target(d, ls)
+            messages[i] = encode_unimodal(code, target, seed, int(rows[i]), bits[i])
+        except SearchError as e:
+            raise refusal(code, rows, delta, log_s, i, e.reason) from None
+    return messages
 
 
 def variable_samples(
@@ -192,5 +257,6 @@ def variable_samples(
     InputError
         If the code is unknown or a message is no node's number.
     """
-    u = decoded_u(tree_of(code), seed, _checked_rows(rows), messages)
+    tree, rows = tree_of(code), whole_numbers("rows", rows)
+    u = decoded_u(tree, seed, rows, check_messages(code, rows, messages))
     return normal_quantile(u).astype(np.float32)

@@ -1,0 +1,289 @@
+"""What each function of the contract takes, and an engine whose functions look at it first."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from refmiracle.engines.arguments import (
+    BYTE,
+    Argument,
+    Filled,
+    Flags,
+    Floats,
+    Kernel,
+    Listed,
+    Moments,
+    Number,
+    Pooled,
+    Real,
+    Reals,
+    Text,
+    Truth,
+    Whole,
+)
+from refmiracle.errors import InputError
+from refmiracle.numerics.limits import LARGEST_PARTITION_BITS, LARGEST_SEARCH_BITS
+from refmiracle.numerics.whole import BEYOND, ROW_WORDS, SMALLEST
+
+SINGLE = np.dtype(np.float32)
+BLOCKS = "Blocks size"
+SEED, STREAM, ROW = Number("seed"), Number("stream"), Number("row")
+BUDGET, STEP = Real("budget"), Number("step", low=1, end=BEYOND)
+# All candidates of minimal and ordered random coding, and all bins of space partitioning.
+BITS = Number("bits", end=LARGEST_SEARCH_BITS + 1)
+BIN_BITS = Number("bits", end=LARGEST_PARTITION_BITS + 1)
+ROWS = Whole("rows", shape="Rows")
+MESSAGES = Whole("messages", shape="Rows", low=SMALLEST, end=BEYOND)
+OF_BLOCKS = (
+    Whole("blocks", shape="Blocks"),
+    Floats("delta", shape=BLOCKS, double=True),
+    Floats("log_s", shape=BLOCKS, double=True),
+)
+DIMENSION = Number("dimension", low=1)
+X, KERNEL = Floats("x", shape="channels height width N"), Kernel("w", shape="kh kw channels units")
+COLUMNS, MATRIX = Floats("x", shape="inputs N"), Floats("w", shape="inputs units")
+BIAS = Floats("b", shape="units")
+
+
+def _floats(names: str, shape: str) -> tuple[Floats, ...]:
+    return tuple(Floats(name, shape=shape) for name in names.split())
+
+
+def _filled(names: str, shape: str = BLOCKS) -> tuple[Filled, ...]:
+    return tuple(Filled(name, shape=shape) for name in names.split())
+
+
+RATES, MOMENTS = Reals("rates", count=2), Moments("moments", shape=BLOCKS)
+TENSOR = Whole("tensor", shape=BLOCKS, end="tensors")
+DLOG_RHO = Filled("dlog_rho", shape="tensors", double=True)
+
+OPERATIONS: dict[str, tuple[Argument, ...]] = {
+    "philox4x32": (Whole("counter", shape="... 4"), Whole("key", shape="2")),
+    "normal_quantile": (Floats("p", shape="same", double=True),),
+    "normals": (SEED, STREAM, ROWS, Number("count", end=ROW_WORDS + 1)),
+    "log_s": _floats("x", "same"),
+    "ds_dx": _floats("x", "same"),
+    "gaussian_kl": _floats("delta log_s", "same"),
+    "mean_kl": (*_floats("tau phi", BLOCKS), BUDGET),
+    "mean_kl_forward": (*_floats("tau phi rho", BLOCKS), BUDGET, *_floats("eps", BLOCKS)),
+    "mean_kl_backward": (*_floats("tau phi rho", BLOCKS), BUDGET, *_floats("eps g", BLOCKS)),
+    "mean_var_forward": _floats("mu log_sigma eps", BLOCKS),
+    "mean_var_backward": (
+        *_floats("mu log_sigma rho", BLOCKS),
+        *_floats("beta", "Blocks"),
+        *_floats("eps g", BLOCKS),
+    ),
+    "expand_hash": (
+        Floats("variables", shape="any"),
+        Whole("places", shape="Weights", end="any"),
+        Floats("signs", shape="Weights"),
+    ),
+    "expand_hash_backward": (
+        Floats("g", shape="Weights"),
+        Whole("places", shape="Weights", end="count"),
+        Floats("signs", shape="Weights"),
+        Number("count", end=BEYOND),
+    ),
+    "mean_kl_sample": (
+        *_floats("tau phi rho", BLOCKS),
+        BUDGET,
+        SEED,
+        ROW,
+        *_filled("w eps"),
+    ),
+    "mean_kl_step": (
+        *_filled("tau phi"),
+        *_floats("rho", BLOCKS),
+        TENSOR,
+        BUDGET,
+        *_floats("eps g", BLOCKS),
+        MOMENTS,
+        STEP,
+        RATES,
+        DLOG_RHO,
+    ),
+    "mean_var_sample": (*_floats("mu log_sigma", BLOCKS), SEED, ROW, *_filled("w eps")),
+    "mean_var_step": (
+        *_filled("mu log_sigma"),
+        *_floats("rho", BLOCKS),
+        TENSOR,
+        Flags("used", shape=BLOCKS),
+        *_floats("beta", "Blocks"),
+        *_floats("eps g", BLOCKS),
+        MOMENTS,
+        STEP,
+        RATES,
+        DLOG_RHO,
+    ),
+    "images": (Whole("pixels", shape="N height width", end=256, dtype=BYTE),),
+    "conv2d": (X, KERNEL, BIAS),
+    "conv2d_backward": (
+        X,
+        KERNEL,
+        Floats("dy", shape="units rows columns N"),
+        Truth("need_dx", default=True),
+    ),
+    "maxpool2d": (X,),
+    "maxpool2d_backward": (
+        Floats("dy", shape="channels Rows Columns N"),
+        Whole("winner", shape="channels Rows Columns N", end=4, dtype=BYTE),
+        Pooled("shape"),
+    ),
+    "relu": _floats("x", "same"),
+    "relu_backward": _floats("y dy", "same"),
+    "dense": (COLUMNS, MATRIX, BIAS),
+    "dense_backward": (
+        COLUMNS,
+        MATRIX,
+        Floats("dy", shape="units N"),
+        Truth("need_dx", default=True),
+    ),
+    "softmax_cross_entropy": (
+        Floats("logits", shape="classes N"),
+        Whole("labels", shape="N", end="classes"),
+    ),
+    "adam_step": (*_floats("theta g m v", "same"), STEP, Real("rate")),
+    "log_weights": (
+        Floats("candidates", shape="Candidates size"),
+        *OF_BLOCKS[1:],
+    ),
+    "select_indices": (SEED, BITS, *OF_BLOCKS, Truth("best", default=False)),
+    "codebook_rows": (SEED, Whole("indices", shape="Rows"), DIMENSION),
+    "ordered_indices": (SEED, BITS, *OF_BLOCKS),
+    "poisson_indices": (SEED, *OF_BLOCKS),
+    "partition_messages": (SEED, BIN_BITS, *OF_BLOCKS),
+    "partition_rows": (SEED, BIN_BITS, Whole("blocks", shape="Rows"), MESSAGES, DIMENSION),
+    "variable_messages": (
+        Text("code"),
+        SEED,
+        ROWS,
+        Floats("delta", shape="Rows", double=True),
+        Floats("log_s", shape="Rows", double=True),
+        Number("oversampling", end=64, default=0),
+    ),
+    "variable_samples": (Text("code"), SEED, ROWS, MESSAGES),
+    "shards": (Number("batch", end=BEYOND),),
+}
+# What these take is no array: a network's description, and work for the engine's threads.
+OTHERS = ("name", "dtype", "network_pass", "map")
+OWNERS = (type(None), np.ndarray)
+
+
+def checked(engine: SimpleNamespace) -> Any:
+    """Return an engine whose functions look at their arguments first.
+
+    Parameters
+    ----------
+    engine : SimpleNamespace
+        By the names of `contract.Engine`.
+    """
+    functions = {n: f for n, f in vars(engine).items() if n not in OTHERS}
+    whole = {n: _checked(n, f, OPERATIONS[n], engine.dtype) for n, f in functions.items()}
+    whole["network_pass"] = functools.partial(_network_pass, engine)
+    return SimpleNamespace(**{**vars(engine), **whole})
+
+
+def _checked(
+    name: str, function: Callable[..., Any], arguments: Sequence[Argument], own: np.dtype[Any]
+) -> Callable[..., Any]:
+    """Return a function of these arguments that makes them plain first."""
+    order = sorted(enumerate(arguments), key=lambda pair: pair[1].late())
+    filled = [n for n, a in enumerate(arguments) if isinstance(a, Filled | Moments)]
+    positional = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    signature = inspect.Signature(
+        [inspect.Parameter(a.name, positional, default=a.default) for a in arguments]
+    )
+
+    @functools.wraps(function)
+    def call(*values: Any, **named: Any) -> Any:
+        if named or len(values) != len(arguments):
+            bound = signature.bind(*values, **named)
+            bound.apply_defaults()
+            values = bound.args
+        taken: list[Any] = list(values)
+        sizes: dict[str, Any] = {}
+        try:
+            for n, argument in order:
+                taken[n] = argument.take(values[n], sizes, own)
+            if filled:
+                _apart(arguments, taken, filled)
+        except InputError as e:
+            raise InputError(f"{name}: {e}") from None
+        result = function(*taken)
+        return _without_axes(result) if sizes.get("same") == () else result
+
+    call.__signature__ = signature  # type: ignore[attr-defined]
+    return call
+
+
+def _without_axes(result: Any) -> Any:
+    """Return results of shape (1,), of arguments that had no axes, without them too."""
+    if isinstance(result, tuple):
+        return tuple(map(_without_axes, result))
+    return result.reshape(())
+
+
+def _apart(arguments: Sequence[Argument], taken: Sequence[Any], filled: Sequence[int]) -> None:
+    """Refuse an array that is filled where another one lies."""
+    arrays, owners = [], set()
+    for n, value in enumerate(taken):
+        if isinstance(value, np.ndarray):
+            arrays.append((value, n))
+        elif isinstance(arguments[n], Moments):
+            arrays += [(array, n) for pair in value for array in pair]
+    for array, _ in arrays:
+        owners.add(id(array) if array.base is None else id(array.base))
+    # Arrays of different owners lie apart; an owner that is no array may own what another does.
+    if len(owners) < len(arrays) or any(type(a.base) not in OWNERS for a, _ in arrays):
+        _apart_in_memory(arguments, arrays, filled)
+
+
+def _apart_in_memory(
+    arguments: Sequence[Argument], arrays: Sequence[tuple[Any, int]], filled: Sequence[int]
+) -> None:
+    for (one, n), (other, m) in itertools.combinations(arrays, 2):
+        if (n in filled or m in filled) and np.may_share_memory(one, other):
+            name, with_name = arguments[n].name, arguments[m].name
+            if n not in filled:
+                name, with_name = with_name, name
+            raise InputError(f"{name} is filled in place, but shares its memory with {with_name}")
+
+
+def _network_pass(
+    engine: SimpleNamespace, layers: Sequence[Sequence[Any]], copies: Sequence[int], size: int
+) -> CheckedPass | None:
+    """Return the engine's pass of a network, checked too; see `contract.Engine.network_pass`."""
+    layers, copies = tuple(map(tuple, layers)), tuple(copies)
+    inner = engine.network_pass(layers, copies, size)
+    if inner is None:
+        return None
+    weighty = [layer[1:] for layer in layers if layer[0] in ("conv2d", "dense")]
+    units = 0
+    for (*kernel, inputs, outputs), shared in zip(weighty, copies, strict=True):
+        units += math.prod(kernel) ** 2 * inputs * (outputs // shared) + outputs
+    return CheckedPass(inner, [outputs for *_, outputs in weighty], units, size)
+
+
+class CheckedPass:
+    """An engine's pass of a network whose functions look at their arguments first."""
+
+    def __init__(self, inner: Any, outputs: Sequence[int], units: int, size: int) -> None:
+        self.inner = inner
+        flat, signs = Floats("units", shape=str(units)), Listed("signs", lengths=tuple(outputs))
+        labels = Whole("labels", shape="images", end=outputs[-1])
+        out = Filled("out", shape=str(units))
+
+        def pixels(count: str) -> Whole:
+            return Whole("pixels", shape=f"{count} {size} {size}", end=256, dtype=BYTE)
+
+        training = flat, signs, pixels("images"), labels, out
+        self.loss_and_grads = _checked("loss_and_grads", inner.loss_and_grads, training, SINGLE)
+        self.logits = _checked("logits", inner.logits, (flat, signs, pixels("Images")), SINGLE)

@@ -1,0 +1,116 @@
+"""Whole numbers as they come from outside: one rule for seeds, rows, indices and counts.
+
+A whole number is an int, or a NumPy integer of any width, alone or as an array without axes.
+Floats are refused also where they have no fraction, and so are booleans: what is cut off, or stands
+for something else, makes other randomness, and nobody sees it.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from refmiracle.errors import InputError
+
+# Seeds, streams, rows and words of counters are 32-bit words (docs/SPEC.md, section 4).
+WORD = 2**32
+# The words of a row: the counter's first word numbers four at a time.
+ROW_WORDS = 4 * WORD
+INT64 = np.dtype(np.int64)
+SMALLEST, BEYOND = -(2**63), 2**63
+
+
+def whole_number(name: str, value: Any, low: int = 0, end: int = WORD) -> int:
+    """Return a whole number from outside as an int.
+
+    Parameters
+    ----------
+    name : str
+        What the message calls it.
+    value : int or integer scalar of NumPy
+    low, end : int
+        low <= value < end.
+
+    Raises
+    ------
+    InputError
+        If it is none, or out of range.
+    """
+    number = value if type(value) is int else _index(name, value, low, end)
+    if not low <= number < end:
+        raise InputError(f"{name} {number} is out of range; expected {low} to {end - 1}")
+    return number
+
+
+def _index(name: str, value: Any, low: int, end: int) -> int:
+    is_bool = isinstance(value, bool) or getattr(value, "dtype", None) == np.bool_
+    try:
+        if not is_bool:
+            return operator.index(value)
+    except TypeError:
+        pass
+    raise InputError(
+        f"{name} is {_said(value)}; expected a whole number from {low} to {end - 1}"
+    ) from None
+
+
+def _said(value: Any) -> str:
+    shape = np.shape(value) if isinstance(value, np.ndarray | list | tuple) else ()
+    return f"of shape {shape}" if shape else f"{value!r:.40}"
+
+
+def whole_numbers(
+    name: str, values: ArrayLike, low: int = 0, end: int = WORD, dtype: np.dtype[Any] = INT64
+) -> NDArray[Any]:
+    """Return whole numbers from outside as an array; what has no elements may have any type.
+
+    Parameters
+    ----------
+    name : str
+        What the message calls them.
+    values : array_like of int
+    low, end : int
+        low <= each value < end.
+    dtype : dtype
+        Of the result; it holds all numbers of the range.
+
+    Returns
+    -------
+    ndarray of `dtype`
+
+    Raises
+    ------
+    InputError
+        If they are none, or one is out of range.
+    """
+    array = as_array(name, values)
+    if array.size and array.dtype.kind not in "iu":
+        raise InputError(f"{name} of {array.dtype}; expected whole numbers from {low} to {end - 1}")
+    held = np.iinfo(array.dtype) if array.dtype.kind in "iu" else None
+    if array.size and held is not None and not (low <= held.min and held.max < end):
+        least, most = int(array.min()), int(array.max())
+        if least < low or most >= end:
+            raise InputError(
+                f"{name}: {least if least < low else most} is out of range;"
+                f" expected whole numbers from {low} to {end - 1}"
+            )
+    return array.astype(dtype, copy=False)
+
+
+def as_array(name: str, values: ArrayLike) -> NDArray[Any]:
+    """Return an array of NumPy itself, without a copy if it is one.
+
+    Raises
+    ------
+    InputError
+        If it has a mask, which would be lost, or rows of different lengths.
+    """
+    if isinstance(values, np.ma.MaskedArray):
+        raise InputError(f"{name} has a mask; expected an array without one")
+    try:
+        return np.asarray(values)
+    except ValueError:
+        raise InputError(f"{name} is no array: its parts have different shapes") from None

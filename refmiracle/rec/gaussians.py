@@ -1,0 +1,59 @@
+"""Gaussian targets and coding distributions as they come, and as the codes take them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from refmiracle.engines.contract import Array
+from refmiracle.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class Gaussian:
+    """Normals with diagonal covariance.
+
+    Attributes
+    ----------
+    mean, sigma : ndarray, shape (targets, dimensions) or (targets,)
+        (targets,) stands for one dimension.
+    """
+
+    mean: Array
+    sigma: Array
+
+
+def whitened(target: Gaussian, coding: Gaussian) -> tuple[Array, Array, tuple[int, ...]]:
+    """Return targets as their coding distributions see them.
+
+    Returns
+    -------
+    delta, log_s : ndarray of float64, shape (targets, dimensions)
+        Means in standard deviations of P, and log variance ratios in nats.
+    shape : tuple of int
+        Of the targets as they came.
+
+    Raises
+    ------
+    InputError
+        If shapes do not go together, or a number is not finite or a deviation not positive.
+    """
+    arrays = (target.mean, target.sigma, coding.mean, coding.sigma)
+    try:
+        mean, sigma, centre, scale = np.broadcast_arrays(*(np.asarray(a, float) for a in arrays))
+    except ValueError:
+        shapes = ", ".join(str(np.shape(a)) for a in arrays)
+        raise InputError(f"means and deviations of shapes {shapes} do not go together") from None
+    if mean.ndim not in (1, 2):
+        raise InputError(f"targets of {mean.ndim} axes; expected (targets,) or (targets, dims)")
+    if not mean.size:
+        raise InputError(f"targets of shape {mean.shape}: there is nothing to send")
+    if not all(np.all(np.isfinite(a)) for a in (mean, sigma, centre, scale)):
+        raise InputError("a target's mean or variance is not finite, or one of P is not")
+    if not (np.all(sigma > 0) and np.all(scale > 0)):
+        raise InputError("a standard deviation is not positive")
+    delta, log_s = (mean - centre) / scale, 2.0 * np.log(sigma / scale)
+    if mean.ndim == 1:
+        return delta[:, None], log_s[:, None], mean.shape
+    return delta, log_s, mean.shape
