@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refmiracle.engines.contract import Array, Engine
-from refmiracle.nn.network import IMAGE_SIZE, logits, loss_and_grads
+from refmiracle.nn.network import CLASSES, IMAGE_SIZE, logits, loss_and_grads
 from refmiracle.posterior.blocks import (
     BlockLayout,
     Grouping,
@@ -73,6 +73,8 @@ class VariablePass:
     ) -> float:
         """Return the mean loss of a batch in nats, and fill `out` with dL/dvariable.
 
+        Where a variable is not finite, they are NaN, as in `nn.network.loss_and_grads`.
+
         Parameters
         ----------
         variables, out : ndarray, shape (blocks, block_size)
@@ -95,7 +97,10 @@ class VariablePass:
             )
             return loss
         self._gather(variables)
-        loss = self.whole.loss_and_grads(self.units, self.signs, pixels, labels, self.gradients)
+        if np.isfinite(self.units).all():
+            loss = self.whole.loss_and_grads(self.units, self.signs, pixels, labels, self.gradients)
+        else:
+            loss, self.gradients[:] = math.nan, np.nan
         out.reshape(-1)[len(self.place) :] = 0
         out.reshape(-1)[self.place] = self.gradients
         return loss
@@ -105,7 +110,7 @@ class VariablePass:
         np.take(variables.reshape(-1), self.place, out=self.units, mode="clip")
 
     def logits(self, variables: Array, pixels: NDArray[np.uint8]) -> Array:
-        """Return the logits of images, shape (classes, images).
+        """Return the logits of images, shape (classes, images); see `nn.network.logits`.
 
         Parameters
         ----------
@@ -117,4 +122,6 @@ class VariablePass:
             weights = to_weights(network, engine, self.places, variables)
             return logits(network, engine, weights, pixels)
         self._gather(variables)
+        if not np.isfinite(self.units).all():
+            return np.full((CLASSES, len(pixels)), np.nan, self.units.dtype)
         return self.whole.logits(self.units, self.signs, np.ascontiguousarray(pixels))
