@@ -14,7 +14,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from refmiracle.engines.contract import Array, Engine
+from refmiracle.engines.contract import Array, Engine, NetworkPass
 from refmiracle.nn.network import CLASSES, IMAGE_SIZE, logits, loss_and_grads
 from refmiracle.posterior.blocks import (
     BlockLayout,
@@ -91,19 +91,25 @@ class VariablePass:
         places = self.places
         if not self.shared:
             self.units = engine.expand_hash(variables, places.of_weights, places.signs)
-            loss = self.whole.loss_and_grads(self.units, self.signs, pixels, labels, self.gradients)
+            loss = self._pass(self.whole, pixels, labels)
             out.reshape(-1)[:] = engine.expand_hash_backward(
                 self.gradients, places.of_weights, places.signs, out.size
             )
             return loss
         self._gather(variables)
-        if np.isfinite(self.units).all():
-            loss = self.whole.loss_and_grads(self.units, self.signs, pixels, labels, self.gradients)
-        else:
-            loss, self.gradients[:] = math.nan, np.nan
+        loss = self._pass(self.whole, pixels, labels)
         out.reshape(-1)[len(self.place) :] = 0
         out.reshape(-1)[self.place] = self.gradients
         return loss
+
+    def _pass(
+        self, whole: NetworkPass, pixels: NDArray[np.uint8], labels: NDArray[np.int64]
+    ) -> float:
+        """Return the loss of the units, and fill their gradients."""
+        if np.isfinite(self.units).all():
+            return whole.loss_and_grads(self.units, self.signs, pixels, labels, self.gradients)
+        self.gradients[:] = np.nan
+        return math.nan
 
     def _gather(self, variables: Array) -> None:
         # Any mode but "raise" writes to `out` without a buffer between.

@@ -37,9 +37,7 @@ def correlate(x, w, b):
 def correlate_backward(x, w, dy):
     kh, kw = w.shape[:2]
     dx, dw = np.zeros_like(x), np.zeros_like(w)
-    for (o, i, j, n), u, v, c in product(
-        np.ndindex(dy.shape), range(kh), range(kw), range(len(x))
-    ):
+    for (o, i, j, n), u, v, c in product(np.ndindex(dy.shape), range(kh), range(kw), range(len(x))):
         dx[c, i + u, j + v, n] += w[u, v, c, o] * dy[o, i, j, n]
         dw[u, v, c, o] += x[c, i + u, j + v, n] * dy[o, i, j, n]
     return dx, dw, np.array([sum(plane.ravel().tolist()) for plane in dy])

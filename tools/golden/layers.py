@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from golden import nonfinite
+from golden import layers_nonfinite, nonfinite
 from golden.torch_inputs import Draw, compact
 from golden.writer import BOTH, make_case, write_file
 from numpy.typing import NDArray
@@ -539,8 +539,6 @@ STAGE = {
 
 def write(golden: Path) -> None:
     """Write the golden files of the stage."""
-    from golden import layers_nonfinite  # which is made of the functions above
-
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     for operation, make in STAGE.items():

@@ -107,7 +107,7 @@ def quantiles() -> list[Case]:
 
 
 def log_s() -> list[Case]:
-    """The function s(x); x is never below 0, and -0 is not."""
+    """Return s(x) of NaN, and of -0, which is not below 0."""
     x = single([0.25, 1.0, 3.0])
     want = to_floats([gaussians.log_s(mpf(float(v))) for v in x])
     return [
@@ -129,7 +129,7 @@ def log_s() -> list[Case]:
 
 
 def slopes() -> list[Case]:
-    """The slope of s(x)."""
+    """Return its slope at the same."""
     x = single([0.25, 1.0, 2.0])
     want = to_floats([gaussians.slope(mpf(float(v))) for v in x])
     return [
@@ -151,7 +151,7 @@ def slopes() -> list[Case]:
 
 
 def divergences() -> list[Case]:
-    """The KL of one weight."""
+    """Return the KL of means and variances that are not finite."""
     delta = np.array([NAN, 0.5, INF, -INF, 0.0, 2.0])
     log_variance = np.array([0.0, NAN, 0.0, -1.0, -INF, -2.0])
     last = to_floats([gaussians.kl(mpf(2), mpf(-2))])[0]
@@ -240,9 +240,10 @@ def mean_kl(operation: str) -> list[Case]:
                 "the other block is untouched",
             )
         )
-    return cases + {"mean_kl": infinite_means, "mean_kl_forward": infinite_samples}.get(
-        operation, list
-    )()
+    return (
+        cases
+        + {"mean_kl": infinite_means, "mean_kl_forward": infinite_samples}.get(operation, list)()
+    )
 
 
 def infinite_means() -> list[Case]:
@@ -398,7 +399,7 @@ TABLE = {
 
 
 def expand_hash() -> list[Case]:
-    """What a variable is, its weights are."""
+    """Return copies: what a variable is, its weights are."""
     variables = np.array([NAN, INF, -INF, -0.0, 1.0])
     w = np.array([NAN, -INF, INF, -INF, 0.0, 1.0, NAN, 1.0])
     whole = np.arange(1.0, 6.0)
@@ -419,7 +420,7 @@ def expand_hash() -> list[Case]:
 
 
 def expand_hash_backward() -> list[Case]:
-    """A variable's gradient is a sum: inf - inf is NaN."""
+    """Return sums: inf - inf is NaN."""
     g = np.array([NAN, INF, INF, INF, -1.0, 3.0, 1.0, -1.0])
     whole = np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 9.0])
     sums, count = np.array([-6.0, 1.0, 4.0, -5.0, 15.0]), {"count": np.array(5)}
@@ -442,7 +443,7 @@ def expand_hash_backward() -> list[Case]:
 
 
 def log_weights() -> list[Case]:
-    """A target with a NaN has no weights, and a candidate with a NaN has none."""
+    """Return that a target with a NaN has no weights, and a candidate with a NaN none."""
     z, delta, log_variance = np.array([[0.5], [-1.0]]), np.array([[0.25]] * 3), -np.ones((3, 1))
     own = [
         to_floats([(mpf(v) ** 2 - (mpf(v) - mpf(0.25)) ** 2 * mpmath.e + 1) / 2])[0]

@@ -74,7 +74,7 @@ def conv2d_backward(x, w, dy, need_dx=True):
 @compiled(**COMPILE)
 def _above(a, b):
     """Tell whether a > b, NaN being above every number and not above NaN."""
-    return (a > b) | ((a != a) & (b == b))
+    return a > b or (np.isnan(a) and not np.isnan(b))
 
 
 @compiled(**COMPILE)
