@@ -17,7 +17,7 @@ from refmiracle.codec.model import decode_model
 from refmiracle.engines import get_engine
 from refmiracle.engines.contract import Array, Engine
 from refmiracle.errors import InputError
-from refmiracle.nn.network import forward, loss_and_grads
+from refmiracle.nn.network import classes, forward, loss_and_grads
 from refmiracle.nn.networks import LENET5, network_by_number
 from refmiracle.numerics.philox import stream_permutation, stream_words
 from refmiracle.posterior.blocks import (
@@ -369,7 +369,7 @@ class EngineBackend:
             raise InputError("there are no images to classify")
         weights = decode_model(model, self.engine)
         logits = forward(model.layout.network, self.engine, weights, self.engine.images(images))
-        return logits, logits.argmax(axis=0)
+        return logits, classes(logits)
 
 
 def numba_backend() -> EngineBackend:

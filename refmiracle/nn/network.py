@@ -229,11 +229,40 @@ def check_labels(labels: NDArray[np.integer], images: int) -> NDArray[np.int64]:
     return np.ascontiguousarray(labels, dtype=np.int64)
 
 
+def classes(scores: Array) -> NDArray[np.int64]:
+    """Return the class with the largest score for each image, shape (images,).
+
+    Parameters
+    ----------
+    scores : ndarray, shape (classes, images)
+        Logits, or what rises with them: probabilities or their logarithms.
+
+    Raises
+    ------
+    InputError
+        If one is not finite: an argmax would name a class all the same.
+    """
+    if not np.isfinite(scores).all():
+        raise InputError("a logit is not finite, as a weight is not or is too large: no class")
+    return scores.argmax(axis=0)
+
+
 def _check_weights(network: Network, weights: Weights) -> None:
     for t in network.tensors():
         found = np.shape(weights[t.name]) if t.name in weights else "none"
         if found != t.shape:
             raise InputError(f"weights {t.name}: {found}; expected shape {t.shape}")
+
+
+def _all_finite(network: Network, engine: Engine, weights: Weights) -> bool:
+    """Tell whether all weights are numbers in the engine's precision.
+
+    Layers hand NaN on, but ReLU makes 0 of -inf: with an infinite weight a network would answer
+    as if it were another.
+    """
+    with np.errstate(over="ignore"):
+        given = (np.asarray(weights[t.name], engine.dtype) for t in network.tensors())
+        return all(np.isfinite(w).all() for w in given)
 
 
 def loss_and_grads(
@@ -264,13 +293,16 @@ def loss_and_grads(
     ------
     InputError
         If weights, images or labels are not of these shapes and types, or there is no image.
-        Weights that are not finite are taken as they are: so is then the loss.
+        Where a weight is not finite, loss and gradients are NaN, all of them.
     """
     _check_weights(network, weights)
     pixels = check_images(pixels)
     labels = check_labels(labels, len(pixels))
     if not len(pixels):
         raise InputError("there are no images, so there is no mean loss")
+    if not _all_finite(network, engine, weights):
+        nothing = {t.name: np.full(t.shape, np.nan, engine.dtype) for t in network.tensors()}
+        return math.nan, nothing
     whole = _unshared_pass(network, engine)
     if whole is not None:
         units, signs = _unshared_units(network, weights)
@@ -293,6 +325,8 @@ def loss_and_grads(
 def logits(network: Network, engine: Engine, weights: Weights, pixels: NDArray[np.uint8]) -> Array:
     """Return the logits of images, shape (classes, images), in the engine's dtype.
 
+    Where a weight is not finite they are NaN, all of them.
+
     Parameters
     ----------
     network : Network
@@ -308,6 +342,8 @@ def logits(network: Network, engine: Engine, weights: Weights, pixels: NDArray[n
     """
     _check_weights(network, weights)
     pixels = check_images(pixels)
+    if not _all_finite(network, engine, weights):
+        return np.full((CLASSES, len(pixels)), np.nan, engine.dtype)
     whole = _unshared_pass(network, engine)
     if whole is not None:
         units, signs = _unshared_units(network, weights)
@@ -331,10 +367,7 @@ def predict(
     InputError
         If weights or images are not what `logits` takes, or a logit is not finite.
     """
-    z = logits(network, engine, weights, pixels)
-    if not np.all(np.isfinite(z)):
-        raise InputError("a logit is not finite, as a weight is not or is too large: no class")
-    return z.argmax(axis=0)
+    return classes(logits(network, engine, weights, pixels))
 
 
 def error_rate(

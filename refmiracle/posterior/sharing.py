@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refmiracle.engines.contract import Array, Engine
-from refmiracle.nn.network import IMAGE_SIZE, logits, loss_and_grads
+from refmiracle.nn.network import CLASSES, IMAGE_SIZE, logits, loss_and_grads
 from refmiracle.posterior.blocks import (
     BlockLayout,
     Grouping,
@@ -70,6 +70,8 @@ class VariablePass:
     ) -> float:
         """Return the mean loss of a batch in nats, and fill `out` with dL/dvariable.
 
+        Where a variable is not finite, they are NaN, as in `nn.network.loss_and_grads`.
+
         Parameters
         ----------
         variables, out : ndarray, shape (blocks, block_size)
@@ -89,7 +91,10 @@ class VariablePass:
         else:
             units = engine.expand_hash(variables, places.of_weights, places.signs)
         gradients = np.empty_like(units)
-        loss = self.whole.loss_and_grads(units, self.signs, pixels, labels, gradients)
+        if np.isfinite(units).all():
+            loss = self.whole.loss_and_grads(units, self.signs, pixels, labels, gradients)
+        else:
+            loss = gradients[:] = math.nan
         if self.shared:
             out.reshape(-1)[len(self.place) :] = 0
             out.reshape(-1)[self.place] = gradients
@@ -103,7 +108,7 @@ class VariablePass:
         return np.take(variables.reshape(-1), self.place, mode="clip")  # any but "raise" is faster
 
     def logits(self, variables: Array, pixels: NDArray[np.uint8]) -> Array:
-        """Return the logits of images, shape (classes, images).
+        """Return the logits of images, shape (classes, images); see `nn.network.logits`.
 
         Parameters
         ----------
@@ -115,4 +120,6 @@ class VariablePass:
             weights = to_weights(network, engine, self.places, variables)
             return logits(network, engine, weights, pixels)
         units = self._gather(variables)
+        if not np.isfinite(units).all():
+            return np.full((CLASSES, len(pixels)), np.nan, units.dtype)
         return self.whole.logits(units, self.signs, np.ascontiguousarray(pixels))

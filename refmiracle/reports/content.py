@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from refmiracle.nn.network import IMAGE_SIZE
+from refmiracle.nn.network import IMAGE_SIZE, classes
 from refmiracle.nn.networks import LENET5
 from refmiracle.numerics.philox import Stream
 from refmiracle.rec.codes import MRC, find_code
@@ -145,7 +145,7 @@ def _probabilities(run: Run, variables: Array, test: Split) -> Array:
 
 
 def _error(probabilities: Array, test: Split) -> float:
-    return float(np.mean(probabilities.argmax(axis=0) != test.labels))
+    return float(np.mean(classes(probabilities) != test.labels))
 
 
 def predict(run: Run, test: Split) -> Predictions:
@@ -203,7 +203,7 @@ class Mistake:
 
 def find_mistakes(predictions: Predictions, test: Split) -> tuple[int, list[Mistake]]:
     """Return how many images the file gets wrong, and those it is surest of, surest first."""
-    predicted = predictions.decoded.argmax(axis=0)
+    predicted = classes(predictions.decoded)
     wrong = np.flatnonzero(predicted != test.labels)
     confidence = predictions.decoded[predicted[wrong], wrong]
     surest = wrong[np.argsort(-confidence, kind="stable")][:MOST_MISTAKES]

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from refmiracle.drawing import Draw
+from refmiracle.nn.network import classes
 from refmiracle.studies.comparison import Comparison, Run, open_runs
 from refmiracle.studies.convergence_figures import draw_curves, draw_ends
 from refmiracle.studies.figures import NAMES
@@ -109,7 +110,7 @@ def posterior_error(run: Run, images: Split) -> float:
     errors = []
     for _ in range(SAMPLES):
         w = q.mu + q.sigma * noise.standard_normal(len(q.mu))
-        errors.append(np.mean(run.logits(w, images.images).argmax(axis=0) != images.labels))
+        errors.append(np.mean(classes(run.logits(w, images.images)) != images.labels))
     return float(np.mean(errors))
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refmiracle.drawing import Draw
+from refmiracle.nn.network import classes
 from refmiracle.studies.comparison import Comparison, Run, open_runs
 from refmiracle.studies.pruning_figures import draw_layers, draw_orders
 from refmiracle.studies.results import Claim, claim_above, paired, write_study
@@ -98,7 +99,7 @@ def prune_run(run: Run, data: Path) -> Rows:
         for scope, groups in scopes(run).items():
             for fraction in FRACTIONS:
                 w = np.where(pruned(values, groups, fraction), 0.0, run.decoded)
-                predicted = run.logits(w, test.images).argmax(axis=0)
+                predicted = classes(run.logits(w, test.images))
                 rows.append(
                     {
                         "parameterization": run.config.parameterization,

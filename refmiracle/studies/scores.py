@@ -14,6 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax
 from scipy.stats import rankdata
 
+from refmiracle.nn.network import classes
+
 BINS = 15  # as Guo et al. 2017 have
 Array = NDArray[np.float64]
 
@@ -48,7 +50,7 @@ def averages(log_p: Iterable[Array], counts: Sequence[int]) -> Iterator[Array]:
 
 def error(log_p: Array, labels: NDArray[np.integer]) -> float:
     """Return the share of images whose most probable class is not the label, in [0, 1]."""
-    return float(np.mean(log_p.argmax(axis=0) != labels))
+    return float(np.mean(classes(log_p) != labels))
 
 
 def log_likelihood(log_p: Array, labels: NDArray[np.integer]) -> float:
@@ -93,7 +95,7 @@ class Reliability:
 def reliability(log_p: Array, labels: NDArray[np.integer], bins: int = BINS) -> Reliability:
     """Return the reliability in bins of equal width: Guo et al. 2017, section 2."""
     top = np.exp(log_p.max(axis=0))
-    right = log_p.argmax(axis=0) == labels
+    right = classes(log_p) == labels
     # Rounding may leave a probability just above 1.
     of_image = np.clip(np.ceil(bins * top).astype(np.int64) - 1, 0, bins - 1)
     images = np.bincount(of_image, minlength=bins)

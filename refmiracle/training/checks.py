@@ -28,7 +28,7 @@ def check_loss(trainer: Trainer, loss: float) -> None:
 def check_finite(trainer: Trainer) -> None:
     """Stop a run that holds a number that is none.
 
-    The loss does not tell: compiled max and ReLU turn the NaN of a weight into a zero.  Adam's
+    The loss does not tell: the parameters of a block that is encoded enter it no more.  Adam's
     moments are looked at too, as a parameter with an infinite one never moves again.
 
     Raises

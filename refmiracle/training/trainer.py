@@ -21,6 +21,7 @@ from refmiracle.engines import get_engine
 from refmiracle.engines.contract import Array
 from refmiracle.errors import InputError
 from refmiracle.nn.layers import Weights
+from refmiracle.nn.network import classes
 from refmiracle.numerics.philox import Stream, stream_permutation
 from refmiracle.posterior.blocks import find_places, to_weights
 from refmiracle.posterior.mean_kl import MeanKL
@@ -285,9 +286,15 @@ class Trainer:
 
     @_by_one_thread
     def validation_error(self, validation: Split) -> float:
-        """Return the error of one sample of the posterior, encoded blocks as sent, in [0, 1]."""
+        """Return the error of one sample of the posterior, encoded blocks as sent, in [0, 1].
+
+        Raises
+        ------
+        InputError
+            If a logit is not finite.
+        """
         w, _ = self.sample(self.rho(), VALIDATION_ROWS + self.state.step)
-        predicted = self.network.logits(w, validation.images).argmax(axis=0)
+        predicted = classes(self.network.logits(w, validation.images))
         return float(np.mean(predicted != validation.labels))
 
     def encoded(self) -> int:

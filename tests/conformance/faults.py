@@ -360,6 +360,16 @@ def kl_of_p_from_q(right, delta, log_s):
     return right.gaussian_kl(delta * np.exp(-0.5 * log_s), -log_s)
 
 
+@fault("log_s", "nan")
+def exponents_clamped_into_range(right, x):
+    return right.log_s(np.fmax(x, 0.0))
+
+
+@fault("ds_dx", "nan")
+def limit_of_the_slope_for_nan(right, x):
+    return np.where(x > 0, right.ds_dx(x), -np.sqrt(2.0))
+
+
 # --- posterior
 
 
@@ -452,6 +462,28 @@ def own_term_taken_out_of_the_sum_again(right, *inputs):
 
 def out_of_the_sum(x):
     return x.sum(axis=1, keepdims=True) - x
+
+
+@fault("mean_kl", "nan-in-phi")
+def share_of_nan_is_nothing(right, tau, phi, budget):
+    return right.mean_kl(tau, np.where(np.isnan(phi), -np.inf, phi), budget)
+
+
+@fault("mean_kl_backward", "nan-in-g")
+def sum_over_a_block_that_skips_nan(right, tau, phi, rho, budget, eps, g):
+    dtau, _, dlog_rho = right.mean_kl_backward(tau, phi, rho, budget, eps, g)
+    _, dphi, _ = right.mean_kl_backward(tau, phi, rho, budget, eps, np.nan_to_num(g))
+    return dtau, dphi, dlog_rho
+
+
+@fault("mean_var_forward", "not-finite")
+def deviations_clipped(right, mu, log_sigma, eps):
+    return right.mean_var_forward(mu, np.clip(log_sigma, -80.0, 80.0), eps)
+
+
+@fault("expand_hash_backward", "not-finite")
+def sums_that_skip_nan(right, g, places, signs, count):
+    return right.expand_hash_backward(np.where(np.isnan(g), 0, g), places, signs, count)
 
 
 # --- layers
@@ -548,6 +580,78 @@ def logarithm_of_a_sum_near_one(right, logits, labels):
     return np.log(np.exp(z).sum(axis=0)) - z[labels, np.arange(len(labels))], dlogits
 
 
+@fault("conv2d", "denormal")
+def subnormal_numbers_flushed(right, x, w, b):
+    y = right.conv2d(x, w, b)
+    return np.where(np.abs(y) < np.finfo(y.dtype).smallest_normal, 0, y)
+
+
+@fault("conv2d", "nan")
+def products_with_zero_left_out(right, x, w, b):
+    return right.conv2d(np.where(np.isfinite(x), x, 0), w, b)
+
+
+@fault("dense", "infinities")
+def infinities_clipped(right, x, w, b):
+    y = right.dense(x, w, b)
+    return np.clip(y, -np.finfo(y.dtype).max, np.finfo(y.dtype).max)
+
+
+@fault("maxpool2d", "nan")
+def maximum_by_ordered_comparison(right, x):
+    """A NaN that stands first stays; any other is never larger than what is there."""
+    rows, columns = x.shape[1] // 2 * 2, x.shape[2] // 2 * 2
+    top, *others = (x[:, u:rows:2, v:columns:2] for u in (0, 1) for v in (0, 1))
+    for other in others:
+        top = np.where(other > top, other, top)
+    return top
+
+
+@fault("maxpool2d", "nan")
+def maximum_that_skips_nan(right, x):
+    return np.fmax.reduce([x[:, u::2, v::2][:, : x.shape[1] // 2] for u in (0, 1) for v in (0, 1)])
+
+
+@fault("maxpool2d_backward", "nan")
+def winner_that_skips_nan(right, x, dy):
+    return right.maxpool2d_backward(np.where(np.isnan(x), -np.inf, x), dy)
+
+
+@fault("maxpool2d_backward", "signed-zeros")
+def minus_zero_below_zero(right, x, dy):
+    return right.maxpool2d_backward(np.where((x == 0) & np.signbit(x), -1e-30, x), dy)
+
+
+@fault("relu", "not-finite")
+def relu_by_comparison(right, x):
+    return np.where(x > 0, x, 0)
+
+
+@fault("relu", "denormal")
+def relu_that_flushes(right, x):
+    return np.where(x >= np.finfo(x.dtype).smallest_normal, x, np.where(np.isnan(x), x, 0))
+
+
+@fault("relu_backward", "not-finite")
+def gradient_of_nan_is_zero(right, x, dy):
+    return np.where(x > 0, dy, 0)
+
+
+@fault("relu_backward", "gradient-not-finite")
+def gradient_times_a_mask(right, x, dy):
+    return dy * (x > 0)
+
+
+@fault("softmax_cross_entropy", "nan")
+def logits_that_are_nan_left_out(right, logits, labels):
+    return right.softmax_cross_entropy(np.where(np.isnan(logits), -np.inf, logits), labels)
+
+
+@fault("softmax_cross_entropy", "minus-infinity")
+def logits_clipped(right, logits, labels):
+    return right.softmax_cross_entropy(np.clip(logits, -1e4, 1e4), labels)
+
+
 # --- coding
 
 
@@ -582,6 +686,16 @@ def the_best_candidate_instead_of_a_sample(right, seed, bits, blocks, delta, log
 def scales_read_as_bfloat16(right, seed, indices, dimension, rho):
     scales = (np.asarray(rho, np.uint32) << 16).view(np.float32)
     return scales * right.codebook(seed, indices, dimension)
+
+
+@fault("select_indices", "mean-nan")
+def argmax_over_nan(right, seed, bits, blocks, delta, log_s):
+    return right.engine.select_indices(int(seed), int(bits), blocks, delta, log_s)
+
+
+@fault("log_weights", "nan")
+def weights_of_nan_are_nothing(right, candidates, delta, log_s):
+    return np.nan_to_num(right.log_weights(candidates, delta, log_s), nan=-np.inf)
 
 
 # --- the other codes of blocks
@@ -877,6 +991,25 @@ def one_after_the_other(places, weights, minlength):
     out = np.zeros(minlength, dtype=np.float32)
     np.add.at(out, places, weights.astype(np.float32))
     return out
+
+
+@fault("loss_and_grads", "nan")
+def weights_that_are_nan_are_zero(right, *inputs):
+    named = list(inputs)
+    named[8] = np.nan_to_num(named[8])
+    return right.loss_and_grads(*named)
+
+
+@fault("adam_step", "not-finite")
+def gradients_that_are_not_finite_skipped(right, theta, g, *rest):
+    return right.adam_step(theta, np.where(np.isfinite(g), g, 0), *rest)
+
+
+@fault("adam_step", "denormal")
+def moments_flushed(right, *inputs):
+    theta, m, v = right.adam_step(*inputs)
+    least = np.finfo(m.dtype).smallest_normal
+    return theta, np.where(np.abs(m) < least, 0, m), np.where(v < least, 0, v)
 
 
 # --- files and predictions

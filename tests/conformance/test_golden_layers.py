@@ -26,9 +26,14 @@ STEP = 1e-30
 
 
 def cases_of(operation):
-    """The positive cases of an operation as parameters of a test."""
+    """The positive cases of an operation as parameters of a test.
+
+    Complex steps are of no use where a number is not finite or has few digits: those cases are in
+    test_golden_nonfinite.py.
+    """
     path = GOLDEN / OPERATIONS[operation].stage / f"{operation}.json"
-    cases = [c for c in load_file(path).cases if c.fault is None]
+    left_out = {"not-finite", "denormal"}
+    cases = [c for c in load_file(path).cases if c.fault is None and not left_out & set(c.flags)]
     return pytest.mark.parametrize("case", cases, ids=lambda c: c.id.rpartition("/")[2])
 
 

@@ -10,6 +10,7 @@ from oracles import as_stored, by_engine, numerical_gradient, relative_error, sc
 from scipy import signal, special
 
 from refmiracle.engines import get_engine
+from refmiracle.engines.numba_engine import elementary
 
 NUMPY = get_engine("numpy")
 NUMBA = get_engine("numba")
@@ -122,6 +123,50 @@ def test_maxpool2d_ties_go_to_the_first(engine):
     assert winner.ravel().tolist() == [0, 1, 2, 3]
     dx = engine.maxpool2d_backward(np.full(y.shape, 7.0), winner, x.shape)
     assert dx.reshape(4, 4).tolist() == [[7.0 * (k == i) for k in range(4)] for i in range(4)]
+
+
+def test_maxpool2d_of_nan(engine):
+    """Every pattern of NaN in a window: the first NaN is its maximum, and has its gradient."""
+    nan = [[k >> j & 1 for j in range(4)] for k in range(1, 16)]
+    for rest in ([3.0, 1.0, 2.0, 4.0], [np.inf] * 4, [-np.inf] * 4):
+        x = np.where(nan, np.nan, rest).reshape(15, 2, 2, 1).repeat(3, axis=3)
+        y, winner = engine.maxpool2d(x)
+        assert np.isnan(y).all()
+        assert winner[:, 0, 0].tolist() == [[row.index(1)] * 3 for row in nan]
+
+
+def test_maxpool2d_of_infinities_and_zeros(engine):
+    windows = [[-np.inf] * 4, [1, np.inf, np.inf, 2], [-0.0, 0.0, -0.0, 0.0], [-1, -np.inf, -1, -2]]
+    y, winner = engine.maxpool2d(np.array(windows).reshape(4, 2, 2, 1))
+    assert y.ravel().tolist() == [-np.inf, np.inf, 0.0, -1.0]
+    assert winner.ravel().tolist() == [0, 1, 0, 0]
+
+
+def test_relu_of_nan(engine):
+    """There is no slope where the output is NaN; where it is 0, dx is, whatever dy is."""
+    y = engine.relu(np.array([np.nan, np.inf, -np.inf, -0.0, 1e-40]))
+    assert np.array_equal(
+        y, as_stored(engine, [np.nan, np.inf, 0.0, 0.0, 1e-40])[0], equal_nan=True
+    )
+    dx = engine.relu_backward(y, np.array([1.0, np.nan, np.nan, np.inf, 2.0]))
+    assert np.array_equal(dx, [np.nan, np.nan, 0.0, 0.0, 2.0], equal_nan=True)
+
+
+@pytest.mark.parametrize("x", [0.0, -0.0, -700.0, -707.99, -708.0, -1e9, 1.0, 708.9, 709.0, 1e9])
+def test_elementary_exp(x):
+    near = 0.0 if x <= -708.0 else np.inf if x >= 709.0 else math.exp(x)
+    assert elementary.exp(x) == pytest.approx(near, rel=1e-12)
+
+
+def test_elementary_functions_hand_nan_on():
+    for function in (elementary.exp, elementary.spent_of, elementary.excess_of):
+        assert math.isnan(function(math.nan))
+    assert math.isnan(elementary.minus_log_s(math.nan))
+    assert all(math.isnan(value) for value in elementary.tanh_sech(math.nan))
+    assert math.isnan(elementary.half_slope_ratio(math.nan, math.nan))
+    assert elementary.tanh_sech(-math.inf) == (-1.0, 0.0)
+    assert elementary.exp(-math.inf) == 0.0
+    assert elementary.exp(math.inf) == math.inf
 
 
 def test_relu(engine, rng):

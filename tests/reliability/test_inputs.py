@@ -14,10 +14,12 @@ import pytest
 from refmiracle.codec.bits import pack_indices
 from refmiracle.codec.container import CompressedModel, parse_model
 from refmiracle.codec.integers import write_integers
+from refmiracle.engines import get_engine
 from refmiracle.errors import InputError
 from refmiracle.nn import network
-from refmiracle.nn.networks import LENET_300_100
-from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
+from refmiracle.nn.networks import LENET_300_100, NETWORKS
+from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs, find_places
+from refmiracle.posterior.sharing import VariablePass
 from refmiracle.rec import codes, minimal_random_coding
 from refmiracle.rec.codes import CODES, Gaussian
 from refmiracle.training.data import Split, check_split, split_validation
@@ -124,14 +126,84 @@ def test_no_image(engine):
     assert check_split(Split(IMAGES[:0], LABELS[:0])).images.shape == (0, 28, 28)
 
 
+TENSORS = [(kind, t.name) for kind in NETWORKS.values() for t in kind.tensors()]
+
+
+def weights_of(kind):
+    rng = np.random.default_rng(7)
+    return {t.name: rng.normal(0.0, 0.05, t.shape).astype(np.float32) for t in kind.tensors()}
+
+
+def spoiled(weights, name, value):
+    """One element of one tensor, in its middle, is another."""
+    wrong = {n: w.copy() for n, w in weights.items()}
+    flat = wrong[name].reshape(-1)
+    flat[flat.size // 2] = value
+    return wrong
+
+
 @pytest.mark.parametrize("value", [NAN, INF, -INF])
-def test_weights_that_are_not_finite(engine, value):
-    """Loss and logits are not finite either; there is no class, and no error rate."""
-    bad = {**WEIGHTS, NAMES[-1]: np.full(10, value, np.float32)}
+@pytest.mark.parametrize(("kind", "name"), TENSORS, ids=lambda v: getattr(v, "name", v))
+def test_a_weight_that_is_not_finite(engine, kind, name, value):
+    """Loss, gradients and logits are NaN; there is no class, and no error rate."""
+    wrong = spoiled(weights_of(kind), name, value)
+    found, grads = network.loss_and_grads(kind, engine, wrong, IMAGES, LABELS)
+    assert np.isnan(found)
+    assert all(np.isnan(grads[n]).all() and grads[n].shape == w.shape for n, w in wrong.items())
+    assert np.isnan(network.logits(kind, engine, wrong, IMAGES)).all()
+    for function, *labels in ((network.predict,), (network.error_rate, LABELS)):
+        assert "not finite" in refusal(function, kind, engine, wrong, IMAGES, *labels)
+
+
+@pytest.mark.parametrize(("kind", "name"), TENSORS, ids=lambda v: getattr(v, "name", v))
+def test_the_passes_lose_no_nan_by_themselves(engine, monkeypatch, kind, name):
+    """Layer by layer, without the look at all weights before; as a change to it may forget one."""
+    monkeypatch.setattr(network, "_all_finite", lambda *_: True)
+    wrong = spoiled(weights_of(kind), name, NAN)
     with np.errstate(invalid="ignore"):
-        assert not np.isfinite(loss(engine, weights=bad))
-        assert not np.any(np.isfinite(logits(engine, weights=bad)))
-        assert "not finite" in refusal(error_rate, engine, weights=bad)
+        found, grads = network.loss_and_grads(kind, engine, wrong, IMAGES, LABELS)
+        z = network.logits(kind, engine, wrong, IMAGES)
+    assert np.isnan(found)
+    assert np.isnan(z).any(axis=0).all()  # in each image
+    # A unit behind the NaN, or before it and not dead, has a gradient: never all are numbers.
+    assert all(np.isnan(g).any() for g in grads.values())
+
+
+@pytest.mark.parametrize("code", [32768, 1e39])
+def test_weights_too_large_for_float32(code):
+    """The fast engine's weights are float32: what it cannot hold is not finite."""
+    wrong = {n: w.astype(np.float64) for n, w in WEIGHTS.items()}
+    wrong[NAMES[1]][0] = code
+    found = network.loss_and_grads(LENET_300_100, get_engine("numba"), wrong, IMAGES, LABELS)[0]
+    assert np.isnan(found) == (code > 1e38)
+
+
+@pytest.mark.parametrize("share", [True, False])
+@pytest.mark.parametrize("value", [NAN, INF, -INF])
+def test_a_variable_that_is_not_finite(engine, share, value):
+    """Each tensor is one variable, and each is spoiled in turn: as for weights."""
+    sizes = tuple(int(np.prod(t.shape)) for t in LENET_300_100.tensors())
+    for factors, count in ((LENET_300_100.hash_factors, None), (sizes, 6)):
+        layout = BlockLayout(LENET_300_100, factors, Grouping.OUTPUTS, Signs.UNIT, 2, 7)
+        places = find_places(layout)
+        passes = VariablePass(engine, layout, places, share=share)
+        variables = np.full(places.tensor.shape, 0.01, engine.dtype)
+        for place in range(count) if count else (0, len(places.of_variables) - 1):
+            wrong = variables.copy()
+            wrong.reshape(-1)[place] = value
+            out = np.zeros_like(wrong)
+            assert np.isnan(passes.loss_and_grads(wrong, IMAGES, LABELS, out))
+            assert np.isnan(out[places.used]).all()
+            assert not out[~places.used].any()
+            assert np.isnan(passes.logits(wrong, IMAGES)).all()
+
+
+@pytest.mark.parametrize("value", [NAN, INF, -INF])
+def test_no_class_where_a_score_is_not_finite(value):
+    scores = np.arange(20.0).reshape(10, 2)
+    assert network.classes(scores).tolist() == [9, 9]
+    scores[4, 1] = value
+    assert "not finite" in refusal(network.classes, scores)
 
 
 def test_other_forms_of_the_same_arrays(engine):

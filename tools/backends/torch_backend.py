@@ -303,8 +303,8 @@ def gaussian_kl(delta: Array, log_s: Array) -> torch.Tensor:
 def whitened(tau: torch.Tensor, phi: torch.Tensor, budget: float) -> tuple[Any, Any]:
     """Return delta and log s; the root of a share of 0 has no slope that autograd could take."""
     share = Softmax.apply(phi)
-    some = share > 0.0
-    r = torch.where(some, math.sqrt(2.0 * budget) * torch.sqrt(torch.where(some, share, 1.0)), 0.0)
+    none = share == 0.0  # what is NaN is not
+    r = torch.where(none, 0.0, math.sqrt(2.0 * budget) * torch.sqrt(torch.where(none, 1.0, share)))
     tanh, sech = TanhSech.apply(tau)
     return r * tanh, LogS.apply(r * sech)
 
@@ -489,6 +489,7 @@ def log_weights(candidates: Array, delta: Array, log_s: Array) -> torch.Tensor:
 
 def select_indices(seed: Array, bits: Array, blocks: Array, delta: Array, log_s: Array) -> Array:
     """Return one index for each block by Gumbel-max; the lowest of equals."""
+    require(np.isfinite(delta).all() and np.isfinite(log_s).all(), "a target is not finite")
     rows = integers(blocks)
     best = torch.full(rows.shape, -math.inf, dtype=torch.float64)
     index = torch.zeros_like(rows)
@@ -654,6 +655,7 @@ def predict(data: Array, images: Array) -> Results:
     flat = decode_weights(header).double()
     require(len(images), "there are no images to classify")
     logits = NETWORKS[header.layout.network](flat, images).T
+    require(torch.isfinite(logits).all(), "a logit is not finite: no class")
     return logits, logits.argmax(dim=0)
 
 

@@ -11,9 +11,10 @@ import mpmath
 import numpy as np
 from golden import gaussians, selection
 from golden.gaussians import numbers
+from golden.nonfinite import write_file
 from golden.selection import Codebook
 from golden.sources import noise, spec_decoder, to_float, to_floats
-from golden.writer import BOTH, make_case, single, write_file
+from golden.writer import BOTH, make_case, single
 from mpmath import mpf
 
 Case = dict[str, Any]

@@ -1,4 +1,8 @@
-"""Stage layers: every layer and the loss, forward and backward, by float64 PyTorch autograd."""
+"""Stage layers: every layer and the loss, forward and backward, by float64 PyTorch autograd.
+
+What layers do with NaN, infinities, zeros of either sign and subnormal numbers is in
+`layers_nonfinite`.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from typing import Any
 import mpmath
 import numpy as np
 import torch
+from golden import layers_nonfinite, nonfinite
 from golden.sources import to_floats
 from golden.torch_inputs import Draw, compact
 from golden.writer import BOTH, make_case, write_file
@@ -38,6 +43,7 @@ NOTES = {
     "overflow": "exp of the logits themselves overflows: their maximum must be subtracted first",
     "underflow": "the probability of some classes underflows to 0",
     "sure": "nearly all is one class's: log of a sum near 1, and p - 1, lose their digits",
+    **nonfinite.NOTES,
 }
 
 
@@ -71,6 +77,11 @@ def conv2d_backward(x: Array, w: Array, dy: Array) -> tuple[Array, Array, Array]
     functional.conv2d(*leaves).backward(tensor(dy, *IMAGE_IN).detach())
     dx, dw, db = (leaf.grad for leaf in leaves)
     return plain(dx, *IMAGE_OUT), plain(dw, *KERNEL_OUT), plain(db)
+
+
+def relu(x: Array) -> Array:
+    """Return max(x, 0)."""
+    return plain(torch.relu(tensor(x)))
 
 
 def maxpool2d(x: Array) -> Array:
@@ -123,19 +134,22 @@ def case(
     *,
     flags: tuple[str, ...] = (),
     note: str = "",
+    dtypes: tuple[str, ...] = BOTH,
+    since: str = "1.0",
 ) -> Case:
-    """Return a case in both precisions whose outputs are computed and share a bound."""
+    """Return a case whose outputs are computed and share a bound."""
     results = compute(*inputs.values())
     results = results if isinstance(results, tuple) else (results,)
     names = outputs.split()
     return make_case(
         f"layers/{operation}/{name}",
-        {k: compact(v) if v.dtype.kind == "f" else v for k, v in inputs.items()},
+        {k: compact(v) if v.dtype.kind == "f" and dtypes == BOTH else v for k, v in inputs.items()},
         dict(zip(names, results, strict=True)),
         dict.fromkeys(names, bound),
-        dtypes=BOTH,
+        dtypes=dtypes,
         flags=flags,
         note=note,
+        since=since,
     )
 
 
@@ -371,7 +385,7 @@ def relu_cases() -> list[Case]:
         case(
             "relu",
             name,
-            lambda x: plain(torch.relu(tensor(x))),
+            relu,
             {"x": x},
             "y",
             EXACT,
@@ -569,7 +583,7 @@ def write(golden: Path) -> None:
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     for operation, make in STAGE.items():
-        cases = make()
+        cases = [*make(), *layers_nonfinite.STAGE.get(operation, list)()]
         used = {f for c in cases for f in c["flags"]}
         notes = {flag: text for flag, text in NOTES.items() if flag in used}
         write_file(golden, "layers", operation, source=SOURCE, notes=notes, cases=cases)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from golden import nonfinite
 from golden.coded_files import OF_NETWORK_2, of_the_document
 from golden.containers import Fields, assemble
 from golden.torch_inputs import ROOT, Draw, compact, mnist_test
@@ -45,6 +46,7 @@ SMALLEST_LOGIT_GAP = 0.01
 SMALLEST_UNTRAINED_GAP = 0.005
 SMALLEST_ROUNDING_GAP = 1e-4
 
+EXACT = {"exact": 0}
 LOSS = {"float64": {"relative": 5e-15}, "float32": {"relative": 1e-6}}
 GRADIENT = {"float64": {"scaled": 2e-14}, "float32": {"scaled": 5e-6}}
 # Many weights stand for one variable: large terms cancel in its gradient.
@@ -240,6 +242,7 @@ NETWORK_NOTES = {
         "taken one after the other keep three digits"
     ),
     "branch-point": "x = r sech(tau) near 0, where s as a function of kappa has infinite slope",
+    "not-finite": nonfinite.NOTES["not-finite"],
 }
 
 
@@ -258,7 +261,31 @@ def network_cases() -> list[Case]:
         network_inputs(layout, bits, seed, batch),
         "as eight-variables, summed in float64",
     )
-    return [*cases, network_case("eight-variables-in-both", layout, inputs, flags, note, "1.3")]
+    cases.append(network_case("eight-variables-in-both", layout, inputs, flags, note, "1.3"))
+    return [*cases, *nan_cases()]
+
+
+SPOILED = Layout(3, 7, WHOLE_TENSORS, OUTPUTS, UNIT)
+
+
+def nan_cases() -> list[Case]:
+    """Return the loss where one tensor's scale, and so all of its weights, are NaN."""
+    inputs = network_inputs(SPOILED, 5, 701, 1)
+    names = [f"{layer}-{kind}" for layer in ("conv1", "conv2", "dense1", "dense2")
+             for kind in ("weight", "bias")]  # fmt: skip
+    return [
+        make_case(
+            f"network/loss_and_grads/nan-in-{name}",
+            {**inputs, "rho": nonfinite.marked(inputs["rho"], nonfinite.NAN, number)},
+            {"loss": np.array(nonfinite.NAN)},
+            {"loss": EXACT},
+            dtypes=BOTH,
+            flags=("not-finite",),
+            note="no maximum and no ReLU may lose it on the way to the loss",
+            since="1.3",
+        )
+        for number, name in enumerate(names)
+    ]
 
 
 # --- Adam
@@ -382,6 +409,7 @@ ADAM_NOTES = {
     "zero-gradient": "the gradient is exactly 0",
     "tiny-gradient": "epsilon = 1e-8 decides the size of the step",
     "huge-gradient": "the squared gradient comes near the overflow",
+    **nonfinite.NOTES,
 }
 
 
@@ -402,6 +430,76 @@ def adam_cases() -> list[Case]:
                 dtypes=dtypes,
                 flags=flags,
                 note=note,
+            )
+        )
+    return [*cases, *nonfinite_adam_cases()]
+
+
+def nonfinite_adam_inputs() -> dict[str, tuple[Any, str, tuple[str, ...], str]]:
+    """Return theta, g, m and v, with a flag, precisions and note."""
+    nan, inf = nonfinite.NAN, nonfinite.INF
+    ones, zero = np.ones(6), np.zeros(6)
+    moments = 1024.0 * np.array([1.0, -2.0, 3.0, 64.0, -5.0, 512.0])
+    return {
+        "nan-in-theta": (
+            (nonfinite.marked(ones, nan, 1), ones, zero, zero),
+            "not-finite",
+            BOTH,
+            "of one element: the others move as ever",
+        ),
+        "gradient-not-finite": (
+            (ones, np.array([1.0, nan, inf, -inf, -2.0, 0.5]), zero, zero),
+            "not-finite",
+            BOTH,
+            "an infinite gradient leaves inf / inf",
+        ),
+        "nan-in-the-mean": (
+            (ones, ones, nonfinite.marked(ones, nan, 1), ones),
+            "not-finite",
+            BOTH,
+            "it never becomes a number again",
+        ),
+        "variance-not-finite": (
+            (ones, ones, zero, np.array([1.0, nan, inf, 2.0, 4.0, 0.5])),
+            "not-finite",
+            BOTH,
+            "divided by inf, a step is 0",
+        ),
+        "minus-zero": ((zero, -zero, -zero, zero), "signed-zero", BOTH, "0 / (0 + epsilon)"),
+        **{
+            name: (
+                (ones, zero, moments * least, np.abs(moments) * least),
+                "denormal",
+                dtypes,
+                "moments decay and do not vanish; to a unit or two of the smallest number",
+            )
+            for name, least, dtypes in nonfinite.DENORMALS
+        },
+    }
+
+
+def nonfinite_adam_cases() -> list[Case]:
+    """One step of Adam whose arguments are not finite, zeros of either sign, or subnormal."""
+    smallest = {"float64": {"absolute": 2 * nonfinite.TINIEST}}
+    smallest["float32"] = {"absolute": 2 * nonfinite.TINY}
+    cases = []
+    for name, (values, flag, dtypes, note) in nonfinite_adam_inputs().items():
+        inputs = dict(zip(("theta", "g", "m", "v"), values, strict=True))
+        inputs |= {"step": np.array(3), "rate": np.array(0.25)}
+        moment = smallest if flag == "denormal" else MOMENT
+        bounds = {"new_theta": STEP, "new_m": moment, "new_v": moment}
+        if flag == "signed-zero":
+            bounds = {output: dict.fromkeys(dtypes, EXACT) for output in bounds}
+        cases.append(
+            make_case(
+                f"optimiser/adam_step/{name}",
+                inputs,
+                dict(zip(bounds, adam(**inputs), strict=True)),
+                {output: {d: b[d] for d in dtypes} for output, b in bounds.items()},
+                dtypes=dtypes,
+                flags=(flag,),
+                note=note,
+                since="1.3",
             )
         )
     return cases

@@ -10,8 +10,9 @@ from typing import Any
 import mpmath
 import numpy as np
 from golden import gaussians
+from golden.nonfinite import write_file
 from golden.sources import spec_decoder, to_float, to_floats
-from golden.writer import BOTH, make_case, single, write_file
+from golden.writer import BOTH, make_case, single
 from mpmath import mpf
 
 Case = dict[str, Any]

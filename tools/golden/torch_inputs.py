@@ -50,7 +50,7 @@ class Draw:
 def compact(values: NDArray[np.float64]) -> NDArray[np.floating]:
     """Return as float32 what goes to a .npy file, to halve it; raise if a number changes."""
     narrow = np.asarray(values).astype(np.float32)
-    if not np.array_equal(narrow.astype(np.float64), values):
+    if not np.array_equal(narrow.astype(np.float64), values, equal_nan=True):
         raise ValueError("an input is no float32 number")
     return narrow if narrow.size > LARGEST_INLINE else np.asarray(values)
 

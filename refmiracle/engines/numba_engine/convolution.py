@@ -32,6 +32,7 @@ from refmiracle.engines.numba_engine.vector import (
     store,
     store_bytes,
     total,
+    where_above,
     where_equal,
     where_greater,
     zero,
@@ -90,17 +91,22 @@ def pack_backward(w, kernel, channels, units, out):
 
 @compiled(**COMPILE)
 def _finish_window(tile, m, sign, bias, y, winner, at):
-    """Maximum, then ReLU, of sign * unit + bias over a 2x2 window; the first maximum wins."""
+    """Maximum, then ReLU, of sign * unit + bias over a 2x2 window; the first maximum wins.
+
+    NaN is the maximum of its window, and stays behind ReLU: comparisons with it are false, so
+    each is the one that then takes the NaN.
+    """
     sign, bias = fill(sign), fill(bias)
     top, k = add_product(bias, sign, load(tile, m)), zero()
     other = add_product(bias, sign, load(tile, m + LANES))
-    k, top = where_greater(other, top, fill(ONE), k), where_greater(other, top, other, top)
+    k, top = where_above(other, top, fill(ONE), k), where_above(other, top, other, top)
     other = add_product(bias, sign, load(tile, m + 2 * LANES))
-    k, top = where_greater(other, top, fill(TWO), k), where_greater(other, top, other, top)
+    k, top = where_above(other, top, fill(TWO), k), where_above(other, top, other, top)
     other = add_product(bias, sign, load(tile, m + 3 * LANES))
-    k, top = where_greater(other, top, fill(THREE), k), where_greater(other, top, other, top)
-    store_bytes(winner, at, where_greater(top, zero(), k, fill(KILLED)))
-    store(y, at, where_greater(top, zero(), top, zero()))
+    k, top = where_above(other, top, fill(THREE), k), where_above(other, top, other, top)
+    top = where_greater(zero(), top, zero(), top)
+    store_bytes(winner, at, where_equal(top, zero(), fill(KILLED), k))
+    store(y, at, top)
 
 
 @compiled(**COMPILE)

@@ -28,6 +28,7 @@ COMPILE: dict[str, Any] = {
 
 LOG2_E, LN2 = 1.4426950408889634, 0.6931471805599453
 SMALLEST_EXPONENT, LARGEST_EXPONENT = -708.0, 709.0
+SMALLEST_POWER = -1022.0  # of two that is normal, and below all that the exponents lead to
 SQRT2 = math.sqrt(2.0)
 SMALL = 0.02  # below, series stand in for differences that would cancel
 
@@ -45,8 +46,9 @@ def _from_bits(_, bits):
 @compiled(**COMPILE)
 def _exp_parts(x):
     """Return e^r - 1 and 2^n with e^x = 2^n e^r, n the integer next to x / ln 2."""
-    bounded = x if x > SMALLEST_EXPONENT else SMALLEST_EXPONENT
-    bounded = bounded if bounded < LARGEST_EXPONENT else LARGEST_EXPONENT
+    # Bounds are written so that NaN passes, and stays out of the integer alone.
+    bounded = SMALLEST_EXPONENT if x < SMALLEST_EXPONENT else x
+    bounded = LARGEST_EXPONENT if bounded > LARGEST_EXPONENT else bounded
     # NumPy's floor stays float64: AVX2 has no conversions between int64 and float64.
     n = np.floor(bounded * LOG2_E + 0.5)
     r = bounded - n * LN2
@@ -54,15 +56,16 @@ def _exp_parts(x):
     p = 1 / 40320 + r * (1 / 362880 + r * (1 / 3628800 + r * p))
     p = 1 / 120 + r * (1 / 720 + r * (1 / 5040 + r * p))
     p = r * (1.0 + r * (0.5 + r * (1 / 6 + r * (1 / 24 + r * p))))
-    return p, _from_bits((types.int64(types.int32(n)) + 1023) << 52)
+    whole = n if n >= SMALLEST_POWER else SMALLEST_POWER
+    return p, _from_bits((types.int64(types.int32(whole)) + 1023) << 52)
 
 
 @compiled(**COMPILE)
 def exp(x):
-    """Return e^x; 0 below -708, where float64 is no longer normal, and infinity above 709."""
+    """Return e^x; 0 up to -708, where float64 is no longer normal, and infinity from 709 on."""
     p, scale = _exp_parts(x)
-    value = scale + scale * p if x > SMALLEST_EXPONENT else 0.0
-    return value if x < LARGEST_EXPONENT else math.inf
+    value = 0.0 if x <= SMALLEST_EXPONENT else scale + scale * p
+    return math.inf if x >= LARGEST_EXPONENT else value
 
 
 @compiled(**COMPILE)
@@ -118,4 +121,4 @@ def tanh_sech(tau):
 @compiled(**COMPILE)
 def half_slope_ratio(x, spent):
     """Return x / (1 - s), 1 / sqrt(2) in the limit x = 0."""
-    return x / spent if spent > 0.0 else 1.0 / SQRT2
+    return 1.0 / SQRT2 if spent <= 0.0 else x / spent

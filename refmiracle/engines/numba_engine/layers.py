@@ -72,6 +72,12 @@ def conv2d_backward(x, w, dy, need_dx=True):
 
 
 @compiled(**COMPILE)
+def _above(a, b):
+    """Tell whether a > b, NaN being above every number and not above NaN."""
+    return a > b or (np.isnan(a) and not np.isnan(b))
+
+
+@compiled(**COMPILE)
 def _maxpool2d(x):
     channels, height, width, batch = x.shape
     y = np.empty((channels, height // 2, width // 2, batch), x.dtype)
@@ -84,12 +90,10 @@ def _maxpool2d(x):
                 top, which = y[c, i, j], winner[c, i, j]
                 for n in range(batch):
                     t, k = x0[n], np.uint8(0)
-                    k = np.uint8(1) if x1[n] > t else k
-                    t = max(x1[n], t)
-                    k = np.uint8(2) if x2[n] > t else k
-                    t = max(x2[n], t)
-                    k = np.uint8(3) if x3[n] > t else k
-                    top[n], which[n] = max(x3[n], t), k
+                    k, t = (np.uint8(1), x1[n]) if _above(x1[n], t) else (k, t)
+                    k, t = (np.uint8(2), x2[n]) if _above(x2[n], t) else (k, t)
+                    k, t = (np.uint8(3), x3[n]) if _above(x3[n], t) else (k, t)
+                    top[n], which[n] = t, k
     return y, winner
 
 
@@ -173,7 +177,8 @@ def relu(x):
 
 def relu_backward(y, dy):
     """See `numpy_engine.layers.relu_backward`; float32."""
-    return single(dy) * (y > 0)
+    zero, nan = np.float32(0), np.float32(np.nan)
+    return np.where(y > 0, single(dy), np.where(np.isnan(y), nan, zero))
 
 
 def softmax_cross_entropy(logits, labels):

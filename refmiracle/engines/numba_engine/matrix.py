@@ -130,7 +130,7 @@ def dense_forward(stage, slices):
             at, unit = (s * outputs + o) * LANES, (s * units + o // stage.copies) * LANES
             for n in range(LANES):
                 y = sign * stage.du[unit + n] + bias
-                stage.y[at + n] = max(y, zero) if stage.rectified else y
+                stage.y[at + n] = zero if stage.rectified and y < zero else y  # NaN stays
 
 
 @compiled(**COMPILE)
@@ -146,8 +146,8 @@ def dense_backward(stage, slices):
             sign, total = stage.signs[o], zero
             at, unit = (s * outputs + o) * LANES, (s * units + o // copies) * LANES
             for n in range(LANES):
-                alive = stage.y[at + n] > zero or not stage.rectified
-                g = stage.dy[at + n] if alive else zero
+                dead = stage.rectified and stage.y[at + n] == zero  # what is NaN is not
+                g = zero if dead else stage.dy[at + n]
                 total += g
                 stage.du[unit + n] += sign * g
             stage.db[o] += total

@@ -169,11 +169,24 @@ def add(_, a, b):
 
 @intrinsic
 def where_greater(_, a, b, yes, no):
-    """Return yes where a > b, else no."""
+    """Return yes where a > b, else no: also where one is NaN."""
 
     def generate(context, builder, signature, args):
         a, b, yes, no = args
         return builder.select(builder.fcmp_ordered(">", a, b), yes, no)
+
+    return VECTOR(VECTOR, VECTOR, VECTOR, VECTOR), generate
+
+
+@intrinsic
+def where_above(_, a, b, yes, no):
+    """Return yes where a > b, NaN being above every number and not above NaN; else no."""
+
+    def generate(context, builder, signature, args):
+        a, b, yes, no = args
+        number = builder.fcmp_ordered("ord", b, b)
+        above = builder.and_(builder.fcmp_unordered(">", a, b), number)
+        return builder.select(above, yes, no)
 
     return VECTOR(VECTOR, VECTOR, VECTOR, VECTOR), generate
 

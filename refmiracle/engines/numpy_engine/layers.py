@@ -76,7 +76,8 @@ def conv2d_backward(
 def maxpool2d(x: Array) -> tuple[Array, NDArray[np.uint8]]:
     """Return the maximum of each 2x2 window and which of the four it was (0..3, row by row).
 
-    Of equal maxima the first in that order wins.  An odd last row or column is dropped.
+    Of equal maxima the first in that order wins.  NaN is above every number: the first of a
+    window is its maximum.  An odd last row or column is dropped.
     """
     c, h, w, n = x.shape
     windows = x[:, : h // 2 * 2, : w // 2 * 2].reshape(c, h // 2, 2, w // 2, 2, n)
@@ -85,7 +86,10 @@ def maxpool2d(x: Array) -> tuple[Array, NDArray[np.uint8]]:
 
 
 def maxpool2d_backward(dy: Array, winner: NDArray[np.uint8], shape: tuple[int, ...]) -> Array:
-    """Return dx of `shape`: the gradient goes to the winner of each window, 0 to the others."""
+    """Return dx of `shape`: the gradient goes to the winner of each window, 0 to the others.
+
+    It is handed on, not multiplied: what it is reaches the winner alone.
+    """
     dx = np.zeros(shape)
     rows, columns = dy.shape[1:3]
     for k in range(4):
@@ -95,13 +99,17 @@ def maxpool2d_backward(dy: Array, winner: NDArray[np.uint8], shape: tuple[int, .
 
 
 def relu(x: Array) -> Array:
-    """Return max(x, 0)."""
+    """Return max(x, 0), NaN for NaN; the sign of a zero is free."""
     return np.maximum(x, 0.0)
 
 
 def relu_backward(y: Array, dy: Array) -> Array:
-    """Return dx = dy where the output y was positive, else 0 (the subgradient 0 at x = 0)."""
-    return np.where(y > 0.0, dy, 0.0)
+    """Return dx = dy where the output y was positive, else 0 (the subgradient 0 at x = 0).
+
+    Where y is NaN there is no slope, and dx is NaN.  Where it is 0, so is dx, whatever dy is: a
+    choice, not a product.
+    """
+    return np.where(y > 0.0, dy, np.where(np.isnan(y), np.nan, 0.0))
 
 
 def dense(x: Array, w: Array, b: Array) -> Array:

@@ -1,6 +1,7 @@
 /* The forward passes of the networks in plain loops: section 3.  The batch is the last axis, so that the
  * innermost loops run over neighbours.
  */
+#include <math.h>
 #include <string.h>
 
 #include "refmiracle.h"
@@ -68,7 +69,7 @@ void maxpool2d(const double *x, Extent e, double *y)
                     for (size_t k = 1; k < 4; k++) {
                         double other = at[(k / 2 * e.width + k % 2) * e.batch];
 
-                        if (other > largest)
+                        if (other > largest || isnan(other))
                             largest = other;
                     }
                     *y++ = largest;

@@ -1,4 +1,6 @@
 /* Operations on bits, files and the codebook: arguments checked, results as arrays. */
+#include <math.h>
+
 #include "protocol.h"
 
 enum { SAMPLE_STRIDE = 997 };
@@ -220,6 +222,16 @@ static void run_decode_blocks(const Array *in, Array *out)
     }
 }
 
+/* An argmax over NaN would be an index all the same. */
+static void need_finite(const Array *a)
+{
+    const double *values = as_reals(a);
+
+    for (size_t i = 0; i < a->size; i++)
+        if (!isfinite(values[i]))
+            fail("a target is not finite");
+}
+
 static void run_select_indices(const Array *in, Array *out)
 {
     uint32_t bits = (uint32_t)as_int(&in[1], 1, LARGEST_BITS);
@@ -230,6 +242,8 @@ static void run_select_indices(const Array *in, Array *out)
     need_rank(&in[3], 2);
     need_same_shape(&in[4], &in[3]);
     need_size(&in[2], in[3].shape[0]);
+    need_finite(&in[3]);
+    need_finite(&in[4]);
     out[0] = array_vector(INT64, in[2].size);
     select_indices(as_word(&in[0]), bits, rows, in[2].size, delta, log_s, in[3].shape[1],
                    out[0].ints);
@@ -282,6 +296,8 @@ static void run_encode_model(const Array *in, Array *out)
     need_same_shape(&in[8], &in[7]);
     if (in[7].shape[0] != count || in[7].shape[1] != model.block_size)
         fail("delta does not fit the blocks of the layout");
+    need_finite(&in[7]);
+    need_finite(&in[8]);
     for (size_t b = 0; b < count; b++)
         rows[b] = (uint32_t)b;
     select_indices(model.seed, model.bits, rows, count, delta, log_s, model.block_size, indices);
