@@ -9,7 +9,19 @@ import argparse
 import importlib
 from pathlib import Path
 
-PARTS = ("bits", "numerics", "posterior", "layers", "coding", "codes", "network", "files")
+# Import what registers the cases that later versions add, by operation: version 1.3.
+LATER = ("edges", "edges_of_files", "edges_of_codes", "ties", "related", "related_codes")
+PARTS = (
+    "bits",
+    "edges_of_files",
+    "numerics",
+    "posterior",
+    "layers",
+    "coding",
+    "codes",
+    "network",
+    "files",
+)
 
 
 def main() -> None:
@@ -19,6 +31,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=default)
     parser.add_argument("--only", choices=PARTS, nargs="*", default=PARTS)
     arguments = parser.parse_args()
+    for module in LATER:
+        importlib.import_module(f"golden.{module}")
     for part in arguments.only:
         importlib.import_module(f"golden.{part}").write(arguments.out)
         print(f"{part}: written")

@@ -10,6 +10,7 @@ from typing import Any
 from refmiracle.commands.options import a_path, check_outs, quoted
 from refmiracle.commands.running import run_command
 from refmiracle.conformance.backends import Backend, load_python_backend
+from refmiracle.conformance.order import ORDER
 from refmiracle.conformance.patience import DEADLINE, MOST_MISSED, Patience
 from refmiracle.conformance.programs import CommandBackend
 from refmiracle.conformance.report import to_json, to_junit, to_markdown, to_text
@@ -42,6 +43,14 @@ def build_parser() -> argparse.ArgumentParser:
         help="how long the backend may take for hello, and for each case; one that takes longer has"
         f" failed it, and after {MOST_MISSED} of them no more are posed; inf: no deadline"
         f" (default: {DEADLINE:g})",
+    )
+    parser.add_argument(
+        "--order",
+        type=int,
+        default=ORDER,
+        metavar="SEED",
+        help="all cases are posed a second time, in an order drawn from this seed (default:"
+        f" {ORDER})",
     )
     parser.add_argument("--json", type=a_path, metavar="FILE", help="write all results as JSON")
     parser.add_argument("--junit", type=a_path, metavar="FILE", help="write JUnit XML")
@@ -77,8 +86,10 @@ def run(arguments: argparse.Namespace) -> int:
         target += f" --golden {quoted(arguments.golden)}"
     if arguments.deadline != DEADLINE:
         target += f" --deadline {arguments.deadline:g}"
+    if arguments.order != ORDER:
+        target += f" --order {arguments.order}"
     try:
-        report = run_suite(backend, files, only, show_progress)
+        report = run_suite(backend, files, only, show_progress, arguments.order)
     finally:
         backend.close()
     print(to_text(report, target))

@@ -11,7 +11,7 @@ import numpy as np
 
 import refmiracle
 from refmiracle.codec.bits import pack_indices, unpack_indices
-from refmiracle.codec.container import CompressedModel, parse_model
+from refmiracle.codec.container import CompressedModel, message_count, parse_model
 from refmiracle.codec.integers import read_integers, write_integers
 from refmiracle.codec.model import decode_model
 from refmiracle.engines import get_engine
@@ -164,6 +164,24 @@ class EngineBackend:
         )
         scales = np.asarray(rho, dtype=np.uint16).view(np.float16)
         return as_uint8(CompressedModel(layout, int(bits), scales, indices).to_bytes())
+
+    def describe_file(self, data: Array) -> Results:
+        """Return the fields of a file of any code; theta is 0 where there is none."""
+        model = parse_model(as_bytes(data))
+        layout = model.layout
+        return (
+            layout.network.number,
+            int(layout.grouping),
+            int(layout.signs),
+            CODES[model.code].number,
+            model.bits_per_block,
+            model.theta16,
+            layout.block_size,
+            layout.seed,
+            np.array(layout.factors),
+            model.rho.view(np.uint16),
+            model.indices.ravel()[: message_count(layout, model.code)],
+        )
 
     def block_layout(
         self,

@@ -30,6 +30,8 @@ def _operation(stage: str, inputs: str, outputs: str) -> Operation:
 
 
 HEADER = "network grouping signs bits block_size seed factors rho indices"
+# Of a file of any code.
+FIELDS = "network grouping signs code bits theta block_size seed factors rho messages"
 LAYOUT = "block_size seed factors grouping signs"
 POSTERIOR = "tau phi rho budget eps"
 
@@ -43,6 +45,7 @@ OPERATIONS: dict[str, Operation] = {
     "write_integers": _operation("bits", "integers theta raw", "payload"),
     "read_container": _operation("bits", "data", HEADER),
     "write_container": _operation("bits", HEADER, "data"),
+    "describe_file": _operation("bits", "data", FIELDS),
     "block_layout": _operation("bits", f"{LAYOUT} weights", "places weight_signs"),
     "normal_quantile": _operation("numerics", "p", "z"),
     "codebook": _operation("numerics", "seed indices dimension", "rows"),

@@ -27,9 +27,10 @@ STATUSES = (PASSED, FAILED, SKIPPED, KNOWN, UNEXPECTED)
 HEADINGS = ("stage", "operation", *STATUSES[:3], "known", "worst error / bound")
 
 
-def repeat_command(target: str, result: Result) -> str:
-    """Return the command that poses one case again."""
-    return f"python -m refmiracle.conformance {target} --case {result.id}"
+def repeat_command(target: str, result: Result, only: tuple[str, ...] = ()) -> str:
+    """Return the command that poses one case again; all that was posed if others are needed."""
+    cases = only if result.behind else (result.id,)
+    return " ".join([f"python -m refmiracle.conformance {target}", *(f"--case {c}" for c in cases)])
 
 
 def rows(report: Report) -> list[tuple[str, ...]]:
@@ -60,7 +61,8 @@ def summary_line(report: Report) -> str:
     counts = ", ".join(f"{report.count(s)} {s}" for s in STATUSES if report.count(s))
     deadline = f"{report.deadline:g} s" if np.isfinite(report.deadline) else "none"
     return (
-        f"{counts or 'no case'}; {report.backend} {report.version}; deadline of a case: {deadline}"
+        f"{counts or 'no case'}; {report.backend} {report.version}; deadline of a case: {deadline};"
+        f" {report.posed_again} posed again in order {report.order}"
     )
 
 
@@ -72,7 +74,7 @@ def complaints(report: Report, target: str) -> list[str]:
     for result in [r for r in red if not r.message.startswith(NOT_POSED)] + not_posed[:1]:
         precision = f" ({result.dtype})" if result.dtype else ""
         lines.append(f"{result.status}: {result.id}{precision}: {result.message}")
-        lines.append(f"    {repeat_command(target, result)}")
+        lines.append(f"    {repeat_command(target, result, report.only)}")
     if not_posed[1:]:
         lines.append(f"{FAILED}: {len(not_posed) - 1} more, {NOT_POSED} for the same reason")
     for identifier, what in report.unmatched.items():
@@ -112,15 +114,17 @@ def to_json(report: Report, target: str) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "deadline_seconds": report.deadline if np.isfinite(report.deadline) else None,
+        "order": report.order,
+        "posed_again": report.posed_again,
         "ok": report.ok(),
         "counts": {s: report.count(s) for s in STATUSES},
         "unmatched": report.unmatched,
         "sources": report.sources,
-        "results": [_result_to_json(r, target) for r in report.results],
+        "results": [_result_to_json(r, target, report.only) for r in report.results],
     }
 
 
-def _result_to_json(result: Result, target: str) -> dict[str, Any]:
+def _result_to_json(result: Result, target: str, only: tuple[str, ...]) -> dict[str, Any]:
     out: dict[str, Any] = {
         "id": result.id,
         "stage": result.stage,
@@ -139,7 +143,9 @@ def _result_to_json(result: Result, target: str) -> dict[str, Any]:
             "error": error if np.isfinite(error) else "inf",
         }
     if result.status in RED:
-        out["repeat"] = repeat_command(target, result)
+        out["repeat"] = repeat_command(target, result, only)
+    if result.behind:
+        out["behind"] = result.behind
     return out
 
 
@@ -156,6 +162,7 @@ def to_junit(report: Report) -> str:
     deadline = f"{report.deadline:g}"
     properties = ElementTree.SubElement(suite, "properties")
     ElementTree.SubElement(properties, "property", name="deadline_seconds", value=deadline)
+    ElementTree.SubElement(properties, "property", name="order", value=str(report.order))
     for r in report.results:
         name = f"{r.id}[{r.dtype}]" if r.dtype else r.id
         case = ElementTree.SubElement(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from refmiracle.conformance.backends import Backend, BrokenError, RefusedError, legible
 from refmiracle.conformance.bounds import Comparison, compare
 from refmiracle.conformance.operations import OPERATIONS
+from refmiracle.conformance.order import ORDER, Question, in_another_order
 from refmiracle.conformance.patience import LateError
 from refmiracle.conformance.vectors import Case, VectorFile
 from refmiracle.training.progress import Silence
@@ -40,6 +41,8 @@ class Result:
     overridden : bool
         Whether the backend set a bound of its own.
     seconds : float
+    behind : str
+        The case before it, where only its answer when it was posed again is wrong.
     """
 
     id: str
@@ -51,6 +54,7 @@ class Result:
     worst: Comparison | None = None
     overridden: bool = False
     seconds: float = 0.0
+    behind: str = ""
 
 
 @dataclass
@@ -62,6 +66,12 @@ class Report:
     backend, version : str
     deadline : float
         Seconds that the backend had for each answer; infinite: any number.
+    order : int
+        Seed of the order in which the cases were posed again.
+    only : tuple of str
+        What was asked for; all if empty.
+    posed_again : int
+        How many questions were posed in that order.
     results : list of Result
     unmatched : dict of str to str
         Known failures and bounds that were declared for ids that are not there.
@@ -72,6 +82,9 @@ class Report:
     backend: str
     version: str
     deadline: float
+    order: int = ORDER
+    only: tuple[str, ...] = ()
+    posed_again: int = 0
     results: list[Result] = field(default_factory=list)
     unmatched: dict[str, str] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
@@ -161,13 +174,48 @@ def run_case(backend: Backend, file: VectorFile, case: Case) -> Iterator[Result]
         )
 
 
+def run_again(
+    backend: Backend, families: Iterable[list[Question]], report: Report, bar: Any
+) -> None:
+    """Pose what was right again, family by family; what is wrong now has failed.
+
+    The wider precision comes behind the narrower one, so that an answer that was kept for either
+    and given for both shows.
+    """
+    places = {(r.id, r.dtype): i for i, r in enumerate(report.results)}
+    before = "the last case"
+    for family in families:
+        for dtype in reversed(family[0][1].dtypes or ("",)):
+            for file, case in family:
+                place = places[case.id, dtype]
+                if report.results[place].status != PASSED:
+                    continue
+                right, message, worst = judge(backend, file.operation, case, dtype)
+                report.posed_again += 1
+                if not right:
+                    said = f"posed again behind {before} (order {report.order}): {message}"
+                    report.results[place] = replace(
+                        report.results[place],
+                        status=FAILED,
+                        message=said,
+                        worst=worst,
+                        behind=before,
+                    )
+                before = case.id
+        bar.update()
+
+
 def run_suite(
     backend: Backend,
     files: Iterable[VectorFile],
     only: tuple[str, ...] = (),
     make_bar: Callable[[int], Any] = lambda total: Silence(),
+    order: int = ORDER,
 ) -> Report:
     """Pose all cases, or those whose id is or begins with one of `only`, in stage order.
+
+    Then pose them again in an order drawn from a seed, each behind one that shares all inputs but
+    one with it.
 
     Parameters
     ----------
@@ -175,10 +223,12 @@ def run_suite(
     files : iterable of VectorFile
     only : tuple of str
     make_bar : function
-        Of the number of cases; returns a progress bar.
+        Of the number of steps; returns a progress bar.
+    order : int
+        The seed.
     """
     files = list(files)
-    report = Report(backend.name, backend.version, backend.patience.deadline)
+    report = Report(backend.name, backend.version, backend.patience.deadline, order, only)
     ids = {case.id for file in files for case in file.cases}
     report.unmatched = {
         **{i: "known failure" for i in backend.known_failures if i not in ids},
@@ -191,11 +241,14 @@ def run_suite(
         for case in file.cases
         if not only or any(case.id == o or case.id.startswith(f"{o}/") for o in only)
     ]
-    bar = make_bar(len(wanted))
-    for file, case in wanted:
-        bar.set_postfix_str(case.id)
-        with np.errstate(all="ignore"):
+    families = in_another_order(wanted, order)
+    bar = make_bar(len(wanted) + len(families))
+    with np.errstate(all="ignore"):
+        for file, case in wanted:
+            bar.set_postfix_str(case.id)
             report.results += run_case(backend, file, case)
-        bar.update()
+            bar.update()
+        bar.set_postfix_str("in another order")
+        run_again(backend, families, report, bar)
     bar.close()
     return report

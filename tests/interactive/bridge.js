@@ -58,6 +58,14 @@
         flat("int64", file.factors), flat("uint16", file.rho), flat("int64", file.messages),
       ];
     },
+    describe_file: (data) => {
+      const file = readContainer(data.data);
+      return [
+        file.network.number, file.grouping, file.signs, file.code, file.bits, file.theta ?? 0,
+        file.blockSize, file.seed,
+      ].map((value) => write("int64", [], [value])).concat(
+        flat("int64", file.factors), flat("uint16", file.rho), flat("int64", file.messages));
+    },
     block_layout: (blockSize, seed, factors, grouping, signs, weights) => {
       const layout = blockLayout(layoutOfCase(factors, grouping, signs, seed));
       return [layout.places, layout.signs]

@@ -99,7 +99,7 @@ class Layout(NamedTuple):
 
 
 class Header(NamedTuple):
-    """The fields of a file; `rho` holds the bits of float16 numbers.
+    """The fields of a file; `rho` holds the bits of float16 numbers, theta is 0 in code 0.
 
     A message is a row of the codebook, n 2^bits + j, or a node: one for each block or variable.
     """
@@ -109,6 +109,7 @@ class Header(NamedTuple):
     bits: int
     rho: Array
     messages: Array
+    theta: int = 0
 
 
 class Places(NamedTuple):
@@ -325,11 +326,13 @@ def read_integers(payload: Array, count: Array, theta: Array, raw: Array) -> Arr
     return out
 
 
-def read_messages(payload: bytes, layout: Layout, code: int, bits: int) -> Array:
-    """Return the messages of codes 1 to 12: theta, then a code word."""
+def read_messages(
+    payload: bytes, layout: Layout, code: int, bits: int, theta: int
+) -> Array:
+    """Return the messages of codes 1 to 12, whose code word a payload is."""
     count = blocks(layout) if code <= SP_PFR else sum(variables(layout))
-    theta, raw = int.from_bytes(payload[:2], "little"), bits if code == SP_PFR else 0
-    integers = read_integers(np.frombuffer(payload[2:], np.uint8), count, theta, raw)
+    raw = bits if code == SP_PFR else 0
+    integers = read_integers(np.frombuffer(payload, np.uint8), count, theta, raw)
     largest = {ORC: 1 << bits, PFR: 1 << 32, SP_PFR: (1 << 32 + bits) - 1}
     require(max(integers) <= largest.get(code, LARGEST_INTEGER), "a message is out of range")
     return integers - (code in (ORC, PFR))
@@ -362,14 +365,15 @@ def read_file(data: Array) -> Header:
     require(np.all((rho >= 0x0400) & (rho <= 0x7BFF)), "a scale is not a positive normal float16")
     if code == MRC:
         messages = unpack_indices(np.frombuffer(body[payload:], np.uint8), bits, blocks(layout))
-    else:
-        messages = read_messages(body[payload:], layout, code, bits)
-    return Header(layout, code, bits, rho, messages)
+        return Header(layout, code, bits, rho, messages)
+    theta = int.from_bytes(body[payload : payload + 2], "little")
+    messages = read_messages(body[payload + 2 :], layout, code, bits, theta)
+    return Header(layout, code, bits, rho, messages, theta)
 
 
 def write_file(header: Header) -> Array:
     """Return the bytes of a file of code 0; refuse fields that no reader would accept."""
-    layout, code, bits, rho, indices = header
+    layout, code, bits, rho, indices, _ = header
     require(code == MRC, "only files of code 0 are written here")
     require(len(indices) == blocks(layout), "one index for each block")
     require(1 <= bits <= 24, "bits out of range")
@@ -384,11 +388,20 @@ def write_file(header: Header) -> Array:
 
 def read_container(data: Array) -> tuple[Any, ...]:
     """Return the fields of a file, as the suite orders them."""
-    layout, code, bits, rho, indices = read_file(data)
+    layout, code, bits, rho, indices, _ = read_file(data)
     require(code == MRC, "the results have no place for the number of a random code")
     return (
         layout.network, layout.grouping, layout.signs, bits, layout.block_size, layout.seed,
         np.array(layout.factors), rho, indices,
+    )  # fmt: skip
+
+
+def describe_file(data: Array) -> tuple[Any, ...]:
+    """Return the fields of a file of any code, as the suite orders them."""
+    layout, code, bits, rho, messages, theta = read_file(data)
+    return (
+        layout.network, layout.grouping, layout.signs, code, bits, theta, layout.block_size,
+        layout.seed, np.array(layout.factors), rho, messages,
     )  # fmt: skip
 
 

@@ -624,7 +624,7 @@ def encode_model(
 
 def normals(header: spec.Header) -> torch.Tensor:
     """Return the float32 normals at all places of a file, in a row."""
-    layout, code, bits, _, messages = header
+    layout, code, bits, _, messages, _ = header
     if code == spec.SP_PFR:
         blocks = np.arange(len(messages))
         return partition_rows(layout.seed, bits, blocks, messages, layout.block_size).flatten()
@@ -668,6 +668,7 @@ BACKEND = SimpleNamespace(
     read_integers=spec.read_integers,
     write_integers=spec.write_integers,
     read_container=spec.read_container,
+    describe_file=spec.describe_file,
     write_container=spec.write_container,
     **{
         f.__name__: f

@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,18 @@ SCHEMA = "refmiracle-golden/1"
 TOOL = "tools/make_golden.py"
 LARGEST_INLINE = 2048
 BOTH = ("float64", "float32")
+# What tools of a later version add to an operation, behind all that was there before.
+LATER: dict[str, list[Callable[[], list[dict[str, Any]]]]] = {}
+
+
+def later(operation: str) -> Callable[[Callable[[], list[dict[str, Any]]]], Any]:
+    """Register a function that returns more cases of an operation."""
+
+    def register(function: Callable[[], list[dict[str, Any]]]) -> Any:
+        LATER.setdefault(operation, []).append(function)
+        return function
+
+    return register
 
 
 def single(values: Any) -> Any:
@@ -140,6 +153,7 @@ def write_file(
     """
     folder = golden / stage
     folder.mkdir(parents=True, exist_ok=True)
+    cases = [*cases, *(case for more in LATER.get(operation, ()) for case in more())]
     ids = [c["id"] for c in cases]
     if len(set(ids)) != len(ids) or not all(i.startswith(f"{stage}/{operation}/") for i in ids):
         raise ValueError(f"{stage}/{operation}: ids must be unique and begin with it")

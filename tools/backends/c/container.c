@@ -152,13 +152,13 @@ static int64_t *read_indices(const Model *model, const uint8_t *payload)
 /* Rules 13 to 15 of the other codes: section 2.7. */
 static int64_t *read_messages(const Model *model, const uint8_t *payload, size_t size)
 {
-    Law law = {payload[0] | (uint32_t)payload[1] << 8, model->code == SP_PFR ? model->bits : 0};
+    Law law = {model->theta, model->code == SP_PFR ? model->bits : 0};
     size_t count = model->code >= AS_STAR ? variables(model) : blocks(model);
     int64_t *messages = allocate(count, sizeof *messages), largest = largest_integer;
 
     if (law.theta == 0)
         fail("theta is zero");
-    read_integers(payload + THETA, size - THETA, law, count, messages);
+    read_integers(payload, size, law, count, messages);
     if (model->code == ORC)
         largest = (int64_t)1 << model->bits;
     else if (model->code == PFR)
@@ -195,10 +195,13 @@ Model read_container(const uint8_t *data, size_t size)
     for (int t = 0; t < model.network->tensors; t++, offset += 2)
         model.rho[t] = (uint16_t)(data[offset] | data[offset + 1] << 8);
     check_scales(&model);
-    if (model.code == MRC)
+    if (model.code == MRC) {
         model.messages = read_indices(&model, data + offset);
-    else
-        model.messages = read_messages(&model, data + offset, body - offset);
+        return model;
+    }
+    model.theta = data[offset] | (uint32_t)data[offset + 1] << 8;
+    offset += THETA;
+    model.messages = read_messages(&model, data + offset, body - offset);
     return model;
 }
 

@@ -161,6 +161,25 @@ static void run_read_container(const Array *in, Array *out)
     out[8] = array_of_integers(model.messages, blocks(&model));
 }
 
+static void run_describe_file(const Array *in, Array *out)
+{
+    Model model = read_container(as_bytes(&in[0]), in[0].size);
+    const size_t tensors = (size_t)model.network->tensors;
+    const uint32_t scalars[8] = {
+        model.network->number, model.grouping, model.signs,      model.code,
+        model.bits,            model.theta,    model.block_size, model.seed,
+    };
+
+    for (int i = 0; i < 8; i++)
+        out[i] = array_scalar(scalars[i]);
+    out[8] = array_of_words(INT64, model.factors, tensors);
+    out[9] = array_vector(UINT16, tensors);
+    for (size_t t = 0; t < tensors; t++)
+        out[9].ints[t] = model.rho[t];
+    out[10] = array_of_integers(model.messages, model.code >= AS_STAR ? variables(&model)
+                                                                      : blocks(&model));
+}
+
 static void run_write_container(const Array *in, Array *out)
 {
     const Array layout[5] = {in[4], in[5], in[6], in[1], in[2]};
@@ -343,6 +362,7 @@ static void run_predict(const Array *in, Array *out)
 }
 
 #define HEADER "network grouping signs bits block_size seed factors rho indices"
+#define FIELDS "network grouping signs code bits theta block_size seed factors rho messages"
 #define LAYOUT "block_size seed factors grouping signs"
 
 const Operation operations_bits[] = {
@@ -355,6 +375,7 @@ const Operation operations_bits[] = {
     {"write_integers", "integers theta raw", "payload", run_write_integers},
     {"read_container", "data", HEADER, run_read_container},
     {"write_container", HEADER, "data", run_write_container},
+    {"describe_file", "data", FIELDS, run_describe_file},
     {"block_layout", LAYOUT " weights", "places weight_signs", run_block_layout},
     {"codebook", "seed indices dimension", "rows", run_codebook},
     {"decode_blocks", "seed indices dimension rho", "w", run_decode_blocks},

@@ -73,7 +73,7 @@ void need_same_shape(const Array *array, const Array *other);
 
 /* --- operations_bits.c, operations_reals.c */
 
-enum { MOST_ARGUMENTS = 9 };
+enum { MOST_ARGUMENTS = 11 };
 
 /* Names of inputs and outputs in their order, divided by blanks. */
 typedef struct {

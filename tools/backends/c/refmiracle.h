@@ -91,6 +91,7 @@ typedef struct {
     const Network *network;
     uint32_t code, grouping, signs, bits, block_size, seed;
     uint32_t factors[MOST_TENSORS];
+    uint32_t theta; /* 0 in code 0 */
     uint16_t rho[MOST_TENSORS]; /* patterns of float16 */
     /* For each block or variable: a row of the codebook, n 2^bits + j, or a node. */
     const int64_t *messages;
