@@ -44,6 +44,7 @@ NOT_RUN = {
     r"python -m refmiracle\.bench": "minutes, and alone: .ci/run has --quick",
     r"python -m refmiracle\.study .*--dask": "needs a cluster: the tests of studies have one",
     r"python tools/make_golden\.py": "minutes, and PyTorch: tests/conformance makes them again",
+    r"python tools/scan_formulas\.py": "minutes of mpmath: tests/engines has a small grid",
     r"python tools/peers/read_mrcl\.py": "needs sobol_seq and files without a licence",
     r"python tools/try_settings\.py": "trains for minutes",
     r"python -m pytest": "that is what runs here; tests/conformance runs the plugin",
