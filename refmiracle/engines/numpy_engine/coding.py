@@ -62,12 +62,10 @@ def log_weights(candidates: ArrayLike, delta: Array, log_s: Array) -> Array:
     ndarray of float64, shape (blocks, K)
     """
     z = np.asarray(candidates, dtype=np.float64)
-    return np.stack(
-        [
-            0.5 * (z**2 - (z - d) ** 2 * np.exp(-ls) - ls).sum(axis=1)
-            for d, ls in zip(delta, log_s, strict=True)
-        ]
-    )
+    log_w = np.empty((len(delta), len(z)))
+    for own, d, ls in zip(log_w, delta, log_s, strict=True):
+        own[:] = 0.5 * (z**2 - (z - d) ** 2 * np.exp(-ls) - ls).sum(axis=1)
+    return log_w
 
 
 def select_indices(
