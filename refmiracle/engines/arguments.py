@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from refmiracle.errors import InputError
-from refmiracle.numerics.whole import BEYOND, WORD, as_array, whole_number, whole_numbers
+from refmiracle.numerics.whole import BEYOND, WORD, as_array, described, whole_number, whole_numbers
 
 # Lengths by name, and numbers that lengths depend on.
 Sizes = dict[Any, Any]
@@ -254,9 +254,12 @@ class Real(Argument):
     def take(self, value: Any, sizes: Sizes, own: np.dtype[Any]) -> Any:
         """Return the float."""
         plain = value[()] if isinstance(value, np.ndarray) and value.shape == () else value
-        if not isinstance(plain, REAL) or isinstance(plain, bool):
-            raise InputError(f"{self.name} is {value!r:.40}; expected a real number")
-        return float(plain)
+        try:
+            if isinstance(plain, REAL) and not isinstance(plain, bool):
+                return float(plain)
+        except OverflowError:  # an int beyond all floats
+            pass
+        raise InputError(f"{self.name} is {described(value)}; expected a real number")
 
 
 @dataclass(frozen=True)
@@ -269,7 +272,9 @@ class Reals(Argument):
         """Return the floats."""
         numbers = list(value) if isinstance(value, list | tuple | np.ndarray) else []
         if len(numbers) != self.count:
-            raise InputError(f"{self.name} is {value!r:.40}; expected {self.count} real numbers")
+            raise InputError(
+                f"{self.name} is {described(value)}; expected {self.count} real numbers"
+            )
         return tuple(Real(self.name).take(number, sizes, own) for number in numbers)
 
 
@@ -280,7 +285,7 @@ class Truth(Argument):
     def take(self, value: Any, sizes: Sizes, own: np.dtype[Any]) -> Any:
         """Return the bool."""
         if not isinstance(value, bool | np.bool_):
-            raise InputError(f"{self.name} is {value!r:.40}; expected True or False")
+            raise InputError(f"{self.name} is {described(value)}; expected True or False")
         return bool(value)
 
 
@@ -291,7 +296,7 @@ class Text(Argument):
     def take(self, value: Any, sizes: Sizes, own: np.dtype[Any]) -> Any:
         """Return the str."""
         if not isinstance(value, str):
-            raise InputError(f"{self.name} is {value!r:.40}; expected a name")
+            raise InputError(f"{self.name} is {described(value)}; expected a name")
         return str(value)
 
 

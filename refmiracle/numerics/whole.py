@@ -20,6 +20,7 @@ WORD = 2**32
 # The words of a row: the counter's first word numbers four at a time.
 ROW_WORDS = 4 * WORD
 INT64 = np.dtype(np.int64)
+LONGEST = 40  # letters of a value that a message repeats
 SMALLEST, BEYOND = -(2**63), 2**63
 
 
@@ -53,13 +54,16 @@ def _index(name: str, value: Any, low: int, end: int) -> int:
     except TypeError:
         pass
     raise InputError(
-        f"{name} is {_said(value)}; expected a whole number from {low} to {end - 1}"
+        f"{name} is {described(value)}; expected a whole number from {low} to {end - 1}"
     ) from None
 
 
-def _said(value: Any) -> str:
-    shape = np.shape(value) if isinstance(value, np.ndarray | list | tuple) else ()
-    return f"of shape {shape}" if shape else f"{value!r:.40}"
+def described(value: Any) -> str:
+    """Return what a value is, in a few words of one line."""
+    if isinstance(value, np.ndarray) and value.ndim:
+        return f"of shape {value.shape}"
+    text = " ".join(repr(value).split())
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def whole_numbers(

@@ -239,22 +239,25 @@ def _read_run(folder: Path, summary: dict[str, Any]) -> tuple[Config, Compressed
     if (model.layout, model.bits_per_block, model.code) != settings:
         raise InputError(f"{model_path(folder)}: it has other settings than {summary_path(folder)}")
     posterior = load_posterior(posterior_path(folder))
-    check_posterior(posterior, model.layout.variables(), posterior_path(folder))
+    check_posterior(posterior, model, posterior_path(folder))
     return config, model, posterior
 
 
-def check_posterior(q: Posterior, count: int, path: Path) -> None:
-    """Refuse a posterior that is not one of so many variables.
+def check_posterior(q: Posterior, model: CompressedModel, path: Path) -> None:
+    """Refuse a posterior that is not of the run that made a model, whose scales it has.
 
     Raises
     ------
     InputError
-        If its arrays have another shape, or hold what no posterior has.
+        If its arrays have another shape, hold what no posterior has, or it has other scales.
     """
+    count = model.layout.variables()
     if any(a.shape != (count,) for a in vars(q).values()):
         raise InputError(f"{path}: it is not of the run that made model.rmc")
     if not (np.isfinite([q.mu, q.sigma, q.rho]).all() and min(q.sigma.min(), q.rho.min()) > 0):
         raise InputError(f"{path}: it holds numbers that no posterior has")
+    if not np.array_equal(q.rho, np.repeat(model.rho.astype(np.float64), model.layout.sizes())):
+        raise InputError(f"{path}: it is not of the run that made model.rmc")
 
 
 # What each does best with: docs/STUDY.md has the search.

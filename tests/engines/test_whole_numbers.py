@@ -28,7 +28,7 @@ ALL = [
 ]
 NOT_WHOLE = (
     1.5, 1.0, np.float32(1.0), np.array(1.0), True, np.bool_(True), np.array(True), "1", b"1",
-    None, [1], (1,), np.array([1]), 1j, np.datetime64(1, "s"),
+    None, [1], (1,), np.array([1]), np.ones((9, 9), int), 1j, np.datetime64(1, "s"), "\n" * 99,
 )  # fmt: skip
 
 
@@ -78,7 +78,7 @@ def test_arrays_of_what_is_no_whole_number_are_refused(engine, name, at):
 @pytest.mark.parametrize("name", [n for n in OPERATIONS if n != "shards"])
 def test_other_kinds_of_arguments(engine, name):
     wrong = {
-        Real: (None, "1", 1j, True, [1.0], np.ones(1)),
+        Real: (None, "1", 1j, True, [1.0], np.ones(1), np.ones((9, 9)), 10**400, "\n" * 99),
         Reals: (None, 1.0, (1.0,), (1.0, 2.0, 3.0), ("1", 1.0)),
         Truth: (None, "yes", 1, 0.0, np.array([True])),
         Text: (None, 4, ["ad-star"], b"ad-star"),

@@ -369,7 +369,7 @@ def test_other_refusals():
         with pytest.raises(InputError, match="message"):
             variable_samples("as-star", 0, [0], [message])
     for row in (-1, 2**32):
-        with pytest.raises(InputError, match="number is out of range"):
+        with pytest.raises(InputError, match=f"rows: {row} is out of range"):
             variable_samples("as-star", 0, [row], [1])
     with pytest.raises(InputError, match="bits"):
         encode_unimodal("dad-star", TRIANGLE, 0, 0)

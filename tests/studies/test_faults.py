@@ -64,6 +64,14 @@ def posterior_of_another_run(folder):
     np.savez(folder / "posterior.npz", **dict.fromkeys(("mu", "sigma", "rho"), np.ones(3)))
 
 
+def posterior_of_another_seed(folder):
+    """Of a run of the same network, whose scales have gone another way."""
+    with np.load(folder / "posterior.npz") as f:
+        arrays = {n: f[n] for n in f.files}
+    arrays["rho"][-1] *= 1.0 + 2.0**-10
+    np.savez(folder / "posterior.npz", **arrays)
+
+
 def posterior_of_nothing(folder):
     with np.load(folder / "posterior.npz") as f:
         np.savez(folder / "posterior.npz", **{n: np.zeros_like(f[n]) for n in f.files})
@@ -84,6 +92,7 @@ FAULTS = {
     no_posterior: "posterior.npz: it is no intact posterior",
     torn_posterior: "posterior.npz: it is no intact posterior",
     posterior_of_another_run: "posterior.npz: it is not of the run that made model.rmc",
+    posterior_of_another_seed: "posterior.npz: it is not of the run that made model.rmc",
     posterior_of_nothing: "posterior.npz: it holds numbers that no posterior has",
     model_of_other_settings: "model.rmc: it has other settings than",
 }

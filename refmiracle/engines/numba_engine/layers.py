@@ -52,7 +52,7 @@ def conv2d_backward(x, w, dy, need_dx=True):
         convolution.input_gradient(table, planes, shape, kernel, units, slices, tile, dx)
         dx = from_slices(dx, x.shape)
     dw, flat = np.zeros_like(w), to_slices(x)
-    plane = planes.size // (slices * units)
+    plane = planes.size // max(1, slices * units)
     for to in range(0, units, DOTS):
         convolution.weight_gradient(
             flat,

@@ -63,8 +63,10 @@ def log_weights(candidates: ArrayLike, delta: Array, log_s: Array) -> Array:
     ndarray of float64, shape (blocks, K)
     """
     z = np.asarray(candidates, dtype=np.float64)
-    targets = zip(np.asarray(delta, np.float64), np.asarray(log_s, np.float64), strict=True)
-    return np.stack([_log_weights(z - d, d, ls).sum(axis=1) for d, ls in targets])
+    log_w = np.empty((len(delta), len(z)))
+    for own, d, ls in zip(log_w, delta, log_s, strict=True):
+        own[:] = _log_weights(z - d, d, ls).sum(axis=1)
+    return log_w
 
 
 def _log_weights(y: Array, delta: Array, log_s: Array) -> Array:
