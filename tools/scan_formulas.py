@@ -232,11 +232,19 @@ def meet(found: list[Found], function: Any, point: Point, answer: Any, dtype: st
             own.meet(error_of(a, b, dtype), c, point, element)
 
 
+def positive(text: str) -> int:
+    """Return an integer of 1 or more."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected an integer of 1 or more")
+    return int(text)
+
+
 def main() -> None:
     """Print the worst of each formula."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--every", type=int, default=1)
-    parser.add_argument("--only", nargs="*", default=[f.name for f in FORMULAS])
+    names = [f.name for f in FORMULAS]
+    parser.add_argument("--every", type=positive, default=1)
+    parser.add_argument("--only", nargs="+", default=names, choices=names)
     parser.add_argument("--markdown", action="store_true")
     arguments = parser.parse_args()
     if arguments.markdown:
