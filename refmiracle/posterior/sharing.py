@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from refmiracle.engines.contract import Array, Engine
 from refmiracle.nn.network import IMAGE_SIZE, logits, loss_and_grads
+from refmiracle.numerics.spares import Spares
 from refmiracle.posterior.blocks import (
     BlockLayout,
     Grouping,
@@ -64,6 +65,8 @@ class VariablePass:
             first = weights.stop
         self.signs = signs[0::2]
         self.place = places.of_variables
+        self.count = len(self.place) if self.shared else network.count()
+        self.spares = Spares(1)
 
     def loss_and_grads(
         self, variables: Array, pixels: NDArray[np.uint8], labels: NDArray[np.int64], out: Array
@@ -84,23 +87,27 @@ class VariablePass:
             out[:] = to_variable_gradients(network, engine, self.places, grads)
             return loss
         places = self.places
-        if self.shared:
-            units = self._gather(variables)
-        else:
-            units = engine.expand_hash(variables, places.of_weights, places.signs)
-        gradients = np.empty_like(units)
-        loss = self.whole.loss_and_grads(units, self.signs, pixels, labels, gradients)
-        if self.shared:
+        with self.spares.one(None, self._room) as (units, gradients):
+            if not self.shared:
+                expanded = engine.expand_hash(variables, places.of_weights, places.signs)
+                loss = self.whole.loss_and_grads(expanded, self.signs, pixels, labels, gradients)
+                out.reshape(-1)[:] = engine.expand_hash_backward(
+                    gradients, places.of_weights, places.signs, out.size
+                )
+                return loss
+            self._gather(variables, units)
+            loss = self.whole.loss_and_grads(units, self.signs, pixels, labels, gradients)
             out.reshape(-1)[len(self.place) :] = 0
             out.reshape(-1)[self.place] = gradients
-        else:
-            out.reshape(-1)[:] = engine.expand_hash_backward(
-                gradients, places.of_weights, places.signs, out.size
-            )
-        return loss
+            return loss
 
-    def _gather(self, variables: Array) -> Array:
-        return np.take(variables.reshape(-1), self.place, mode="clip")  # any but "raise" is faster
+    def _room(self) -> Array:
+        """Return room for the units and their gradients."""
+        return np.empty((2, self.count), dtype=self.engine.dtype)
+
+    def _gather(self, variables: Array, units: Array) -> None:
+        # Any mode but "raise" writes to `out` without a buffer between.
+        np.take(variables.reshape(-1), self.place, out=units, mode="clip")
 
     def logits(self, variables: Array, pixels: NDArray[np.uint8]) -> Array:
         """Return the logits of images, shape (classes, images).
@@ -114,5 +121,6 @@ class VariablePass:
             network, engine = self.layout.network, self.engine
             weights = to_weights(network, engine, self.places, variables)
             return logits(network, engine, weights, pixels)
-        units = self._gather(variables)
-        return self.whole.logits(units, self.signs, np.ascontiguousarray(pixels))
+        with self.spares.one(None, self._room) as (units, _):
+            self._gather(variables, units)
+            return self.whole.logits(units, self.signs, np.ascontiguousarray(pixels))
