@@ -14,8 +14,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from refmiracle.engines.contract import Array, Engine
+from refmiracle.engines.contract import Array, Engine, NetworkPass
 from refmiracle.nn.network import CLASSES, IMAGE_SIZE, logits, loss_and_grads
+from refmiracle.numerics.spares import Spares
 from refmiracle.posterior.blocks import (
     BlockLayout,
     Grouping,
@@ -64,6 +65,8 @@ class VariablePass:
             first = weights.stop
         self.signs = signs[0::2]
         self.place = places.of_variables
+        self.count = len(self.place) if self.shared else network.count()
+        self.spares = Spares(1)
 
     def loss_and_grads(
         self, variables: Array, pixels: NDArray[np.uint8], labels: NDArray[np.int64], out: Array
@@ -86,26 +89,41 @@ class VariablePass:
             out[:] = to_variable_gradients(network, engine, self.places, grads)
             return loss
         places = self.places
-        if self.shared:
-            units = self._gather(variables)
-        else:
-            units = engine.expand_hash(variables, places.of_weights, places.signs)
-        gradients = np.empty_like(units)
-        if np.isfinite(units).all():
-            loss = self.whole.loss_and_grads(units, self.signs, pixels, labels, gradients)
-        else:
-            loss = gradients[:] = math.nan
-        if self.shared:
+        with self.spares.one(None, self._room) as (units, gradients):
+            if not self.shared:
+                expanded = engine.expand_hash(variables, places.of_weights, places.signs)
+                loss = self._pass(self.whole, expanded, pixels, labels, gradients)
+                out.reshape(-1)[:] = engine.expand_hash_backward(
+                    gradients, places.of_weights, places.signs, out.size
+                )
+                return loss
+            self._gather(variables, units)
+            loss = self._pass(self.whole, units, pixels, labels, gradients)
             out.reshape(-1)[len(self.place) :] = 0
             out.reshape(-1)[self.place] = gradients
-        else:
-            out.reshape(-1)[:] = engine.expand_hash_backward(
-                gradients, places.of_weights, places.signs, out.size
-            )
-        return loss
+            return loss
 
-    def _gather(self, variables: Array) -> Array:
-        return np.take(variables.reshape(-1), self.place, mode="clip")  # any but "raise" is faster
+    def _pass(
+        self,
+        whole: NetworkPass,
+        units: Array,
+        pixels: NDArray[np.uint8],
+        labels: NDArray[np.int64],
+        gradients: Array,
+    ) -> float:
+        """Return the loss of the units, and fill their gradients."""
+        if np.isfinite(units).all():
+            return whole.loss_and_grads(units, self.signs, pixels, labels, gradients)
+        gradients[:] = np.nan
+        return math.nan
+
+    def _room(self) -> Array:
+        """Return room for the units and their gradients."""
+        return np.empty((2, self.count), dtype=self.engine.dtype)
+
+    def _gather(self, variables: Array, units: Array) -> None:
+        # Any mode but "raise" writes to `out` without a buffer between.
+        np.take(variables.reshape(-1), self.place, out=units, mode="clip")
 
     def logits(self, variables: Array, pixels: NDArray[np.uint8]) -> Array:
         """Return the logits of images, shape (classes, images); see `nn.network.logits`.
@@ -119,7 +137,8 @@ class VariablePass:
             network, engine = self.layout.network, self.engine
             weights = to_weights(network, engine, self.places, variables)
             return logits(network, engine, weights, pixels)
-        units = self._gather(variables)
-        if not np.isfinite(units).all():
-            return np.full((CLASSES, len(pixels)), np.nan, units.dtype)
-        return self.whole.logits(units, self.signs, np.ascontiguousarray(pixels))
+        with self.spares.one(None, self._room) as (units, _):
+            self._gather(variables, units)
+            if not np.isfinite(units).all():
+                return np.full((CLASSES, len(pixels)), np.nan, units.dtype)
+            return self.whole.logits(units, self.signs, np.ascontiguousarray(pixels))

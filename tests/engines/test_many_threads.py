@@ -21,9 +21,10 @@ import refmiracle
 from refmiracle import engines
 from refmiracle.engines import get_engine
 from refmiracle.engines.contract import Engine
-from refmiracle.engines.numba_engine import coding, compiling, ordered, passes, spares, threads
+from refmiracle.engines.numba_engine import coding, compiling, ordered, passes, threads
 from refmiracle.engines.numpy_engine import nodes, partition, poisson, unimodal
 from refmiracle.nn import network
+from refmiracle.numerics import spares
 
 ROOT = Path(refmiracle.__file__).parent
 AT_ONCE, TIMES = 8, 3

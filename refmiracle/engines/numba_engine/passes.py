@@ -14,15 +14,15 @@ from refmiracle.engines.numba_engine.convolution import ConvStage
 from refmiracle.engines.numba_engine.matrix import DenseStage
 from refmiracle.engines.numba_engine.network import shard_gradients, shard_logits
 from refmiracle.engines.numba_engine.slices import aligned, slices_of
-from refmiracle.engines.numba_engine.spares import Spares
 from refmiracle.engines.numba_engine.threads import THREADS, parallel_map, row_parts, shards
 from refmiracle.engines.numba_engine.tiles import TILE, TILE_FLOATS, groups_of
 from refmiracle.engines.numba_engine.vector import LANES
+from refmiracle.numerics.spares import Spares
 
 EVALUATION_SHARD = 64
 WORTH_THREADS = 100_000  # weights
-# Two for each thread that trains: its steps and its validation.
-SPARES = Spares(8)
+# A training at a time takes two: for its steps, 15 MB for LeNet-5 in batches of 256, and logits.
+SPARES = Spares(4)
 
 
 class Packed(NamedTuple):

@@ -7,19 +7,27 @@ thread would stay as long as the thread does; a lock might be held by another th
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 class Spares:
     """At most so many buffers of all kinds that nobody works in; more are forgotten, oldest first.
 
     Each operation on the deque is one that Python's threads cannot see half done.
+
+    Parameters
+    ----------
+    most : int
     """
 
-    def __init__(self, most):
-        self.kept = deque(maxlen=most)
+    def __init__(self, most: int) -> None:
+        self.kept: deque[tuple[Hashable, Any]] = deque(maxlen=most)
 
-    def _take(self, key):
+    def _take(self, key: Hashable) -> Any:
         """Return what was put back under a key, or None."""
         for _ in range(len(self.kept)):
             try:
@@ -32,7 +40,7 @@ class Spares:
         return None
 
     @contextmanager
-    def one(self, key, make):
+    def one(self, key: Hashable, make: Callable[[], T]) -> Iterator[T]:
         """Give the caller buffers of its own, kept ones or else make().
 
         Parameters
