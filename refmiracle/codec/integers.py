@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from refmiracle.codec.bits import as_integers
+from refmiracle.codec.bits import LARGEST_BITS, as_integers
 from refmiracle.errors import InputError
 from refmiracle.rec.lengths import LARGEST_EXPONENT, exponents, log_geometric_bits
 
@@ -71,10 +71,10 @@ def write_integers(values: ArrayLike, theta16: int, raw_bits: int = 0) -> bytes:
     Raises
     ------
     InputError
-        If a value or theta is out of range.
+        If a value, theta or the number of raw bits is out of range.
     """
     values = as_integers(values)
-    _check_theta(theta16)
+    _check_law(theta16, raw_bits)
     if np.any(values >> raw_bits < 1) or np.any(values >> LARGEST_EXPONENT + 1):
         raise InputError(
             f"an integer is out of range; expected {2**raw_bits} to 2^{LARGEST_EXPONENT + 1} - 1"
@@ -93,7 +93,9 @@ def read_integers(data: bytes, count: int, theta16: int, raw_bits: int = 0) -> N
         If the data are anything but the one code word of these integers: cut off, with bytes
         behind their end, or written by another coder.
     """
-    _check_theta(theta16)
+    _check_law(theta16, raw_bits)
+    if count < 0:
+        raise InputError(f"{count} integers; expected 0 or more")
     values, used = _decode(data, count, theta16, raw_bits)
     if used + LAST_BYTES < len(data):
         raise InputError(
@@ -104,9 +106,11 @@ def read_integers(data: bytes, count: int, theta16: int, raw_bits: int = 0) -> N
     return values
 
 
-def _check_theta(theta16: int) -> None:
+def _check_law(theta16: int, raw_bits: int) -> None:
     if not 1 <= theta16 < ONE:
         raise InputError(f"theta {theta16} is out of range; expected 1 to {ONE - 1}")
+    if not 0 <= raw_bits <= LARGEST_BITS:
+        raise InputError(f"{raw_bits} raw bits are out of range; expected 0 to {LARGEST_BITS}")
 
 
 def _decisions(values: list[int], theta16: int, raw_bits: int) -> Iterator[tuple[int, int]]:
