@@ -39,8 +39,7 @@ def pack_indices(indices: ArrayLike, bits: int) -> bytes:
     InputError
         If an index does not fit, or the number of bits is out of range.
     """
-    if not 1 <= bits <= LARGEST_BITS:
-        raise InputError(f"{bits} bits per index are out of range; expected 1 to {LARGEST_BITS}")
+    _check_bits(bits)
     indices = as_integers(indices)
     if indices.ndim != 1:
         raise InputError(f"indices of shape {indices.shape}; expected one axis")
@@ -56,8 +55,12 @@ def unpack_indices(payload: bytes, bits: int, count: int) -> NDArray[np.int64]:
     Raises
     ------
     InputError
-        If the payload is not exactly as long as they need, or a padding bit is set.
+        If the payload is not exactly as long as they need, a padding bit is set, or the number
+        of bits or of indices is out of range.
     """
+    _check_bits(bits)
+    if count < 0:
+        raise InputError(f"{count} indices; expected 0 or more")
     if len(payload) != packed_size(bits, count):
         raise InputError(
             f"the indices take {packed_size(bits, count)} bytes, but {len(payload)} are there"
@@ -67,6 +70,11 @@ def unpack_indices(payload: bytes, bits: int, count: int) -> NDArray[np.int64]:
         raise InputError("the padding bits after the last index are not zero")
     places = np.int64(1) << np.arange(bits - 1, -1, -1)
     return flat[: bits * count].reshape(count, bits) @ places
+
+
+def _check_bits(bits: int) -> None:
+    if not 1 <= bits <= LARGEST_BITS:
+        raise InputError(f"{bits} bits per index are out of range; expected 1 to {LARGEST_BITS}")
 
 
 def packed_size(bits: int, count: int) -> int:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from refmiracle.codec.bits import as_integers
+from refmiracle.codec.bits import LARGEST_BITS, as_integers
 from refmiracle.errors import InputError
 from refmiracle.rec.lengths import LARGEST_EXPONENT, exponents, log_geometric_bits
 
@@ -73,11 +73,12 @@ def write_integers(values: ArrayLike, theta16: int, raw_bits: int = 0) -> bytes:
     Raises
     ------
     InputError
-        If a value or theta is out of range, or there are more than 2^20 values.
+        If a value, theta or the number of raw bits is out of range, or there are more than 2^20
+        values.
     """
     values = as_integers(values)
     check_count(values.size)
-    _check_theta(theta16)
+    _check_law(theta16, raw_bits)
     if np.any(values >> raw_bits < 1) or np.any(values >> LARGEST_EXPONENT + 1):
         raise InputError(
             f"an integer is out of range; expected {2**raw_bits} to 2^{LARGEST_EXPONENT + 1} - 1"
@@ -97,7 +98,7 @@ def read_integers(data: bytes, count: int, theta16: int, raw_bits: int = 0) -> N
         these integers: cut off, with bytes behind their end, or written by another coder.
     """
     check_count(count)
-    _check_theta(theta16)
+    _check_law(theta16, raw_bits)
     decoder = _Decoder(data)
     values = np.empty(count, dtype=np.int64)
     i = 0
@@ -127,9 +128,11 @@ def check_count(count: int) -> None:
         raise InputError(f"{count} integers; expected at most {LARGEST_COUNT}")
 
 
-def _check_theta(theta16: int) -> None:
+def _check_law(theta16: int, raw_bits: int) -> None:
     if not 1 <= theta16 < ONE:
         raise InputError(f"theta {theta16} is out of range; expected 1 to {ONE - 1}")
+    if not 0 <= raw_bits <= LARGEST_BITS:
+        raise InputError(f"{raw_bits} raw bits are out of range; expected 0 to {LARGEST_BITS}")
 
 
 def _decisions(values: list[int], theta16: int, raw_bits: int) -> Iterator[tuple[int, int]]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import refmiracle
-from refmiracle.codec.bits import pack_indices, unpack_indices
+from refmiracle.codec.bits import LARGEST_BITS, pack_indices, unpack_indices
 from refmiracle.codec.container import CompressedModel, message_count, parse_model
 from refmiracle.codec.integers import read_integers, write_integers
 from refmiracle.codec.model import decode_model
@@ -35,6 +35,7 @@ from refmiracle.rec.codes import CODES
 
 Results = tuple[Any, ...]
 SAMPLE_STRIDE = 997
+ROW_WORDS = 2**34  # of a stream
 CODE_NAMES = {code.number: code.name for code in CODES.values()}
 
 
@@ -48,18 +49,37 @@ def as_uint8(data: bytes) -> Array:
     return np.frombuffer(data, dtype=np.uint8)
 
 
+def word(value: Array, most: int = 2**32 - 1) -> int:
+    """Return a number, which engines take as it comes, from 0 to `most`."""
+    words(value, most)
+    return int(value)
+
+
+def words(values: Array, most: int = 2**32 - 1) -> Array:
+    """Return numbers, which engines take as they come, from 0 to `most`."""
+    if np.any(np.less(values, 0)) or np.any(np.greater(values, most)):
+        raise InputError(f"a number is out of range; expected 0 to {most}")
+    return values
+
+
 def lenet5_layout(
     block_size: Array, seed: Array, factors: Array, grouping: Array, signs: Array
 ) -> BlockLayout:
     """Return the layout of LeNet-5 that a case describes."""
-    return BlockLayout(
+    layout = BlockLayout(
         LENET5,
         tuple(int(f) for f in factors),
         Grouping(int(grouping)),
         Signs(int(signs)),
         int(block_size),
-        int(seed),
+        word(seed),
     )
+    counts = [math.prod(t.shape) for t in LENET5.tensors()]
+    if any(not 1 <= f <= n for f, n in zip(layout.factors, counts, strict=True)):
+        raise InputError("a hash factor is out of range")
+    if not 1 <= layout.block_size <= layout.variables():
+        raise InputError(f"block size {layout.block_size} is out of range")
+    return layout
 
 
 def sum_by_tensor(places: Places, values: Array) -> Array:
@@ -103,11 +123,13 @@ class EngineBackend:
         self, seed: Array, stream: Array, row: Array, first: Array, count: Array
     ) -> Array:
         """Return words of a stream."""
-        return stream_words(int(seed), int(stream), [int(row)], int(count), int(first))[0]
+        end = word(first, ROW_WORDS) + word(count, ROW_WORDS)
+        word(np.array(end), ROW_WORDS)
+        return stream_words(word(seed), word(stream), [word(row)], int(count), int(first))[0]
 
     def stream_permutation(self, seed: Array, stream: Array, row: Array, count: Array) -> Array:
         """Return a permutation drawn from a stream."""
-        return stream_permutation(int(seed), int(stream), int(row), int(count))
+        return stream_permutation(word(seed), word(stream), word(row), word(count))
 
     def pack_indices(self, indices: Array, bits: Array) -> Array:
         """Return indices as bytes."""
@@ -194,13 +216,14 @@ class EngineBackend:
     ) -> Results:
         """Return place and sign of some weights, numbered through all tensors."""
         places = find_places(lenet5_layout(block_size, seed, factors, grouping, signs))
+        weights = words(weights, LENET5.count() - 1)
         return places.of_weights[weights], places.signs[weights].astype(np.int64)
 
     # --- numerics and posterior
 
     def codebook(self, seed: Array, indices: Array, dimension: Array) -> Array:
         """Return rows of the codebook."""
-        return self.engine.codebook_rows(int(seed), indices, int(dimension))
+        return self.engine.codebook_rows(word(seed), words(indices), int(dimension))
 
     def mean_kl(self, tau: Array, phi: Array, budget: Array) -> Results:
         """Return the whitened posterior."""
@@ -238,7 +261,8 @@ class EngineBackend:
         self, seed: Array, bits: Array, blocks: Array, delta: Array, log_s: Array
     ) -> Array:
         """Return one index for each block."""
-        return minimal_random_coding.encode(self.engine, int(seed), int(bits), blocks, delta, log_s)
+        number = word(bits, LARGEST_BITS)
+        return minimal_random_coding.encode(self.engine, int(seed), number, blocks, delta, log_s)
 
     def decode_blocks(self, seed: Array, indices: Array, dimension: Array, rho: Array) -> Array:
         """Return rho z for the rows that indices name; rho as float16 bits, one a place."""
@@ -249,34 +273,40 @@ class EngineBackend:
         self, seed: Array, bits: Array, blocks: Array, delta: Array, log_s: Array
     ) -> Array:
         """Return the indices of ordered random coding."""
-        return self.engine.ordered_indices(int(seed), int(bits), blocks, delta, log_s)
+        number = word(bits, LARGEST_BITS)
+        return self.engine.ordered_indices(word(seed), number, words(blocks), delta, log_s)
 
     def poisson_indices(self, seed: Array, blocks: Array, delta: Array, log_s: Array) -> Array:
         """Return the indices of the Poisson functional representation."""
-        return self.engine.poisson_indices(int(seed), blocks, delta, log_s)
+        return self.engine.poisson_indices(word(seed), words(blocks), delta, log_s)
 
     def partition_messages(
         self, seed: Array, bits: Array, blocks: Array, delta: Array, log_s: Array
     ) -> Array:
         """Return the messages of space partitioning."""
-        return self.engine.partition_messages(int(seed), int(bits), blocks, delta, log_s)
+        number = word(bits, LARGEST_BITS)
+        return self.engine.partition_messages(word(seed), number, words(blocks), delta, log_s)
 
     def partition_rows(
         self, seed: Array, bits: Array, blocks: Array, messages: Array, dimension: Array
     ) -> Array:
         """Return the samples that messages of space partitioning name."""
-        return self.engine.partition_rows(int(seed), int(bits), blocks, messages, int(dimension))
+        number = word(bits, LARGEST_BITS)
+        return self.engine.partition_rows(
+            word(seed), number, words(blocks), messages, int(dimension)
+        )
 
     def variable_messages(
         self, code: Array, seed: Array, rows: Array, delta: Array, log_s: Array
     ) -> Array:
         """Return one node number for each variable; the code by its number."""
         name = CODE_NAMES[int(code)]
-        return self.engine.variable_messages(name, int(seed), rows, delta, log_s)
+        return self.engine.variable_messages(name, word(seed), words(rows), delta, log_s)
 
     def variable_samples(self, code: Array, seed: Array, rows: Array, messages: Array) -> Array:
         """Return the samples that node numbers name."""
-        return self.engine.variable_samples(CODE_NAMES[int(code)], int(seed), rows, messages)
+        name = CODE_NAMES[int(code)]
+        return self.engine.variable_samples(name, word(seed), words(rows), messages)
 
     # --- the whole network
 

@@ -183,7 +183,7 @@ def run_again(
     and given for both shows.
     """
     places = {(r.id, r.dtype): i for i, r in enumerate(report.results)}
-    before = "the last case"
+    before = report.results[-1].id if report.results else ""
     for family in families:
         for dtype in reversed(family[0][1].dtypes or ("",)):
             for file, case in family:

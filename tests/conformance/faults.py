@@ -85,9 +85,11 @@ def off_by_one_counter(right, seed, stream, row, first, count):
 
 @fault("stream_words")
 def row_and_position_swapped(right, seed, stream, row, first, count):
-    counter = np.zeros((int(first + count) // 4 + 1, 4), dtype=np.uint64)
-    counter[:, 0], counter[:, 1] = row, np.arange(len(counter))
-    return right.philox4x32(counter, (int(seed), int(stream))).ravel()[int(first) :][: int(count)]
+    blocks = np.arange(int(first) // 4, int(first + count) // 4 + 1)
+    counter = np.zeros((len(blocks), 4), dtype=np.uint64)
+    counter[:, 0], counter[:, 1] = row, blocks
+    words = right.philox4x32(counter, (int(seed), int(stream))).ravel()
+    return words[int(first) % 4 :][: int(count)]
 
 
 @fault("stream_permutation")
@@ -287,6 +289,209 @@ def patched(name, value, function):
     return call
 
 
+def first_of(right, key, value):
+    """The value that came first with a key, in the life of a backend."""
+    return right.__dict__.setdefault("memory", {}).setdefault(key, value)
+
+
+def kept(right, key, function, *inputs):
+    """The results that a function had when a key came first."""
+    memory = right.__dict__.setdefault("memory", {})
+    if key not in memory:
+        memory[key] = function(*inputs)
+    return memory[key]
+
+
+def key_of(*values):
+    return tuple(np.asarray(v).tobytes() for v in values)
+
+
+def cut(value, bits):
+    """Return integers as a type of so many bits holds them."""
+    return np.asarray(value) & ((1 << bits) - 1)
+
+
+@fault("philox4x32", "ends-of-counter-word")
+def counters_of_24_bits(right, counter, key):
+    return right.philox4x32(cut(counter, 24), key)
+
+
+@fault("stream_words", "block-2-to-the-16")
+def block_counter_of_16_bits(right, seed, stream, row, first, count):
+    blocks = np.arange(int(first) // 4, (int(first + count) + 3) // 4) % 2**16
+    counter = np.zeros((len(blocks), 4), dtype=np.uint64)
+    counter[:, 0], counter[:, 1] = blocks, row
+    words = right.philox4x32(counter, (int(seed), int(stream))).ravel()
+    return words[int(first) % 4 :][: int(count)]
+
+
+@fault("stream_words", "block-2-to-the-30")
+def first_word_in_32_bits(right, seed, stream, row, first, count):
+    return right.stream_words(seed, stream, row, cut(first, 31), count)
+
+
+@fault("stream_words", "row-2-to-the-16")
+def rows_of_16_bits(right, seed, stream, row, first, count):
+    return right.stream_words(seed, stream, cut(row, 16), first, count)
+
+
+@fault("stream_words", "largest-seed")
+def seeds_in_float32(right, seed, *rest):
+    return right.stream_words(cut(int(np.float32(seed)), 32), *rest)
+
+
+@fault("stream_words", "beyond-the-end-of-a-row")
+def words_behind_the_end_of_a_row(right, seed, stream, row, first, count):
+    beyond = first + count > 2**34
+    return right.stream_words(seed, stream, row, first - 4 if beyond else first, count)
+
+
+@fault("stream_words", "kept-")
+def words_kept_without_their_place(right, seed, stream, row, first, count):
+    return kept(
+        right, key_of(seed, stream, row, count), right.stream_words, seed, stream, row, first, count
+    )
+
+
+@fault("stream_permutation", "block-2-to-the-16")
+def permutations_of_16_bits(right, *inputs):
+    return cut(right.stream_permutation(*inputs), 16)
+
+
+@fault("stream_permutation", "block-2-to-the-16")
+def sort_keys_that_begin_again(right, seed, stream, row, count):
+    words = stream_words(int(seed), int(stream), [int(row)], min(int(count), 2**18))[0]
+    return np.argsort(np.resize(words, int(count)), kind="stable")
+
+
+@fault("stream_permutation", "kept-")
+def permutations_kept_by_their_size(right, seed, stream, row, count):
+    return kept(right, int(count), right.stream_permutation, seed, stream, row, count)
+
+
+@fault("pack_indices", "bit-2-to-the-16")
+def places_of_bits_in_16_bits(right, indices, bits):
+    payload = right.pack_indices(indices, bits).copy()
+    payload[2**13 :] = 0
+    return payload
+
+
+@fault("unpack_indices", "kept-")
+def indices_kept_by_their_bytes(right, payload, bits, count):
+    return kept(right, key_of(payload), right.unpack_indices, payload, bits, count)
+
+
+@fault("unpack_indices", "bits-25")
+def widths_that_no_file_has(right, payload, bits, count):
+    return right.unpack_indices(payload, bits, count) if int(bits) <= 24 else np.zeros(int(count))
+
+
+@fault("read_integers", "integer-2-to-the-16")
+def integers_counted_in_16_bits(right, payload, count, theta, raw):
+    values = right.read_integers(payload, count, theta, raw)
+    values[2**16 :] = values[: max(len(values) - 2**16, 0)]
+    return values
+
+
+@fault("read_integers", "kept-")
+def integers_kept_without_theta(right, payload, count, theta, raw):
+    return kept(right, key_of(payload, count, raw), right.read_integers, payload, count, theta, raw)
+
+
+@fault("write_integers", "kept-")
+def code_words_kept_by_the_sum(right, integers, theta, raw):
+    return kept(right, key_of(integers[:2], theta, raw), right.write_integers, integers, theta, raw)
+
+
+@fault("read_container", "index-of-17-bits")
+def indices_of_16_bits(right, data):
+    *header, indices = right.read_container(data)
+    return (*header, cut(indices, 16))
+
+
+@fault("read_container", "seed-268435456")
+def varints_of_four_bytes(right, data):
+    fields = list(right.read_container(data))
+    fields[5] = cut(fields[5], 28)
+    return tuple(fields)
+
+
+@fault("write_container", "block-size-65536")
+def block_sizes_of_16_bits(right, *fields):
+    fields = list(fields)
+    data = right.write_container(*fields)
+    if fields[4] < 2**16:
+        return data
+    return with_right_crc(np.concatenate([data[:8], [0], data[11:]]).astype(np.uint8))
+
+
+@fault("write_container", "kept-")
+def files_kept_without_their_scales(right, *fields):
+    return kept(right, key_of(*fields[:7], fields[8]), right.write_container, *fields)
+
+
+def change_field(number, change):
+    """A fault of describe_file that changes one field."""
+
+    def function(right, data):
+        fields = list(right.describe_file(data))
+        fields[number] = change(fields)
+        return tuple(fields)
+
+    return function
+
+
+@fault("describe_file", "dad-star-small")
+def codes_of_one_decoder_confused(right, data):
+    same = {6: 5, 9: 5, 12: 5, 8: 4, 11: 4, 10: 7}
+    return change_field(3, lambda fields: same.get(fields[3], fields[3]))(right, data)
+
+
+@fault("describe_file", "theta-256")
+def theta_read_backwards(right, data):
+    def swapped(fields):
+        return (fields[5] % 256) * 256 + fields[5] // 256
+
+    return change_field(5, swapped)(right, data)
+
+
+@fault("describe_file", "grc-d-bits-9")
+def bits_forgotten_where_nothing_needs_them(right, data):
+    return change_field(4, lambda fields: fields[4] if fields[3] < 4 else 1)(right, data)
+
+
+@fault("describe_file", "orc-small")
+def rows_counted_from_one(right, data):
+    return change_field(10, lambda fields: fields[10] + (fields[3] in (1, 2)))(right, data)
+
+
+@fault("describe_file", "as-star-deep")
+def messages_in_float64(right, data):
+    return change_field(10, lambda fields: fields[10].astype(np.float64))(right, data)
+
+
+@fault("describe_file", "coded-lenet-300-100")
+def every_network_is_the_first(right, data):
+    return change_field(0, lambda fields: 1)(right, data)
+
+
+@fault("block_layout", "weight-negative")
+def weights_counted_from_the_end(right, *inputs):
+    return right.block_layout(*inputs[:-1], inputs[-1] % 431080)
+
+
+@fault("block_layout", "kept-")
+def places_kept_by_seed_and_factors(right, block_size, seed, factors, grouping, signs, weights):
+    first = first_of(right, key_of(seed, factors), (grouping, signs))
+    return right.block_layout(block_size, seed, factors, *first, weights)
+
+
+@fault("block_layout", "unshared")
+def places_of_16_bits(right, *inputs):
+    places, signs = right.block_layout(*inputs)
+    return cut(places, 16), signs
+
+
 # --- numerics
 
 
@@ -368,6 +573,33 @@ def exponents_clamped_into_range(right, x):
 @fault("ds_dx", "nan")
 def limit_of_the_slope_for_nan(right, x):
     return np.where(x > 0, right.ds_dx(x), -np.sqrt(2.0))
+
+
+@fault("codebook", "kept-")
+def a_codebook_kept_under_the_first_index(right, seed, indices, dimension):
+    return kept(
+        right,
+        key_of(seed, indices[:1], indices.size, dimension),
+        right.codebook,
+        seed,
+        indices,
+        dimension,
+    )
+
+
+@fault("codebook", "kept-")
+def a_codebook_kept_without_its_seed(right, seed, indices, dimension):
+    return kept(right, key_of(indices, dimension), right.codebook, seed, indices, dimension)
+
+
+@fault("codebook", "ends-of-indices")
+def rows_in_signed_words(right, seed, indices, dimension):
+    return right.codebook(seed, cut(indices, 31), dimension)
+
+
+@fault("gaussian_kl", "kept-")
+def kl_kept_by_the_means(right, delta, log_s):
+    return kept(right, key_of(delta), right.gaussian_kl, delta, log_s)
 
 
 # --- posterior
@@ -484,6 +716,28 @@ def deviations_clipped(right, mu, log_sigma, eps):
 @fault("expand_hash_backward", "not-finite")
 def sums_that_skip_nan(right, g, places, signs, count):
     return right.expand_hash_backward(np.where(np.isnan(g), 0, g), places, signs, count)
+
+
+@fault("mean_kl", "kept-")
+def the_budget_of_the_first_call(right, tau, phi, budget):
+    return right.mean_kl(tau, phi, first_of(right, tau.shape, budget))
+
+
+@fault("mean_kl_forward", "kept-")
+def noise_kept_by_its_shape(right, tau, phi, rho, budget, eps):
+    return right.mean_kl_forward(tau, phi, rho, budget, first_of(right, eps.shape, eps))
+
+
+@fault("mean_kl_backward", "kept-")
+def shares_kept_from_the_forward_pass(right, tau, phi, rho, budget, eps, g):
+    first = first_of(right, key_of(tau, rho, budget), phi)
+    return right.mean_kl_backward(tau, first, rho, budget, eps, g)
+
+
+@fault("expand_hash", "kept-")
+def signs_kept_by_their_places(right, variables, places, signs):
+    first = first_of(right, key_of(places), signs)
+    return right.expand_hash(variables, places, first)
 
 
 # --- layers
@@ -652,6 +906,21 @@ def logits_clipped(right, logits, labels):
     return right.softmax_cross_entropy(np.clip(logits, -1e4, 1e4), labels)
 
 
+@fault("conv2d", "kept-")
+def kernels_kept_by_their_shape(right, x, w, b):
+    return right.conv2d(x, first_of(right, w.shape, w), b)
+
+
+@fault("dense_backward", "kept-")
+def activations_of_the_last_call(right, x, w, dy):
+    return right.dense_backward(first_of(right, x.shape, x), w, dy)
+
+
+@fault("softmax_cross_entropy", "kept-")
+def labels_kept_with_their_logits(right, logits, labels):
+    return right.softmax_cross_entropy(logits, first_of(right, key_of(logits), labels))
+
+
 # --- coding
 
 
@@ -696,6 +965,40 @@ def argmax_over_nan(right, seed, bits, blocks, delta, log_s):
 @fault("log_weights", "nan")
 def weights_of_nan_are_nothing(right, candidates, delta, log_s):
     return np.nan_to_num(right.log_weights(candidates, delta, log_s), nan=-np.inf)
+
+
+@fault("select_indices", "index-2-to-the-16")
+def the_chosen_index_in_16_bits(right, *inputs):
+    return cut(right.select_indices(*inputs), 16)
+
+
+@fault("select_indices", "blocks-at-the-ends")
+def numbers_of_blocks_in_16_bits(right, seed, bits, blocks, delta, log_s):
+    return right.select_indices(seed, bits, cut(blocks, 16), delta, log_s)
+
+
+@fault("select_indices", "kept-")
+def candidates_kept_without_their_bits(right, seed, bits, blocks, delta, log_s):
+    first = first_of(right, key_of(seed, delta.shape[1]), bits)
+    return right.select_indices(seed, first, blocks, delta, log_s)
+
+
+@fault("select_indices", "kept-")
+def variances_kept_with_their_means(right, seed, bits, blocks, delta, log_s):
+    first = first_of(right, key_of(seed, delta), log_s)
+    return right.select_indices(seed, bits, blocks, delta, first)
+
+
+@fault("decode_blocks", "ends-of-indices")
+def indices_of_24_bits(right, seed, indices, dimension, rho):
+    return right.decode_blocks(seed, cut(indices, 24), dimension, rho)
+
+
+@fault("decode_blocks", "kept-")
+def products_kept_by_seed_and_indices(right, seed, indices, dimension, rho):
+    return kept(
+        right, key_of(seed, indices, dimension), right.decode_blocks, seed, indices, dimension, rho
+    )
 
 
 # --- the other codes of blocks
@@ -806,6 +1109,46 @@ def partition_rows(right, seed, bits, blocks, messages, sizes, bin_in_counter=Tr
     digits = np.stack(digits_of_bins(j, sizes)[0], axis=1)
     p = (digits + words_to_uniform(words)) / 2.0 ** np.array(sizes)
     return normal.normal_quantile(p).astype(np.float32)
+
+
+@fault("ordered_indices", "index-2-to-the-16")
+def ordered_indices_in_16_bits(right, *inputs):
+    return cut(right.ordered_indices(*inputs), 16)
+
+
+@fault("ordered_indices", "kept-")
+def arrivals_kept_without_the_bits(right, seed, bits, *rest):
+    return right.ordered_indices(seed, first_of(right, key_of(seed), bits), *rest)
+
+
+@fault("poisson_indices", "index-2-to-the-16")
+def a_search_that_ends_at_65536(right, *inputs):
+    return np.minimum(right.poisson_indices(*inputs), 2**16 - 1)
+
+
+@fault("partition_messages", "bits-24")
+def messages_in_float32(right, *inputs):
+    return right.partition_messages(*inputs).astype(np.float32).astype(np.int64)
+
+
+@fault("partition_messages", "kept-")
+def proposals_kept_by_their_block(right, seed, bits, blocks, delta, log_s):
+    return kept(
+        right,
+        key_of(seed, bits, blocks),
+        right.partition_messages,
+        seed,
+        bits,
+        blocks,
+        delta,
+        log_s,
+    )
+
+
+@fault("partition_rows", "bits-24-largest-message")
+def candidates_of_31_bits(right, seed, bits, blocks, messages, dimension):
+    n, j = np.divmod(messages, 2 ** int(bits))
+    return right.partition_rows(seed, bits, blocks, (cut(n, 31) << int(bits)) | j, dimension)
 
 
 # --- the codes of variables
@@ -931,6 +1274,28 @@ def node_samples(
     return np.where(valid, z, np.inf).astype(np.float32)
 
 
+@fault("variable_messages", "ends-of-rows")
+def variables_counted_in_16_bits(right, code, seed, rows, delta, log_s):
+    return right.variable_messages(code, seed, cut(rows, 16), delta, log_s)
+
+
+@fault("variable_messages", "kept-")
+def trees_kept_without_the_code(right, code, *rest):
+    return right.variable_messages(first_of(right, key_of(*rest), code), *rest)
+
+
+@fault("variable_samples", "ends-of-rows")
+def rows_of_variables_in_16_bits(right, code, seed, rows, messages):
+    return right.variable_samples(code, seed, cut(rows, 16), messages)
+
+
+@fault("variable_samples", "kept-")
+def samples_kept_by_their_nodes(right, code, seed, rows, messages):
+    return kept(
+        right, key_of(code, seed, messages), right.variable_samples, code, seed, rows, messages
+    )
+
+
 # --- network, optimiser, trajectory
 
 
@@ -1012,6 +1377,39 @@ def moments_flushed(right, *inputs):
     return theta, np.where(np.abs(m) < least, 0, m), np.where(v < least, 0, v)
 
 
+@fault("loss_and_grads", "kept-")
+def a_layout_kept_under_its_seed(right, block_size, seed, factors, grouping, signs, *rest):
+    first = first_of(right, key_of(block_size, seed), (factors, grouping, signs))
+    return right.loss_and_grads(block_size, seed, *first, *rest)
+
+
+@fault("loss_and_grads", "kept-")
+def activations_kept_by_the_shape_of_the_images(right, *inputs):
+    *rest, images, labels = inputs
+    return right.loss_and_grads(*rest, first_of(right, images.shape, images), labels)
+
+
+@fault("adam_step", "step-65537")
+def steps_counted_in_16_bits(right, theta, g, m, v, step, rate):
+    return right.adam_step(theta, g, m, v, cut(step, 16), rate)
+
+
+@fault("adam_step", "step-4294967297")
+def steps_counted_in_32_bits(right, theta, g, m, v, step, rate):
+    return right.adam_step(theta, g, m, v, cut(step, 32), rate)
+
+
+@fault("adam_step", "kept-")
+def moments_kept_by_their_shape(right, theta, g, m, v, step, rate):
+    return right.adam_step(theta, g, m, first_of(right, v.shape, v), step, rate)
+
+
+@fault("train_steps", "kept-")
+def the_rates_of_the_first_run(right, *inputs):
+    *rest, rates, scale_rate = inputs
+    return right.train_steps(*rest, first_of(right, rates.shape, rates), scale_rate)
+
+
 # --- files and predictions
 
 
@@ -1090,3 +1488,57 @@ def no_relu_between_dense_layers(right, data, images):
 @fault("predict")
 def logits_of_the_mirrored_image(right, data, images):
     return right.predict(data, images[:, :, ::-1])
+
+
+@fault("encode_model", "kept-")
+def a_model_kept_without_its_variances(right, *inputs):
+    return kept(right, key_of(*inputs[:-1]), right.encode_model, *inputs)
+
+
+@fault("decode_model", "/index-")
+def weights_kept_under_the_header(right, data):
+    return kept(right, key_of(data[:44]), right.decode_model, data)
+
+
+@fault("decode_model", "variable-2-to-the-16")
+def rows_of_nodes_in_16_bits(right, data):
+    def narrow(code, seed, rows, messages):
+        return samples(code, seed, cut(rows, 16), messages)
+
+    samples = right.engine.variable_samples
+    with_fault = engine_backend.numpy_backend()
+    with_fault.engine = type(right.engine)(**{**vars(right.engine), "variable_samples": narrow})
+    return with_fault.decode_model(data)
+
+
+@fault("decode_model", "sp-pfr-block-2-to-the-16")
+def blocks_of_bins_in_16_bits(right, data):
+    def narrow(seed, bits, blocks, *rest):
+        return rows(seed, bits, cut(blocks, 16), *rest)
+
+    rows = right.engine.partition_rows
+    with_fault = engine_backend.numpy_backend()
+    with_fault.engine = type(right.engine)(**{**vars(right.engine), "partition_rows": narrow})
+    return with_fault.decode_model(data)
+
+
+@fault("decode_model", "place-2-to-the-18")
+def a_row_that_begins_again(right, data):
+    def wrapped(seed, indices, dimension):
+        return np.resize(rows(seed, indices, min(dimension, 2**18)), (len(indices), dimension))
+
+    rows = right.engine.codebook_rows
+    with_fault = engine_backend.numpy_backend()
+    with_fault.engine = type(right.engine)(**{**vars(right.engine), "codebook_rows": wrapped})
+    return with_fault.decode_model(data)
+
+
+@fault("predict", "equal-logits")
+def the_last_of_equal_logits(right, data, images):
+    logits, _ = right.predict(data, images)
+    return logits, len(logits) - 1 - logits[::-1].argmax(axis=0)
+
+
+@fault("predict", "kept-")
+def weights_kept_by_the_length_of_the_file(right, data, images):
+    return right.predict(first_of(right, data.size, data), images)

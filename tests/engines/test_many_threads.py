@@ -19,7 +19,7 @@ from engines.calls import CALLS, FUNCTIONS, NET, of_network
 
 import refmiracle
 from refmiracle import engines
-from refmiracle.engines import get_engine
+from refmiracle.engines import arguments, get_engine
 from refmiracle.engines.contract import Engine
 from refmiracle.engines.numba_engine import coding, compiling, ordered, passes, threads
 from refmiracle.engines.numpy_engine import nodes, partition, poisson, unimodal
@@ -233,6 +233,7 @@ def kept_by_cache(seed=3):
         "engines.numpy_engine.poisson.tabulate_sigma": poisson.tabulate_sigma(target),
         "engines.numpy_engine.unimodal.gaussian_target": target,
         "engines._load": None,  # the engine
+        "engines.arguments._dims": arguments._dims("blocks dimension"),
         "conformance.pytest_suite._load": None,  # a backend, which pytest asks in one thread
         "studies.comparison.Run.places": None,  # values of the run, as its other fields are
         "studies.comparison.Run.network": None,

@@ -96,6 +96,9 @@ def philox4x32(counter: Array, key: Array) -> Array:
 
 def words(seed: int, stream: int, rows: Array, count: int, first: int = 0) -> Array:
     """Return words first, first + 1, ... of rows of a stream."""
+    spec.check_range(first, count)
+    spec.word(seed)
+    spec.check_words(rows)
     blocks = np.arange(first // 4, -(-(first + count) // 4), dtype=np.uint64)
     counter = np.zeros((len(rows), len(blocks), 4), dtype=np.uint64)
     counter[..., 0], counter[..., 1] = blocks, np.asarray(rows, dtype=np.uint64)[:, None]
@@ -128,7 +131,9 @@ def block_layout(
     block_size: Array, seed: Array, factors: Array, grouping: Array, signs: Array, weights: Array
 ) -> Results:
     """Return place and sign of some weights."""
-    places = find_places(spec.make_layout(block_size, seed, factors, grouping, signs))
+    layout = spec.make_layout(block_size, seed, factors, grouping, signs)
+    places = find_places(layout)
+    weights = spec.check_weights(weights, layout)
     return places.of_weights[weights], places.signs[weights]
 
 
@@ -186,7 +191,9 @@ def partition_rows(
 ) -> Array:
     """Return the normals of candidate n of bin j of each block in float32: section 7.4."""
     bits, dimension, messages = int(bits), int(dimension), np.asarray(messages, dtype=np.int64)
-    spec.check_bins(messages, bits)
+    spec.check_bins(messages, spec.check_bits(bits, 0))
+    seed = spec.word(seed)
+    spec.check_words(blocks)
     counter = np.zeros((len(messages), -(-dimension // 4), 4), dtype=np.uint64)
     head = (messages >> bits, np.asarray(blocks), messages % (1 << bits))
     counter[..., :3] = np.stack(head, axis=-1)[:, None]
@@ -208,6 +215,8 @@ def place_sample(seed: int, rows: Array, nodes: Array, a: jax.Array, b: jax.Arra
 def variable_samples(code: Array, seed: Array, rows: Array, messages: Array) -> Array:
     """Return the normals of nodes in float32: section 7.5, from the root downwards."""
     code, seed, nodes = int(code), int(seed), np.asarray(messages, dtype=np.int64)
+    spec.word(seed)
+    spec.check_words(rows)
     spec.check_nodes(code, nodes)
     nodes, rows = padded(nodes, 1), padded(np.asarray(rows, dtype=np.int64), 0)
     a, b = jnp.zeros(len(nodes)), jnp.ones(len(nodes))
@@ -544,6 +553,7 @@ def log_weights(candidates: Array, delta: Array, log_s: Array) -> jax.Array:
 def select_indices(seed: Array, bits: Array, blocks: Array, delta: Array, log_s: Array) -> Array:
     """Return one index for each block by Gumbel-max; the lowest of equals."""
     require(np.isfinite(delta).all() and np.isfinite(log_s).all(), "a target is not finite")
+    spec.check_bits(int(bits))
     rows = integers(blocks, 2**32)
     best = jnp.full(rows.shape, -jnp.inf)
     index = jnp.zeros_like(rows)

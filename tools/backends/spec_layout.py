@@ -77,6 +77,7 @@ LN2 = 0.6931471805599453
 INPUTS = 1
 NO_SIGNS, UNIT, WEIGHT = 0, 1, 2
 
+ROW_WORDS, LARGEST_BITS = 1 << 34, 24
 SMALLEST_SCALE, LARGEST_SCALE = 2.0**-14, 65504.0
 SAMPLE_STRIDE = 997
 
@@ -85,6 +86,37 @@ def require(condition: Any, message: str) -> None:
     """Raise ValueError with the message unless the condition holds."""
     if not condition:
         raise ValueError(message)
+
+
+def word(value: Any) -> int:
+    """Return a number that must be a 32-bit word."""
+    require(0 <= int(value) <= LOW, "a number is no 32-bit word")
+    return int(value)
+
+
+def check_words(values: Array) -> Array:
+    """Return numbers that must be 32-bit words."""
+    values = np.asarray(values)
+    require(np.all((values >= 0) & (values <= LOW)), "a number is no 32-bit word")
+    return values
+
+
+def check_range(first: int, count: int) -> None:
+    """Refuse words that no row has: section 4.2."""
+    require(first >= 0 and count >= 0 and first + count <= ROW_WORDS, "a row has 2^34 words")
+
+
+def check_bits(bits: int, least: int = 1) -> int:
+    """Return a number of bits that a file may have."""
+    require(least <= bits <= LARGEST_BITS, "bits out of range")
+    return bits
+
+
+def check_weights(weights: Array, layout: Layout) -> Array:
+    """Return numbers of weights that a network must have."""
+    count = sum(SIZES[layout.network])
+    require(np.all((weights >= 0) & (weights < count)), "no such weight")
+    return weights
 
 
 class Layout(NamedTuple):
@@ -208,7 +240,7 @@ def spell_out(layout: Layout, words: Words, permutation: Array) -> Places:
 
 def pack_indices(indices: Array, bits: Array) -> Array:
     """Return indices as a string of bits, highest first, padded with zeros to bytes."""
-    indices, bits = np.asarray(indices, dtype=np.int64), int(bits)
+    indices, bits = np.asarray(indices, dtype=np.int64), check_bits(int(bits))
     require(np.all((indices >= 0) & (indices < 2**bits)), "an index is out of range")
     text = "".join(f"{int(k):0{bits}b}" for k in indices)
     text += "0" * (-len(text) % 8)
@@ -217,7 +249,8 @@ def pack_indices(indices: Array, bits: Array) -> Array:
 
 def unpack_indices(payload: Array, bits: Array, count: Array) -> Array:
     """Return the indices that fill a payload exactly, or refuse it."""
-    bits, count = int(bits), int(count)
+    bits, count = check_bits(int(bits)), int(count)
+    require(count >= 0, "a negative number of indices")
     payload = np.asarray(payload, dtype=np.uint8)
     require(len(payload) == -(-bits * count // 8), "the payload has the wrong length")
     text = "".join(f"{int(byte):08b}" for byte in payload)
@@ -258,7 +291,7 @@ def decisions(value: int, theta: int, raw: int) -> Iterator[tuple[int, int]]:
 
 def write_integers(integers: Array, theta: Array, raw: Array) -> Array:
     """Return the code word of integers: section 2.7."""
-    theta, raw = int(theta), int(raw)
+    theta, raw = int(theta), check_bits(int(raw), 0)
     require(1 <= theta < 1 << 16, "theta is out of range")
     require(len(integers) <= LARGEST_COUNT, "more than 2^20 integers")
     low, width, written = 0, WHOLE, bytearray()
@@ -291,7 +324,9 @@ def carry(written: bytearray, one: int) -> None:
 
 def read_integers(payload: Array, count: Array, theta: Array, raw: Array) -> Array:
     """Return the integers whose code word a payload is, or refuse it."""
-    data, theta, raw = np.asarray(payload, dtype=np.uint8).tobytes(), int(theta), int(raw)
+    data, theta = np.asarray(payload, dtype=np.uint8).tobytes(), int(theta)
+    raw = check_bits(int(raw), 0)
+    require(count >= 0, "a negative number of integers")
     require(1 <= theta < 1 << 16, "theta is out of range")
     require(int(count) <= LARGEST_COUNT, "more than 2^20 integers")
     following = iter((data + bytes(4))[4:])
@@ -326,9 +361,7 @@ def read_integers(payload: Array, count: Array, theta: Array, raw: Array) -> Arr
     return out
 
 
-def read_messages(
-    payload: bytes, layout: Layout, code: int, bits: int, theta: int
-) -> Array:
+def read_messages(payload: bytes, layout: Layout, code: int, bits: int, theta: int) -> Array:
     """Return the messages of codes 1 to 12, whose code word a payload is."""
     count = blocks(layout) if code <= SP_PFR else sum(variables(layout))
     raw = bits if code == SP_PFR else 0

@@ -82,6 +82,9 @@ def philox4x32(counter: Array, key: Array) -> torch.Tensor:
 
 def words(seed: int, stream: int, rows: torch.Tensor, count: int, first: int = 0) -> torch.Tensor:
     """Return words first, first + 1, ... of rows of a stream."""
+    spec.check_range(first, count)
+    spec.word(seed)
+    spec.check_words(rows.numpy())
     block = torch.arange(first // 4, -(-(first + count) // 4))
     counter = torch.broadcast_tensors(block[None], rows[:, None])
     nought = torch.zeros_like(counter[0])
@@ -113,7 +116,9 @@ def block_layout(
     block_size: Array, seed: Array, factors: Array, grouping: Array, signs: Array, weights: Array
 ) -> Results:
     """Return place and sign of some weights."""
-    places = find_places(spec.make_layout(block_size, seed, factors, grouping, signs))
+    layout = spec.make_layout(block_size, seed, factors, grouping, signs)
+    places = find_places(layout)
+    weights = spec.check_weights(weights, layout)
     return places.of_weights[weights], places.signs[weights]
 
 
@@ -170,7 +175,9 @@ def partition_rows(
 ) -> torch.Tensor:
     """Return the normals of candidate n of bin j of each block in float32: section 7.4."""
     bits, dimension, messages = int(bits), int(dimension), np.asarray(messages, dtype=np.int64)
-    spec.check_bins(messages, bits)
+    spec.check_bins(messages, spec.check_bits(bits, 0))
+    seed = spec.word(seed)
+    spec.check_words(blocks)
     n, j = integers(messages >> bits), integers(messages & (1 << bits) - 1)
     group = torch.arange(-(-dimension // 4))
     counter = torch.broadcast_tensors(*(a[:, None] for a in (n, integers(blocks), j)), group[None])
@@ -193,6 +200,8 @@ def place_sample(
 def variable_samples(code: Array, seed: Array, rows: Array, messages: Array) -> torch.Tensor:
     """Return the normals of nodes in float32: section 7.5, from the root downwards."""
     code, seed, rows, nodes = int(code), int(seed), integers(rows), integers(messages)
+    spec.word(seed)
+    spec.check_words(rows)
     spec.check_nodes(code, nodes.numpy())
     a, b = torch.zeros(len(nodes), dtype=torch.float64), torch.ones(len(nodes), dtype=torch.float64)
     left = integers(spec.depths(code, nodes.numpy()))
@@ -490,6 +499,7 @@ def log_weights(candidates: Array, delta: Array, log_s: Array) -> torch.Tensor:
 def select_indices(seed: Array, bits: Array, blocks: Array, delta: Array, log_s: Array) -> Array:
     """Return one index for each block by Gumbel-max; the lowest of equals."""
     require(np.isfinite(delta).all() and np.isfinite(log_s).all(), "a target is not finite")
+    spec.check_bits(int(bits))
     rows = integers(blocks)
     best = torch.full(rows.shape, -math.inf, dtype=torch.float64)
     index = torch.zeros_like(rows)

@@ -22,7 +22,7 @@ EXACT = {"exact": 0}
 WORD = 2**32
 POWERS = {"8": 2**8, "16": 2**16, "24": 2**24, "31": 2**31}
 # Both sides of each width.
-ENDS = tuple(n for p in POWERS.values() for n in (p - 1, p)) + (WORD - 1,)
+ENDS = (*(n for p in POWERS.values() for n in (p - 1, p)), WORD - 1)
 
 
 def new_case(operation: str, name: str, inputs: Any, outputs: Any = None, **more: Any) -> Case:
@@ -156,7 +156,7 @@ def uint8(payload: bytes) -> Any:
 
 @later("pack_indices")
 def pack_indices() -> list[Case]:
-    """A string of more than 2^16 bits; widths that no file has."""
+    """Pose a string of more than 2^16 bits; widths that no file has."""
     indices = bits.spread_indices(24, MANY)
     inputs = {"indices": bits.uint32(indices), "bits": 24}
     payload = uint8(containers.pack(indices, 24))
@@ -174,7 +174,7 @@ def pack_indices() -> list[Case]:
 
 @later("unpack_indices")
 def unpack_indices() -> list[Case]:
-    """The same the other way round."""
+    """Pose the same, the other way round."""
     indices = bits.spread_indices(24, MANY)
     inputs = {"payload": uint8(containers.pack(indices, 24)), "bits": 24, "count": MANY}
     outputs = {"indices": bits.uint32(indices)}
@@ -206,7 +206,7 @@ def long_lists() -> list[tuple[str, Sequence[int], int, Any]]:
 
 @later("read_integers")
 def read_integers() -> list[Case]:
-    """A list longer than 2^16; arguments just beyond what a file may say."""
+    """Pose a list longer than 2^16; arguments just beyond what a file may say."""
     cases = []
     for name, values, theta, dtype in long_lists():
         payload = uint8(integers.code_word(values, theta))
@@ -221,16 +221,14 @@ def read_integers() -> list[Case]:
         ("count-negative", -1, 36864, 0, "there is no negative number of integers"),
     )
     return cases + [
-        new_case(
-            "bits/read_integers", name, integers.reader_inputs(word, *numbers), fault=fault
-        )
+        new_case("bits/read_integers", name, integers.reader_inputs(word, *numbers), fault=fault)
         for name, *numbers, fault in rows
     ]
 
 
 @later("write_integers")
 def write_integers() -> list[Case]:
-    """The same lists."""
+    """Pose the same lists."""
     cases = []
     for name, values, theta, dtype in long_lists():
         inputs = {"integers": np.array(values, dtype=dtype), "theta": theta, "raw": 0}
@@ -239,9 +237,7 @@ def write_integers() -> list[Case]:
     for raw in (25, -1):
         inputs = {"integers": np.array([2**40]), "theta": 30000, "raw": raw}
         name = f"raw-{raw}" if raw > 0 else "raw-negative"
-        cases.append(
-            new_case("bits/write_integers", name, inputs, fault="raw bits out of range")
-        )
+        cases.append(new_case("bits/write_integers", name, inputs, fault="raw bits out of range"))
     return cases
 
 

@@ -136,7 +136,7 @@ def bad_targets(operation: str, bits: int | None) -> list[Case]:
 
 @later("select_indices")
 def select_indices() -> list[Case]:
-    """Indices of 17 to 24 bits, and large numbers of blocks and seeds."""
+    """Pose indices of 16 to 20 bits, and large numbers of blocks and seeds."""
 
     def posterior(seed: int, *shape_and_bits: Any) -> Any:
         with mpmath.workdps(coding.DIGITS):
@@ -148,7 +148,6 @@ def select_indices() -> list[Case]:
                   "an index cut to 16 bits is another one"),
         wide_case("bits-20", 23, 20, (0, 1, 885), posterior(405, 3, 3, 16), 2**19,
                   "the bits of a default file"),
-        wide_case("bits-24", 24, 24, (7,), posterior(407, 1, 1, 12), 2**23),
     ]  # fmt: skip
     rows = tuple(POWERS.values())
     cases.append(wide_case("blocks-at-the-ends", 25, 6, rows, posterior(409, 4, 3, 6), 1))
@@ -221,9 +220,7 @@ def rare_arrival(seed: int, block: int, bits: int | None) -> tuple[int, float]:
     final = {
         k: mpmath.log(exact[k]) - selection.log_weight(rows[k], delta, log_s) for k in finalists
     }
-    return arrivals.least(
-        final, lambda k: selection.terms(rows[k], delta, log_s, float, math.exp)
-    )
+    return arrivals.least(final, lambda k: selection.terms(rows[k], delta, log_s, float, math.exp))
 
 
 def rare_case(operation: str, name: str, seed: int, bits: int | None, *blocks: int) -> Case:
@@ -248,7 +245,9 @@ def arrivals_at(operation: str, bits: int | None) -> list[Case]:
     with mpmath.workdps(codes.DIGITS):
         targets = coding.posterior(421, 4, 3, 3)
         one = [a[:1] for a in targets]
-        cases = [codes.arrival_case("blocks-at-the-ends", 41, bits, tuple(POWERS.values()), targets)]
+        cases = [
+            codes.arrival_case("blocks-at-the-ends", 41, bits, tuple(POWERS.values()), targets)
+        ]
         cases += [
             codes.arrival_case(f"seed-2-to-the-{width}", n, bits, (3,), one)
             for width, n in POWERS.items()
@@ -260,14 +259,14 @@ def arrivals_at(operation: str, bits: int | None) -> list[Case]:
 
 @later("ordered_indices")
 def ordered_indices() -> list[Case]:
-    """An index above 2^16 among 2^18, and the ends of other numbers."""
+    """Pose an index above 2^16 among 2^18, and the ends of other numbers."""
     rare = rare_case("ordered_indices", "index-2-to-the-16", RARE_SEED, 18, 0)
     return [rare, *arrivals_at("ordered_indices", 6)]
 
 
 @later("poisson_indices")
 def poisson_indices() -> list[Case]:
-    """An index above 2^16, and the ends of other numbers."""
+    """Pose an index above 2^16, and the ends of other numbers."""
     rare = rare_case("poisson_indices", "index-2-to-the-16", RARE_SEED, None, 0)
     return [rare, *arrivals_at("poisson_indices", None)]
 
@@ -283,7 +282,9 @@ def partition_messages() -> list[Case]:
             codes.partition_case(f"seed-2-to-the-{width}", n, 5, (3,), one)
             for width, n in POWERS.items()
         ]
-        cases.append(codes.partition_case("bits-24", 45, 24, (0, 1), coding.posterior(433, 2, 3, 5)))
+        cases.append(
+            codes.partition_case("bits-24", 45, 24, (0, 1), coding.posterior(433, 2, 3, 5))
+        )
     for case in cases:
         case["since"] = SINCE
     return cases + bad_targets("partition_messages", 5)
@@ -291,7 +292,7 @@ def partition_messages() -> list[Case]:
 
 @later("partition_rows")
 def partition_rows() -> list[Case]:
-    """The largest messages, and blocks and seeds of every size."""
+    """Pose the largest messages, and blocks and seeds of every size."""
 
     def inputs(seed: int, bits: int, blocks: Any, messages: Any, dimension: int) -> dict[str, Any]:
         arrays = {"blocks": codes.int64(blocks), "messages": codes.int64(messages)}

@@ -73,9 +73,7 @@ def read_container() -> list[Case]:
     for name, fields, note in LARGE:
         data = containers.assemble(fields)
         inputs = {"data": uint8(data) if len(data) > 2048 else data}
-        cases.append(
-            new_case("bits/read_container", name, inputs, header_of(fields), note=note)
-        )
+        cases.append(new_case("bits/read_container", name, inputs, header_of(fields), note=note))
     fault = "hash factor out of range"
     return cases + [
         new_case("bits/read_container", name, {"data": changed.data}, fault=fault)
@@ -85,7 +83,7 @@ def read_container() -> list[Case]:
 
 @later("write_container")
 def write_container() -> list[Case]:
-    """The same the other way round."""
+    """Pose the same, the other way round."""
     cases = []
     for name, fields, note in LARGE:
         data = containers.assemble(fields)
@@ -204,9 +202,7 @@ def decode_model() -> list[Case]:
     ]
     cases = [files.decoded(name, data, note=note, since=SINCE)
              for name, data, note in rows]  # fmt: skip
-    small = [
-        (f"seed-{n}", containers.assemble(replace(SMALL, seed=n, signs=2))) for n in SEEDS[4:]
-    ]
+    small = [(f"seed-{n}", containers.assemble(replace(SMALL, seed=n, signs=2))) for n in SEEDS[4:]]
     small += [
         (f"index-{n}", containers.assemble(replace(SMALL, bits=24, given=(n, n - 1, n + 1))))
         for n in (2**8, 2**16, 2**23)
@@ -216,4 +212,3 @@ def decode_model() -> list[Case]:
         for n in (2**16, 2**24, 2**31, 2**32 - 2)
     ]
     return cases + [files.decoded(name, data, since=SINCE) for name, data in small]
-

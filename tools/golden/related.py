@@ -55,7 +55,7 @@ def family(
                 f"{operation}/kept-{changed.replace('_', '-') or 'nothing'}",
                 inputs,
                 outputs,
-                {name: bound[name] if name in bound else bound for name in outputs},
+                {name: bound.get(name, bound) for name in outputs},
                 dtypes=dtypes,
                 gap=gap,
                 note=f"all but {changed} as in kept-nothing" if changed else "",
@@ -104,7 +104,7 @@ def stream_permutation() -> list[Case]:
 
 @later("pack_indices")
 def pack_indices() -> list[Case]:
-    """Indices to bytes."""
+    """Pose indices to bytes."""
 
     def answer(indices: Any, bits: int) -> Any:
         return {"payload": containers.pack(indices.tolist(), bits)}, None
@@ -131,7 +131,7 @@ def unpack_indices() -> list[Case]:
 
 @later("read_integers")
 def read_integers() -> list[Case]:
-    """A code word of one byte that is one by other numbers too, found by search."""
+    """Pose a code word of one byte that is one by other numbers too, found by search."""
 
     def read(payload: bytes, count: int, theta: int, raw: int) -> list[int] | None:
         try:
@@ -141,7 +141,9 @@ def read_integers() -> list[Case]:
 
     def answer(**inputs: Any) -> Any:
         values = read(**inputs)
-        assert values and integers.code_word(values, *list(inputs.values())[2:]) == inputs["payload"]
+        assert (
+            values and integers.code_word(values, *list(inputs.values())[2:]) == inputs["payload"]
+        )
         return {"integers": np.array(values)}, None
 
     thetas = range(4096, 61441, 4096)
@@ -310,7 +312,7 @@ def posterior_family(operation: str, function: Any, outputs: str, seed: int, nam
 @later("mean_kl")
 @digits
 def mean_kl() -> list[Case]:
-    """The whitened posterior."""
+    """Pose the whitened posterior."""
     names = "tau phi budget"
     return posterior_family("mean_kl", gaussians.mean_kl, "delta log_s", 611, names)
 
@@ -318,7 +320,7 @@ def mean_kl() -> list[Case]:
 @later("mean_kl_forward")
 @digits
 def mean_kl_forward() -> list[Case]:
-    """Samples."""
+    """Pose samples."""
     names = "tau phi rho budget eps"
     return posterior_family("mean_kl_forward", gaussians.mean_kl_forward, "w", 621, names)
 
@@ -334,7 +336,7 @@ def mean_kl_backward() -> list[Case]:
 @later("mean_var_forward")
 @digits
 def mean_var_forward() -> list[Case]:
-    """Samples."""
+    """Pose samples."""
     names = "mu log_sigma eps"
     return posterior_family("mean_var_forward", gaussians.mean_var_forward, "w", 641, names)
 
@@ -366,9 +368,9 @@ def expand_hash() -> list[Case]:
     def answer(variables: Any, places: Any, signs: Any) -> Any:
         return {"w": signs * variables.ravel()[places]}, None
 
-    base, changes = matrices(661, "variables")
-    return family("posterior/expand_hash", answer, {**base, **TABLE},
-                  {**changes, "variables": -base["variables"], **OTHER_TABLE}, EXACT, BOTH)  # fmt: skip
+    base, _ = matrices(661, "variables")
+    changes = {"variables": -base["variables"], **OTHER_TABLE}
+    return family("posterior/expand_hash", answer, {**base, **TABLE}, changes, EXACT, BOTH)
 
 
 @later("expand_hash_backward")

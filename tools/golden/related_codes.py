@@ -108,7 +108,7 @@ def ordered_indices() -> list[Case]:
 @later("poisson_indices")
 @digits
 def poisson_indices() -> list[Case]:
-    """The Poisson functional representation."""
+    """Pose the Poisson functional representation."""
     return encoder("poisson_indices", paired(codes.arrival_case), {"seed": 81}, 4)
 
 
@@ -122,7 +122,7 @@ def partition_messages() -> list[Case]:
 
 @later("partition_rows")
 def partition_rows() -> list[Case]:
-    """Samples of candidates of bins."""
+    """Pose samples of candidates of bins."""
 
     def answer(seed: int, bits: int, blocks: Any, messages: Any, dimension: int) -> Any:
         rows = [partition.candidate(seed, bits, b, m, dimension)
@@ -176,8 +176,10 @@ def variable_messages() -> list[Case]:
 
     def answer(code: int, seed: int, rows: Any, delta: Any, log_s: Any) -> Any:
         name = next(n for n, k in codes.NUMBERS.items() if k == code)
-        choices = [searches.choose(name, seed, *t)
-                   for t in zip(rows.tolist(), delta.tolist(), log_s.tolist(), strict=True)]
+        choices = [
+            searches.choose(name, seed, *t)
+            for t in zip(rows.tolist(), delta.tolist(), log_s.tolist(), strict=True)
+        ]
         messages = {"messages": codes.int64([m for m, _ in choices])}
         return messages, min(gap for _, gap in choices)  # fmt: skip
 
@@ -195,7 +197,7 @@ def variable_messages() -> list[Case]:
 
 @later("variable_samples")
 def variable_samples() -> list[Case]:
-    """Samples of nodes."""
+    """Pose samples of nodes."""
 
     def answer(code: int, seed: int, rows: Any, messages: Any) -> Any:
         tree = searches.TREES[next(n for n, k in codes.NUMBERS.items() if k == code)]
@@ -366,8 +368,10 @@ def encode_model() -> list[Case]:
         delta, log_s = inputs["delta"], inputs["log_s"]
         bits, seed, size = (int(inputs[name]) for name in ("bits", "seed", "block_size"))
         codebook = selection.Codebook(seed, bits, size)
-        choices = [codebook.choose(b, d, ls)
-                   for b, (d, ls) in enumerate(zip(delta.tolist(), log_s.tolist(), strict=True))]
+        choices = [
+            codebook.choose(b, d, ls)
+            for b, (d, ls) in enumerate(zip(delta.tolist(), log_s.tolist(), strict=True))
+        ]
         fields = Fields(
             int(inputs["grouping"]), int(inputs["signs"]), size, seed,
             tuple(np.asarray(inputs["factors"]).tolist()), bits, tuple(inputs["rho"].tolist()),
@@ -395,7 +399,7 @@ def encode_model() -> list[Case]:
 
 @later("predict")
 def predict() -> list[Case]:
-    """A file whose weights share variables, and another seed of it."""
+    """Pose a file whose weights share variables, and another seed of it."""
     images = network.mnist_test()[0]
 
     def answer(data: bytes, images: Any) -> Any:
@@ -420,5 +424,3 @@ def predict() -> list[Case]:
         return family("predictions/predict", answer, base, changes, bounds, BOTH)
 
     return first_that_differs(make)
-
-
