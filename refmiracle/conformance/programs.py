@@ -83,23 +83,32 @@ class Program:
             If there will be none.
         """
         assert self.process.stdin is not None and self.process.stdout is not None
+        answer = b""
         try:
             self.process.stdin.write(line)
             self.process.stdin.flush()
+            reads = True
+        except OSError:  # it does not read any more; it may have answered nevertheless
+            reads = self._has_ended()
+        if reads:
             answer = self.process.stdout.readline(LONGEST_ANSWER + 1)
-        except OSError:  # it does not read any more
-            answer = b""
         if len(answer) > LONGEST_ANSWER:
             raise BrokenError(f"the answer is longer than {LONGEST_ANSWER} bytes")
         if not answer:
             raise BrokenError(self._last_words())
         return answer
 
-    def _last_words(self) -> str:
+    def _has_ended(self) -> bool:
         try:
-            return f"the program ended with exit code {self.process.wait(LAST_WORDS)}"
+            self.process.wait(LAST_WORDS)
         except subprocess.TimeoutExpired:
-            return "the program has closed its standard input or output"
+            return False
+        return True
+
+    def _last_words(self) -> str:
+        if self._has_ended():
+            return f"the program ended with exit code {self.process.returncode}"
+        return "the program has closed its standard input or output"
 
     def close(self) -> None:
         """Close its input and wait until it has ended, or end it."""

@@ -20,7 +20,7 @@ from refmiracle.conformance.backends import (
     load_python_backend,
 )
 from refmiracle.conformance.bounds import compare
-from refmiracle.conformance.programs import CommandBackend, decode_value, encode_value
+from refmiracle.conformance.programs import CommandBackend, Program, decode_value, encode_value
 from refmiracle.conformance.runner import FAILED, KNOWN, PASSED, SKIPPED, UNEXPECTED, run_suite
 from refmiracle.conformance.vectors import load_golden
 from refmiracle.errors import InputError
@@ -560,6 +560,15 @@ def test_programs_that_are_none(hello, message, golden, tmp_path, capsys):
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_a_program_that_ends_before_it_is_asked_has_answered(tmp_path):
+    """Whether it is asked before or after its end is chance; what it has said is not."""
+    (tmp_path / "hello.py").write_text("print('{}')")
+    program = Program(f"'{sys.executable}' '{tmp_path / 'hello.py'}'")
+    program.process.wait()
+    assert program.exchange(b"{}\n").strip() == b"{}"
+    program.close()
 
 
 @pytest.mark.parametrize("dtype", ["bool", "uint8", "uint16", "uint32", "int64", "float32"])
