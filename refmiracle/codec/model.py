@@ -54,4 +54,6 @@ def decode_model(model: CompressedModel, engine: Engine) -> Float32Weights:
     layout = model.layout
     places = find_places(layout)
     variables = decode_blocks(places, model.rho, decode_rows(model, engine))
-    return to_weights(layout.network, engine, places, variables)
+    weights = to_weights(layout.network, engine, places, variables)
+    # An engine gives floats of its own; a sign changes no digit of them.
+    return {name: w.astype(np.float32, copy=False) for name, w in weights.items()}
