@@ -20,6 +20,7 @@ from refmiracle.errors import InputError
 from refmiracle.nn.network import classes, forward, loss_and_grads
 from refmiracle.nn.networks import LENET5, network_by_number
 from refmiracle.numerics.philox import stream_permutation, stream_words
+from refmiracle.numerics.whole import whole_number, whole_numbers
 from refmiracle.posterior.blocks import (
     BlockLayout,
     Grouping,
@@ -34,8 +35,9 @@ from refmiracle.rec import minimal_random_coding
 from refmiracle.rec.codes import CODES
 
 Results = tuple[Any, ...]
+# Operations that are functions of an engine.
+SAME = ["philox4x32", "normal_quantile", "log_s", "ds_dx", "gaussian_kl", "mean_kl_forward", "mean_kl_backward", "mean_var_forward", "mean_var_backward", "expand_hash", "images", "conv2d", "relu", "dense", "softmax_cross_entropy", "log_weights"]
 SAMPLE_STRIDE = 997
-ROW_WORDS = 2**34  # of a stream
 CODE_NAMES = {code.number: code.name for code in CODES.values()}
 
 
@@ -49,17 +51,9 @@ def as_uint8(data: bytes) -> Array:
     return np.frombuffer(data, dtype=np.uint8)
 
 
-def word(value: Array, most: int = 2**32 - 1) -> int:
-    """Return a number, which engines take as it comes, from 0 to `most`."""
-    words(value, most)
-    return int(value)
-
-
-def words(values: Array, most: int = 2**32 - 1) -> Array:
-    """Return numbers, which engines take as they come, from 0 to `most`."""
-    if np.any(np.less(values, 0)) or np.any(np.greater(values, most)):
-        raise InputError(f"a number is out of range; expected 0 to {most}")
-    return values
+def bits_of(bits: Array) -> int:
+    """Return a number of bits that a file can have."""
+    return whole_number("bits", bits, end=LARGEST_BITS + 1)
 
 
 def lenet5_layout(
@@ -72,7 +66,7 @@ def lenet5_layout(
         Grouping(int(grouping)),
         Signs(int(signs)),
         int(block_size),
-        word(seed),
+        int(seed),
     )
     counts = [math.prod(t.shape) for t in LENET5.tensors()]
     if any(not 1 <= f <= n for f, n in zip(layout.factors, counts, strict=True)):
@@ -97,24 +91,7 @@ class EngineBackend:
         self.name = f"refmiracle {engine.name} engine"
         self.version = refmiracle.__version__
         self.dtypes: Sequence[str] = (str(engine.dtype),)
-        for same in (
-            "philox4x32",
-            "normal_quantile",
-            "log_s",
-            "ds_dx",
-            "gaussian_kl",
-            "mean_kl_forward",
-            "mean_kl_backward",
-            "mean_var_forward",
-            "mean_var_backward",
-            "expand_hash",
-            "images",
-            "conv2d",
-            "relu",
-            "dense",
-            "softmax_cross_entropy",
-            "log_weights",
-        ):
+        for same in SAME:
             setattr(self, same, getattr(engine, same))
 
     # --- bits
@@ -123,13 +100,11 @@ class EngineBackend:
         self, seed: Array, stream: Array, row: Array, first: Array, count: Array
     ) -> Array:
         """Return words of a stream."""
-        end = word(first, ROW_WORDS) + word(count, ROW_WORDS)
-        word(np.array(end), ROW_WORDS)
-        return stream_words(word(seed), word(stream), [word(row)], int(count), int(first))[0]
+        return stream_words(int(seed), int(stream), [int(row)], int(count), int(first))[0]
 
     def stream_permutation(self, seed: Array, stream: Array, row: Array, count: Array) -> Array:
         """Return a permutation drawn from a stream."""
-        return stream_permutation(word(seed), word(stream), word(row), word(count))
+        return stream_permutation(int(seed), int(stream), int(row), int(count))
 
     def pack_indices(self, indices: Array, bits: Array) -> Array:
         """Return indices as bytes."""
@@ -149,19 +124,8 @@ class EngineBackend:
 
     def read_container(self, data: Array) -> Results:
         """Return the fields of a .rmc file."""
-        model = parse_model(as_bytes(data))
-        layout = model.layout
-        return (
-            layout.network.number,
-            int(layout.grouping),
-            int(layout.signs),
-            model.bits_per_block,
-            layout.block_size,
-            layout.seed,
-            np.array(layout.factors),
-            model.rho.view(np.uint16),
-            model.indices,
-        )
+        network, grouping, signs, _, bits, _, *rest = self.describe_file(data)
+        return network, grouping, signs, bits, *rest
 
     def write_container(
         self,
@@ -216,14 +180,14 @@ class EngineBackend:
     ) -> Results:
         """Return place and sign of some weights, numbered through all tensors."""
         places = find_places(lenet5_layout(block_size, seed, factors, grouping, signs))
-        weights = words(weights, LENET5.count() - 1)
+        weights = whole_numbers("weights", weights, end=LENET5.count())
         return places.of_weights[weights], places.signs[weights].astype(np.int64)
 
     # --- numerics and posterior
 
     def codebook(self, seed: Array, indices: Array, dimension: Array) -> Array:
         """Return rows of the codebook."""
-        return self.engine.codebook_rows(word(seed), words(indices), int(dimension))
+        return self.engine.codebook_rows(int(seed), indices, int(dimension))
 
     def mean_kl(self, tau: Array, phi: Array, budget: Array) -> Results:
         """Return the whitened posterior."""
@@ -261,7 +225,7 @@ class EngineBackend:
         self, seed: Array, bits: Array, blocks: Array, delta: Array, log_s: Array
     ) -> Array:
         """Return one index for each block."""
-        number = word(bits, LARGEST_BITS)
+        number = bits_of(bits)
         return minimal_random_coding.encode(self.engine, int(seed), number, blocks, delta, log_s)
 
     def decode_blocks(self, seed: Array, indices: Array, dimension: Array, rho: Array) -> Array:
@@ -273,40 +237,38 @@ class EngineBackend:
         self, seed: Array, bits: Array, blocks: Array, delta: Array, log_s: Array
     ) -> Array:
         """Return the indices of ordered random coding."""
-        number = word(bits, LARGEST_BITS)
-        return self.engine.ordered_indices(word(seed), number, words(blocks), delta, log_s)
+        number = bits_of(bits)
+        return self.engine.ordered_indices(int(seed), number, blocks, delta, log_s)
 
     def poisson_indices(self, seed: Array, blocks: Array, delta: Array, log_s: Array) -> Array:
         """Return the indices of the Poisson functional representation."""
-        return self.engine.poisson_indices(word(seed), words(blocks), delta, log_s)
+        return self.engine.poisson_indices(int(seed), blocks, delta, log_s)
 
     def partition_messages(
         self, seed: Array, bits: Array, blocks: Array, delta: Array, log_s: Array
     ) -> Array:
         """Return the messages of space partitioning."""
-        number = word(bits, LARGEST_BITS)
-        return self.engine.partition_messages(word(seed), number, words(blocks), delta, log_s)
+        number = bits_of(bits)
+        return self.engine.partition_messages(int(seed), number, blocks, delta, log_s)
 
     def partition_rows(
         self, seed: Array, bits: Array, blocks: Array, messages: Array, dimension: Array
     ) -> Array:
         """Return the samples that messages of space partitioning name."""
-        number = word(bits, LARGEST_BITS)
-        return self.engine.partition_rows(
-            word(seed), number, words(blocks), messages, int(dimension)
-        )
+        number = bits_of(bits)
+        return self.engine.partition_rows(int(seed), number, blocks, messages, int(dimension))
 
     def variable_messages(
         self, code: Array, seed: Array, rows: Array, delta: Array, log_s: Array
     ) -> Array:
         """Return one node number for each variable; the code by its number."""
         name = CODE_NAMES[int(code)]
-        return self.engine.variable_messages(name, word(seed), words(rows), delta, log_s)
+        return self.engine.variable_messages(name, int(seed), rows, delta, log_s)
 
     def variable_samples(self, code: Array, seed: Array, rows: Array, messages: Array) -> Array:
         """Return the samples that node numbers name."""
         name = CODE_NAMES[int(code)]
-        return self.engine.variable_samples(name, word(seed), words(rows), messages)
+        return self.engine.variable_samples(name, int(seed), rows, messages)
 
     # --- the whole network
 
