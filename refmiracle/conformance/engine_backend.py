@@ -36,7 +36,12 @@ from refmiracle.rec.codes import CODES
 
 Results = tuple[Any, ...]
 # Operations that are functions of an engine.
-SAME = ["philox4x32", "normal_quantile", "log_s", "ds_dx", "gaussian_kl", "mean_kl_forward", "mean_kl_backward", "mean_var_forward", "mean_var_backward", "expand_hash", "images", "conv2d", "relu", "dense", "softmax_cross_entropy", "log_weights"]
+SAME = (
+    *("philox4x32", "normal_quantile", "log_s", "ds_dx"),
+    *("gaussian_kl", "mean_kl_forward", "mean_kl_backward", "mean_var_forward"),
+    *("mean_var_backward", "expand_hash", "images", "conv2d"),
+    *("relu", "dense", "softmax_cross_entropy", "log_weights"),
+)
 SAMPLE_STRIDE = 997
 CODE_NAMES = {code.number: code.name for code in CODES.values()}
 
