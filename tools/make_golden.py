@@ -9,8 +9,9 @@ import argparse
 import importlib
 from pathlib import Path
 
-# Import what registers the cases that later versions add, by operation: version 1.3.
-LATER = ("edges", "edges_of_files", "edges_of_codes", "ties", "related", "related_codes")
+# What registers the cases that later versions add, by operation: version 1.3.
+LATER = ("edges", "edges_of_files", "edges_of_codes", "related", "related_codes")
+LATER_BY_TORCH = ("ties", "related_torch")
 PARTS = (
     "bits",
     "edges_of_files",
@@ -31,7 +32,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=default)
     parser.add_argument("--only", choices=PARTS, nargs="*", default=PARTS)
     arguments = parser.parse_args()
-    for module in LATER:
+    for module in LATER + LATER_BY_TORCH:
         importlib.import_module(f"golden.{module}")
     for part in arguments.only:
         importlib.import_module(f"golden.{part}").write(arguments.out)

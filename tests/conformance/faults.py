@@ -1497,7 +1497,7 @@ def a_model_kept_without_its_variances(right, *inputs):
 
 @fault("decode_model", "/index-")
 def weights_kept_under_the_header(right, data):
-    return kept(right, key_of(data[:44]), right.decode_model, data)
+    return kept(right, key_of(data[:41]), right.decode_model, data)
 
 
 @fault("decode_model", "variable-2-to-the-16")

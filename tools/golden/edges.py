@@ -124,7 +124,8 @@ def permutations() -> list[Case]:
         found = bits.permutation_of(**inputs)
         order = np.array(found, dtype=np.uint32 if len(found) > 2**16 else np.int64)
         outputs = {"permutation": order}
-        return new_case("bits/stream_permutation", name, inputs, outputs, note=note)
+        flags = ("tie",) if len(found) > 2**16 else ()
+        return new_case("bits/stream_permutation", name, inputs, outputs, note=note, flags=flags)
 
     cases = [
         case(f"{name}-2-to-the-{width}", {name: n})

@@ -1,7 +1,7 @@
 """Since 1.3: large indices, messages, blocks and rows, and just beyond what is legal.
 
-A search among 2^20 candidates and more is made with NumPy and torch, which propose the best few;
-mpmath chooses among these, as in selection.py and arrivals.py.
+A search among 2^20 candidates and more is made with NumPy, which proposes the best few; mpmath
+chooses among these, as in selection.py and arrivals.py.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import Any
 
 import mpmath
 import numpy as np
-import torch
 from golden import arrivals, codes, coding, edges, partition, selection
 from golden.edges import ENDS, POWERS, SINCE, WORD, new_case
 from golden.sources import spec_decoder
@@ -42,12 +41,27 @@ def words_of(seed: int, stream: int, rows: Any, count: int, first: int = 0) -> A
     return np.stack([c0, c1, c2, c3], axis=-1).reshape(len(rows), -1)[:, :count]
 
 
+def rough_quantile(p: Any) -> Any:
+    """Return the normal quantile, nearly: docs/SPEC.md section 6.3 with NumPy's logarithm."""
+    q = p - 0.5
+    r = np.sqrt(-np.log(np.where(q < 0.0, p, 1.0 - p)))
+    parts = (
+        (np.abs(q) <= 0.425, spec_decoder.CENTRAL, 0.180625 - q * q, np.abs(q)),
+        (r <= 5.0, spec_decoder.MIDDLE, r - 1.6, 1.0),
+        (True, spec_decoder.FAR, r - 5.0, 1.0),
+    )
+    z = [
+        spec_decoder.polynomial(top, x) / spec_decoder.polynomial(bottom, x) * times
+        for _, (top, bottom), x, times in parts
+    ]
+    return np.sign(q) * np.select([condition for condition, *_ in parts], z)
+
+
 def rough_scores(seed: int, first: int, count: int, delta: Any, log_s: Any) -> Any:
     """Return log q / p of candidates, nearly."""
     words = words_of(seed, selection.CODEBOOK, np.arange(first, first + count), len(delta))
-    z = torch.special.ndtri(torch.tensor((words + 0.5) * 2.0**-32))
-    d, ls = torch.tensor(delta), torch.tensor(log_s)
-    return (z**2 / 2 - (z - d) ** 2 / (2 * torch.exp(ls)) - ls / 2).sum(dim=1).numpy()
+    z, d, ls = rough_quantile((words + 0.5) * 2.0**-32), np.array(delta), np.array(log_s)
+    return (z**2 / 2 - (z - d) ** 2 / (2 * np.exp(ls)) - ls / 2).sum(axis=1)
 
 
 # --- minimal random coding

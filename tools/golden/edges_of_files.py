@@ -20,6 +20,10 @@ SEEDS = (127, 2**8, 2**14 - 1, 2**14, 2**16, 2**21 - 1, 2**21, 2**24, 2**28 - 1,
 FACTORS = (256, 16, 2**14, 50, 2**16, 255, 128, 9)
 UNSHARED = Fields(0, 1, 6, 11, (1,) * 8, bits=1)
 WHOLE = replace(UNSHARED, block_size=431080, bits=24, given=(2**24 - 7,))
+# 97,747 variables, each a block of its own.
+MANY = Fields(0, 1, 1, 11, (1, 1, 1, 1, 6, 1, 1, 1), bits=1)
+# 266,610 variables in one block.
+LONG = Fields(0, 1, 266610, 5, (1,) * 6, 20, SCALES[:6], (2**20 - 9,), network=2)
 LARGE = (
     *((f"seed-{n}", replace(SMALL, seed=n), "") for n in SEEDS),
     ("factors-at-the-ends-of-varints", Fields(0, 1, 9, 5, FACTORS), ""),
@@ -32,9 +36,8 @@ LARGE = (
         for width in (9, 17, 20, 24)
         for top in (2**width - 1,)
     ),
-    ("lenet-300-100-block-size-266610",
-     Fields(0, 1, 266610, 5, (1,) * 6, 20, SCALES[:6], (2**20 - 9,), network=2), ""),
-)  # fmt: skip
+    ("lenet-300-100-block-size-266610", LONG, ""),
+)
 
 
 def header_of(fields: Fields) -> dict[str, Any]:
@@ -45,7 +48,7 @@ def header_of(fields: Fields) -> dict[str, Any]:
     return header
 
 
-def too_large_factors() -> list[tuple[str, Fields]]:
+def too_large_factors() -> list[tuple[str, Changed]]:
     """Return files whose hash factor of one tensor is just above its number of weights."""
     rows = []
     for name, small, counts in (("", SMALL, COUNTS), ("lenet-300-100-", SMALL_2, COUNTS_2)):
@@ -190,18 +193,17 @@ def patterns(data: bytes, file: Any) -> tuple[int, ...]:
 
 @later("decode_model")
 def decode_model() -> list[Case]:
-    """Files whose rows, blocks, places and variables have numbers above 2^16."""
-    ones = (1,) * bits.STARTS[-1]
-    bins = tuple(2 + b % 2 for b in range(UNSHARED.blocks))
+    """Pose files whose rows, blocks, places and variables have numbers above 2^16."""
+    ones = (1,) * MANY.variables
+    bins = tuple(2 + b % 2 for b in range(MANY.blocks))
     code = coded_files.assemble
     rows = [
-        ("place-2-to-the-18", containers.assemble(WHOLE), "one row of 431,080 normals"),
-        ("block-2-to-the-16", containers.assemble(UNSHARED), "71,847 blocks"),
-        ("sp-pfr-block-2-to-the-16", code(UNSHARED, "sp-pfr", bins, 1), ""),
-        ("variable-2-to-the-16", code(UNSHARED, "grc-d", ones, 1), "431,080 rows of randomness"),
+        ("place-2-to-the-18", containers.assemble(LONG), "one row of 266,610 normals"),
+        ("block-2-to-the-16", containers.assemble(MANY), "97,747 blocks of one variable"),
+        ("sp-pfr-block-2-to-the-16", code(MANY, "sp-pfr", bins, 1), "as many blocks"),
+        ("variable-2-to-the-16", code(MANY, "grc-d", ones, 1), "as many rows of randomness"),
     ]
-    cases = [files.decoded(name, data, note=note, since=SINCE)
-             for name, data, note in rows]  # fmt: skip
+    cases = [files.decoded(name, data, note=note, since=SINCE) for name, data, note in rows]
     small = [(f"seed-{n}", containers.assemble(replace(SMALL, seed=n, signs=2))) for n in SEEDS[4:]]
     small += [
         (f"index-{n}", containers.assemble(replace(SMALL, bits=24, given=(n, n - 1, n + 1))))

@@ -19,14 +19,12 @@ from golden import (
     containers,
     gaussians,
     integers,
-    layers,
     posterior,
     selection,
 )
 from golden.containers import Fields
 from golden.edges import EXACT, SINCE, words_from
 from golden.sources import noise, spec_decoder, to_floats
-from golden.torch_inputs import Draw
 from golden.writer import BOTH, later, make_case
 from mpmath import mpf
 
@@ -384,61 +382,3 @@ def expand_hash_backward() -> list[Case]:
     base = {"g": np.array([1.0, 2.0, 4.0, 8.0]), **TABLE, "count": 6}
     changes = {"g": np.array([1.0, 2.0, 4.0, 9.0]), **OTHER_TABLE, "count": 7}
     return family("posterior/expand_hash_backward", answer, base, changes, EXACT, BOTH)
-
-
-# --- layers: whole numbers, so that every sum is exact
-
-
-def whole(seed: int, **shapes: tuple[int, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return arrays of small integers, and others whose last element alone differs."""
-    draw = Draw(seed)
-    base = {name: draw.small(*shape) for name, shape in shapes.items()}
-    changes = {}
-    for name, values in base.items():
-        changes[name] = values.copy()
-        changes[name].flat[-1] += 3.0
-    return base, changes
-
-
-def layer_family(operation: str, outputs: str, seed: int, **shapes: tuple[int, ...]) -> list[Case]:
-    """Return the family of a layer."""
-
-    def answer(**inputs: Any) -> Any:
-        results = getattr(layers, operation)(*inputs.values())
-        results = results if isinstance(results, tuple) else (results,)
-        return dict(zip(outputs.split(), results, strict=True)), None
-
-    base, changes = whole(seed, **shapes)
-    if operation.endswith("pool2d_backward") or operation == "relu_backward":
-        # Other winners; and the last gradient may be lost.
-        changes = {name: -values for name, values in base.items()}
-    return family(f"layers/{operation}", answer, base, changes, EXACT, BOTH)
-
-
-LAYERS = {
-    "conv2d": ("y", {"x": (2, 4, 4, 2), "w": (3, 3, 2, 2), "b": (2,)}),
-    "conv2d_backward": ("dx dw db", {"x": (2, 4, 4, 2), "w": (3, 3, 2, 2), "dy": (2, 2, 2, 2)}),
-    "maxpool2d_backward": ("dx", {"x": (2, 4, 4, 2), "dy": (2, 2, 2, 2)}),
-    "relu_backward": ("dx", {"x": (3, 4), "dy": (3, 4)}),
-    "dense": ("y", {"x": (3, 2), "w": (3, 4), "b": (4,)}),
-    "dense_backward": ("dx dw db", {"x": (3, 2), "w": (3, 4), "dy": (4, 2)}),
-}
-for number, (name, (results, shapes)) in enumerate(LAYERS.items()):
-    later(name)(
-        lambda name=name, results=results, shapes=shapes, seed=671 + number: layer_family(
-            name, results, seed, **shapes
-        )
-    )
-
-
-@later("softmax_cross_entropy")
-def softmax_cross_entropy() -> list[Case]:
-    """Losses."""
-
-    def answer(logits: Any, labels: Any) -> Any:
-        results = layers.softmax_cross_entropy(logits, labels)
-        return dict(zip(("losses", "dlogits"), results, strict=True)), None
-
-    base, changes = whole(681, logits=(4, 3))
-    base["labels"], changes["labels"] = np.array([0, 3, 1]), np.array([0, 3, 2])
-    return family("layers/softmax_cross_entropy", answer, base, changes, CLOSE, BOTH)
