@@ -132,7 +132,8 @@ def _replace(place: Path, data: bytes) -> None:
                 f.close()
             _rename(temporary, place, data)
         except OSError:
-            f.close()
+            with contextlib.suppress(OSError):  # what is still to be written
+                f.close()
             with contextlib.suppress(OSError):
                 temporary.unlink()
             raise
