@@ -14,6 +14,15 @@ from refmiracle.codec.bits import LARGEST_BITS, pack_indices, unpack_indices
 from refmiracle.codec.container import CompressedModel, message_count, parse_model
 from refmiracle.codec.integers import read_integers, write_integers
 from refmiracle.codec.model import decode_model
+from refmiracle.conformance.arguments import (
+    ROW_WORDS,
+    as_bytes,
+    as_uint8,
+    lenet5_layout,
+    sum_by_tensor,
+    word,
+    words,
+)
 from refmiracle.engines import get_engine
 from refmiracle.engines.contract import Array, Engine
 from refmiracle.errors import InputError
@@ -23,7 +32,6 @@ from refmiracle.numerics.philox import stream_permutation, stream_words
 from refmiracle.posterior.blocks import (
     BlockLayout,
     Grouping,
-    Places,
     Signs,
     find_places,
     to_variable_gradients,
@@ -35,58 +43,7 @@ from refmiracle.rec.codes import CODES
 
 Results = tuple[Any, ...]
 SAMPLE_STRIDE = 997
-ROW_WORDS = 2**34  # of a stream
 CODE_NAMES = {code.number: code.name for code in CODES.values()}
-
-
-def as_bytes(data: Array) -> bytes:
-    """Return the bytes of an array of uint8."""
-    return np.ascontiguousarray(data, dtype=np.uint8).tobytes()
-
-
-def as_uint8(data: bytes) -> Array:
-    """Return bytes as an array of uint8."""
-    return np.frombuffer(data, dtype=np.uint8)
-
-
-def word(value: Array, most: int = 2**32 - 1) -> int:
-    """Return a number, which engines take as it comes, from 0 to `most`."""
-    words(value, most)
-    return int(value)
-
-
-def words(values: Array, most: int = 2**32 - 1) -> Array:
-    """Return numbers, which engines take as they come, from 0 to `most`."""
-    if np.any(np.less(values, 0)) or np.any(np.greater(values, most)):
-        raise InputError(f"a number is out of range; expected 0 to {most}")
-    return values
-
-
-def lenet5_layout(
-    block_size: Array, seed: Array, factors: Array, grouping: Array, signs: Array
-) -> BlockLayout:
-    """Return the layout of LeNet-5 that a case describes."""
-    layout = BlockLayout(
-        LENET5,
-        tuple(int(f) for f in factors),
-        Grouping(int(grouping)),
-        Signs(int(signs)),
-        int(block_size),
-        word(seed),
-    )
-    counts = [math.prod(t.shape) for t in LENET5.tensors()]
-    if any(not 1 <= f <= n for f, n in zip(layout.factors, counts, strict=True)):
-        raise InputError("a hash factor is out of range")
-    if not 1 <= layout.block_size <= layout.variables():
-        raise InputError(f"block size {layout.block_size} is out of range")
-    return layout
-
-
-def sum_by_tensor(places: Places, values: Array) -> Array:
-    """Return the sum of the places of each tensor."""
-    return np.bincount(
-        places.tensor.ravel(), weights=values.ravel(), minlength=len(LENET5.tensors())
-    )
 
 
 class EngineBackend:

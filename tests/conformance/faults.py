@@ -780,7 +780,7 @@ def density_without_its_scale(right, candidates, delta, log_s):
     return right.log_weights(candidates, delta, log_s) + 0.5 * log_s.sum(axis=1)[:, None]
 
 
-@fault("select_indices")
+@fault("select_indices", "gumbel-")
 def biased_gumbel(right, seed, bits, blocks, delta, log_s):
     def exponential(*arguments):
         u = words_to_uniform(stream_words(arguments[0], Stream.SELECTION, *arguments[1:]))
@@ -790,7 +790,7 @@ def biased_gumbel(right, seed, bits, blocks, delta, log_s):
     return patched(name, exponential, right.select_indices)(seed, bits, blocks, delta, log_s)
 
 
-@fault("select_indices")
+@fault("select_indices", "typical")
 def the_best_candidate_instead_of_a_sample(right, seed, bits, blocks, delta, log_s):
     rows = right.codebook(seed, np.arange(2 ** int(bits)), np.array(delta.shape[1]))
     return right.log_weights(rows, delta, log_s).argmax(axis=1)
@@ -839,7 +839,7 @@ def products_kept_by_seed_and_indices(right, seed, indices, dimension, rho):
 # --- the other codes of blocks
 
 
-@fault("ordered_indices")
+@fault("ordered_indices", "bits-too-few")
 def arrivals_as_if_there_were_no_last_candidate(right, seed, bits, blocks, delta, log_s):
     return first_arrivals(right, seed, 2 ** int(bits), blocks, delta, log_s)
 
@@ -849,7 +849,7 @@ def variates_by_place_instead_of_by_block(right, seed, bits, blocks, delta, log_
     return right.ordered_indices(seed, bits, np.arange(len(blocks)), delta, log_s)
 
 
-@fault("ordered_indices")
+@fault("ordered_indices", "typical")
 def gumbel_variates_in_no_order(right, seed, bits, blocks, delta, log_s):
     return right.select_indices(seed, bits, blocks, delta, log_s)
 
@@ -1170,6 +1170,16 @@ def scales_learned_at_the_full_rate(right, *inputs):
 def scales_not_rounded_to_float16(right, *inputs):
     name = "refmiracle.conformance.engine_backend.quantise_scales"
     return patched(name, np.exp, right.train_steps)(*inputs)
+
+
+@fault("train_steps", "scale-rounded-once")
+def scales_rounded_twice(right, *inputs):
+    def twice(log_rho):
+        rho = np.exp(np.asarray(log_rho, dtype=np.float64))
+        return rho.astype(np.float32).astype(np.float16)
+
+    name = "refmiracle.conformance.engine_backend.quantise_scales"
+    return patched(name, twice, right.train_steps)(*inputs)
 
 
 @fault("loss_and_grads", "kept-")
