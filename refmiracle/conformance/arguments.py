@@ -1,4 +1,4 @@
-"""What cases pose, as the functions of the package take it; what no function could mean is refused."""
+"""What cases pose, as functions of the package take it; numbers that mean nothing are refused."""
 
 from __future__ import annotations
 

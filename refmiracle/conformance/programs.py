@@ -88,12 +88,21 @@ class Program:
             self.process.stdin.flush()
             answer = self.process.stdout.readline(LONGEST_ANSWER + 1)
         except OSError:  # it does not read any more
-            answer = b""
+            answer = self._said_before_its_end()
         if len(answer) > LONGEST_ANSWER:
             raise BrokenError(f"the answer is longer than {LONGEST_ANSWER} bytes")
         if not answer:
             raise BrokenError(self._last_words())
         return answer
+
+    def _said_before_its_end(self) -> bytes:
+        """Return the line of a program that answers, and ends, without reading the question."""
+        assert self.process.stdout is not None
+        try:
+            self.process.wait(LAST_WORDS)
+            return self.process.stdout.readline(LONGEST_ANSWER + 1)
+        except (subprocess.TimeoutExpired, OSError):
+            return b""
 
     def _last_words(self) -> str:
         try:
