@@ -10,21 +10,27 @@ from typing import Any
 import numpy as np
 
 import refmiracle
-from refmiracle.codec.bits import LARGEST_BITS, pack_indices, unpack_indices
+from refmiracle.codec.bits import pack_indices, unpack_indices
 from refmiracle.codec.container import CompressedModel, message_count, parse_model
 from refmiracle.codec.integers import read_integers, write_integers
 from refmiracle.codec.model import decode_model
+from refmiracle.conformance.arguments import (
+    as_bytes,
+    as_uint8,
+    bits_of,
+    lenet5_layout,
+    sum_by_tensor,
+)
 from refmiracle.engines import get_engine
 from refmiracle.engines.contract import Array, Engine
 from refmiracle.errors import InputError
 from refmiracle.nn.network import classes, forward, loss_and_grads
 from refmiracle.nn.networks import LENET5, network_by_number
 from refmiracle.numerics.philox import stream_permutation, stream_words
-from refmiracle.numerics.whole import whole_number, whole_numbers
+from refmiracle.numerics.whole import whole_numbers
 from refmiracle.posterior.blocks import (
     BlockLayout,
     Grouping,
-    Places,
     Signs,
     find_places,
     to_variable_gradients,
@@ -44,48 +50,6 @@ SAME = (
 )
 SAMPLE_STRIDE = 997
 CODE_NAMES = {code.number: code.name for code in CODES.values()}
-
-
-def as_bytes(data: Array) -> bytes:
-    """Return the bytes of an array of uint8."""
-    return np.ascontiguousarray(data, dtype=np.uint8).tobytes()
-
-
-def as_uint8(data: bytes) -> Array:
-    """Return bytes as an array of uint8."""
-    return np.frombuffer(data, dtype=np.uint8)
-
-
-def bits_of(bits: Array) -> int:
-    """Return a number of bits that a file can have."""
-    return whole_number("bits", bits, end=LARGEST_BITS + 1)
-
-
-def lenet5_layout(
-    block_size: Array, seed: Array, factors: Array, grouping: Array, signs: Array
-) -> BlockLayout:
-    """Return the layout of LeNet-5 that a case describes."""
-    layout = BlockLayout(
-        LENET5,
-        tuple(int(f) for f in factors),
-        Grouping(int(grouping)),
-        Signs(int(signs)),
-        int(block_size),
-        int(seed),
-    )
-    counts = [math.prod(t.shape) for t in LENET5.tensors()]
-    if any(not 1 <= f <= n for f, n in zip(layout.factors, counts, strict=True)):
-        raise InputError("a hash factor is out of range")
-    if not 1 <= layout.block_size <= layout.variables():
-        raise InputError(f"block size {layout.block_size} is out of range")
-    return layout
-
-
-def sum_by_tensor(places: Places, values: Array) -> Array:
-    """Return the sum of the places of each tensor."""
-    return np.bincount(
-        places.tensor.ravel(), weights=values.ravel(), minlength=len(LENET5.tensors())
-    )
 
 
 class EngineBackend:

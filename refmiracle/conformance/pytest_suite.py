@@ -43,6 +43,13 @@ def test_conformance(backend, file, case):  # type: ignore[no-untyped-def]
             verdict(results[0].message)
 
 
+def test_in_another_order(backend, files):  # type: ignore[no-untyped-def]
+    """What is right is right again, behind other cases."""
+    red = [f"{r.id} {r.dtype}: {r.message}" for r in run_suite(backend, files).results if r.behind]
+    if red:
+        pytest.fail("\n".join(red), pytrace=False)
+
+
 def test_declarations(backend, files):  # type: ignore[no-untyped-def]
     """Every known failure and every bound of the backend's own is declared for a case."""
     assert not run_suite(backend, files, only=("none",)).unmatched

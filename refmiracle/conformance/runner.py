@@ -191,7 +191,7 @@ def run_again(
                 if report.results[place].status != PASSED:
                     continue
                 right, message, worst = judge(backend, file.operation, case, dtype)
-                if message.startswith(NOT_POSED):
+                if message.startswith(NOT_POSED):  # the deadlines that it missed have failed
                     return
                 report.posed_again += 1
                 if not right:

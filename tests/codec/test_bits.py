@@ -148,3 +148,9 @@ def test_no_two_forms_have_one_value(data):
         return
     assert 0 <= value < 2**32
     assert data[:end] == write_varint(value)
+
+
+@pytest.mark.parametrize(("bits", "count"), [(0, 2), (25, 0), (-1, 0), (5, -1)])
+def test_widths_and_counts_that_no_file_has(bits, count):
+    with pytest.raises(InputError, match=r"out of range|0 or more"):
+        unpack_indices(b"", bits, count)

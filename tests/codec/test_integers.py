@@ -176,3 +176,16 @@ def test_the_largest_integer(raw):
     assert read_integers(data, 3, 65535, raw).tolist() == values
     with pytest.raises(InputError, match="an integer is 2\\^62 or more"):
         read_integers(bytes(40), 3, 65535, raw)
+
+
+@pytest.mark.parametrize("raw", [25, -1])
+def test_raw_bits_that_no_file_has(raw):
+    with pytest.raises(InputError, match="raw bits are out of range"):
+        write_integers([2**40], 30000, raw)
+    with pytest.raises(InputError, match="raw bits are out of range"):
+        read_integers(b"\x01", 1, 30000, raw)
+
+
+def test_a_negative_number_of_integers():
+    with pytest.raises(InputError, match="0 or more"):
+        read_integers(b"\x01", -1, 30000)

@@ -935,7 +935,7 @@ def difference_of_like_squares(right, candidates, delta, log_s):
     return 0.5 * (z**2 - (z - d) ** 2 * np.exp(-v) - v).sum(axis=2)
 
 
-@fault("select_indices")
+@fault("select_indices", "gumbel-")
 def biased_gumbel(right, seed, bits, blocks, delta, log_s):
     def exponential(*arguments):
         u = words_to_uniform(stream_words(arguments[0], Stream.SELECTION, *arguments[1:]))
@@ -945,7 +945,7 @@ def biased_gumbel(right, seed, bits, blocks, delta, log_s):
     return patched(name, exponential, right.select_indices)(seed, bits, blocks, delta, log_s)
 
 
-@fault("select_indices")
+@fault("select_indices", "typical")
 def the_best_candidate_instead_of_a_sample(right, seed, bits, blocks, delta, log_s):
     rows = right.codebook(seed, np.arange(2 ** int(bits)), np.array(delta.shape[1]))
     return right.log_weights(rows, delta, log_s).argmax(axis=1)
@@ -1004,7 +1004,7 @@ def products_kept_by_seed_and_indices(right, seed, indices, dimension, rho):
 # --- the other codes of blocks
 
 
-@fault("ordered_indices")
+@fault("ordered_indices", "bits-too-few")
 def arrivals_as_if_there_were_no_last_candidate(right, seed, bits, blocks, delta, log_s):
     return first_arrivals(right, seed, 2 ** int(bits), blocks, delta, log_s)
 
@@ -1014,7 +1014,7 @@ def variates_by_place_instead_of_by_block(right, seed, bits, blocks, delta, log_
     return right.ordered_indices(seed, bits, np.arange(len(blocks)), delta, log_s)
 
 
-@fault("ordered_indices")
+@fault("ordered_indices", "typical")
 def gumbel_variates_in_no_order(right, seed, bits, blocks, delta, log_s):
     return right.select_indices(seed, bits, blocks, delta, log_s)
 
@@ -1337,7 +1337,7 @@ def scales_not_rounded_to_float16(right, *inputs):
     return patched(name, np.exp, right.train_steps)(*inputs)
 
 
-@fault("train_steps", "scales-next-to-ties")
+@fault("train_steps", "scale")
 def scales_rounded_to_float32_first(right, *inputs):
     def twice(log_rho):
         return np.exp(np.asarray(log_rho, np.float64)).astype(np.float32).astype(np.float16)

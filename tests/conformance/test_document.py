@@ -13,7 +13,7 @@ from conformance.faults import FAULTS
 from refmiracle.conformance.backends import PythonBackend
 from refmiracle.conformance.operations import OPERATIONS
 from refmiracle.conformance.runner import FAILED, PASSED, run_suite
-from refmiracle.conformance.vectors import default_golden, load_golden
+from refmiracle.conformance.vectors import all_cases, default_golden, load_golden
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "CONFORMANCE.md").read_text(encoding="utf-8")
 
@@ -29,6 +29,14 @@ def test_the_table_lists_the_operations():
 
 def test_the_number_of_faults():
     assert f"plants {len(FAULTS)} faults" in DOCUMENT
+
+
+def test_the_cases_that_are_named_are_there():
+    ids = {case.id for case in all_cases(load_golden(default_golden()))}
+    stages = "|".join({o.stage for o in OPERATIONS.values()})
+    named = set(re.findall(rf"`((?:{stages})/[a-z0-9_]+/[a-z0-9-]+)`", DOCUMENT))
+    assert len(named) > 20
+    assert named <= ids
 
 
 def test_the_first_backend_fails_where_the_document_says(capsys):

@@ -26,15 +26,27 @@
   const numbers = (value) => Array.from(value.data, Number);
   const flat = (dtype, values) => write(dtype, [values.length], values);
 
+  // The page draws these numbers itself; a question may hold any.
+  function inRange(number, most, least = 0) {
+    check(number >= least && number <= most, `${number} is not from ${least} to ${most}`);
+    return number;
+  }
+
+  const LARGEST = 2 ** 32 - 1, ROW = 2 ** 34;
+  const word = (value) => inRange(scalar(value), LARGEST);
+  const words = (value) => numbers(value).map((number) => inRange(number, LARGEST));
+  const bitsOf = (value, least = 1) => inRange(scalar(value), 24, least);
+
   function rowsOf({ data, shape }) {
     const width = shape[shape.length - 1];
     return Array.from({ length: shape[0] }, (_, i) => data.subarray(i * width, (i + 1) * width));
   }
 
   function layoutOfCase(factors, grouping, signs, seed) {
+    const tensors = tensorsOf(NETWORKS[0]);
     return {
-      tensors: tensorsOf(NETWORKS[0]), factors: numbers(factors), grouping: scalar(grouping),
-      signs: scalar(signs), seed: scalar(seed),
+      tensors, factors: numbers(factors).map((f, t) => inRange(f, tensors[t].size, 1)),
+      grouping: inRange(scalar(grouping), 1), signs: inRange(scalar(signs), 2), seed: word(seed),
     };
   }
 
@@ -43,13 +55,15 @@
       const words = rowsOf(counter).flatMap((c) => [...philox4x32(...c, ...key.data)]);
       return [write("uint32", counter.shape, words)];
     },
-    stream_words: (seed, stream, row, first, count) => [flat("uint32",
-      streamWords(scalar(seed), scalar(stream), scalar(row), scalar(count), scalar(first)))],
+    stream_words: (seed, stream, row, first, count) => {
+      const start = inRange(scalar(first), ROW), size = inRange(scalar(count), ROW - start);
+      return [flat("uint32", streamWords(word(seed), word(stream), word(row), size, start))];
+    },
     stream_permutation: (seed, stream, row, count) => [flat("int64",
-      streamPermutation(scalar(seed), scalar(stream), scalar(row), scalar(count)))],
-    pack_indices: (indices, bits) => [flat("uint8", packIndices(numbers(indices), scalar(bits)))],
+      streamPermutation(word(seed), word(stream), word(row), word(count)))],
+    pack_indices: (indices, bits) => [flat("uint8", packIndices(numbers(indices), bitsOf(bits)))],
     unpack_indices: (payload, bits, count) => [flat("int64",
-      unpackIndices(payload.data, scalar(bits), scalar(count)))],
+      unpackIndices(payload.data, bitsOf(bits), word(count)))],
     read_container: (data) => {
       const file = readContainer(data.data);
       return [
@@ -67,24 +81,26 @@
         flat("int64", file.factors), flat("uint16", file.rho), flat("int64", file.messages));
     },
     block_layout: (blockSize, seed, factors, grouping, signs, weights) => {
-      const layout = blockLayout(layoutOfCase(factors, grouping, signs, seed));
-      return [layout.places, layout.signs]
-        .map((all) => flat("int64", numbers(weights).map((i) => all[i])));
+      const said = layoutOfCase(factors, grouping, signs, seed);
+      inRange(scalar(blockSize), sum(variablesOf(said.tensors, said.factors)), 1);
+      const layout = blockLayout(said);
+      const chosen = numbers(weights).map((i) => inRange(i, layout.places.length - 1));
+      return [layout.places, layout.signs].map((all) => flat("int64", chosen.map((i) => all[i])));
     },
     normal_quantile: (p) => [write("float64", p.shape, p.data.map(normalQuantile))],
     codebook: (seed, indices, dimension) => [write("float32",
       [indices.data.length, scalar(dimension)],
-      codebookRows(scalar(seed), numbers(indices), scalar(dimension)))],
+      codebookRows(word(seed), words(indices), scalar(dimension)))],
     decode_blocks: (seed, indices, dimension, rho) => {
-      const z = codebookRows(scalar(seed), numbers(indices), scalar(dimension));
+      const z = codebookRows(word(seed), words(indices), scalar(dimension));
       return [write("float32", rho.shape, z.map((value, i) => scaleNormal(rho.data[i], value)))];
     },
     partition_rows: (seed, bits, blocks, messages, dimension) => [write("float32",
       [blocks.data.length, scalar(dimension)],
-      partitionRows(scalar(seed), scalar(bits), numbers(blocks), [...messages.data],
+      partitionRows(word(seed), bitsOf(bits, 0), words(blocks), [...messages.data],
         scalar(dimension)))],
     variable_samples: (code, seed, rows, messages) => [flat("float32",
-      variableSamples(scalar(code), scalar(seed), numbers(rows), messages.data))],
+      variableSamples(inRange(scalar(code), 12, 4), word(seed), words(rows), messages.data))],
     expand_hash: (variables, places, signs) => [flat("float64",
       expandWeights(variables.data, numbers(places), numbers(signs)))],
     log_s: (x) => [write("float64", x.shape, x.data.map(solveLogS))],
@@ -99,7 +115,7 @@
     select_indices: (seed, bits, blocks, delta, logS) => {
       const logSs = rowsOf(logS);
       return [flat("int64", rowsOf(delta).map((d, i) => selectIndex(
-        scalar(seed), scalar(bits), Number(blocks.data[i]), d, logSs[i]).index))];
+        word(seed), bitsOf(bits), words(blocks)[i], d, logSs[i]).index))];
     },
     images: ({ data, shape: [count, height, width] }) => {
       const x = scalePixels(data), size = height * width;

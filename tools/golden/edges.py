@@ -165,7 +165,7 @@ def pack_indices() -> list[Case]:
     return [many] + [
         new_case(
             "bits/pack_indices",
-            f"bits-{width}",
+            f"bits-{width}" if width >= 0 else "bits-negative",
             {"indices": np.array([0, 0]), "bits": width},
             fault="bits out of range",
         )

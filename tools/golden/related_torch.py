@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from golden import containers, layers, network
 from golden.containers import Fields
-from golden.edges import EXACT
+from golden.edges import EXACT, SINCE
 from golden.related import CLOSE, family
 from golden.related_codes import first_that_differs
 from golden.sources import spec_decoder
 from golden.torch_inputs import Draw
 from golden.torch_layout import Layout
-from golden.writer import BOTH, later
+from golden.writer import BOTH, later, make_case
 
 Case = dict[str, Any]
 
@@ -248,3 +248,71 @@ def predict() -> list[Case]:
         return family("predictions/predict", answer, base, changes, bounds, BOTH)
 
     return first_that_differs(make)
+
+
+# --- scales
+
+
+def between_two_scales() -> float:
+    """Return a float32 l whose exp(l) is just above the middle of two float16 numbers.
+
+    Rounded to float32 first it is that middle, and then the lower of the two; there is as much
+    room on both sides as a thousand errors of any exp in float64.
+    """
+    for pattern in range(0x2C00, 0x3000, 2):
+        low, high = np.array([pattern, pattern + 1], dtype=np.uint16).view(np.float16)
+        middle = (float(low) + float(high)) / 2.0
+        near = np.float32(np.log(middle))
+        for candidate in (near, np.nextafter(near, np.float32(0))):
+            above = np.exp(float(candidate)) / middle - 1.0
+            if 1e-9 < above < 2e-8 and np.float32(np.exp(float(candidate))) == middle:
+                return float(candidate)
+    raise ValueError("there is no such number")
+
+
+@later("train_steps")
+def double_rounding() -> list[Case]:
+    """Pose a step with a scale that is another where exp(log rho) is rounded twice."""
+    inputs = network.network_inputs(LAYOUT, 6, 4001, 1, steps=1)
+    log_rho = np.log(inputs.pop("rho")).astype(np.float32).astype(np.float64)
+    log_rho[4] = between_two_scales()
+    half = np.exp(log_rho).astype(np.float16).astype(np.float64)
+    first = {k: v[0] for k, v in inputs.items() if k in ("eps", "images", "labels")}
+    found, gap = network.gradients(LAYOUT, {**inputs, **first, "rho": half})
+    if gap < network.SMALLEST_KINK:
+        raise ValueError("too near a kink")
+    rate, scale_rate = np.array(0.0625), 0.25
+    new = {}
+    for name, own, value in (
+        ("tau", 1.0, inputs["tau"]),
+        ("phi", 1.0, inputs["phi"]),
+        ("log_rho", scale_rate, log_rho),
+    ):
+        zeros, gradient = np.zeros_like(value), found[f"d{name}"]
+        new[f"new_{name}"] = network.adam(value, gradient, zeros, zeros, np.array(1), own * rate)[0]
+    order = ("block_size", "seed", "factors", "grouping", "signs", "bits", "tau", "phi")
+    bounds = {
+        "losses": network.TRAJECTORY_LOSS,
+        "new_tau": network.TRAJECTORY,
+        "new_phi": network.TRAJECTORY,
+        "new_log_rho": network.TRAJECTORY_SCALES,
+    }
+    return [
+        make_case(
+            "trajectory/train_steps/scale-rounded-once",
+            {
+                **{name: inputs[name] for name in order},
+                "log_rho": log_rho,
+                **{name: inputs[name] for name in ("eps", "images", "labels")},
+                "rates": np.array([0.0625]),
+                "scale_rate": np.array(scale_rate),
+            },
+            {"losses": np.array([float(found["loss"])]), **new},
+            bounds,
+            dtypes=BOTH,
+            gap=gap,
+            note="exp(log rho) of dense1.weight is just above the middle of two float16 numbers:"
+            " float32 between them rounds it down",
+            since=SINCE,
+        )
+    ]

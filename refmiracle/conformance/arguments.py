@@ -1,0 +1,56 @@
+"""What cases pose, as functions of the package take it; numbers that mean nothing are refused."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from refmiracle.codec.bits import LARGEST_BITS
+from refmiracle.engines.contract import Array
+from refmiracle.errors import InputError
+from refmiracle.nn.networks import LENET5
+from refmiracle.numerics.whole import whole_number
+from refmiracle.posterior.blocks import BlockLayout, Grouping, Places, Signs
+
+
+def as_bytes(data: Array) -> bytes:
+    """Return the bytes of an array of uint8."""
+    return np.ascontiguousarray(data, dtype=np.uint8).tobytes()
+
+
+def as_uint8(data: bytes) -> Array:
+    """Return bytes as an array of uint8."""
+    return np.frombuffer(data, dtype=np.uint8)
+
+
+def bits_of(bits: Array) -> int:
+    """Return a number of bits that a file can have."""
+    return whole_number("bits", bits, end=LARGEST_BITS + 1)
+
+
+def lenet5_layout(
+    block_size: Array, seed: Array, factors: Array, grouping: Array, signs: Array
+) -> BlockLayout:
+    """Return the layout of LeNet-5 that a case describes."""
+    layout = BlockLayout(
+        LENET5,
+        tuple(int(f) for f in factors),
+        Grouping(int(grouping)),
+        Signs(int(signs)),
+        int(block_size),
+        int(seed),
+    )
+    counts = [math.prod(t.shape) for t in LENET5.tensors()]
+    if any(not 1 <= f <= n for f, n in zip(layout.factors, counts, strict=True)):
+        raise InputError("a hash factor is out of range")
+    if not 1 <= layout.block_size <= layout.variables():
+        raise InputError(f"block size {layout.block_size} is out of range")
+    return layout
+
+
+def sum_by_tensor(places: Places, values: Array) -> Array:
+    """Return the sum of the places of each tensor."""
+    return np.bincount(
+        places.tensor.ravel(), weights=values.ravel(), minlength=len(LENET5.tensors())
+    )
