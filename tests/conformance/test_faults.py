@@ -60,7 +60,8 @@ def test_there_are_enough_faults_of_all_stages():
 
 
 def test_there_are_unseen_faults_of_all_operations():
-    assert {f.operation for f in UNSEEN} == set(OPERATIONS)
+    # One operation is younger than they are.
+    assert {f.operation for f in UNSEEN} == set(OPERATIONS) - {"describe_file"}
     assert len({f.name for f in [*FAULTS, *UNSEEN]}) == len(FAULTS) + len(UNSEEN)
 
 
