@@ -78,6 +78,21 @@ def row_words(seed, stream, row, count):
     return [word for block in blocks for word in block][:count]
 
 
+def many_rows(seed, stream, rows, count):
+    """The same of many rows at once, by NumPy; shape (rows, count)."""
+    rows = np.asarray(rows, np.uint64)[:, None]
+    low = np.uint64(0xFFFFFFFF)
+    zero = np.zeros((len(rows), -(-count // 4)), np.uint64)
+    c0, c1, c2, c3 = zero + np.arange(zero.shape[1], dtype=np.uint64), zero + rows, zero, zero
+    k0, k1 = seed, int(stream)
+    for _ in range(10):
+        a, b = c0 * np.uint64(0xD2511F53), c2 * np.uint64(0xCD9E8D57)
+        c0, c1 = b >> np.uint64(32) ^ c1 ^ np.uint64(k0), b & low
+        c2, c3 = a >> np.uint64(32) ^ c3 ^ np.uint64(k1), a & low
+        k0, k1 = (k0 + 0x9E3779B9) % 2**32, (k1 + 0xBB67AE85) % 2**32
+    return np.stack([c0, c1, c2, c3], axis=-1).reshape(len(rows), -1)[:, :count]
+
+
 def mp_log_s(x, digits=50):
     """log s(x) to about `digits` digits: Newton's method on exp(-y) - 1 + y = x^2, y = -log s.
 

@@ -85,6 +85,12 @@ def test_philox(case):
     assert case.outputs["words"].tolist() == [list(w) for w in want]
 
 
+def test_many_rows_are_the_rows():
+    rows = [0, 5, 2**32 - 1]
+    many = oracles.many_rows(2**32 - 1, 7, rows, 9)
+    assert many.tolist() == [oracles.row_words(2**32 - 1, 7, row, 9) for row in rows]
+
+
 @cases_of("stream_words")
 def test_stream_words(case):
     seed, stream, row, first, count = values(case.inputs, *case.inputs)
@@ -523,15 +529,15 @@ def test_choices_by_scipy(case):
 
 
 def normals_by_scipy(seed, bits, dimension):
-    rows = [oracles.row_words(seed, spec_decoder.CODEBOOK, k, dimension) for k in range(2**bits)]
-    return scipy.special.ndtri((np.array(rows) + 0.5) / 2.0**32)
+    rows = oracles.many_rows(seed, spec_decoder.CODEBOOK, range(2**bits), dimension)
+    return scipy.special.ndtri((rows + 0.5) / 2.0**32)
 
 
 def choices_by_scipy(seed, bits, blocks, delta, log_s):
     """Gumbel-max; argmax takes the first of equals."""
     z = normals_by_scipy(seed, bits, delta.shape[1])
-    words = [oracles.row_words(seed, selection.SELECTION, b, 2**bits) for b in blocks]
-    gumbel = scipy.stats.gumbel_r.ppf((np.array(words) + 0.5) / 2.0**32)
+    words = oracles.many_rows(seed, selection.SELECTION, blocks, 2**bits)
+    gumbel = scipy.stats.gumbel_r.ppf((words + 0.5) / 2.0**32)
     return (scipy_log_weights(z, delta, log_s) + gumbel).argmax(axis=1).tolist()
 
 
@@ -579,8 +585,8 @@ def test_poisson_indices_by_scipy(case):
 def least_by_scipy(seed, bits, blocks, delta, log_s, weights):
     """argmin log T - log r among 2^bits candidates."""
     z = normals_by_scipy(seed, bits, delta.shape[1])
-    words = [oracles.row_words(seed, selection.SELECTION, b, 2**bits) for b in blocks.tolist()]
-    variates = scipy.stats.expon.isf((np.array(words) + 0.5) / 2.0**32)
+    words = oracles.many_rows(seed, selection.SELECTION, blocks, 2**bits)
+    variates = scipy.stats.expon.isf((words + 0.5) / 2.0**32)
     scores = np.log(np.cumsum(variates * weights, axis=1)) - scipy_log_weights(z, delta, log_s)
     return scores.argmin(axis=1).tolist()
 
