@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from refmiracle.codec.container import parse_model
+from refmiracle.codec.model import decode_model
+from refmiracle.conformance.vectors import default_golden, load_file
 from refmiracle.engines import get_engine
 from refmiracle.errors import InputError
 from refmiracle.rec.codes import (
@@ -231,3 +235,18 @@ def test_shapes_that_do_not_go_together_are_refused():
     target, coding = Gaussian(np.zeros(2), np.ones(2)), Gaussian(np.zeros(3), np.ones(3))
     with pytest.raises(InputError, match=r"shapes \(2,\), \(2,\), \(3,\), \(3,\) do not go"):
         encode(target, coding, 0)
+
+
+@pytest.mark.parametrize("name", CODES)
+def test_a_scale_that_is_one_rounding_off_moves_weights_by_that_and_no_more(name):
+    """What a message names does not depend on the scale of P."""
+    case = "default" if name == "mrc" else name
+    cases = load_file(default_golden() / "files" / "decode_model.json").cases
+    (data,) = (c.inputs["data"].tobytes() for c in cases if c.id == f"files/decode_model/{case}")
+    model = parse_model(data)
+    moved = replace(model, rho=np.nextafter(model.rho, np.float16(np.inf)))
+    before, after = (decode_model(m, get_engine("numba")) for m in (model, moved))
+    ratio = moved.rho.astype(np.float64) / model.rho.astype(np.float64)
+    assert model.code == name
+    for w, v, r in zip(before.values(), after.values(), ratio, strict=True):
+        np.testing.assert_array_max_ulp(v, (w * r).astype(np.float32), 1)
