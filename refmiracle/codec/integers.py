@@ -125,7 +125,7 @@ def check_count(count: int) -> None:
         If there are more than 2^20.
     """
     if not 0 <= count <= LARGEST_COUNT:
-        raise InputError(f"{count} integers; expected at most {LARGEST_COUNT}")
+        raise InputError(f"{count} integers; expected 0 to {LARGEST_COUNT}")
 
 
 def _check_law(theta16: int, raw_bits: int) -> None:

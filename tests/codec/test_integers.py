@@ -187,5 +187,5 @@ def test_raw_bits_that_no_file_has(raw):
 
 
 def test_a_negative_number_of_integers():
-    with pytest.raises(InputError, match="0 or more"):
+    with pytest.raises(InputError, match="-1 integers; expected 0 to"):
         read_integers(b"\x01", -1, 30000)

@@ -631,7 +631,7 @@ def scale_of_the_first_place_for_its_whole_block(right, tau, phi, rho, budget, e
 
 
 @fault("mean_kl_forward")
-def noise_kept_by_its_shape(right, tau, phi, rho, budget, eps):
+def noise_of_the_first_call_of_its_shape(right, tau, phi, rho, budget, eps):
     eps = kept(right).setdefault(eps.shape, eps.copy())
     return right.mean_kl_forward(tau, phi, rho, budget, eps)
 
