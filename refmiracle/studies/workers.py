@@ -37,7 +37,7 @@ class Processes(ThreadPoolExecutor):
         self._waiting: deque[Worker] = deque()
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
-        """Hand over function(*arguments)."""
+        """Hand over `function` and its arguments."""
         return super().submit(self._call, function, *arguments, **named)
 
     def _call(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Any:
@@ -75,7 +75,7 @@ class Worker(ProcessPoolExecutor):
         super().__init__(1, mp_context=get_context("spawn"), initializer=_begin)
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
-        """Hand over function(*arguments), and start the process if it is not there."""
+        """Hand over `function` and its arguments; start the process if it is not there."""
         with _starting, _one_thread(), _deaf_at_first():
             return super().submit(function, *arguments, **named)
 
