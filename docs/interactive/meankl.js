@@ -36,14 +36,14 @@ function logVariance(delta, kappa) {
   return solveLogS(Math.sqrt(Math.max(0, 2 * kappa - delta * delta)));
 }
 
-// (34): log q(z) / p(z), summed over dimensions, for each candidate z (one after another).
+// (34a): log q(z) / p(z), summed over dimensions, for each candidate z (one after another).
 function logWeightsOf(candidates, delta, logS) {
-  const dimension = delta.length, s = Array.from(logS, Math.exp);
+  const dimension = delta.length, excess = Array.from(logS, (l) => Math.expm1(-l)); // 1/s - 1
   const logWeights = new Float64Array(candidates.length / dimension);
   for (let k = 0; k < logWeights.length; k++) {
     for (let i = 0; i < dimension; i++) {
-      const z = candidates[k * dimension + i], y = z - delta[i];
-      logWeights[k] += 0.5 * (z * z - (y * y) / s[i] - logS[i]);
+      const d = delta[i], y = candidates[k * dimension + i] - d;
+      logWeights[k] += 0.5 * d * d + y * (d - 0.5 * y * excess[i]) - 0.5 * logS[i];
     }
   }
   return logWeights;
@@ -66,6 +66,7 @@ function gumbelMax(logWeights, noise) {
 
 // Section 8.1: all 2^bits candidates of a block, their log-weights, and the index drawn.
 function selectIndex(seed, bits, block, delta, logS) {
+  for (const all of [delta, logS]) check(all.every(Number.isFinite), "Q is not finite");
   const count = 2 ** bits, dimension = delta.length;
   const candidates = codebookRows(seed, new Uint32Array(count).map((_, k) => k), dimension);
   const logWeights = logWeightsOf(candidates, delta, logS);

@@ -1,7 +1,8 @@
 """How long a backend may keep the suite waiting: a deadline for each answer, and a last one.
 
-All that a backend does runs on a thread of its own.  One that misses the deadline is left alone
-with its thread, and the next question gets a new one: nothing can end a thread from outside.
+With a deadline all that a backend does runs on a thread of its own.  One that misses it is left
+alone with its thread, and the next question gets a new one: nothing can end a thread from outside.
+Without one it runs on the thread that asks: what belongs to one thread, as a browser does, works.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Patience:
     Parameters
     ----------
     deadline : float
-        Seconds for each answer; infinite: however long.
+        Seconds for each answer; infinite: however long, on the thread that asks.
     clock : function
         Returns seconds.
 
@@ -61,13 +62,13 @@ class Patience:
         self._tasks: queue.SimpleQueue[Callable[[], None] | None] | None = None
 
     def ask(self, question: Callable[[], T], too_late: Callable[[], None] | None = None) -> T:
-        """Return question(), called on the backend's thread; its exceptions are raised here.
+        """Return question(), called on its thread (see above); its exceptions are raised here.
 
         Parameters
         ----------
         question : function
         too_late : function, optional
-            Called on that thread if `question` returns when nobody waits for it any more.
+            Called on that thread once nobody waits any more for what `question` returns.
 
         Raises
         ------
@@ -75,6 +76,13 @@ class Patience:
             If it does not return in time, or too many before it did not.
         """
         self.check()
+        if math.isinf(self.deadline):
+            try:
+                return question()
+            except KeyboardInterrupt:
+                if too_late is not None:
+                    too_late()
+                raise
         if self._tasks is None:
             self._tasks = queue.SimpleQueue()
             threading.Thread(target=_work, args=[self._tasks], daemon=True).start()

@@ -72,8 +72,9 @@ def stuck():
     end.set()
 
 
-def test_an_answer_and_an_exception_are_passed_on():
-    patience = Patience()
+@pytest.mark.parametrize("deadline", [math.inf, 1000.0])
+def test_an_answer_and_an_exception_are_passed_on(deadline):
+    patience = Patience(deadline)
     assert patience.ask(lambda: 7) == 7
     with pytest.raises(ZeroDivisionError):
         patience.ask(lambda: 1 / 0)
@@ -83,11 +84,12 @@ def test_an_answer_and_an_exception_are_passed_on():
     patience.close()
 
 
-def test_all_is_asked_on_one_thread_which_is_not_ours():
-    patience = Patience()
+@pytest.mark.parametrize(("deadline", "ours"), [(math.inf, True), (1000.0, False)])
+def test_all_is_asked_on_one_thread_which_is_ours_without_a_deadline(deadline, ours):
+    patience = Patience(deadline)
     threads = {patience.ask(threading.get_ident) for _ in range(5)}
     assert len(threads) == 1
-    assert threads != {threading.get_ident()}
+    assert (threads == {threading.get_ident()}) is ours
     patience.close()
 
 
@@ -119,10 +121,20 @@ def test_an_interrupt_is_not_kept_waiting(stuck):
             raise KeyboardInterrupt
         return 0.0
 
-    patience = Patience(math.inf, interrupted)
+    patience = Patience(DEADLINE, interrupted)
     with pytest.raises(KeyboardInterrupt):
         patience.ask(stuck)
     assert patience.missed == 0
+
+
+def test_an_interrupt_without_a_deadline_is_tidied_up_behind():
+    def interrupted():
+        raise KeyboardInterrupt
+
+    tidied = []
+    with pytest.raises(KeyboardInterrupt):
+        Patience().ask(interrupted, lambda: tidied.append(True))
+    assert tidied == [True]
 
 
 @pytest.mark.parametrize("deadline", [0.0, -1.0, math.nan])
