@@ -1,16 +1,24 @@
-"""Layers as plain data: which tensors they hold and which functions of an engine they call.
+"""Layers as values: each kind knows its shapes, its tensors and what it asks of an engine.
 
-The mathematics of each, with its gradient, stands in `engines.numpy_engine.layers`.
+The mathematics of each, with its gradient, stands in `engines.numpy_engine.layers`.  A layer does
+not say how large its input is: that follows from the layer before it.  So what depends on the
+input's shape is a function of it.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from refmiracle.engines.contract import Array, Engine, LayerSpec
+from refmiracle.errors import InputError
 
 Weights = dict[str, Array]
+Shape = tuple[int, ...]
+
+# What a tensor is to its layer.
+WEIGHT, BIAS, GAIN = "weight", "bias", "gain"
 
 
 @dataclass(frozen=True)
@@ -20,24 +28,44 @@ class Tensor:
     Parameters
     ----------
     name : str
+        Within its layer; `nn.tree` puts the layer's path before it.
     shape : tuple of int
         (kh, kw, in, out), (in, out) or (out,).
     fan_in : int
         Products summed into one output of the layer.
+    role : str
+        `WEIGHT` (its last axis counts the layer's outputs, which may share it), `BIAS` or `GAIN`.
     """
 
     name: str
-    shape: tuple[int, ...]
+    shape: Shape
     fan_in: int
+    role: str = WEIGHT
 
 
 class Layer(Protocol):
-    """One step of a network: y = f(weights, x), and dx and the weights' gradients from dy."""
+    """One step of a network: y = f(weights, x), and dx and the weights' gradients from dy.
 
-    def spec(self) -> LayerSpec:
+    Activations are (channels, height, width, batch) or (features, batch); a shape here is without
+    the batch.  Weights and gradients are by the tensors' names within the layer.
+    """
+
+    word: ClassVar[str]
+    """What paths call it: the second of its kind in a list is at WORD2."""
+
+    def output(self, shape: Shape) -> Shape:
+        """Return the shape of the output for an input of a shape.
+
+        Raises
+        ------
+        InputError
+            If the layer takes no such input; the message says what it takes.
+        """
+
+    def spec(self, shape: Shape) -> LayerSpec:
         """Return kind and sizes as plain data, for engines with passes over whole networks."""
 
-    def tensors(self) -> tuple[Tensor, ...]:
+    def tensors(self, shape: Shape) -> tuple[Tensor, ...]:
         """Return the weight arrays that the layer holds, in the order of the file format."""
 
     def forward(self, engine: Engine, weights: Weights, x: Array) -> tuple[Array, Any]:
@@ -50,92 +78,166 @@ class Layer(Protocol):
 
 
 class Weightless:
-    """What layers without tensors share."""
+    """What layers without tensors share; unless they say otherwise the shape stays."""
 
-    def tensors(self) -> tuple[Tensor, ...]:
+    def output(self, shape: Shape) -> Shape:
+        """Return the same shape."""
+        return shape
+
+    def tensors(self, shape: Shape) -> tuple[Tensor, ...]:
         """Return no tensors."""
         return ()
 
 
+def maps_of(shape: Shape) -> Shape:
+    """Return a shape of three axes.
+
+    Raises
+    ------
+    InputError
+        If it is another.
+    """
+    if len(shape) != 3:
+        raise InputError("expected (channels, height, width)")
+    return shape
+
+
 @dataclass(frozen=True)
 class Conv2d:
-    """Valid cross-correlation with a square kernel."""
+    """Valid cross-correlation.
 
-    name: str
-    kernel: int
-    inputs: int
+    Parameters
+    ----------
+    outputs : int
+        Channels of the output.
+    kernel : int or (int, int)
+        Height and width; one number is both.
+    """
+
     outputs: int
+    kernel: int | tuple[int, int]
+    word: ClassVar[str] = "conv"
 
-    def spec(self) -> LayerSpec:
-        """Return ("conv2d", kernel, inputs, outputs)."""
-        return "conv2d", self.kernel, self.inputs, self.outputs
+    def sides(self) -> tuple[int, int]:
+        """Return height and width of the kernel."""
+        return (self.kernel, self.kernel) if isinstance(self.kernel, int) else self.kernel
 
-    def tensors(self) -> tuple[Tensor, ...]:
+    def output(self, shape: Shape) -> Shape:
+        """Return (outputs, rows, columns)."""
+        _, height, width = maps_of(shape)
+        kh, kw = self.sides()
+        rows, columns = height - kh + 1, width - kw + 1
+        if min(rows, columns, self.outputs, kh, kw) < 1:
+            raise InputError(f"expected maps of at least {kh}x{kw}, and an output or more")
+        return self.outputs, rows, columns
+
+    def spec(self, shape: Shape) -> LayerSpec:
+        """Return ("conv2d", (kh, kw), inputs, outputs)."""
+        return "conv2d", self.sides(), shape[0], self.outputs
+
+    def tensors(self, shape: Shape) -> tuple[Tensor, ...]:
         """Return the kernel (kh, kw, in, out) and the bias (out,)."""
-        fan_in = self.kernel**2 * self.inputs
-        shape = (self.kernel, self.kernel, self.inputs, self.outputs)
+        whole = (*self.sides(), shape[0], self.outputs)
+        fan_in = math.prod(whole[:3])
         return (
-            Tensor(f"{self.name}.weight", shape, fan_in),
-            Tensor(f"{self.name}.bias", (self.outputs,), fan_in),
+            Tensor("weight", whole, fan_in),
+            Tensor("bias", (self.outputs,), fan_in, BIAS),
         )
 
     def forward(self, engine: Engine, weights: Weights, x: Array) -> tuple[Array, Any]:
         """Return the feature maps; the input is kept."""
-        return engine.conv2d(x, weights[f"{self.name}.weight"], weights[f"{self.name}.bias"]), x
+        return engine.conv2d(x, weights["weight"], weights["bias"]), x
 
     def backward(
         self, engine: Engine, weights: Weights, kept: Any, dy: Array, need_dx: bool
     ) -> tuple[Any, Weights]:
         """Return dx and the gradients of kernel and bias."""
-        w = weights[f"{self.name}.weight"]
-        dx, dw, db = engine.conv2d_backward(kept, w, dy, need_dx)
-        return dx, {f"{self.name}.weight": dw, f"{self.name}.bias": db}
+        dx, dw, db = engine.conv2d_backward(kept, weights["weight"], dy, need_dx)
+        return dx, {"weight": dw, "bias": db}
 
 
 @dataclass(frozen=True)
 class Dense:
-    """y = W^T x + b; an input of several axes is read as one column (channel, height, width)."""
+    """y = W^T x + b.
 
-    name: str
-    inputs: int
+    Parameters
+    ----------
+    outputs : int
+    """
+
     outputs: int
+    word: ClassVar[str] = "dense"
 
-    def spec(self) -> LayerSpec:
+    def output(self, shape: Shape) -> Shape:
+        """Return (outputs,)."""
+        if len(shape) != 1:
+            raise InputError("expected (features,): Flatten makes one column of maps")
+        if self.outputs < 1:
+            raise InputError("expected an output or more")
+        return (self.outputs,)
+
+    def spec(self, shape: Shape) -> LayerSpec:
         """Return ("dense", inputs, outputs)."""
-        return "dense", self.inputs, self.outputs
+        return "dense", shape[0], self.outputs
 
-    def tensors(self) -> tuple[Tensor, ...]:
+    def tensors(self, shape: Shape) -> tuple[Tensor, ...]:
         """Return the matrix (in, out) and the bias (out,)."""
         return (
-            Tensor(f"{self.name}.weight", (self.inputs, self.outputs), self.inputs),
-            Tensor(f"{self.name}.bias", (self.outputs,), self.inputs),
+            Tensor("weight", (shape[0], self.outputs), shape[0]),
+            Tensor("bias", (self.outputs,), shape[0], BIAS),
         )
 
     def forward(self, engine: Engine, weights: Weights, x: Array) -> tuple[Array, Any]:
         """Return the activations; the input is kept."""
-        y = engine.dense(
-            x.reshape(self.inputs, -1),
-            weights[f"{self.name}.weight"],
-            weights[f"{self.name}.bias"],
-        )
-        return y, x
+        return engine.dense(x, weights["weight"], weights["bias"]), x
 
     def backward(
         self, engine: Engine, weights: Weights, kept: Any, dy: Array, need_dx: bool
     ) -> tuple[Any, Weights]:
         """Return dx and the gradients of matrix and bias."""
-        dx, dw, db = engine.dense_backward(
-            kept.reshape(self.inputs, -1), weights[f"{self.name}.weight"], dy, need_dx
-        )
-        grads = {f"{self.name}.weight": dw, f"{self.name}.bias": db}
-        return (None if dx is None else dx.reshape(kept.shape)), grads
+        dx, dw, db = engine.dense_backward(kept, weights["weight"], dy, need_dx)
+        return dx, {"weight": dw, "bias": db}
+
+
+@dataclass(frozen=True)
+class Flatten(Weightless):
+    """Maps as one column: feature (c height + i) width + j is channel c, row i, column j."""
+
+    word: ClassVar[str] = "flatten"
+
+    def output(self, shape: Shape) -> Shape:
+        """Return (features,)."""
+        return (math.prod(shape),)
+
+    def spec(self, shape: Shape) -> LayerSpec:
+        """Return ("flatten",)."""
+        return ("flatten",)
+
+    def forward(self, engine: Engine, weights: Weights, x: Array) -> tuple[Array, Any]:
+        """Return the columns; the shape of the input is kept."""
+        return x.reshape(math.prod(x.shape[:-1]), x.shape[-1]), x.shape
+
+    def backward(
+        self, engine: Engine, weights: Weights, kept: Any, dy: Array, need_dx: bool
+    ) -> tuple[Any, Weights]:
+        """Return dx: the same numbers as maps."""
+        return dy.reshape(kept), {}
 
 
 @dataclass(frozen=True)
 class MaxPool2d(Weightless):
-    """Maximum of each 2x2 window."""
+    """Maximum of each 2x2 window; an odd last row or column is dropped."""
 
-    def spec(self) -> LayerSpec:
+    word: ClassVar[str] = "maxpool"
+
+    def output(self, shape: Shape) -> Shape:
+        """Return (channels, rows, columns)."""
+        channels, height, width = maps_of(shape)
+        if min(height, width) < 2:
+            raise InputError("expected maps of at least 2x2")
+        return channels, height // 2, width // 2
+
+    def spec(self, shape: Shape) -> LayerSpec:
         """Return ("maxpool2d",)."""
         return ("maxpool2d",)
 
@@ -156,7 +258,9 @@ class MaxPool2d(Weightless):
 class Relu(Weightless):
     """max(x, 0)."""
 
-    def spec(self) -> LayerSpec:
+    word: ClassVar[str] = "relu"
+
+    def spec(self, shape: Shape) -> LayerSpec:
         """Return ("relu",)."""
         return ("relu",)
 

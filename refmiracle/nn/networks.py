@@ -11,22 +11,18 @@ LeNet-300-100 is the network of two hidden layers of LeCun et al. (1998): 266,61
 from __future__ import annotations
 
 from refmiracle.errors import InputError
-from refmiracle.nn.layers import Conv2d, Dense, MaxPool2d, Relu
+from refmiracle.nn.layers import Conv2d, Dense, Flatten, MaxPool2d, Relu
 from refmiracle.nn.network import Network
 
 LENET5 = Network(
     name="lenet5",
     number=1,
+    input=(1, 28, 28),
+    classes=10,
     layers=(
-        Conv2d("conv1", kernel=5, inputs=1, outputs=20),
-        MaxPool2d(),
-        Relu(),
-        Conv2d("conv2", kernel=5, inputs=20, outputs=50),
-        MaxPool2d(),
-        Relu(),
-        Dense("dense1", inputs=800, outputs=500),
-        Relu(),
-        Dense("dense2", inputs=500, outputs=10),
+        *(Conv2d(20, kernel=5), MaxPool2d(), Relu()),
+        *(Conv2d(50, kernel=5), MaxPool2d(), Relu()),
+        *(Flatten(), Dense(500), Relu(), Dense(10)),
     ),
     hash_factors=(1, 1, 2, 1, 50, 1, 1, 1),
 )
@@ -34,13 +30,9 @@ LENET5 = Network(
 LENET_300_100 = Network(
     name="lenet-300-100",
     number=2,
-    layers=(
-        Dense("dense1", inputs=784, outputs=300),
-        Relu(),
-        Dense("dense2", inputs=300, outputs=100),
-        Relu(),
-        Dense("dense3", inputs=100, outputs=10),
-    ),
+    input=(1, 28, 28),
+    classes=10,
+    layers=(Flatten(), Dense(300), Relu(), Dense(100), Relu(), Dense(10)),
     hash_factors=(10, 1, 10, 1, 1, 1),
 )
 

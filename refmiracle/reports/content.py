@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from refmiracle.nn.network import IMAGE_SIZE, classes
+from refmiracle.nn.evaluation import classes
+from refmiracle.nn.layers import WEIGHT
 from refmiracle.nn.networks import LENET5
 from refmiracle.numerics.philox import Stream
 from refmiracle.rec.codes import MRC, find_code
@@ -230,13 +231,14 @@ def first_layer(run: Run) -> tuple[Array, Array]:
     Before: the means of the posterior; after: as decoded.  Of variables that several weights
     share (hash factor above 1) each weight gets its own, with its sign.
     """
-    tensor, factor = run.config.layout().network.tensors()[0], run.config.hash_factors[0]
+    network, factor = run.config.layout().network, run.config.hash_factors[0]
+    tensor, image = network.tensors()[0], network.input
     count = math.prod(tensor.shape)
     place, sign = run.places.of_weights[:count], run.places.signs[:count]
     if len(tensor.shape) == 4:
         shape, step = tensor.shape[:2], 1
-    elif len(tensor.shape) == 2 and tensor.shape[0] == IMAGE_SIZE**2:
-        shape, step = (IMAGE_SIZE, IMAGE_SIZE), factor
+    elif tensor.role == WEIGHT and image[0] == 1 and tensor.shape[:-1] == (math.prod(image),):
+        shape, step = image[1:], factor
     else:
         return np.zeros((0, 1, 1)), np.zeros((0, 1, 1))
 

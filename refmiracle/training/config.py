@@ -168,7 +168,7 @@ def preset_config(
     if code != MRC:
         own["selection"] = "sample"
     if network != LENET5.name:
-        own |= {"network": network, "hash_factors": find_network(network).hash_factors}
+        own |= {"network": network, "hash_factors": find_network(network).factors()}
     return replace(PRESETS[preset], parameterization=parameterization, code=code, **own)
 
 

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 import refmiracle
 from refmiracle.errors import InputError
-from refmiracle.nn.network import IMAGE_SIZE, check_images, check_labels
+from refmiracle.nn.arguments import check_images, check_labels
+from refmiracle.nn.network import Network
 from refmiracle.training.idx import IMAGES, LABELS, Kind, read_idx
 
-IMAGE_SHAPE = (IMAGE_SIZE, IMAGE_SIZE)
+MNIST_SHAPE = (28, 28)
 # As in the split that MIRACLE trained on, 5,000 training images are kept for choosing.
 VALIDATION_IMAGES = 5000
 
@@ -33,15 +34,15 @@ class Split:
     labels: NDArray[np.uint8]
 
 
-def check_split(split: Split) -> Split:
+def check_split(split: Split, network: Network) -> Split:
     """Return images and labels that training, which does not look at each again, can take.
 
     Raises
     ------
     InputError
-        If they are not as `Split` says.
+        If they are not as `Split` says, or not what the network is for.
     """
-    check_labels(split.labels, len(check_images(split.images)))
+    check_labels(network, split.labels, len(check_images(network, split.images)))
     return split
 
 
@@ -62,14 +63,14 @@ def load_split(folder: Path, name: str) -> Split:
     """
     images = read_idx(_find(folder, name, IMAGES), IMAGES)
     labels = read_idx(_find(folder, name, LABELS), LABELS)
-    if images.shape[1:] != IMAGE_SHAPE:
+    if images.shape[1:] != MNIST_SHAPE:
         raise InputError(
             f"{folder}: the {name} images have {images.shape[1]}x{images.shape[2]} pixels;"
             " expected 28x28"
         )
     if len(images) != len(labels) or not len(images):
         raise InputError(f"{folder}: {len(images)} {name} images, but {len(labels)} labels")
-    return check_split(Split(images, labels))
+    return Split(images, labels)
 
 
 def _find(folder: Path, name: str, kind: Kind) -> Path:

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refmiracle.errors import InputError
-from refmiracle.nn.network import CLASSES
 
 LARGEST_FILE = 1 << 30
 PIECE = 1 << 20
@@ -64,7 +63,7 @@ class Kind:
 
 
 IMAGES = Kind("images", axes=3, largest=255)
-LABELS = Kind("labels", axes=1, largest=CLASSES - 1)
+LABELS = Kind("labels", axes=1, largest=9)
 
 
 def read_idx(path: Path, kind: Kind) -> NDArray[np.uint8]:

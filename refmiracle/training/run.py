@@ -19,7 +19,7 @@ from refmiracle.codec.model import decode_model
 from refmiracle.engines import get_engine
 from refmiracle.errors import InputError
 from refmiracle.files import write_atomically
-from refmiracle.nn.network import error_rate
+from refmiracle.nn.evaluation import error_rate
 from refmiracle.rec.codes import MRC
 from refmiracle.training.checks import check_finite, check_loss
 from refmiracle.training.config import Config
@@ -121,7 +121,7 @@ def run_training(
     check_finite(trainer)
     if trainer.finished():
         return
-    check_split(validation)
+    check_split(validation, trainer.layout.network)
     checkpoint, metrics = checkpoint_path(out), metrics_path(out)
     state.metrics_bytes = keep_metrics(metrics, state.step, state.metrics_bytes)
     save_checkpoint(checkpoint, config, state)

@@ -20,8 +20,8 @@ from refmiracle.codec.integers import coded_bits
 from refmiracle.engines import get_engine
 from refmiracle.engines.contract import Array
 from refmiracle.errors import InputError
+from refmiracle.nn.evaluation import classes
 from refmiracle.nn.layers import Weights
-from refmiracle.nn.network import classes
 from refmiracle.numerics.philox import Stream, stream_permutation
 from refmiracle.posterior.blocks import find_places, to_weights
 from refmiracle.posterior.mean_kl import MeanKL
@@ -104,7 +104,7 @@ class Trainer:
         shape, dtype = self.places.tensor.shape, self.engine.dtype
         self.w, self.eps, self.g = (np.empty(shape, dtype=dtype) for _ in range(3))
         self.dlog_rho = np.empty(len(self.layout.sizes()))
-        self.batches = Batches(config, check_split(train))
+        self.batches = Batches(config, check_split(train, self.layout.network))
 
     def _posterior(self) -> MeanKL | MeanVar:
         budget = self.config.bits_per_block * math.log(2)

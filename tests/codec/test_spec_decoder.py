@@ -23,7 +23,7 @@ from refmiracle.codec.integers import read_integers, write_integers
 from refmiracle.codec.model import decode_model, decode_rows
 from refmiracle.engines import get_engine
 from refmiracle.errors import InputError
-from refmiracle.nn.network import forward
+from refmiracle.nn.evaluation import forward
 from refmiracle.nn.networks import LENET5, LENET_300_100
 from refmiracle.numerics import normal, philox
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs

@@ -11,7 +11,7 @@ from tiny import TINY
 
 from refmiracle.codec.container import parse_model
 from refmiracle.commands import decode, evaluate, report, train
-from refmiracle.nn.layers import Dense, Tensor, Weightless
+from refmiracle.nn.layers import Dense, Flatten, Tensor, Weightless
 from refmiracle.nn.network import Network
 from refmiracle.nn.networks import NETWORKS
 from refmiracle.training.config import PRESETS, config_from_dict
@@ -21,7 +21,13 @@ from refmiracle.training.config import PRESETS, config_from_dict
 class AveragePool(Weightless):
     """The mean of each 4x4 window: a layer that no engine knows."""
 
-    def spec(self):
+    word = "average"
+
+    def output(self, shape):
+        c, h, w = shape
+        return c, h // 4, w // 4
+
+    def spec(self, shape):
         return ("average-pool",)
 
     def forward(self, engine, weights, x):
@@ -36,24 +42,26 @@ class AveragePool(Weightless):
 class Gain:
     """A factor for each pixel: a layer with weights and without a bias."""
 
-    name: str
-    shape: tuple[int, ...]
+    word = "gain"
 
-    def spec(self):
-        return ("gain", *self.shape)
+    def output(self, shape):
+        return shape
 
-    def tensors(self):
-        return (Tensor(self.name, self.shape, 1),)
+    def spec(self, shape):
+        return ("gain", *shape)
+
+    def tensors(self, shape):
+        return (Tensor("weight", shape, 1),)
 
     def forward(self, engine, weights, x):
-        return x * weights[self.name][..., None], x
+        return x * weights["weight"][..., None], x
 
     def backward(self, engine, weights, kept, dy, need_dx):
-        return dy * weights[self.name][..., None], {self.name: (dy * kept).sum(axis=-1)}
+        return dy * weights["weight"][..., None], {"weight": (dy * kept).sum(axis=-1)}
 
 
 POOLED = Network(
-    "pooled", 200, (AveragePool(), Gain("gain", (1, 7, 7)), Dense("dense", 49, 10)), (1, 1, 1)
+    "pooled", 200, (1, 28, 28), 10, (AveragePool(), Gain(), Flatten(), Dense(10)), (1, 1, 1)
 )
 
 
@@ -110,13 +118,13 @@ def test_the_first_layer_that_is_no_picture_is_said(tmp_path, tiny, monkeypatch,
 
 
 def test_a_network_whose_layers_do_not_fit_is_one_line(tmp_path, tiny, monkeypatch, capsys):
-    layers = AveragePool(), Dense("dense", 50, 10)
+    layers = AveragePool(), Dense(10)
     wrong = replace(POOLED, name="wrong", layers=layers, hash_factors=(1, 1))
     monkeypatch.setitem(NETWORKS, "wrong", wrong)
     out = tmp_path / "run"
     assert train.main(["--preset", "smoke", "--network", "wrong", "--out", str(out)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "network wrong: layer 1, Dense(name='dense', inputs=50, outputs=10)" in line
+    assert "network wrong: layer 1, Dense(outputs=10), does not take" in line
     assert not out.exists()
 
 
