@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refmiracle.engines import get_engine
-from refmiracle.nn.layers import WEIGHT
+from refmiracle.nn.contract import WEIGHT
 from refmiracle.nn.network import Network
 from refmiracle.posterior.blocks import BlockLayout, find_places
 from refmiracle.training.config import Config

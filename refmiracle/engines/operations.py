@@ -137,7 +137,7 @@ OPERATIONS: dict[str, tuple[Argument, ...]] = {
         RATES,
         DLOG_RHO,
     ),
-"images": (Pixels("pixels", shape="N height width", end=256, dtype=BYTE),),
+    "images": (Pixels("pixels", shape="N height width", end=256, dtype=BYTE),),
     "conv2d": (MAPS, KERNEL, BIAS, *SLIDING),
     "conv2d_backward": (
         MAPS,
@@ -296,7 +296,7 @@ def _network_pass(
     # Each unit has a weight for each input, at each place of its kernel if it has one.
     one = ((1, 1),)
     weighty = [
-        (one if kind == "dense" else ()) + tuple(sizes)
+        (one if kind == "dense" else ()) + tuple(sizes[:3])
         for kind, *sizes in layers
         if kind in ("conv2d", "dense")
     ]

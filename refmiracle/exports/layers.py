@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refmiracle.errors import InputError
-from refmiracle.nn.layers import Weights
+from refmiracle.nn.contract import Weights
 from refmiracle.nn.network import Network
 from refmiracle.nn.tree import Placed
 
@@ -46,9 +46,14 @@ class Exported:
     largest: bool = False
 
 
-def _conv2d(kernel: tuple[int, int], inputs: int, outputs: int) -> Exported:
+def _conv2d(
+    kernel: tuple[int, int], inputs: int, outputs: int, stride: int, padding: int, groups: int
+) -> Exported:
+    attributes: dict[str, Any] = {"kernel_shape": [*kernel]}
+    if (stride, padding, groups) != (1, 0, 1):
+        attributes |= {"strides": [stride] * 2, "pads": [padding] * 4, "group": groups}
     # (kh, kw, in, out) becomes (out, in, kh, kw).
-    return Exported("Conv", {"kernel_shape": [*kernel]}, axes=((3, 2, 0, 1), (0,)))
+    return Exported("Conv", attributes, axes=((3, 2, 0, 1), (0,)))
 
 
 def _flatten() -> Exported:
@@ -59,6 +64,11 @@ def _flatten() -> Exported:
 def _maxpool2d() -> Exported:
     # Both drop an odd last row or column unless told otherwise.
     return Exported("MaxPool", {"kernel_shape": [2, 2], "strides": [2, 2]}, largest=True)
+
+
+def _meanpool2d(height: int, width: int) -> Exported:
+    sides = [height, width]
+    return Exported("AveragePool", {"kernel_shape": sides, "strides": sides})
 
 
 def _relu() -> Exported:
@@ -74,6 +84,7 @@ EXPORTS: dict[str, Callable[..., Exported]] = {
     "conv2d": _conv2d,
     "flatten": _flatten,
     "maxpool2d": _maxpool2d,
+    "meanpool2d": _meanpool2d,
     "relu": _relu,
     "dense": _dense,
 }

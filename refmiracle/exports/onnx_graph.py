@@ -11,7 +11,7 @@ from refmiracle.errors import InputError
 from refmiracle.exports.layers import Exported, export_layer, outputs_first
 from refmiracle.extras import import_extra
 from refmiracle.files import first_line
-from refmiracle.nn.layers import Weights
+from refmiracle.nn.contract import Weights
 from refmiracle.nn.network import Network, check_network
 from refmiracle.nn.tree import Placed
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from refmiracle.engines.contract import Array, Engine
 from refmiracle.errors import InputError
-from refmiracle.nn.layers import Weights
+from refmiracle.nn.contract import Weights
 from refmiracle.nn.network import Network, kernels
 
 

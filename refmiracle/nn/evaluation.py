@@ -14,7 +14,7 @@ from refmiracle.nn.arguments import (
     check_weights,
     unshared_units,
 )
-from refmiracle.nn.layers import Weights
+from refmiracle.nn.contract import Weights
 from refmiracle.nn.network import Network, kernels, network_pass
 
 EVALUATION_BATCH = 500

@@ -16,7 +16,7 @@ from refmiracle.nn.arguments import (
     check_weights,
     unshared_units,
 )
-from refmiracle.nn.layers import Weights
+from refmiracle.nn.contract import Weights
 from refmiracle.nn.network import Network, kernels, network_pass, split_tensors
 from refmiracle.nn.tree import backward_through, forward_through
 

@@ -1,110 +1,30 @@
-"""Layers as values: each kind knows its shapes, its tensors and what it asks of an engine.
+"""The kinds of layers, each a value: its shapes, its tensors and what it asks of an engine.
 
-The mathematics of each, with its gradient, stands in `engines.numpy_engine.layers`.  A layer does
-not say how large its input is: that follows from the layer before it.  So what depends on the
-input's shape is a function of it.
+The mathematics of each, with its gradient, stands in `engines.numpy_engine.layers`.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from refmiracle.engines.contract import Array, Engine, LayerSpec
 from refmiracle.errors import InputError
+from refmiracle.nn.contract import BIAS, GAIN, Shape, Tensor, Weightless, Weights, maps_of
 
-Weights = dict[str, Array]
-Shape = tuple[int, ...]
-
-# What a tensor is to its layer.
-WEIGHT, BIAS, GAIN = "weight", "bias", "gain"
+Sides = int | tuple[int, int]
 
 
-@dataclass(frozen=True)
-class Tensor:
-    """A weight array of a layer.
-
-    Parameters
-    ----------
-    name : str
-        Within its layer; `nn.tree` puts the layer's path before it.
-    shape : tuple of int
-        (kh, kw, in, out), (in, out) or (out,).
-    fan_in : int
-        Products summed into one output of the layer.
-    role : str
-        `WEIGHT` (its last axis counts the layer's outputs, which may share it), `BIAS` or `GAIN`.
-    """
-
-    name: str
-    shape: Shape
-    fan_in: int
-    role: str = WEIGHT
-
-
-class Layer(Protocol):
-    """One step of a network: y = f(weights, x), and dx and the weights' gradients from dy.
-
-    Activations are (channels, height, width, batch) or (features, batch); a shape here is without
-    the batch.  Weights and gradients are by the tensors' names within the layer.
-    """
-
-    word: ClassVar[str]
-    """What paths call it: the second of its kind in a list is at WORD2."""
-
-    def output(self, shape: Shape) -> Shape:
-        """Return the shape of the output for an input of a shape.
-
-        Raises
-        ------
-        InputError
-            If the layer takes no such input; the message says what it takes.
-        """
-
-    def spec(self, shape: Shape) -> LayerSpec:
-        """Return kind and sizes as plain data, for engines with passes over whole networks."""
-
-    def tensors(self, shape: Shape) -> tuple[Tensor, ...]:
-        """Return the weight arrays that the layer holds, in the order of the file format."""
-
-    def forward(self, engine: Engine, weights: Weights, x: Array) -> tuple[Array, Any]:
-        """Return the output and what the backward pass needs to know."""
-
-    def backward(
-        self, engine: Engine, weights: Weights, kept: Any, dy: Array, need_dx: bool
-    ) -> tuple[Any, Weights]:
-        """Return dx (None unless needed) and the gradients of the layer's tensors."""
-
-
-class Weightless:
-    """What layers without tensors share; unless they say otherwise the shape stays."""
-
-    def output(self, shape: Shape) -> Shape:
-        """Return the same shape."""
-        return shape
-
-    def tensors(self, shape: Shape) -> tuple[Tensor, ...]:
-        """Return no tensors."""
-        return ()
-
-
-def maps_of(shape: Shape) -> Shape:
-    """Return a shape of three axes.
-
-    Raises
-    ------
-    InputError
-        If it is another.
-    """
-    if len(shape) != 3:
-        raise InputError("expected (channels, height, width)")
-    return shape
+def _pair(sides: Sides) -> tuple[int, int]:
+    return (sides, sides) if isinstance(sides, int) else sides
 
 
 @dataclass(frozen=True)
 class Conv2d:
-    """Valid cross-correlation.
+    """Cross-correlation, with zeros outside.
+
+    y[o,i,j] = b[o] + sum over u, v, c of w[u,v,c,o] x[c, stride i + u - padding, ...]
 
     Parameters
     ----------
@@ -112,32 +32,54 @@ class Conv2d:
         Channels of the output.
     kernel : int or (int, int)
         Height and width; one number is both.
+    stride : int
+    padding : int
+        Rows and columns of zeros on each side, less than the kernel has.
+    groups : int
+        1: each output reads all channels; as many as there are channels: each reads one.
     """
 
     outputs: int
-    kernel: int | tuple[int, int]
+    kernel: Sides
+    stride: int = 1
+    padding: int = 0
+    groups: int = 1
     word: ClassVar[str] = "conv"
+    opcode: ClassVar[int] = 1
 
-    def sides(self) -> tuple[int, int]:
-        """Return height and width of the kernel."""
-        return (self.kernel, self.kernel) if isinstance(self.kernel, int) else self.kernel
+    def __post_init__(self) -> None:
+        """Make a pair of a kernel's side, so that equal layers are equal."""
+        object.__setattr__(self, "kernel", _pair(self.kernel))
+
+    def numbers(self) -> tuple[int, ...]:
+        """Return what a file says of the layer."""
+        return *_pair(self.kernel), self.stride, self.padding, self.groups, self.outputs
 
     def output(self, shape: Shape) -> Shape:
         """Return (outputs, rows, columns)."""
-        _, height, width = maps_of(shape)
-        kh, kw = self.sides()
-        rows, columns = height - kh + 1, width - kw + 1
-        if min(rows, columns, self.outputs, kh, kw) < 1:
-            raise InputError(f"expected maps of at least {kh}x{kw}, and an output or more")
-        return self.outputs, rows, columns
+        channels, height, width = maps_of(shape)
+        kh, kw = _pair(self.kernel)
+        if min(self.outputs, kh, kw, self.stride) < 1:
+            raise InputError("outputs, sides of the kernel and stride must be 1 or more")
+        if not 0 <= self.padding < min(kh, kw):
+            raise InputError("padding must be less than the sides of the kernel, and not negative")
+        if self.groups not in (1, channels) or self.outputs % self.groups:
+            raise InputError(
+                f"groups must be 1 or the channels, {channels}, and divide the outputs"
+            )
+        rows, columns = height + 2 * self.padding - kh, width + 2 * self.padding - kw
+        if min(rows, columns) < 0:
+            raise InputError(f"expected maps of {kh}x{kw} at least, with the padding")
+        return self.outputs, rows // self.stride + 1, columns // self.stride + 1
 
     def spec(self, shape: Shape) -> LayerSpec:
-        """Return ("conv2d", (kh, kw), inputs, outputs)."""
-        return "conv2d", self.sides(), shape[0], self.outputs
+        """Return ("conv2d", (kh, kw), inputs, outputs, stride, padding, groups)."""
+        sizes = self.outputs, self.stride, self.padding, self.groups
+        return "conv2d", self.kernel, shape[0], *sizes
 
     def tensors(self, shape: Shape) -> tuple[Tensor, ...]:
-        """Return the kernel (kh, kw, in, out) and the bias (out,)."""
-        whole = (*self.sides(), shape[0], self.outputs)
+        """Return the kernel (kh, kw, in / groups, out) and the bias (out,)."""
+        whole = (*_pair(self.kernel), shape[0] // self.groups, self.outputs)
         fan_in = math.prod(whole[:3])
         return (
             Tensor("weight", whole, fan_in),
@@ -146,13 +88,15 @@ class Conv2d:
 
     def forward(self, engine: Engine, weights: Weights, x: Array) -> tuple[Array, Any]:
         """Return the feature maps; the input is kept."""
-        return engine.conv2d(x, weights["weight"], weights["bias"]), x
+        w, b = weights["weight"], weights["bias"]
+        return engine.conv2d(x, w, b, self.stride, self.padding, self.groups), x
 
     def backward(
         self, engine: Engine, weights: Weights, kept: Any, dy: Array, need_dx: bool
     ) -> tuple[Any, Weights]:
         """Return dx and the gradients of kernel and bias."""
-        dx, dw, db = engine.conv2d_backward(kept, weights["weight"], dy, need_dx)
+        sliding = self.stride, self.padding, self.groups
+        dx, dw, db = engine.conv2d_backward(kept, weights["weight"], dy, need_dx, *sliding)
         return dx, {"weight": dw, "bias": db}
 
 
@@ -167,6 +111,11 @@ class Dense:
 
     outputs: int
     word: ClassVar[str] = "dense"
+    opcode: ClassVar[int] = 2
+
+    def numbers(self) -> tuple[int, ...]:
+        """Return what a file says of the layer."""
+        return (self.outputs,)
 
     def output(self, shape: Shape) -> Shape:
         """Return (outputs,)."""
@@ -204,6 +153,7 @@ class Flatten(Weightless):
     """Maps as one column: feature (c height + i) width + j is channel c, row i, column j."""
 
     word: ClassVar[str] = "flatten"
+    opcode: ClassVar[int] = 3
 
     def output(self, shape: Shape) -> Shape:
         """Return (features,)."""
@@ -229,6 +179,7 @@ class MaxPool2d(Weightless):
     """Maximum of each 2x2 window; an odd last row or column is dropped."""
 
     word: ClassVar[str] = "maxpool"
+    opcode: ClassVar[int] = 4
 
     def output(self, shape: Shape) -> Shape:
         """Return (channels, rows, columns)."""
@@ -255,10 +206,110 @@ class MaxPool2d(Weightless):
 
 
 @dataclass(frozen=True)
+class GroupNorm:
+    """(1 + gain) (x - mean) / sqrt(var + 1e-5) + bias, over a group of channels of one image.
+
+    The gain's variables lie around 0, as all others do.
+
+    Parameters
+    ----------
+    groups : int
+        Of as many channels each.
+    """
+
+    groups: int
+    word: ClassVar[str] = "norm"
+    opcode: ClassVar[int] = 6
+
+    def numbers(self) -> tuple[int, ...]:
+        """Return what a file says of the layer."""
+        return (self.groups,)
+
+    def output(self, shape: Shape) -> Shape:
+        """Return the same shape."""
+        channels = maps_of(shape)[0]
+        if self.groups < 1 or channels % self.groups:
+            raise InputError(f"groups must be 1 or more and divide the channels, {channels}")
+        return shape
+
+    def spec(self, shape: Shape) -> LayerSpec:
+        """Return ("groupnorm", channels, groups)."""
+        return "groupnorm", shape[0], self.groups
+
+    def tensors(self, shape: Shape) -> tuple[Tensor, ...]:
+        """Return gain and bias, both (channels,)."""
+        values = math.prod(shape) // self.groups  # that one output depends on
+        return (
+            Tensor("gain", shape[:1], values, GAIN),
+            Tensor("bias", shape[:1], values, BIAS),
+        )
+
+    def forward(self, engine: Engine, weights: Weights, x: Array) -> tuple[Array, Any]:
+        """Return the normalised maps; the input is kept."""
+        return engine.group_norm(x, weights["gain"], weights["bias"], self.groups), x
+
+    def backward(
+        self, engine: Engine, weights: Weights, kept: Any, dy: Array, need_dx: bool
+    ) -> tuple[Any, Weights]:
+        """Return dx and the gradients of gain and bias."""
+        dx, dgain, dbias = engine.group_norm_backward(kept, weights["gain"], self.groups, dy)
+        return dx, {"gain": dgain, "bias": dbias}
+
+
+@dataclass(frozen=True)
+class MeanPool2d(Weightless):
+    """Mean of each window; rows and columns that are left over are dropped.
+
+    Parameters
+    ----------
+    window : int or (int, int)
+        Height and width; one number is both, and none the whole map.
+    """
+
+    window: Sides = 0
+    word: ClassVar[str] = "meanpool"
+    opcode: ClassVar[int] = 5
+
+    def __post_init__(self) -> None:
+        """Make a pair of a window's side, so that equal layers are equal."""
+        object.__setattr__(self, "window", _pair(self.window))
+
+    def numbers(self) -> tuple[int, ...]:
+        """Return what a file says of the layer."""
+        return _pair(self.window)
+
+    def _sides(self, shape: Shape) -> tuple[int, int]:
+        return (shape[1], shape[2]) if self.window == (0, 0) else _pair(self.window)
+
+    def output(self, shape: Shape) -> Shape:
+        """Return (channels, rows, columns)."""
+        channels, height, width = maps_of(shape)
+        rows, columns = self._sides(shape)
+        if not (1 <= rows <= height and 1 <= columns <= width):
+            raise InputError("a window must have sides of 1 or more, no longer than the map's")
+        return channels, height // rows, width // columns
+
+    def spec(self, shape: Shape) -> LayerSpec:
+        """Return ("meanpool2d", height, width)."""
+        return "meanpool2d", *self._sides(shape)
+
+    def forward(self, engine: Engine, weights: Weights, x: Array) -> tuple[Array, Any]:
+        """Return the means; the shape of the input is kept."""
+        return engine.mean_pool2d(x, *self._sides(x.shape)), x.shape
+
+    def backward(
+        self, engine: Engine, weights: Weights, kept: Any, dy: Array, need_dx: bool
+    ) -> tuple[Any, Weights]:
+        """Return dx: each place of a window gets its share."""
+        return engine.mean_pool2d_backward(dy, *self._sides(kept), kept), {}
+
+
+@dataclass(frozen=True)
 class Relu(Weightless):
     """max(x, 0)."""
 
     word: ClassVar[str] = "relu"
+    opcode: ClassVar[int] = 7
 
     def spec(self, shape: Shape) -> LayerSpec:
         """Return ("relu",)."""

@@ -13,7 +13,7 @@ from refmiracle.engines import get_engine
 from refmiracle.engines.contract import Array, Engine, LayerSpec, NetworkPass
 from refmiracle.errors import InputError
 from refmiracle.files import first_line
-from refmiracle.nn.layers import WEIGHT, Layer, Shape, Tensor, Weights
+from refmiracle.nn.contract import WEIGHT, Layer, Shape, Tensor, Weights
 from refmiracle.nn.tree import Placed, place, tensors_of
 
 LARGEST_NUMBER = 255

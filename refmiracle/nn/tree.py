@@ -17,7 +17,7 @@ import numpy as np
 from refmiracle.engines.contract import Array, Engine, LayerSpec
 from refmiracle.errors import InputError
 from refmiracle.files import first_line
-from refmiracle.nn.layers import Layer, Shape, Tensor, Weights
+from refmiracle.nn.contract import Layer, Shape, Tensor, Weights
 
 
 @dataclass(frozen=True)
@@ -145,6 +145,7 @@ class Residual:
     body: tuple[Layer, ...]
     shortcut: tuple[Layer, ...] = ()
     word: ClassVar[str] = "stage"
+    opcode: ClassVar[int] = 8
 
     def _placed(self, shape: Shape) -> tuple[tuple[Placed, ...], tuple[Placed, ...]]:
         return place(self.body, shape, "body.")[0], place(self.shortcut, shape, "shortcut.")[0]

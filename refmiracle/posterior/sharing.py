@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refmiracle.engines.contract import Array, Engine, NetworkPass
+from refmiracle.nn.contract import WEIGHT
 from refmiracle.nn.evaluation import logits
 from refmiracle.nn.gradients import loss_and_grads
-from refmiracle.nn.layers import WEIGHT
 from refmiracle.nn.network import kernels, network_pass
 from refmiracle.numerics.spares import Spares
 from refmiracle.posterior.blocks import (

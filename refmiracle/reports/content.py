@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
+from refmiracle.nn.contract import WEIGHT
 from refmiracle.nn.evaluation import classes
-from refmiracle.nn.layers import WEIGHT
 from refmiracle.nn.networks import LENET5
 from refmiracle.numerics.philox import Stream
 from refmiracle.rec.codes import MRC, find_code

@@ -11,7 +11,8 @@ from tiny import TINY
 
 from refmiracle.codec.container import parse_model
 from refmiracle.commands import decode, evaluate, report, train
-from refmiracle.nn.layers import Dense, Flatten, Tensor, Weightless
+from refmiracle.nn.contract import Tensor, Weightless
+from refmiracle.nn.layers import Dense, Flatten
 from refmiracle.nn.network import Network
 from refmiracle.nn.networks import NETWORKS
 from refmiracle.training.config import PRESETS, config_from_dict

@@ -18,8 +18,8 @@ from refmiracle.exports.layers import EXPORTS, Exported, export_layer
 from refmiracle.exports.onnx_graph import onnx_bytes
 from refmiracle.exports.state_dict import torch_bytes
 from refmiracle.exports.tensors import npz_bytes, safetensors_bytes
+from refmiracle.nn.contract import Weightless
 from refmiracle.nn.evaluation import logits
-from refmiracle.nn.layers import Weightless
 from refmiracle.nn.networks import NETWORKS
 from refmiracle.training.data import default_folder, load_split
 
@@ -60,7 +60,7 @@ def torch_module(network):
     for placed in network.placed:
         kind, *sizes = placed.spec()
         modules[placed.path] = {
-            "conv2d": lambda kernel, inputs, outputs: nn.Conv2d(inputs, outputs, kernel),
+            "conv2d": lambda kernel, inputs, outputs, *_: nn.Conv2d(inputs, outputs, kernel),
             "dense": nn.Linear,
             "flatten": nn.Flatten,
             "maxpool2d": lambda: nn.MaxPool2d(2),

@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+from nn.trees import TREE
 from oracles import scaled_error
 
 from refmiracle.engines import get_engine
 from refmiracle.errors import InputError
 from refmiracle.nn.evaluation import predict
 from refmiracle.nn.gradients import loss_and_grads
-from refmiracle.nn.layers import Conv2d, Dense, Flatten, MaxPool2d, Relu
+from refmiracle.nn.layers import Conv2d, Dense, Flatten, GroupNorm, MaxPool2d, MeanPool2d
 from refmiracle.nn.network import Network, check_network, kernels, network_pass
 from refmiracle.nn.networks import LENET5, LENET_300_100, NETWORKS, find_network, network_by_number
 from refmiracle.nn.tree import Residual
@@ -123,8 +124,15 @@ class Wrong(Dense):
     [
         (misfit(Dense(10)), r"layer 0, Dense.*does not take .* shape \(1, 28, 28\): .*Flatten"),
         (misfit(Flatten(), MaxPool2d()), r"layer 1, MaxPool2d.*shape \(784,\): .*channels, height"),
-        (misfit(Conv2d(3, kernel=29)), "layer 0, Conv2d.*maps of at least 29x29"),
-        (misfit(Conv2d(0, kernel=2)), "layer 0, Conv2d.*an output or more"),
+        (misfit(Conv2d(3, kernel=29)), "layer 0, Conv2d.*maps of 29x29 at least"),
+        (misfit(Conv2d(0, kernel=2)), "layer 0, Conv2d.*must be 1 or more"),
+        (misfit(Conv2d(3, kernel=2, stride=0)), "layer 0, Conv2d.*must be 1 or more"),
+        (misfit(Conv2d(3, kernel=(3, 2), padding=2)), "layer 0, Conv2d.*padding must be less"),
+        (misfit(Conv2d(3, kernel=2, groups=3)), "groups must be 1 or the channels, 1, and"),
+        (misfit(Conv2d(4, 1), Conv2d(6, 2, groups=4)), "layer 1.*divide the outputs"),
+        (misfit(Conv2d(4, 1), GroupNorm(3)), "layer 1, GroupNorm.*divide the channels, 4"),
+        (misfit(MeanPool2d((29, 1))), "layer 0, MeanPool2d.*no longer than the map's"),
+        (misfit(MeanPool2d((0, 1))), "layer 0, MeanPool2d.*sides of 1 or more"),
         (misfit(Flatten(), Dense(0)), "layer 1, Dense.*an output or more"),
         (misfit(*(MaxPool2d(),) * 5), "layer 4, MaxPool2d.*maps of at least 2x2"),
         (misfit(Flatten(), Dense(12)), r"it ends with shape \(12,\); expected \(10,\)"),
@@ -172,10 +180,13 @@ def test_no_compiled_pass_reads_beyond_its_buffers():
     specs = LENET5.specs()
     assert NUMBA.network_pass(specs, (1, 1, 1, 1), 28) is not None
     changed = [
-        (0, ("conv2d", (5, 3), 1, 20)),
-        (0, ("conv2d", (5, 5), 2, 20)),
-        (3, ("conv2d", (5, 5), 19, 50)),
+        (0, ("conv2d", (5, 3), 1, 20, 1, 0, 1)),
+        (0, ("conv2d", (5, 5), 2, 20, 1, 0, 1)),
+        (3, ("conv2d", (5, 5), 19, 50, 1, 0, 1)),
         (6, ("relu",)),
+        (3, ("conv2d", (5, 5), 20, 50, 2, 0, 1)),
+        (3, ("conv2d", (5, 5), 20, 50, 1, 1, 1)),
+        (3, ("conv2d", (5, 5), 20, 60, 1, 0, 20)),
         (7, ("dense", 792, 500)),
         (7, ("dense", 810, 500)),
     ]
@@ -188,21 +199,6 @@ def test_no_compiled_pass_reads_beyond_its_buffers():
 def test_compiled_passes_are_of_square_images_of_one_channel(image):
     network = check_network(replace(SMALL, input=image))
     assert network_pass(network, NUMBA, (1,)) is None
-
-
-# A tree: a residual with a shortcut of its own within one whose shortcut is the input.
-INNER = Residual((Conv2d(4, kernel=(2, 1)), Relu()), (Conv2d(4, kernel=(2, 1)),))
-TREE = Network(
-    name="tree",
-    number=200,
-    input=(2, 7, 5),
-    classes=3,
-    layers=(
-        *(Conv2d(4, kernel=2), Relu(), Residual((Relu(),)), INNER),
-        *(MaxPool2d(), Flatten(), Residual((Dense(16), Relu(), Dense(16)))),
-        *(Dense(3),),
-    ),
-)
 
 
 def test_paths_name_layers_by_kind_and_position():

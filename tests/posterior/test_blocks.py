@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from oracles import by_engine, relative_error, row_words
 
-from refmiracle.nn.layers import Conv2d, Dense, Relu, Weightless
+from refmiracle.nn.contract import Weightless
+from refmiracle.nn.layers import Conv2d, Dense, Relu
 from refmiracle.nn.network import Network
 from refmiracle.nn.networks import LENET5
 from refmiracle.numerics.philox import Stream

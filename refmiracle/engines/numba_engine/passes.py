@@ -234,8 +234,9 @@ def network_pass(layers, copies, size):
     rest, copies, convs, denses = list(layers), list(copies), [], []
     pixels, channels = size * size, 1
     while [kind for kind, *_ in rest[:3]] == ["conv2d", "maxpool2d", "relu"]:
-        _, (kernel, width), inputs, outputs = rest[0]
-        if kernel != width or (size - kernel + 1) % 2 or inputs != channels:
+        _, (kernel, width), inputs, outputs, *sliding = rest[0]
+        plain = kernel == width and sliding == [1, 0, 1]
+        if not plain or (size - kernel + 1) % 2 or inputs != channels:
             return None
         convs.append(Conv(kernel, inputs, outputs, copies.pop(0), size))
         rest, size, channels = rest[3:], convs[-1].pooled, outputs
