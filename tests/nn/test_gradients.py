@@ -120,7 +120,7 @@ NORMED_TREE = replace(
 DEPTHWISE = replace(
     TREE,
     layers=(
-        *(Conv2d(4, (3, 2), stride=2, padding=1), GroupNorm(4), Relu()),
+        *(Conv2d(4, (3, 2), stride=2, padding=1), GroupNorm(1), Relu()),
         *(Conv2d(4, 3, padding=1, groups=4), GroupNorm(2), Relu(), Conv2d(6, 1)),
         *(MeanPool2d(2), Flatten(), Dense(3)),
     ),
