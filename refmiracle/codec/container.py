@@ -10,18 +10,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from refmiracle.codec.bits import (
-    LARGEST_BITS,
-    pack_indices,
-    packed_size,
-    read_varint,
-    unpack_indices,
-    write_varint,
-)
+from refmiracle.codec.bits import LARGEST_BITS, pack_indices, packed_size, unpack_indices
 from refmiracle.codec.integers import best_theta16, check_count, read_integers, write_integers
 from refmiracle.errors import InputError
 from refmiracle.files import write_atomically
+from refmiracle.nn.description import DESCRIBED, read_description, to_description
+from refmiracle.nn.network import Network
 from refmiracle.nn.networks import network_by_number
+from refmiracle.numerics.varints import read_varint, write_varint
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
 from refmiracle.rec.codes import (
     CODES,
@@ -96,6 +92,7 @@ class CompressedModel:
         )
         body = (
             head
+            + self.description()
             + write_varint(layout.block_size)
             + write_varint(layout.seed)
             + b"".join(write_varint(f) for f in layout.factors)
@@ -121,6 +118,11 @@ class CompressedModel:
             raise InputError("a hash factor or the block size is below 1")
         if not 0 <= self.bits_per_block <= 0xFF:
             raise InputError(f"{self.bits_per_block} bits per block; expected 1 to {LARGEST_BITS}")
+
+    def description(self) -> bytes:
+        """Return what the file says of its network beside the number."""
+        network = self.layout.network
+        return to_description(network) if network.number == DESCRIBED else b""
 
     def payload(self) -> bytes:
         """Return the bytes of the messages, those of theta included."""
@@ -188,7 +190,7 @@ def parse_model(data: bytes) -> CompressedModel:
             f"the checksum is {zlib.crc32(body):08x}, the file says {stored:08x}: it is damaged,"
             " cut off, or has bytes behind its end"
         )
-    network = network_by_number(number)
+    network, offset = _read_network(number, body, fixed)
     if code not in CODES_BY_NUMBER:
         raise InputError(f"random code {code} is unknown; expected 0 to {max(CODES_BY_NUMBER)}")
     if flags & 0x0F not in tuple(Grouping) or flags >> 4 not in tuple(Signs):
@@ -196,7 +198,7 @@ def parse_model(data: bytes) -> CompressedModel:
     if not 1 <= bits <= LARGEST_BITS:
         raise InputError(f"{bits} bits per block are out of range; expected 1 to {LARGEST_BITS}")
 
-    block_size, offset = read_varint(body, fixed)
+    block_size, offset = read_varint(body, offset)
     seed, offset = read_varint(body, offset)
     factors = []
     for t in network.tensors():
@@ -222,6 +224,16 @@ def parse_model(data: bytes) -> CompressedModel:
         return CompressedModel(layout, bits, rho, indices)
     theta16, messages = _read_messages(body[payload:], layout, bits, name)
     return CompressedModel(layout, bits, rho, messages, name, theta16)
+
+
+def _read_network(number: int, body: bytes, start: int) -> tuple[Network, int]:
+    """Return the network of a number, whose description, if it has one, begins at `start`."""
+    if number != DESCRIBED:
+        return network_by_number(number), start
+    try:
+        return read_description(body, start)
+    except InputError as e:
+        raise InputError(f"network number {DESCRIBED}: {e}") from e
 
 
 def _check_length(size: int, payload: int, layout: BlockLayout, bits: int, code: str) -> None:

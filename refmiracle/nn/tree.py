@@ -8,7 +8,7 @@ network read from a file, which holds none, has those of the one that was writte
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -147,7 +147,8 @@ class Residual:
     word: ClassVar[str] = "stage"
     opcode: ClassVar[int] = 8
 
-    def _placed(self, shape: Shape) -> tuple[tuple[Placed, ...], tuple[Placed, ...]]:
+    def placed(self, shape: Shape) -> tuple[tuple[Placed, ...], tuple[Placed, ...]]:
+        """Return both lists at their places in the residual."""
         return place(self.body, shape, "body.")[0], place(self.shortcut, shape, "shortcut.")[0]
 
     def output(self, shape: Shape) -> Shape:
@@ -160,17 +161,17 @@ class Residual:
 
     def spec(self, shape: Shape) -> LayerSpec:
         """Return ("residual", specs of the body, specs of the shortcut)."""
-        body, shortcut = self._placed(shape)
+        body, shortcut = self.placed(shape)
         return "residual", tuple(p.spec() for p in body), tuple(p.spec() for p in shortcut)
 
     def tensors(self, shape: Shape) -> tuple[Tensor, ...]:
         """Return those of the body, then those of the shortcut."""
-        body, shortcut = self._placed(shape)
+        body, shortcut = self.placed(shape)
         return tensors_of((*body, *shortcut))
 
     def forward(self, engine: Engine, weights: Weights, x: Array) -> tuple[Array, Any]:
         """Return the sum; what both lists keep is kept."""
-        body, shortcut = self._placed(x.shape[:-1])
+        body, shortcut = self.placed(x.shape[:-1])
         y, kept = forward_through(body, engine, weights, x)
         other, kept_other = forward_through(shortcut, engine, weights, x)
         return y + other, (x.shape[:-1], kept, kept_other)
@@ -180,7 +181,17 @@ class Residual:
     ) -> tuple[Any, Weights]:
         """Return the sum of both dx, and all gradients."""
         shape, of_body, of_shortcut = kept
-        body, shortcut = self._placed(shape)
+        body, shortcut = self.placed(shape)
         dx, grads = backward_through(body, engine, weights, of_body, dy, need_dx)
         other, more = backward_through(shortcut, engine, weights, of_shortcut, dy, need_dx)
         return (np.add(dx, other) if need_dx else None), grads | more
+
+
+def through(placed: Sequence[Placed]) -> Iterator[Placed]:
+    """Yield all layers of a tree under their whole paths, those of a residual behind itself."""
+    for here in placed:
+        yield here
+        if isinstance(here.layer, Residual):
+            body, shortcut = here.layer.placed(here.shape)
+            for inner in through((*body, *shortcut)):
+                yield replace(inner, path=f"{here.path}.{inner.path}")

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import spec_decoder
 
-from refmiracle.codec.bits import pack_indices, read_varint, write_varint
+from refmiracle.codec.bits import pack_indices
 from refmiracle.codec.container import CompressedModel, parse_model
 from refmiracle.codec.integers import read_integers, write_integers
 from refmiracle.codec.model import decode_model, decode_rows
@@ -26,6 +26,7 @@ from refmiracle.errors import InputError
 from refmiracle.nn.evaluation import forward
 from refmiracle.nn.networks import LENET5, LENET_300_100
 from refmiracle.numerics import normal, philox
+from refmiracle.numerics.varints import read_varint, write_varint
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
 from refmiracle.rec.codes import CODES, VARIABLE, from_positive
 

@@ -6,11 +6,9 @@ difference, so without its rounding (Squire and Trapp 1998).  Maxima go by the r
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
-from nn.trees import TREE
+from nn.trees import BLOCK, DEPTHWISE, NORMED, TREE
 
 from refmiracle.engines import get_engine
 from refmiracle.engines.numpy_engine import FUNCTIONS
@@ -23,10 +21,6 @@ STEP = 1e-30
 TOLERANCE = 1e-10
 BATCH = 3
 
-NORMED = Residual(
-    (Conv2d(6, 3, padding=1), GroupNorm(2), Relu(), Conv2d(6, 3, stride=2, padding=1)),
-    (Conv2d(6, 1, stride=2), GroupNorm(3)),
-)
 LAYERS = {
     "conv": (Conv2d(5, 3), (2, 6, 5)),
     "conv-of-another-height": (Conv2d(3, (1, 4)), (2, 3, 7)),
@@ -44,8 +38,8 @@ LAYERS = {
     "relu": (Relu(), (2, 3, 4)),
     "residual": (Residual((Conv2d(2, 3, padding=1), Relu())), (2, 5, 4)),
     "residual-of-nothing": (Residual(()), (2, 5, 4)),
-    "residual-shortcut": (NORMED, (4, 6, 7)),
-    "residual-within": (Residual((NORMED, Relu()), (NORMED,)), (6, 5, 4)),
+    "residual-shortcut": (BLOCK, (4, 6, 7)),
+    "residual-within": (Residual((BLOCK, Relu()), (BLOCK,)), (6, 5, 4)),
 }
 
 
@@ -110,24 +104,7 @@ def test_engines_agree_on_layers(rng, name):
         np.testing.assert_allclose(found, g, rtol=1e-3, atol=1e-5 * np.abs(g).max(), err_msg=n)
 
 
-NORMED_TREE = replace(
-    TREE,
-    layers=(
-        *(Conv2d(4, 3, padding=1), GroupNorm(2), Relu(), NORMED),
-        *(Residual((NORMED,), (Conv2d(6, 1, stride=2),)), MeanPool2d(), Flatten(), Dense(3)),
-    ),
-)
-DEPTHWISE = replace(
-    TREE,
-    layers=(
-        *(Conv2d(4, (3, 2), stride=2, padding=1), GroupNorm(1), Relu()),
-        *(Conv2d(4, 3, padding=1, groups=4), GroupNorm(2), Relu(), Conv2d(6, 1)),
-        *(MeanPool2d(2), Flatten(), Dense(3)),
-    ),
-)
-
-
-@pytest.mark.parametrize("network", [TREE, NORMED_TREE, DEPTHWISE], ids=["tree", "normed", "deep"])
+@pytest.mark.parametrize("network", [TREE, NORMED, DEPTHWISE], ids=lambda n: n.name)
 def test_whole_networks(rng, network):
     """The mean cross-entropy by every tensor, through residuals within residuals."""
     weights = {t.name: rng.normal(size=t.shape) / t.fan_in**0.5 for t in network.tensors()}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from refmiracle.nn.layers import Conv2d, Dense, Flatten, MaxPool2d, Relu
+from dataclasses import replace
+
+from refmiracle.nn.layers import Conv2d, Dense, Flatten, GroupNorm, MaxPool2d, MeanPool2d, Relu
 from refmiracle.nn.network import Network
 from refmiracle.nn.tree import Residual
 
@@ -16,5 +18,27 @@ TREE = Network(
         *(Conv2d(4, kernel=2), Relu(), Residual((Relu(),))),
         Residual((Conv2d(4, kernel=(2, 1)), Relu()), (Conv2d(4, kernel=(2, 1)),)),
         *(MaxPool2d(), Flatten(), Residual((Dense(16), Relu(), Dense(16))), Dense(3)),
+    ),
+)
+
+BLOCK = Residual(
+    (Conv2d(6, 3, padding=1), GroupNorm(2), Relu(), Conv2d(6, 3, stride=2, padding=1)),
+    (Conv2d(6, 1, stride=2), GroupNorm(3)),
+)
+NORMED = replace(
+    TREE,
+    name="normed",
+    layers=(
+        *(Conv2d(4, 3, padding=1), GroupNorm(2), Relu(), BLOCK),
+        *(Residual((BLOCK,), (Conv2d(6, 1, stride=2),)), MeanPool2d(), Flatten(), Dense(3)),
+    ),
+)
+DEPTHWISE = replace(
+    TREE,
+    name="depthwise",
+    layers=(
+        *(Conv2d(4, (3, 2), stride=2, padding=1), GroupNorm(1), Relu()),
+        *(Conv2d(4, 3, padding=1, groups=4), GroupNorm(2), Relu(), Conv2d(6, 1)),
+        *(MeanPool2d(2), Flatten(), Dense(3)),
     ),
 )
