@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -23,11 +23,14 @@ LARGEST_NUMBER = 255
 class Network:
     """A feed-forward classifier of images: a value, alike wherever it travels.
 
+    Networks are equal that take, hold and give the same under the same number; how they are called
+    and what suits them is no part of it.
+
     Parameters
     ----------
     name : str
     number : int
-        Its number in the file format (docs/SPEC.md); never reused.
+        Its number in the file format (docs/SPEC.md), never reused; 0: a file describes it.
     input : (int, int, int)
         Channels, height and width of an image.
     classes : int
@@ -36,12 +39,12 @@ class Network:
         For each tensor how many weights share one coded variable, by default; empty: one each.
     """
 
-    name: str
+    name: str = field(compare=False)
     number: int
     input: tuple[int, int, int]
     classes: int
     layers: tuple[Layer, ...]
-    hash_factors: tuple[int, ...] = ()
+    hash_factors: tuple[int, ...] = field(default=(), compare=False)
 
     @cached_property
     def placed(self) -> tuple[Placed, ...]:

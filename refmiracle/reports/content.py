@@ -14,7 +14,7 @@ from scipy.special import softmax
 
 from refmiracle.nn.contract import WEIGHT
 from refmiracle.nn.evaluation import classes
-from refmiracle.nn.networks import LENET5
+from refmiracle.nn.networks import LENET5, network_text
 from refmiracle.numerics.philox import Stream
 from refmiracle.rec.codes import MRC, find_code
 from refmiracle.studies.comparison import Run
@@ -68,8 +68,8 @@ def train_command(config: Config, name: str) -> tuple[str, list[str]]:
         given["parameterization"] = config.parameterization
     if config.code != MRC:
         given["code"] = config.code
-    if config.network != LENET5.name:
-        given["network"] = config.network
+    if config.network != LENET5:
+        given["network"] = network_text(config.network)
     words = ["python", "-m", "refmiracle.train", "--preset", preset]
     for flag, value in given.items():
         text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
@@ -256,7 +256,7 @@ def settings_table(config: Config) -> list[tuple[str, Any, str]]:
     kept = "the images that choices are made on" if config.validation else "none: trained on all"
     return [
         ("preset", config.preset, "which settings the run began from"),
-        ("network", config.network, "which layers"),
+        ("network", config.network.name, "which layers"),
         ("parameterization", config.parameterization, "how the posterior spends its bits"),
         ("code", config.code, find_code(config.code).source),
         (

@@ -12,11 +12,24 @@ from oracles import scaled_error
 
 from refmiracle.engines import get_engine
 from refmiracle.errors import InputError
+from refmiracle.nn.description import from_description, to_description
 from refmiracle.nn.evaluation import predict
 from refmiracle.nn.gradients import loss_and_grads
 from refmiracle.nn.layers import Conv2d, Dense, Flatten, GroupNorm, MaxPool2d, MeanPool2d
 from refmiracle.nn.network import Network, check_network, kernels, network_pass
-from refmiracle.nn.networks import LENET5, LENET_300_100, NETWORKS, find_network, network_by_number
+from refmiracle.nn.networks import (
+    LENET5,
+    LENET_300_100,
+    NETWORKS,
+    RESNET8,
+    SHIPPED,
+    find_network,
+    network_by_number,
+    network_of_text,
+    network_text,
+    resnet8,
+    shipped,
+)
 from refmiracle.nn.tree import Residual
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
 
@@ -265,3 +278,78 @@ def test_labels_of_another_network_are_refused():
     images = np.zeros((2, 2, 7, 5), np.uint8)
     with pytest.raises(InputError, match="label 3 is out of range; expected 0 to 2"):
         loss_and_grads(TREE, NUMPY, weights, images, np.array([2, 3]))
+
+
+# --- networks that come along, and networks as text
+
+
+@pytest.mark.parametrize("network", SHIPPED, ids=lambda n: n.name)
+def test_shipped_networks(network):
+    """Each fits, and stands in settings under its name; those of number 0 are described whole."""
+    assert find_network(network.name) is check_network(network)
+    assert network_text(network) == network.name
+    assert network_of_text(network.name) is network
+    if network.number == 0:
+        assert shipped(from_description(to_description(network))) is network
+
+
+def test_counts_of_shipped_networks():
+    """Weights of convolutions and dense layers as MLPerf Tiny's ResNet has them, and the norms'."""
+    convolutions = [(3, 3, 3, 16), *[(3, 3, 16, 16)] * 2]
+    convolutions += [(3, 3, 16, 32), (3, 3, 32, 32), (1, 1, 16, 32)]
+    convolutions += [(3, 3, 32, 64), (3, 3, 64, 64), (1, 1, 32, 64)]
+    expected = sum(int(np.prod(k)) + k[-1] for k in convolutions) + 64 * 10 + 10
+    plain = resnet8("plain", groups=(0, 0, 0))
+    assert plain.count() == expected == 77_706
+    assert RESNET8.count() == expected + 2 * (3 * 16 + 2 * 32 + 2 * 64)
+    shapes = [p.layer.output(p.shape) for p in RESNET8.placed]
+    assert shapes[2::2] == [(16, 32, 32), (16, 32, 32), (32, 16, 16), (64, 8, 8), (64,)]
+    names = [t.name for t in RESNET8.tensors() if t.role == "weight"]
+    assert names[:4] == [
+        *("conv1.weight", "stage1.body.conv1.weight", "stage1.body.conv2.weight"),
+        "stage2.body.conv1.weight",
+    ]
+    assert "stage2.shortcut.conv1.weight" in names
+    wide = find_network("resnet8-wide")
+    assert [t.shape[-1] for t in wide.tensors() if t.role == "gain"] == [26] * 3 + [52] * 2 + (
+        [104] * 2
+    )
+
+
+@pytest.mark.parametrize("name", ["resnet8", "ds-cnn"])
+def test_engines_agree_on_shipped_networks(rng, name):
+    network = find_network(name)
+    weights = {t.name: rng.normal(size=t.shape) / t.fan_in**0.5 for t in network.tensors()}
+    pixels = rng.integers(0, 256, (2, *network.input), dtype=np.uint8)
+    labels = rng.integers(0, network.classes, 2)
+    want_loss, want = loss_and_grads(network, NUMPY, weights, pixels, labels)
+    single = {name: w.astype(np.float32) for name, w in weights.items()}
+    loss, grads = loss_and_grads(network, NUMBA, single, pixels, labels)
+    assert abs(loss / want_loss - 1) < 1e-5
+    largest = max(np.abs(g).max() for g in want.values())
+    for tensor, g in want.items():
+        np.testing.assert_allclose(grads[tensor], g, rtol=1e-3, atol=1e-5 * largest)
+
+
+def test_a_network_of_ones_own_as_text():
+    described = replace(TREE, number=0)
+    text = network_text(described)
+    assert text == f"description:{to_description(TREE).hex()}"
+    assert network_of_text(text) == described
+    assert network_text(replace(SMALL, name="any")) == "any"  # of a number of its own
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("lenet6", "network 'lenet6' is unknown; expected one of lenet5, .*resnet8"),
+        ("description:", "ends within"),
+        ("description:0g", "expected hexadecimal digits"),
+        ("description:010404", "ends within"),
+        ("description:0104040a0203020a00", "1 bytes stand behind"),
+    ],
+)
+def test_text_that_is_no_network(text, message):
+    with pytest.raises(InputError, match=message) as caught:
+        network_of_text(text)
+    assert "\n" not in str(caught.value)

@@ -33,7 +33,7 @@ NETWORK = Network(
 )
 SHORT = replace(
     drive.SMALL,
-    network=NETWORK.name,
+    network=NETWORK,
     hash_factors=NETWORK.hash_factors,
     block_size=5,
     bits_per_block=2,
