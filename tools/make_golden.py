@@ -18,6 +18,7 @@ PARTS = (
     "numerics",
     "posterior",
     "layers",
+    "general_layers",
     "coding",
     "codes",
     "network",

@@ -37,6 +37,7 @@ CONVS = [
     ((6, 8, 9, 17), (5, 4, 6), 1, 2, 6),
     ((6, 13, 7, 9), (10, 4, 12), 2, 2, 1),
     ((10, 7, 7, 65), (3, 3, 20), 3, 1, 5),
+    ((12, 5, 6, 18), (3, 3, 15), 2, 1, 3),  # each group is worth tiles
 ]
 # (channels, height, width, batch), height and width of a window.
 POOLS = [
@@ -287,6 +288,15 @@ def test_nan_spoils_its_group_of_its_image(engine, rng):
     assert np.array_equal(np.isnan(dx), np.isnan(y))
     assert np.isnan(dgain).tolist() == [False, False, True, True, False, False]
     assert not np.isnan(dbias).any()
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_no_images_are_no_gradient(engine, groups):
+    x, w, dy = np.ones((4, 5, 5, 0)), np.ones((3, 3, 4 // groups, 8)), np.ones((8, 3, 3, 0))
+    assert engine.conv2d(x, w, np.ones(8), 2, 1, groups).shape == dy.shape
+    dx, dw, db = engine.conv2d_backward(x, w, dy, True, 2, 1, groups)
+    assert dx.shape == x.shape
+    assert dw.shape == w.shape and not dw.any() and not db.any()
 
 
 def refused(name, engine, *values):

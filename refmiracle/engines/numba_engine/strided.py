@@ -1,12 +1,14 @@
 """Convolution with stride, padding and groups, and back, on slices of samples (see `tiles`).
 
 Where all channels are one group the products are tiles, as in `convolution`, which has the case
-without stride and padding to itself.  Where there are more, each output reads few inputs: a tile
-would be filled in part, and plain sums of vectors are faster.
+without stride and padding to itself; so they are for each of a few large groups.  Where groups are
+small (depthwise: of one channel) a tile would be filled in part, and plain sums of vectors are
+faster.
 """
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -38,6 +40,8 @@ from refmiracle.engines.numba_engine.vector import (
     total,
     zero,
 )
+
+WORTH_TILES = TILE - 1  # inputs and outputs of a group
 
 
 class Sizes(NamedTuple):
@@ -80,8 +84,20 @@ def by_units(w):
     return np.ascontiguousarray(w.transpose(3, 2, 0, 1)).reshape(-1)
 
 
+def large_groups(w, groups):
+    """Return the inputs and outputs of each group that is worth tiles of its own."""
+    fan, each = w.shape[2], w.shape[3] // groups
+    if groups == 1 or min(fan, each) < WORTH_TILES:
+        return []
+    return [(slice(g * fan, (g + 1) * fan), slice(g * each, (g + 1) * each)) for g in range(groups)]
+
+
 def conv2d(x, w, stride, padding, groups):
     """See `numpy_engine.layers.conv2d`; float32, without the bias."""
+    if own := large_groups(w, groups):
+        return np.concatenate(
+            [conv2d(x[c], np.ascontiguousarray(w[..., o]), stride, padding, 1) for c, o in own]
+        )
     z, slices = sizes_of(x, w, stride, padding, groups), slices_of(x.shape[-1])
     flat, y = slices_with_zeros(x, z), aligned(slices * z.units * z.rows * z.columns * LANES)
     if groups > 1:
@@ -95,11 +111,20 @@ def conv2d(x, w, stride, padding, groups):
 
 def conv2d_backward(x, w, dy, need_dx, stride, padding, groups):
     """See `numpy_engine.layers.conv2d_backward`; float32, without db."""
+    if own := large_groups(w, groups):
+        gradients = [
+            conv2d_backward(
+                x[c], np.ascontiguousarray(w[..., o]), dy[o], need_dx, stride, padding, 1
+            )
+            for c, o in own
+        ]
+        dxs, dws = zip(*gradients, strict=True)
+        return (np.concatenate(dxs) if need_dx else None), np.concatenate(dws, axis=3)
     z, slices = sizes_of(x, w, stride, padding, groups), slices_of(x.shape[-1])
     planes, dw, dx = to_slices(dy, spare=1), np.zeros_like(w), None
     tile = aligned(max(TILE_FLOATS, z.kh * z.kw * LANES))
     if need_dx:
-        dx = aligned(slices * x[..., 0].size * LANES)
+        dx = aligned(slices * math.prod(x.shape[:3]) * LANES)
         if groups > 1:
             input_gradient_of_groups(by_units(w), planes, z, slices, dx)
         else:
@@ -139,29 +164,35 @@ def convolve(table, x, z, slices, tile, y):
 
 
 @compiled(**COMPILE)
-def _taps(at, kernel, stride, outputs):
-    """Return where the kernel reads a row `at` that outputs share, the zeros around counted.
+def _taps(places, padding, kernel, stride, outputs):
+    """Return for each row (or column) of a map where the kernel reads it, shape (places, 3).
 
     The first such place in the kernel, how many there are, each a stride behind the other, and the
     output that reads by the first; the outputs of the others come before it.
     """
-    first = max(at - (outputs - 1) * stride, at % stride)
-    last = min(kernel - 1, at)
-    count = (last - first) // stride + 1 if last >= first else 0
-    return first, count, (at - first) // stride
+    out = np.empty((places, 3), np.int64)
+    for place in range(places):
+        at = place + padding
+        first, last = max(at - (outputs - 1) * stride, at % stride), min(kernel - 1, at)
+        out[place, 0] = first
+        out[place, 1] = (last - first) // stride + 1 if last >= first else 0
+        out[place, 2] = (at - first) // stride
+    return out
 
 
 @compiled(**COMPILE)
 def input_gradient(table, dy, z, slices, tile, dx):
     """Fill dx[c, y, x] = sum over all u, v, o of w[u, v, c, o] dy of the outputs that read it."""
     height, width = z.height - 2 * z.padding, z.width - 2 * z.padding
+    of_rows = _taps(height, z.padding, z.kh, z.stride, z.rows)
+    of_columns = _taps(width, z.padding, z.kw, z.stride, z.columns)
     plane = plane_of(z.rows, z.columns)
     for s in range(0, slices, 2):
         for group in range(groups_of(z.channels)):
             for y in range(height):
-                u, us, i = _taps(y + z.padding, z.kh, z.stride, z.rows)
+                u, us, i = of_rows[y]
                 for x in range(width):
-                    v, vs, j = _taps(x + z.padding, z.kw, z.stride, z.columns)
+                    v, vs, j = of_columns[x]
                     b = s * z.units * plane + (i * z.columns + j) * LANES
                     multiply_2(
                         dy,
@@ -237,13 +268,15 @@ def input_gradient_of_groups(w, dy, z, slices, dx):
     """Do as `input_gradient`, but o runs over the outputs of c's group."""
     fan, each = z.channels // z.groups, z.units // z.groups
     height, width = z.height - 2 * z.padding, z.width - 2 * z.padding
+    of_rows = _taps(height, z.padding, z.kh, z.stride, z.rows)
+    of_columns = _taps(width, z.padding, z.kw, z.stride, z.columns)
     plane = plane_of(z.rows, z.columns)
     for s in range(slices):
         for c in range(z.channels):
             for y in range(height):
-                u0, us, i = _taps(y + z.padding, z.kh, z.stride, z.rows)
+                u0, us, i = of_rows[y]
                 for x in range(width):
-                    v0, vs, j = _taps(x + z.padding, z.kw, z.stride, z.columns)
+                    v0, vs, j = of_columns[x]
                     sums = zero()
                     for o in range(c // fan * each, (c // fan + 1) * each):
                         for q in range(us):
