@@ -216,6 +216,7 @@ def finish(
             measured |= evaluate_file(path, config.engine, split, name)
     summary = {
         **measured,
+        "classes": list(validation.classes),
         "train_seconds": round(trainer.state.seconds, 3),
         "steps": trainer.state.step,
         "config": config.to_dict(),
