@@ -54,6 +54,7 @@ class ClassFolders:
 
     def read(self, path: Path, part: str) -> Found:
         """Read the images of a part; the training images are permuted, as they stand by class."""
+        readers = _readers()
         with refusals_of(path):
             parts = _parts(path)
             if not parts:
@@ -66,7 +67,7 @@ class ClassFolders:
                 names = list(parts.get(TRAIN, parts[part]))
                 files, labels = _list_images(parts[part], names)
                 chosen = permutation(len(files)) if part == TRAIN else np.arange(len(files))
-            images = _read_images([files[i] for i in chosen])
+            images = _read_images([files[i] for i in chosen], readers)
         printed = {i: printable(name) for i, name in enumerate(names)}
         return Found(images, labels[chosen], len(names) - 1, printed)
 
@@ -134,9 +135,9 @@ class _Size:
         return f"{self.width}x{self.height} {'RGB' if self.mode == RGB else 'grey'}"
 
 
-def _read_images(files: Sequence[Path]) -> NDArray[np.uint8]:
+def _read_images(files: Sequence[Path], readers: Mapping[bytes, Any]) -> NDArray[np.uint8]:
     """Return images of one size and mode, shape (count, height, width) or (count, 3, ...)."""
-    readers, first = _readers(), None
+    first = None
     for number, path in enumerate(files):
         with refusals_of(path):
             image, size = _open(path, readers)
