@@ -53,7 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
         own = fingerprint(load_split(default_folder(), "train"))
         if not same_images(opened.run.config.data, own):
             raise InputError(f"{arguments.run}: trained on other images; name them by --data")
-    test = check_split(load_split(chosen_data(arguments), "t10k"))
+    network = opened.run.config.layout().network
+    test = check_split(load_split(chosen_data(arguments), "t10k"), network)
     page = build_page(opened, test, arguments.engine, of_mnist=arguments.data is None)
     write_atomically(out, page)
     say_written(out, f"{len(page)} bytes; open it in a browser")

@@ -197,7 +197,8 @@ def open_runs(
         other settings.
     """
     lengths = lengths or comparison.lengths[-1:]
-    configs = comparison.configs(fingerprint(check_split(load_split(data, "train"))), lengths)
+    train = check_split(load_split(data, "train"), comparison.base.layout().network)
+    configs = comparison.configs(fingerprint(train), lengths)
     prepare_study(out / study)
     summaries, failures = train_all(configs, data, runs_folder(out), executor, at_once)
     tasks = {name: (runs_folder(out) / name, summary) for name, summary in summaries.items()}

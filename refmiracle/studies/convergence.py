@@ -135,7 +135,7 @@ def convergence(
     executor, at_once
         See `runs.run_tasks`.
     """
-    everything = check_split(load_split(data, "train"))
+    everything = check_split(load_split(data, "train"), comparison.base.layout().network)
     train, validation = split_validation(everything, comparison.base.validation)
     opened, failures = open_runs(
         STUDY, comparison, data, out, executor, at_once, comparison.lengths

@@ -176,7 +176,8 @@ def pruning(
     executor, at_once
         See `runs.run_tasks`.
     """
-    check_split(load_split(data, "t10k"))  # what prune_run would miss is known before the work
+    # What prune_run would miss is known before the work.
+    check_split(load_split(data, "t10k"), comparison.base.layout().network)
     runs, failures = open_runs(STUDY, comparison, data, out, executor, at_once)
     tasks = {name: (run, data) for name, run in runs.items()}
     found: dict[str, Rows] = {}

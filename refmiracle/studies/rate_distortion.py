@@ -141,8 +141,9 @@ def rate_distortion(
     InputError
         If a setting is out of range, or `out` holds points of other settings.
     """
-    configs = sweep.configs(fingerprint(check_split(load_split(data, "train"))))
-    test = check_split(load_split(data, "t10k"))
+    network = sweep.base.layout().network
+    configs = sweep.configs(fingerprint(check_split(load_split(data, "train"), network)))
+    test = check_split(load_split(data, "t10k"), network)
     prepare_study(out / STUDY)
     summaries, failures = train_all(configs, data, runs_folder(out), executor, at_once)
     points = [{"name": name, **summary} for name, summary in summaries.items()]

@@ -161,7 +161,7 @@ def uncertainty(
     InputError
         If a setting is out of range, or the folder holds runs of other settings.
     """
-    test = check_split(load_split(data, "t10k"))
+    test = check_split(load_split(data, "t10k"), comparison.base.layout().network)
     foreign_digits(1)  # a font that lacks a glyph is known before the work
     runs, failures = open_runs(STUDY, comparison, data, out, executor, at_once)
     tasks = {name: (run, data) for name, run in runs.items()}

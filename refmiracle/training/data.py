@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 import refmiracle
 from refmiracle.errors import InputError
-from refmiracle.nn.network import CLASSES, IMAGE_SIZE
+from refmiracle.nn.network import CLASSES, IMAGE_SIZE, Network
 from refmiracle.numerics.arrays import read_only
 from refmiracle.training.formats.contract import Found, check_counts, refusals_of
 from refmiracle.training.formats.table import find_format
 
-# What networks take: channels, height and width, and how many classes.
+# What every network takes: channels, height and width.
 INPUT_SHAPE = (1, IMAGE_SIZE, IMAGE_SIZE)
 DIGITS = tuple("0123456789")
 MOST_CLASSES = 65_535
@@ -84,24 +84,15 @@ class DataSet:
 Data = Path | DataSet
 
 
-def check_split(
-    split: Split, shape: tuple[int, int, int] = INPUT_SHAPE, classes: int = CLASSES
-) -> Split:
+def check_split(split: Split, network: Network) -> Split:
     """Return images and labels that a network, which does not look at each again, can take.
-
-    Parameters
-    ----------
-    split : Split
-    shape : (int, int, int)
-        Channels, height and width of the network's input.
-    classes : int
-        How many it tells apart.
 
     Raises
     ------
     InputError
-        If images or labels are not as `Split` says, or not of this shape and these classes.
+        If they are not as `Split` says, or not of the network's shape and classes.
     """
+    shape, classes = INPUT_SHAPE, CLASSES
     images, labels = split.images, np.asarray(split.labels)
     bytes_ = isinstance(images, np.ndarray) and images.dtype == np.uint8
     if not bytes_ or not (images.ndim == 3 or (images.ndim == 4 and images.shape[1] > 1)):
@@ -111,7 +102,9 @@ def check_split(
         )
     if split.input_shape() != shape:
         found, wanted = ("x".join(map(str, s)) for s in (split.input_shape(), shape))
-        raise InputError(f"images of {found} (channels, height, width); the network takes {wanted}")
+        raise InputError(
+            f"images of {found} (channels, height, width); {network.name} takes {wanted}"
+        )
     if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
         raise InputError(
             f"labels of {labels.dtype} and of shape {labels.shape}; expected integers,"
@@ -120,7 +113,7 @@ def check_split(
     outside = labels[(labels < 0) | (labels >= classes)]
     if len(split.classes) > classes or outside.size:
         found = f"label {outside[0]}" if outside.size else f"labels of {len(split.classes)} classes"
-        raise InputError(f"{found}; the network tells {classes} classes apart, from 0")
+        raise InputError(f"{found}; {network.name} tells {classes} classes apart, from 0")
     return split
 
 

@@ -64,7 +64,7 @@ def test_a_report_asks_for_the_data(animals_run, capsys):
     assert "trained on other images; name them by --data" in capsys.readouterr().err
 
 
-TAKES = "(channels, height, width); the network takes 1x28x28"
+TAKES = "(channels, height, width); lenet5 takes 1x28x28"
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ TAKES = "(channels, height, width); the network takes 1x28x28"
     [
         ((32, 32, 3), 10, f"images of 3x32x32 {TAKES}"),
         ((8, 9), 10, f"images of 1x8x9 {TAKES}"),
-        ((28, 28), 11, "label 10; the network tells 10 classes apart, from 0"),
+        ((28, 28), 11, "label 10; lenet5 tells 10 classes apart, from 0"),
     ],
 )
 def test_data_that_the_network_does_not_take_is_told_before_the_work(

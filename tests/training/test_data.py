@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from refmiracle.errors import InputError
+from refmiracle.nn.networks import LENET5
 from refmiracle.training.config import fingerprint, same_images
 from refmiracle.training.data import (
     Split,
@@ -265,9 +266,17 @@ def test_files_that_do_not_fit(tmp_path, images, labels, message):
 @pytest.mark.parametrize(
     ("images", "labels", "message"),
     [
-        (np.zeros((3, 27, 28), np.uint8), LABELS, "images of 1x27x28 (channels, height, width)"),
-        (np.zeros((3, 3, 32, 32), np.uint8), LABELS, "images of 3x32x32 (channels, height, width)"),
-        (IMAGES, np.array([0, 1, 10], np.uint8), "label 10; the network tells 10 classes apart"),
+        (
+            np.zeros((3, 27, 28), np.uint8),
+            LABELS,
+            "images of 1x27x28 (channels, height, width); lenet5 takes",
+        ),
+        (
+            np.zeros((3, 3, 32, 32), np.uint8),
+            LABELS,
+            "images of 3x32x32 (channels, height, width); lenet5 takes",
+        ),
+        (IMAGES, np.array([0, 1, 10], np.uint8), "label 10; lenet5 tells 10 classes apart"),
     ],
 )
 def test_what_a_network_does_not_take_is_read_and_then_refused(tmp_path, images, labels, message):
@@ -276,16 +285,21 @@ def test_what_a_network_does_not_take_is_read_and_then_refused(tmp_path, images,
     assert np.array_equal(split.images, images)
     assert np.array_equal(split.labels, labels)
     with pytest.raises(InputError) as e:
-        check_split(split)
+        check_split(split, LENET5)
     assert str(e.value).startswith(message)
     assert "\n" not in str(e.value)
-    shape, classes = split.input_shape(), len(split.classes)
-    assert shape == split.with_channels().shape[1:]
-    assert classes == labels.max() + 1
-    assert check_split(split, shape, classes) is split
-    few = replace(split, labels=np.minimum(split.labels, 1))
-    with pytest.raises(InputError, match=f"labels of {classes} classes; the network tells 2"):
-        check_split(few, shape, 2)
+    assert split.input_shape() == split.with_channels().shape[1:]
+    assert len(split.classes) == labels.max() + 1
+
+
+def test_fewer_classes_than_the_network_has(tmp_path):
+    write_folder(tmp_path, IMAGES, LABELS % 5)
+    split = load_split(tmp_path, "train")
+    assert len(split.classes) == 5
+    assert check_split(split, LENET5) is split
+    many = replace(split, classes=tuple("0123456789a"))
+    with pytest.raises(InputError, match="labels of 11 classes; lenet5 tells 10 classes apart"):
+        check_split(many, LENET5)
 
 
 def test_validation_is_the_last_five_thousand():
