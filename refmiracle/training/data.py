@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 import refmiracle
 from refmiracle.errors import InputError
+from refmiracle.files import printable
 from refmiracle.nn.network import CLASSES, IMAGE_SIZE, Network
 from refmiracle.numerics.arrays import read_only
 from refmiracle.training.formats.contract import Found, check_counts, refusals_of
@@ -156,6 +157,8 @@ def load_split(data: Data, name: str) -> Split:
 
 def _name_classes(found: Found, first: int) -> tuple[str, ...]:
     """Return the names of all classes; where the labels have none, their numbers."""
+    if first < 0:
+        raise InputError(f"--labels-from {first} is out of range; expected 0 or more")
     smallest, largest = int(found.labels.min()), int(found.labels.max())
     if smallest < first:
         raise InputError(f"label {smallest}; expected labels from {first} on (--labels-from)")
@@ -167,7 +170,8 @@ def _name_classes(found: Found, first: int) -> tuple[str, ...]:
     count = largest - first + 1
     if not 2 <= count <= MOST_CLASSES:
         raise InputError(f"classes: {count}; expected 2 to {MOST_CLASSES}")
-    names = tuple(found.names.get(label, str(label)) for label in range(first, largest + 1))
+    labels = range(first, largest + 1)
+    names = tuple(printable(found.names.get(label, str(label))) for label in labels)
     longest = max(names, key=len)
     if len(longest) > LONGEST_NAME:
         raise InputError(f"a class's name has {len(longest)} letters; at most {LONGEST_NAME}")

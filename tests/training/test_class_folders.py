@@ -101,6 +101,13 @@ def test_test_images_alone(tmp_path):
     assert refusal(tmp_path) == "there is no folder train with a folder for each class"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names of files are text")
+def test_a_name_that_is_no_text(tmp_path):
+    name = os.fsdecode(b"caf\xe9")
+    write(tmp_path, {f"train/{c}/0.png": random_image() for c in ("a", name)})
+    assert load_split(tmp_path, "train").classes == ("a", "caf\\udce9")
+
+
 def test_what_systems_put_into_folders_is_overlooked(tmp_path):
     write(tmp_path, {f"{n}.PNG": random_image() for n in ("train/a/0", "train/b/0")})
     write(tmp_path, {f"train/{n}": b"x" for n in ("a/.DS_Store", "a/Thumbs.db", "b/desktop.ini")})

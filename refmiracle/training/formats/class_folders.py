@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from refmiracle.errors import InputError
 from refmiracle.extras import import_extra
-from refmiracle.files import printable
 from refmiracle.training.formats.contract import (
     TEST,
     TRAIN,
@@ -68,8 +67,7 @@ class ClassFolders:
                 files, labels = _list_images(parts[part], names)
                 chosen = permutation(len(files)) if part == TRAIN else np.arange(len(files))
             images = _read_images([files[i] for i in chosen], readers)
-        printed = {i: printable(name) for i, name in enumerate(names)}
-        return Found(images, labels[chosen], len(names) - 1, printed)
+        return Found(images, labels[chosen], len(names) - 1, dict(enumerate(names)))
 
 
 def _folders(path: Path) -> dict[str, Path]:
