@@ -217,6 +217,7 @@ def finish(
             measured |= evaluate_file(path, config.engine, split, name, config.network)
     summary = {
         **measured,
+        "classes": list(validation.classes),
         "train_seconds": round(trainer.state.seconds, 3),
         "steps": trainer.state.step,
         "config": settings,
@@ -253,7 +254,7 @@ def evaluate_file(
     Raises
     ------
     InputError
-        If the file is not an intact .rmc file.
+        If the file is not an intact .rmc file, or its network does not take these images.
     """
     model, data = read_model(path, own)
     loaded = get_engine(engine)
@@ -262,6 +263,7 @@ def evaluate_file(
         index_bits = model.bits_per_block * model.layout.blocks()
     else:
         index_bits = 8 * len(model.payload())
+    check_split(split, network)
     weights = decode_model(model, loaded)
     return {
         "bytes": len(data),
