@@ -124,3 +124,39 @@ def test_options_reach_the_reader(tmp_path, monkeypatch, capsys):
     assert evaluate.main(["lenet5-1551.rmc", *flags]) == 2
     assert seen == [(DataSet(train.Path("x"), True, 1), name) for name in ("train", "t10k")]
     assert capsys.readouterr().err == "refmiracle: error: seen\n" * 2
+
+
+COLOURS = """
+from refmiracle.nn.layers import Conv2d, Dense, Flatten, GroupNorm, MeanPool2d, Relu
+from refmiracle.nn.network import Network
+from refmiracle.nn.tree import Residual
+
+NETWORK = Network("colours", 0, (3, 8, 9), 3, (
+    *(Conv2d(4, kernel=3, padding=1), GroupNorm(2), Relu()),
+    Residual((Conv2d(6, kernel=3, stride=2, padding=1),), (Conv2d(6, kernel=1, stride=2),)),
+    *(MeanPool2d(), Flatten(), Dense(3)),
+))
+"""
+
+
+@pytest.mark.parametrize("engine", ["numpy", "numba"])
+def test_a_network_of_another_shape_the_whole_way(tmp_path, monkeypatch, capsys, engine):
+    """Colour images of 8x9 in three classes: train, go on, evaluate and report."""
+    monkeypatch.setitem(PRESETS, "smoke", replace(TINY, preset="smoke"))
+    (tmp_path / "own.py").write_text(COLOURS)
+    data, out = str(write_npz(tmp_path / "d.npz", (8, 9, 3), classes=NAMES)), tmp_path / "run"
+    flags = ["--preset", "smoke", "--network", f"{tmp_path}/own.py:NETWORK", "--shift", "1"]
+    flags += ["--engine", engine, "--data", data, "--out", str(out), "--parameterization"]
+    assert train.main([*flags, "mean-var"]) == 0
+    assert train.main(["--resume", "--data", data, "--out", str(out)]) == 0
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["network"].startswith("description:03080903")
+    assert summary["classes"] == NAMES
+    capsys.readouterr()
+    assert evaluate.main([str(out / "model.rmc"), "--data", data, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["test_error"] == summary["test_error"]
+    assert report.main([str(out), "--data", data, "--out", str(tmp_path / "page.html")]) == 0
+    assert "description:0308" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    model = str(out / "model.rmc")
+    assert evaluate.main([model]) == 2  # MNIST
+    assert "takes 3x8x9" in capsys.readouterr().err
