@@ -8,17 +8,18 @@ axes serves both.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from refmiracle.engines.contract import LayerSpec
 from refmiracle.errors import InputError
 from refmiracle.nn.contract import Weights
 from refmiracle.nn.network import Network
-from refmiracle.nn.tree import Placed
+from refmiracle.nn.tree import Placed, Residual, through
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,10 @@ class Exported:
         Of the operator.
     axes : tuple of tuple of int
         For each tensor of the layer, in which order ONNX and PyTorch have its axes.
+    names : mapping of str to str
+        What they call a tensor that they have another name for.
+    one_more : tuple of str
+        Tensors that they have with 1 added.
     monotone : bool
         Whether each output is a function of one input, the same for all, that never falls.
     largest : bool
@@ -42,6 +47,8 @@ class Exported:
     operator: str
     attributes: dict[str, Any] = field(default_factory=dict)
     axes: tuple[tuple[int, ...], ...] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
+    one_more: tuple[str, ...] = ()
     monotone: bool = False
     largest: bool = False
 
@@ -71,6 +78,21 @@ def _meanpool2d(height: int, width: int) -> Exported:
     return Exported("AveragePool", {"kernel_shape": sides, "strides": sides})
 
 
+def _groupnorm(channels: int, groups: int) -> Exported:
+    # PyTorch's GroupNorm has the whole factor for its weight, and the same 1e-5.
+    return Exported(
+        "GroupNorm",
+        {"groups": groups},
+        axes=((0,), (0,)),
+        names={"gain": "weight"},
+        one_more=("gain",),
+    )
+
+
+def _residual(body: tuple[LayerSpec, ...], shortcut: tuple[LayerSpec, ...]) -> Exported:
+    return Exported("Add")
+
+
 def _relu() -> Exported:
     return Exported("Relu", monotone=True)
 
@@ -85,6 +107,8 @@ EXPORTS: dict[str, Callable[..., Exported]] = {
     "flatten": _flatten,
     "maxpool2d": _maxpool2d,
     "meanpool2d": _meanpool2d,
+    "groupnorm": _groupnorm,
+    "residual": _residual,
     "relu": _relu,
     "dense": _dense,
 }
@@ -119,10 +143,22 @@ def outputs_first(network: Network, weights: Weights) -> dict[str, NDArray[np.fl
     Returns
     -------
     dict of str to ndarray of float32
-        Kernels (out, in, kh, kw), matrices (out, in), biases (out,).
+        By `exported_names`.  Kernels (out, in, kh, kw), matrices (out, in), biases (out,).
     """
     turned = {}
-    for layer in network.placed:
-        for t, axes in zip(layer.tensors(), export_layer(layer).axes, strict=True):
-            turned[t.name] = np.array(weights[t.name].transpose(axes), np.float32, order="C")
+    for layer in through(network.placed):
+        if isinstance(layer.layer, Residual):  # its layers come one by one
+            continue
+        exported = export_layer(layer)
+        names = exported_names(layer, exported)
+        for name, t, axes in zip(names, layer.tensors(), exported.axes, strict=True):
+            array = np.array(weights[t.name].transpose(axes), np.float32, order="C")
+            more = t.name.rpartition(".")[2] in exported.one_more
+            turned[name] = array + np.float32(1) if more else array
     return turned
+
+
+def exported_names(layer: Placed, exported: Exported) -> list[str]:
+    """Return the names of a layer's tensors in ONNX and PyTorch, in their order."""
+    parts = (t.name.rpartition(".") for t in layer.tensors())
+    return [path + dot + exported.names.get(name, name) for path, dot, name in parts]

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from refmiracle.errors import InputError
-from refmiracle.exports.layers import Exported, export_layer, outputs_first
+from refmiracle.exports.layers import Exported, export_layer, exported_names, outputs_first
 from refmiracle.extras import import_extra
 from refmiracle.files import first_line
 from refmiracle.nn.contract import Weights
 from refmiracle.nn.network import Network, check_network
-from refmiracle.nn.tree import Placed
+from refmiracle.nn.tree import Placed, Residual
 
 # Those of ONNX 1.8 (2020), which has all that is needed: old runtimes read it too.
 OPSET = 13
@@ -48,6 +49,75 @@ def in_order(layers: Sequence[Placed]) -> list[tuple[str, Placed, Exported]]:
     return ordered
 
 
+def _add_nodes(
+    helper: Any,
+    nodes: list[Any],
+    tensors: dict[str, Any],
+    layers: Sequence[Placed],
+    value: str,
+    before: str = "",
+) -> str:
+    """Add the nodes of a list of layers whose input is `value`; return what its output is called.
+
+    Nodes within a residual have its name and that of their list, `before`, in front of theirs.
+    """
+    for own, placed, exported in in_order(layers):
+        name = before + own
+        if isinstance(placed.layer, Residual):
+            both = zip(("body", "shortcut"), placed.layer.placed(placed.shape), strict=True)
+            inputs = []
+            for part, inner in both:
+                whole = [replace(p, path=f"{placed.path}.{p.path}") for p in inner]
+                where = f"{name}/{part}/"
+                inputs.append(_add_nodes(helper, nodes, tensors, whole, value, where))
+        else:
+            inputs = [value, *exported_names(placed, exported)]
+        if exported.operator == "GroupNorm":
+            _add_group_norm(helper, nodes, tensors, placed, inputs, name)
+        else:
+            operator, attributes = exported.operator, exported.attributes
+            nodes.append(helper.make_node(operator, inputs, [name], name, **attributes))
+        value = name
+    return value
+
+
+def _add_group_norm(
+    helper: Any,
+    nodes: list[Any],
+    tensors: dict[str, Any],
+    placed: Placed,
+    inputs: Sequence[str],
+    name: str,
+) -> None:
+    """Add the nodes of a group norm, which ONNX has no operator for before opset 18.
+
+    A group becomes one channel, which is normalised over its places.
+    """
+    x, weight, bias = inputs
+    groups = placed.spec()[2]
+    tensors |= {
+        f"{name}/groups": np.array([0, groups, -1], np.int64),  # 0: the batch as it is
+        f"{name}/maps": np.array([0, *placed.shape], np.int64),
+        f"{name}/ones": np.ones(groups, np.float32),
+        f"{name}/zeros": np.zeros(groups, np.float32),
+        f"{name}/places": np.array([1, 2], np.int64),
+    }
+
+    def add(operator: str, given: Sequence[str], part: str, **attributes: Any) -> str:
+        output = f"{name}/{part}" if part else name
+        nodes.append(helper.make_node(operator, [*given], [output], output, **attributes))
+        return output
+
+    grouped = add("Reshape", (x, f"{name}/groups"), "grouped")
+    parameters = f"{name}/ones", f"{name}/zeros"
+    normal = add("InstanceNormalization", (grouped, *parameters), "normal", epsilon=1e-5)
+    maps = add("Reshape", (normal, f"{name}/maps"), "normal_maps")
+    factors = add("Unsqueeze", (weight, f"{name}/places"), "factors")
+    scaled = add("Mul", (maps, factors), "scaled")
+    offsets = add("Unsqueeze", (bias, f"{name}/places"), "offsets")
+    add("Add", (scaled, offsets), "")
+
+
 def onnx_bytes(network: Network, weights: Weights, metadata: Mapping[str, str]) -> bytes:
     """Return an .onnx file, checked, the same bytes for the same weights and metadata.
 
@@ -73,11 +143,7 @@ def onnx_bytes(network: Network, weights: Weights, metadata: Mapping[str, str]) 
     tensors = {"half": np.array(0.5, np.float32), **outputs_first(network, weights)}
     # `engine.images` has pixels in [-1/2, 1/2].
     nodes = [helper.make_node("Sub", ["images", "half"], ["centred"], "centre")]
-    for name, layer, exported in in_order(network.placed):
-        inputs = [*nodes[-1].output, *(t.name for t in layer.tensors())]
-        nodes.append(
-            helper.make_node(exported.operator, inputs, [name], name, **exported.attributes)
-        )
+    _add_nodes(helper, nodes, tensors, network.placed, "centred")
     nodes[-1].output[0] = "logits"
     graph = helper.make_graph(
         nodes,
