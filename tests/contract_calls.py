@@ -84,6 +84,12 @@ CALLS = {
     "maxpool2d_backward": lambda n: (
         eighths(2, 2, 2, n), counted(2, 2, 2, n, below=4), (2, 4, 5, n)
     ),
+    "mean_pool2d": lambda n: (eighths(2, 6, 7, n), 3, 3),
+    "mean_pool2d_backward": lambda n: (eighths(2, 2, 2, n), 3, 3, (2, 6, 7, n)),
+    "group_norm": lambda n: (eighths(6, 2, 3, n), eighths(6), eighths(6, first=4), 3),
+    "group_norm_backward": lambda n: (
+        eighths(6, 2, 3, n), eighths(6), 3, eighths(6, 2, 3, n, first=5)
+    ),
     "relu": lambda n: (eighths(n, 2),),
     "relu_backward": lambda n: (eighths(n, 2), eighths(n, 2, first=3)),
     "dense": lambda n: (eighths(4, n), eighths(4, 3), eighths(3)),

@@ -62,6 +62,16 @@ def numerical_gradient(f, x, step=1e-5):
     return gradient
 
 
+def complex_gradient(f, x, step=1e-30):
+    """The gradient of a scalar f(x) that takes complex numbers: f(x + i h v) / h, to all digits."""
+    gradient = np.empty(x.shape)
+    for i in np.ndindex(x.shape):
+        z = x.astype(np.complex128)
+        z[i] += 1j * step
+        gradient[i] = f(z).imag / step
+    return gradient
+
+
 def philox(counter, key, rounds=10):
     """Philox4x32 of one counter in plain Python (Salmon et al. 2011, section 3)."""
     (c0, c1, c2, c3), (k0, k1) = counter, key

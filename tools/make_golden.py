@@ -21,6 +21,7 @@ PARTS = (
     "numerics",
     "posterior",
     "layers",
+    "general_layers",
     "coding",
     "codes",
     "network",

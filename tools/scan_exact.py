@@ -111,6 +111,38 @@ def softmax_cross_entropy(logits: Numbers, labels: Numbers) -> Lists:
     return [-mpmath.log(p[label])], [v - (k == label) for k, v in enumerate(p)]
 
 
+def normalised(x: Numbers) -> tuple[Numbers, Number]:
+    """Return (x - mean) / sqrt(var + 1e-5) of one group, and its divisor."""
+    mean = mpmath.fsum(x) / len(x)
+    variance = mpmath.fsum((v - mean) ** 2 for v in x) / len(x)
+    deviation = mpmath.sqrt(variance + mpf(10) ** -5)
+    return [(v - mean) / deviation for v in x], deviation
+
+
+def of_places(values: Numbers, x: Numbers) -> Numbers:
+    """Return the value of each place's channel."""
+    return [values[k * len(values) // len(x)] for k in range(len(x))]
+
+
+def group_norm(x: Numbers, gain: Numbers, bias: Numbers, groups: Numbers) -> Lists:
+    """Return one group of one image."""
+    rows = zip(normalised(x)[0], of_places(gain, x), of_places(bias, x), strict=True)
+    return ([(1 + g) * v + b for v, g, b in rows],)
+
+
+def group_norm_backward(x: Numbers, gain: Numbers, groups: Numbers, dy: Numbers) -> Lists:
+    """Return dx, dgain and dbias of one group of one image."""
+    xhat, deviation = normalised(x)
+    d = [(1 + g) * v for g, v in zip(of_places(gain, x), dy, strict=True)]
+    mean = mpmath.fsum(d) / len(d)
+    along = mpmath.fsum(a * b for a, b in zip(d, xhat, strict=True)) / len(d)
+    dx = [(a - mean - b * along) / deviation for a, b in zip(d, xhat, strict=True)]
+    size = len(x) // len(gain)
+    own = [slice(c * size, (c + 1) * size) for c in range(len(gain))]
+    products = [a * b for a, b in zip(dy, xhat, strict=True)]
+    return dx, [mpmath.fsum(products[c]) for c in own], [mpmath.fsum(dy[c]) for c in own]
+
+
 def adam_step(
     theta: Numbers, g: Numbers, m: Numbers, v: Numbers, step: Numbers, rate: Numbers
 ) -> Lists:

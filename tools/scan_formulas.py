@@ -94,6 +94,8 @@ FORMULAS = (
     Formula("mean_var_backward", "dmu dlog_sigma dlog_rho",
             lambda: grids.one_block(grids.mean_var_points())),
     Formula("softmax_cross_entropy", "losses dlogits", grids.logit_points, 100),
+    Formula("group_norm", "y", grids.norm_points),
+    Formula("group_norm_backward", "dx dgain dbias", grids.norm_gradient_points),
     Formula("adam_step", "new_theta new_m new_v", grids.adam_points, 400),
     Formula("log_weights", "log_w", grids.ratio_points),
     Formula("normal_quantile", "z", grids.quantile_points, double=True),

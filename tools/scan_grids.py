@@ -124,6 +124,30 @@ def logit_points() -> list[Point]:
     return out
 
 
+def norm_points() -> list[Point]:
+    """Return spreads from far below the epsilon to far above it, around means of any size."""
+    out = []
+    shape = np.array([-1.0, 0.5, 2.0, -0.25, 1.0, -0.75]).reshape(2, 3, 1, 1)
+    for mean, spread, gain in itertools.product(
+        (0.0, 1.0, -1e3, 1e6), (1e-12, 1e-5, 1e-3, 0.1, 1.0, 1e3, 1e9), (0.0, -0.75, -1.0001, 1e3)
+    ):
+        x = np.float64(np.float32(mean + spread * shape))
+        own = {"x": x, "gain": np.float64(np.float32([gain, 0.5]))}
+        out.append({**own, "bias": np.array([0.25, -3.0]), "groups": np.array(1)})
+    return out
+
+
+def norm_gradient_points() -> list[Point]:
+    """Return the same with gradients, in general and all but along the input."""
+    out = []
+    for point, along in itertools.product(norm_points(), (0.0, 1.0)):
+        own = {k: v for k, v in point.items() if k != "bias"}
+        dy = np.array([0.6875, -1.25, 0.75, 2.0, -0.125, 1.0]).reshape(2, 3, 1, 1)
+        near = np.float64(np.float32(1.0 + 1e-4 * dy))
+        out.append({**own, "dy": near if along else dy})
+    return out
+
+
 def adam_points() -> list[Point]:
     """Return gradients from 1e-150 to 1e150, alone and after moments, at steps 1 to 10^6."""
     out = []

@@ -46,6 +46,7 @@ SAME = (
     *("philox4x32", "normal_quantile", "log_s", "ds_dx"),
     *("gaussian_kl", "mean_kl_forward", "mean_kl_backward", "mean_var_forward"),
     *("mean_var_backward", "expand_hash", "images", "conv2d"),
+    *("mean_pool2d", "mean_pool2d_backward", "group_norm", "group_norm_backward"),
     *("relu", "dense", "softmax_cross_entropy", "log_weights"),
 )
 SAMPLE_STRIDE = 997
@@ -171,6 +172,18 @@ class EngineBackend:
     def conv2d_backward(self, x: Array, w: Array, dy: Array) -> Results:
         """Return dx, dw, db."""
         return self.engine.conv2d_backward(x, w, dy, True)
+
+    def conv2d_general(
+        self, x: Array, w: Array, b: Array, stride: Array, padding: Array, groups: Array
+    ) -> Array:
+        """Return y, by any stride, padding and groups."""
+        return self.engine.conv2d(x, w, b, int(stride), int(padding), int(groups))
+
+    def conv2d_general_backward(
+        self, x: Array, w: Array, dy: Array, stride: Array, padding: Array, groups: Array
+    ) -> Results:
+        """Return dx, dw, db."""
+        return self.engine.conv2d_backward(x, w, dy, True, int(stride), int(padding), int(groups))
 
     def dense_backward(self, x: Array, w: Array, dy: Array) -> Results:
         """Return dx, dw, db."""

@@ -88,6 +88,10 @@ class Argument:
         """Return whether the argument's range depends on those behind it."""
         return False
 
+    def early(self) -> bool:
+        """Return whether those before it may depend on it."""
+        return False
+
     def take(self, value: Any, sizes: Sizes, own: np.dtype[Any]) -> Any:
         """Return the value as the engine, whose floats are `own`, takes it."""
         return value
@@ -117,19 +121,60 @@ class Floats(Argument):
 
 
 @dataclass(frozen=True)
-class Kernel(Floats):
-    """A kernel that is passed over ``height width``, which leaves ``rows columns``."""
+class Grouped(Floats):
+    """Feature maps whose channels fall into ``groups``, which leaves ``fan`` in each."""
 
     def take(self, value: Any, sizes: Sizes, own: np.dtype[Any]) -> Any:
         """Return the array."""
         array = super().take(value, sizes, own)
-        rows, columns = sizes["height"] - sizes["kh"] + 1, sizes["width"] - sizes["kw"] + 1
-        if min(rows, columns) < 1:
+        sizes["fan"] = _share(self.name, array, "channels", sizes)
+        return array
+
+
+def _share(name: str, array: Any, what: str, sizes: Sizes) -> int:
+    """Return how many of something of an array each group has."""
+    count, groups = sizes[what], sizes["groups"]
+    if count % groups:
+        raise InputError(
+            f"{name} of shape {array.shape}: groups {groups} do not divide {count} {what}"
+        )
+    return int(count // groups)
+
+
+@dataclass(frozen=True)
+class Kernel(Floats):
+    """A kernel that is passed over ``height width`` with its zeros around, for ``rows columns``."""
+
+    def take(self, value: Any, sizes: Sizes, own: np.dtype[Any]) -> Any:
+        """Return the array."""
+        array = super().take(value, sizes, own)
+        _share(self.name, array, "units", sizes)
+        around = 2 * sizes["padding"]
+        rows = sizes["height"] + around - sizes["kh"]
+        columns = sizes["width"] + around - sizes["kw"]
+        if min(rows, columns) < 0:
             raise InputError(
                 f"{self.name} of shape {array.shape} is larger than what it is passed over,"
+                f" {sizes['height'] + around} by {sizes['width'] + around}"
+            )
+        stride = sizes["stride"]
+        sizes["rows"], sizes["columns"] = rows // stride + 1, columns // stride + 1
+        return array
+
+
+@dataclass(frozen=True)
+class Tiled(Floats):
+    """Feature maps that windows of ``height width`` are laid on."""
+
+    def take(self, value: Any, sizes: Sizes, own: np.dtype[Any]) -> Any:
+        """Return the array."""
+        array = super().take(value, sizes, own)
+        _, rows, columns, _ = array.shape
+        if sizes["height"] > rows or sizes["width"] > columns:
+            raise InputError(
+                f"{self.name} of shape {array.shape} has no window of"
                 f" {sizes['height']} by {sizes['width']}"
             )
-        sizes["rows"], sizes["columns"] = rows, columns
         return array
 
 
@@ -241,6 +286,10 @@ class Number(Argument):
     low: int = 0
     end: int = WORD
 
+    def early(self) -> bool:
+        """Return that it depends on no other."""
+        return True
+
     def take(self, value: Any, sizes: Sizes, own: np.dtype[Any]) -> Any:
         """Return the int."""
         sizes[self.name] = whole_number(self.name, value, self.low, self.end)
@@ -302,7 +351,12 @@ class Text(Argument):
 
 @dataclass(frozen=True)
 class Pooled(Argument):
-    """The shape of what was pooled to ``channels Rows Columns N``."""
+    """The shape of what was pooled to maps of `shape`.
+
+    By windows of ``height width``, where the call has such arguments, else of 2 by 2.
+    """
+
+    shape: str = "channels Rows Columns N"
 
     def late(self) -> bool:
         """Return that it needs these."""
@@ -310,9 +364,15 @@ class Pooled(Argument):
 
     def take(self, value: Any, sizes: Sizes, own: np.dtype[Any]) -> Any:
         """Return the four lengths."""
-        expected = [sizes[name] for name in ("channels", "Rows", "Columns", "N")]
+        expected = [sizes[name] for name in _dims(self.shape)]
         shape = [whole_number(self.name, n, 0, BEYOND) for n in as_array(self.name, value).ravel()]
-        if len(shape) != 4 or [shape[0], shape[1] // 2, shape[2] // 2, shape[3]] != expected:
+        height, width = sizes.get("height", 2), sizes.get("width", 2)
+        if len(shape) != 4 or expected != [
+            shape[0],
+            shape[1] // height,
+            shape[2] // width,
+            shape[3],
+        ]:
             raise InputError(
                 f"{self.name} {tuple(shape)} is not one that is pooled to {tuple(expected)}"
             )

@@ -3,7 +3,8 @@
 Conventions.  A block array has shape (blocks, block_size); unused places of a short last block
 hold phi = -inf, which gives them no budget and no gradient.  Activations are
 (channels, height, width, batch) or (features, batch): samples are columns, the batch is the
-last axis, as in y = W^T x + b.  Kernels are (height, width, in, out), dense weights (in, out).
+last axis, as in y = W^T x + b.  Kernels are (height, width, in / groups, out), dense weights
+(in, out).
 Information is in nats unless a name says bits.
 
 Arrays may be of any kind: `engines.operations` says what each function takes, makes it plain, and
@@ -128,14 +129,31 @@ class Engine(Protocol):
 
     # network
     def images(self, pixels: NDArray[np.uint8]) -> Array: ...
-    def conv2d(self, x: Array, w: Array, b: Array) -> Array: ...
+    def conv2d(
+        self, x: Array, w: Array, b: Array, stride: int = 1, padding: int = 0, groups: int = 1
+    ) -> Array: ...
     def conv2d_backward(
-        self, x: Array, w: Array, dy: Array, need_dx: bool
+        self,
+        x: Array,
+        w: Array,
+        dy: Array,
+        need_dx: bool = True,
+        stride: int = 1,
+        padding: int = 0,
+        groups: int = 1,
     ) -> tuple[Array | None, Array, Array]: ...
     def maxpool2d(self, x: Array) -> tuple[Array, NDArray[np.uint8]]: ...
     def maxpool2d_backward(
         self, dy: Array, winner: NDArray[np.uint8], shape: tuple[int, ...]
     ) -> Array: ...
+    def mean_pool2d(self, x: Array, height: int, width: int) -> Array: ...
+    def mean_pool2d_backward(
+        self, dy: Array, height: int, width: int, shape: tuple[int, ...]
+    ) -> Array: ...
+    def group_norm(self, x: Array, gain: Array, bias: Array, groups: int) -> Array: ...
+    def group_norm_backward(
+        self, x: Array, gain: Array, groups: int, dy: Array
+    ) -> tuple[Array, Array, Array]: ...
     def relu(self, x: Array) -> Array: ...
     def relu_backward(self, y: Array, dy: Array) -> Array: ...
     def dense(self, x: Array, w: Array, b: Array) -> Array: ...

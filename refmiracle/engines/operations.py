@@ -18,6 +18,7 @@ from refmiracle.engines.arguments import (
     Filled,
     Flags,
     Floats,
+    Grouped,
     Kernel,
     Listed,
     Moments,
@@ -26,6 +27,7 @@ from refmiracle.engines.arguments import (
     Real,
     Reals,
     Text,
+    Tiled,
     Truth,
     Whole,
 )
@@ -48,7 +50,18 @@ OF_BLOCKS = (
     Floats("log_s", shape=BLOCKS, double=True),
 )
 DIMENSION = Number("dimension", low=1)
-X, KERNEL = Floats("x", shape="channels height width N"), Kernel("w", shape="kh kw channels units")
+X = Floats("x", shape="channels height width N")
+# Of a convolution or a normalisation: its channels are cut into groups, a kernel sees one of them.
+MAPS = Grouped("x", shape="channels height width N")
+KERNEL = Kernel("w", shape="kh kw fan units")
+# So that a stride times a place, and a map with its zeros around, stay far from where int64 ends.
+LARGEST_STEP = 2**16
+SLIDING = (
+    Number("stride", low=1, end=LARGEST_STEP, default=1),
+    Number("padding", end=LARGEST_STEP, default=0),
+    Number("groups", low=1, default=1),
+)
+WINDOW = Number("height", low=1), Number("width", low=1)
 COLUMNS, MATRIX = Floats("x", shape="inputs N"), Floats("w", shape="inputs units")
 BIAS = Floats("b", shape="units")
 
@@ -124,18 +137,32 @@ OPERATIONS: dict[str, tuple[Argument, ...]] = {
         DLOG_RHO,
     ),
     "images": (Whole("pixels", shape="N height width", end=256, dtype=BYTE),),
-    "conv2d": (X, KERNEL, BIAS),
+    "conv2d": (MAPS, KERNEL, BIAS, *SLIDING),
     "conv2d_backward": (
-        X,
+        MAPS,
         KERNEL,
         Floats("dy", shape="units rows columns N"),
         Truth("need_dx", default=True),
+        *SLIDING,
     ),
     "maxpool2d": (X,),
     "maxpool2d_backward": (
         Floats("dy", shape="channels Rows Columns N"),
         Whole("winner", shape="channels Rows Columns N", end=4, dtype=BYTE),
         Pooled("shape"),
+    ),
+    "mean_pool2d": (Tiled("x", shape="channels map_height map_width N"), *WINDOW),
+    "mean_pool2d_backward": (
+        Floats("dy", shape="channels rows columns N"),
+        *WINDOW,
+        Pooled("shape", shape="channels rows columns N"),
+    ),
+    "group_norm": (MAPS, *_floats("gain bias", "channels"), Number("groups", low=1)),
+    "group_norm_backward": (
+        MAPS,
+        *_floats("gain", "channels"),
+        Number("groups", low=1),
+        *_floats("dy", "channels height width N"),
     ),
     "relu": _floats("x", "same"),
     "relu_backward": _floats("y dy", "same"),
@@ -195,7 +222,7 @@ def _checked(
     name: str, function: Callable[..., Any], arguments: Sequence[Argument], own: np.dtype[Any]
 ) -> Callable[..., Any]:
     """Return a function of these arguments that makes them plain first."""
-    order = sorted(enumerate(arguments), key=lambda pair: pair[1].late())
+    order = sorted(enumerate(arguments), key=lambda pair: (not pair[1].early(), pair[1].late()))
     filled = [n for n, a in enumerate(arguments) if isinstance(a, Filled | Moments)]
     positional = inspect.Parameter.POSITIONAL_OR_KEYWORD
     signature = inspect.Signature(

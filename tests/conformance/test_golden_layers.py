@@ -370,7 +370,9 @@ def test_classes_are_clear(case):
 # --- the tools
 
 
-@pytest.mark.parametrize("part", ["layers", pytest.param("network", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "part", ["layers", "general_layers", pytest.param("network", marks=pytest.mark.slow)]
+)
 def test_the_tools_write_the_same_again(part, tmp_path):
     """The same cases and inputs; outputs may differ in the last digits on another processor."""
     pytest.importorskip("torch")

@@ -16,7 +16,7 @@ NUMERICS = ROOT / "refmiracle" / "numerics"
 ALSO = {
     "adam_step", "conv2d", "ds_dx", "gaussian_kl", "log_s", "log_weights", "maxpool2d", "mean_kl",
     "mean_kl_forward", "mean_var_forward", "relu", "dense", "expand_hash", "select_indices",
-    "softmax_cross_entropy",
+    "softmax_cross_entropy", "mean_pool2d", "group_norm",
 }  # fmt: skip
 CITED = re.compile(r"\b[Ee]quations? ([^.:;]*?) of docs/derivations\.md")
 NUMBER = re.compile(r"\((\d+[a-z]?)\)")

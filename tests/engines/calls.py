@@ -241,6 +241,17 @@ def pool_backward(engine, rng):
     return lambda: engine.maxpool2d_backward(dy, winner, (3, 8, 8, 5))
 
 
+def mean_pool_backward(engine, rng):
+    dy = rng.normal(size=(3, 4, 2, 5)).astype(engine.dtype)
+    return lambda: engine.mean_pool2d_backward(dy, 2, 4, (3, 9, 8, 5))
+
+
+def normalised_backward(engine, rng):
+    x, dy = (rng.normal(size=(6, 4, 3, 5)).astype(engine.dtype) for _ in range(2))
+    gain = rng.normal(size=6).astype(engine.dtype)
+    return lambda: engine.group_norm_backward(x, gain, 2, dy)
+
+
 def cross_entropy(engine, rng):
     logits, labels = rng.normal(size=(10, 33)).astype(engine.dtype), rng.integers(0, 10, 33)
     return lambda: engine.softmax_cross_entropy(logits, labels)
@@ -306,6 +317,10 @@ FUNCTIONS = {
     "conv2d_backward": by_name("conv2d_backward", MAPS, KERNEL, (7, 6, 6, 5), need_dx=True),
     "maxpool2d": by_name("maxpool2d", MAPS),
     "maxpool2d_backward": pool_backward,
+    "mean_pool2d": by_name("mean_pool2d", MAPS, height=2, width=3),
+    "mean_pool2d_backward": mean_pool_backward,
+    "group_norm": by_name("group_norm", (6, 4, 3, 5), (6,), (6,), groups=3),
+    "group_norm_backward": normalised_backward,
     "relu": by_name("relu", MAPS),
     "relu_backward": by_name("relu_backward", MAPS, MAPS),
     "dense": by_name("dense", (12, 5), (12, 7), (7,)),
@@ -325,6 +340,17 @@ FUNCTIONS = {
     "shards": shards,
     "map": mapped,
 }
+# What is compiled apart from the call of the same name that FUNCTIONS has.
+OTHERWISE = {
+    "conv2d strided": by_name("conv2d", MAPS, KERNEL, (7,), stride=2, padding=1),
+    "conv2d in groups": by_name("conv2d", MAPS, (3, 3, 1, 6), (6,), groups=3),
+    "conv2d_backward strided": by_name(
+        "conv2d_backward", MAPS, KERNEL, (7, 4, 4, 5), stride=2, padding=1
+    ),
+    "conv2d_backward in groups": by_name(
+        "conv2d_backward", MAPS, (3, 3, 1, 6), (6, 6, 6, 5), groups=3
+    ),
+}
 ABOVE = {
     "loss_and_grads": of_network(loss_and_grads),
     "error_rate": error_rate,
@@ -333,4 +359,4 @@ ABOVE = {
     "decode_model": decoded,
     **{f"code {name}": code(name) for name in CODES},
 }
-CALLS = FUNCTIONS | ABOVE
+CALLS = FUNCTIONS | OTHERWISE | ABOVE

@@ -39,7 +39,7 @@ def test_every_formula_of_the_suite_is_scanned():
     """But what is one product, or a sum of products, whose terms the inputs decide."""
     stages = ("numerics", "posterior", "optimiser")
     wanted = {name for name, o in OPERATIONS.items() if o.stage in stages}
-    wanted |= {"log_weights", "softmax_cross_entropy"}
+    wanted |= {"log_weights", "softmax_cross_entropy", "group_norm", "group_norm_backward"}
     wanted -= {"codebook", "expand_hash", "expand_hash_backward"}
     assert wanted <= {f.name for f in FORMULAS}
 
@@ -52,14 +52,23 @@ def like_squares(y, delta, log_s):
     return 0.5 * ((y + delta) ** 2 - y**2 * np.exp(-log_s) - log_s)
 
 
+def by_a_difference_of_squares(x, groups):
+    parts = x.reshape(groups, -1, x.shape[3])
+    mean = parts.mean(axis=1, keepdims=True)
+    variance = np.maximum((parts**2).mean(axis=1, keepdims=True) - mean**2, 0.0)
+    deviation = np.sqrt(variance + 1e-5)
+    return ((parts - mean) / deviation).reshape(x.shape), deviation
+
+
 @pytest.mark.parametrize(
     ("name", "function", "value"),
     [
         ("mean_kl_backward", "posterior.others", sum_less_its_own),
         ("log_weights", "coding._log_weights", like_squares),
         ("softmax_cross_entropy", "layers.np.log1p", lambda x: np.log(1.0 + x)),
+        ("group_norm", "normalisation._normalised", by_a_difference_of_squares),
     ],
-    ids=["mean_kl_backward", "log_weights", "softmax_cross_entropy"],
+    ids=["mean_kl_backward", "log_weights", "softmax_cross_entropy", "group_norm"],
 )
 def test_a_formula_that_cancels_is_found(monkeypatch, name, function, value):
     monkeypatch.setattr(f"refmiracle.engines.numpy_engine.{function}", value)

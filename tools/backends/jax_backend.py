@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from functools import partial
+from functools import cache, partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -40,6 +40,7 @@ NEWTON_STEPS = 9
 SERIES_TERMS = 17
 CANDIDATES_AT_ONCE = 1 << 14
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+NORM_EPSILON = 1e-5
 AXES = ("CHWN", "HWIO", "CHWN")
 
 
@@ -427,6 +428,52 @@ def correlate(x: jax.Array, w: jax.Array, b: jax.Array) -> jax.Array:
     return y + b[:, None, None, None]
 
 
+@cache
+def general(stride: int, padding: int, groups: int) -> Any:
+    """Return the cross-correlation with these numbers as a function of x, w, b.
+
+    Group by group: by `feature_group_count` a NaN passes from one to another in float32.
+    """
+    strides, sides = (stride, stride), ((padding, padding),) * 2
+
+    def function(x: jax.Array, w: jax.Array, b: jax.Array) -> jax.Array:
+        pairs = zip(jnp.split(x, groups), jnp.split(w, groups, axis=3), strict=True)
+        parts = [
+            lax.conv_general_dilated(a, k, strides, sides, dimension_numbers=AXES) for a, k in pairs
+        ]
+        return jnp.concatenate(parts) + b[:, None, None, None]
+
+    return jax.jit(function)
+
+
+@cache
+def windows(height: int, width: int) -> Any:
+    """Return the means of windows of this size as a function of maps."""
+
+    def function(x: jax.Array) -> jax.Array:
+        rows, columns = x.shape[1] // height, x.shape[2] // width
+        parts = x[:, : rows * height, : columns * width]
+        parts = parts.reshape(len(x), rows, height, columns, width, x.shape[3])
+        return parts.mean(axis=(2, 4))
+
+    return jax.jit(function)
+
+
+@cache
+def normalised(groups: int) -> Any:
+    """Return group normalisation as a function of x, gain, bias."""
+
+    def function(x: jax.Array, gain: jax.Array, bias: jax.Array) -> jax.Array:
+        spec.check_groups(groups, len(x))
+        parts = x.reshape(groups, -1, x.shape[3])
+        centred = parts - parts.mean(axis=1, keepdims=True)
+        deviation = jnp.sqrt((centred**2).mean(axis=1, keepdims=True) + NORM_EPSILON)
+        xhat = (centred / deviation).reshape(x.shape)
+        return (1.0 + gain)[:, None, None, None] * xhat + bias[:, None, None, None]
+
+    return jax.jit(function)
+
+
 def pool(x: jax.Array) -> jax.Array:
     """Return the maximum of each 2x2 window; `lax.reduce_window` would lose a NaN."""
     rows, columns = x.shape[1] // 2 * 2, x.shape[2] // 2 * 2
@@ -491,6 +538,23 @@ def conv2d_backward(x: Array, w: Array, dy: Array) -> Results:
     return backward(correlate, (x, w, np.zeros(w.shape[3], dtype=w.dtype)), dy)
 
 
+def conv2d_general(
+    x: Array, w: Array, b: Array, stride: Array, padding: Array, groups: Array
+) -> jax.Array:
+    """Return the cross-correlation with zeros around the maps, channels in groups."""
+    spec.check_convolution(x, w, stride, padding, groups)
+    return general(int(stride), int(padding), int(groups))(x, w, b)
+
+
+def conv2d_general_backward(
+    x: Array, w: Array, dy: Array, stride: Array, padding: Array, groups: Array
+) -> Results:
+    """Return dx, dw, db."""
+    spec.check_convolution(x, w, stride, padding, groups)
+    convolve = general(int(stride), int(padding), int(groups))
+    return backward(convolve, (x, w, np.zeros(w.shape[3], dtype=w.dtype)), dy)
+
+
 def maxpool2d(x: Array) -> jax.Array:
     """Return the maximum of each 2x2 window."""
     return jax.jit(pool)(x)
@@ -499,6 +563,30 @@ def maxpool2d(x: Array) -> jax.Array:
 def maxpool2d_backward(x: Array, dy: Array) -> jax.Array:
     """Return dx."""
     return backward(pool, (x,), dy)[0]
+
+
+def mean_pool2d(x: Array, height: Array, width: Array) -> jax.Array:
+    """Return the mean of each window; what is left over is dropped."""
+    spec.check_windows(x.shape, height, width)
+    return windows(int(height), int(width))(x)
+
+
+def mean_pool2d_backward(dy: Array, height: Array, width: Array, shape: Array) -> jax.Array:
+    """Return dx."""
+    spec.check_windows(shape, height, width)
+    maps = np.zeros(shape, dtype=dy.dtype)
+    return backward(windows(int(height), int(width)), (maps,), dy)[0]
+
+
+def group_norm(x: Array, gain: Array, bias: Array, groups: Array) -> jax.Array:
+    """Return normalised maps, computed in float64."""
+    return like(x, normalised(int(groups))(double(x), double(gain), double(bias)))[0]
+
+
+def group_norm_backward(x: Array, gain: Array, groups: Array, dy: Array) -> Results:
+    """Return dx, dgain, dbias."""
+    arguments = double(x), double(gain), jnp.zeros(gain.shape)
+    return like(x, *backward(normalised(int(groups)), arguments, double(dy)))
 
 
 def relu(x: Array) -> jax.Array:
@@ -738,6 +826,8 @@ FLUSHED = {
     "posterior": ("expand_hash", "expand_hash_backward", "mean_kl", "mean_var_forward"),
     "layers": (
         *("conv2d", "conv2d_backward", "maxpool2d", "maxpool2d_backward"),
+        *("conv2d_general", "conv2d_general_backward", "mean_pool2d", "mean_pool2d_backward"),
+        *("group_norm", "group_norm_backward"),
         *("relu", "relu_backward", "dense", "dense_backward"),
     ),
     "optimiser": ("adam_step",),
@@ -781,8 +871,14 @@ BACKEND = SimpleNamespace(
             images,
             conv2d,
             conv2d_backward,
+            conv2d_general,
+            conv2d_general_backward,
             maxpool2d,
             maxpool2d_backward,
+            mean_pool2d,
+            mean_pool2d_backward,
+            group_norm,
+            group_norm_backward,
             relu,
             relu_backward,
             dense,

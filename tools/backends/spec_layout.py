@@ -88,6 +88,27 @@ def require(condition: Any, message: str) -> None:
         raise ValueError(message)
 
 
+def check_groups(groups: int, *counts: int) -> None:
+    """Refuse groups of channels that are not whole."""
+    require(groups > 0 and not any(n % groups for n in counts), "groups that do not divide")
+
+
+def check_convolution(x: Any, w: Any, stride: int, padding: int, groups: int) -> None:
+    """Refuse a kernel, a stride, zeros around or groups that do not go with the maps."""
+    kh, kw, fan, outputs = w.shape
+    check_groups(groups, len(x), outputs)
+    require(fan * groups == len(x), "the kernel reads another number of channels")
+    require(stride > 0 and padding >= 0, "no such stride or padding")
+    high, wide = (n + 2 * padding for n in x.shape[1:3])
+    require(kh <= high and kw <= wide, "the kernel is larger than the map")
+
+
+def check_windows(shape: Any, height: int, width: int) -> None:
+    """Refuse windows that are none, or larger than the map of this shape."""
+    require(len(shape) == 4, "no shape of maps")
+    require(1 <= height <= shape[1] and 1 <= width <= shape[2], "no window fits the map")
+
+
 def word(value: Any) -> int:
     """Return a number that must be a 32-bit word."""
     require(0 <= int(value) <= LOW, "a number is no 32-bit word")

@@ -28,6 +28,7 @@ NEWTON_STEPS = 9
 SERIES_TERMS = 17
 CANDIDATES_AT_ONCE = 1 << 14
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+NORM_EPSILON = 1e-5
 
 
 def integers(a: Array) -> torch.Tensor:
@@ -418,6 +419,31 @@ def conv2d_backward(x: Array, w: Array, dy: Array) -> Results:
     return chwn(dx), dw, db
 
 
+def general(x: Any, w: Any, b: Any, stride: Array, padding: Array, groups: Array) -> torch.Tensor:
+    """Return a convolution of torch's maps with the contract's kernel."""
+    return F.conv2d(x, oihw(w), b, int(stride), int(padding), groups=int(groups))
+
+
+def conv2d_general(
+    x: Array, w: Array, b: Array, stride: Array, padding: Array, groups: Array
+) -> torch.Tensor:
+    """Return the cross-correlation with zeros around the maps, channels in groups."""
+    spec.check_convolution(x, w, stride, padding, groups)
+    return chwn(general(nchw(x), torch.as_tensor(w), torch.as_tensor(b), stride, padding, groups))
+
+
+def conv2d_general_backward(
+    x: Array, w: Array, dy: Array, stride: Array, padding: Array, groups: Array
+) -> Results:
+    """Return dx, dw, db."""
+    spec.check_convolution(x, w, stride, padding, groups)
+    x, w = leaf(nchw(x)), leaf(torch.as_tensor(w))
+    b = leaf(w.new_zeros(w.shape[3]))
+    y = general(x, w, b, stride, padding, groups)
+    dx, dw, db = torch.autograd.grad(y, (x, w, b), nchw(dy))
+    return chwn(dx), dw, db
+
+
 def maxpool2d(x: Array) -> torch.Tensor:
     """Return the maximum of each 2x2 window."""
     return chwn(F.max_pool2d(nchw(x), 2))
@@ -427,6 +453,42 @@ def maxpool2d_backward(x: Array, dy: Array) -> torch.Tensor:
     """Return dx; torch too lets the first of equals win."""
     x = leaf(nchw(x))
     return chwn(torch.autograd.grad(F.max_pool2d(x, 2), x, nchw(dy))[0])
+
+
+def mean_pool2d(x: Array, height: Array, width: Array) -> torch.Tensor:
+    """Return the mean of each window; what is left over is dropped."""
+    spec.check_windows(x.shape, height, width)
+    return chwn(F.avg_pool2d(nchw(x), (int(height), int(width))))
+
+
+def mean_pool2d_backward(dy: Array, height: Array, width: Array, shape: Array) -> torch.Tensor:
+    """Return dx."""
+    spec.check_windows(shape, height, width)
+    x = leaf(nchw(torch.as_tensor(dy).new_zeros(tuple(shape.tolist()))))
+    y = F.avg_pool2d(x, (int(height), int(width)))
+    return chwn(torch.autograd.grad(y, x, nchw(dy))[0])
+
+
+def normalised(x: torch.Tensor, gain: torch.Tensor, bias: torch.Tensor, groups: int) -> Any:
+    """Return (1 + gain) (x - mean) / sqrt(var + 1e-5) + bias; F.group_norm loses digits of x."""
+    spec.check_groups(groups, len(x))
+    parts = x.unflatten(0, (groups, -1)).flatten(1, 3)
+    centred = parts - parts.mean(dim=1, keepdim=True)
+    deviation = torch.sqrt((centred**2).mean(dim=1, keepdim=True) + NORM_EPSILON)
+    xhat = (centred / deviation).reshape(x.shape)
+    return (1.0 + gain)[:, None, None, None] * xhat + bias[:, None, None, None]
+
+
+def group_norm(x: Array, gain: Array, bias: Array, groups: Array) -> torch.Tensor:
+    """Return normalised maps, computed in float64."""
+    return like(x, normalised(double(x), double(gain), double(bias), int(groups)))[0]
+
+
+def group_norm_backward(x: Array, gain: Array, groups: Array, dy: Array) -> Results:
+    """Return dx, dgain, dbias."""
+    leaves = leaf(double(x)), leaf(double(gain)), leaf(torch.zeros_like(double(gain)))
+    y = normalised(*leaves, int(groups))
+    return like(x, *torch.autograd.grad(y, leaves, double(dy)))
 
 
 def relu(x: Array) -> torch.Tensor:
@@ -702,8 +764,14 @@ BACKEND = SimpleNamespace(
             images,
             conv2d,
             conv2d_backward,
+            conv2d_general,
+            conv2d_general_backward,
             maxpool2d,
             maxpool2d_backward,
+            mean_pool2d,
+            mean_pool2d_backward,
+            group_norm,
+            group_norm_backward,
             relu,
             relu_backward,
             dense,

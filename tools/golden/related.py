@@ -42,6 +42,7 @@ def family(
     changes: dict[str, Any],
     bound: Any = EXACT,
     dtypes: tuple[str, ...] = (),
+    since: str = SINCE,
 ) -> list[Case]:
     """Return the base, and each change of one input of it."""
     cases = []
@@ -57,7 +58,7 @@ def family(
                 dtypes=dtypes,
                 gap=gap,
                 note=f"all but {changed} as in kept-nothing" if changed else "",
-                since=SINCE,
+                since=since,
             )
         )
     return cases

@@ -222,7 +222,7 @@ def input_gradient(table, dy, shape, kernel, units, slices, tile, dx):
 
 
 @compiled(**COMPILE)
-def _term(k, shape, kernel):
+def term(k, shape, kernel):
     """Return where place k of the kernel, counted (in, kh, kw), reads the input."""
     c, u, v = k // (kernel[0] * kernel[1]), k // kernel[1] % kernel[0], k % kernel[1]
     return ((c * shape[1] + u) * shape[2] + v) * LANES
@@ -241,7 +241,7 @@ def _two_planes(first, here, plane):
 
 
 # Where the units of a tile lie; one that is not full repeats its last member.
-_unit_planes = _five_planes if DOTS == 5 else _two_planes
+unit_planes = _five_planes if DOTS == 5 else _two_planes
 
 
 @compiled(**COMPILE)
@@ -260,15 +260,15 @@ def weight_gradient(x, x_first, dy, dy_first, dy_slice, shape, kernel, units, to
         dots(
             x,
             (
-                x_first + _term(k, shape, kernel),
-                x_first + _term(min(k + 1, terms - 1), shape, kernel),
-                x_first + _term(min(k + 2, terms - 1), shape, kernel),
-                x_first + _term(min(k + 3, terms - 1), shape, kernel),
-                x_first + _term(min(k + 4, terms - 1), shape, kernel),
+                x_first + term(k, shape, kernel),
+                x_first + term(min(k + 1, terms - 1), shape, kernel),
+                x_first + term(min(k + 2, terms - 1), shape, kernel),
+                x_first + term(min(k + 3, terms - 1), shape, kernel),
+                x_first + term(min(k + 4, terms - 1), shape, kernel),
             ),
             (channels * height * width * LANES, width * LANES, LANES),
             dy,
-            _unit_planes(dy_first, here, plane),
+            unit_planes(dy_first, here, plane),
             (dy_slice, columns * LANES, LANES),
             (slices, rows, columns),
             tile,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from refmiracle.engines.numba_engine import convolution, matrix
+from refmiracle.engines.numba_engine import convolution, matrix, normalisation, strided
 from refmiracle.engines.numba_engine.compiling import compiled
 from refmiracle.engines.numba_engine.elementary import COMPILE
 from refmiracle.engines.numba_engine.slices import aligned, from_slices, slices_of, to_slices
@@ -22,9 +22,12 @@ def single(a):
     return np.ascontiguousarray(a, dtype=np.float32)
 
 
-def conv2d(x, w, b):
+def conv2d(x, w, b, stride=1, padding=0, groups=1):
     """See `numpy_engine.layers.conv2d`; float32."""
     x, w = single(x), single(w)
+    if (stride, padding, groups) != (1, 0, 1):
+        y = strided.conv2d(x, w, stride, padding, groups)
+        return y + single(b)[:, None, None, None]
     kh, kw, channels, units = w.shape
     _, height, width, batch = x.shape
     rows, columns = height - kh + 1, width - kw + 1
@@ -38,9 +41,12 @@ def conv2d(x, w, b):
     return from_slices(y, (units, rows, columns, batch)) + single(b)[:, None, None, None]
 
 
-def conv2d_backward(x, w, dy, need_dx=True):
+def conv2d_backward(x, w, dy, need_dx=True, stride=1, padding=0, groups=1):
     """See `numpy_engine.layers.conv2d_backward`; float32."""
     x, w, dy = single(x), single(w), single(dy)
+    if (stride, padding, groups) != (1, 0, 1):
+        dx, dw = strided.conv2d_backward(x, w, dy, need_dx, stride, padding, groups)
+        return dx, dw, dy.sum(axis=(1, 2, 3))
     kh, kw, channels, units = w.shape
     kernel, shape, slices = (kh, kw), x.shape[:3], slices_of(x.shape[-1])
     tile, planes = aligned(TILE_FLOATS), to_slices(dy, spare=1)
@@ -124,6 +130,26 @@ def maxpool2d(x):
 def maxpool2d_backward(dy, winner, shape):
     """See `numpy_engine.layers.maxpool2d_backward`; float32."""
     return _maxpool2d_backward(single(dy), winner, shape[1], shape[2])
+
+
+def mean_pool2d(x, height, width):
+    """See `numpy_engine.layers.mean_pool2d`; float32."""
+    return normalisation.mean_pool2d(single(x), height, width)
+
+
+def mean_pool2d_backward(dy, height, width, shape):
+    """See `numpy_engine.layers.mean_pool2d_backward`; float32."""
+    return normalisation.mean_pool2d_backward(single(dy), height, width, shape[1], shape[2])
+
+
+def group_norm(x, gain, bias, groups):
+    """See `numpy_engine.normalisation.group_norm`; float32."""
+    return normalisation.group_norm(single(x), single(gain), single(bias), groups)
+
+
+def group_norm_backward(x, gain, groups, dy):
+    """See `numpy_engine.normalisation.group_norm_backward`; float32."""
+    return normalisation.group_norm_backward(single(x), single(gain), groups, single(dy))
 
 
 def dense(x, w, b):

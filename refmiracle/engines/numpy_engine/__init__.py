@@ -22,10 +22,13 @@ from refmiracle.engines.numpy_engine.layers import (
     images,
     maxpool2d,
     maxpool2d_backward,
+    mean_pool2d,
+    mean_pool2d_backward,
     relu,
     relu_backward,
     softmax_cross_entropy,
 )
+from refmiracle.engines.numpy_engine.normalisation import group_norm, group_norm_backward
 from refmiracle.engines.numpy_engine.ordered import ordered_indices, poisson_indices
 from refmiracle.engines.numpy_engine.partition import partition_messages, partition_rows
 from refmiracle.engines.numpy_engine.posterior import (
@@ -81,6 +84,10 @@ FUNCTIONS = SimpleNamespace(
     conv2d_backward=conv2d_backward,
     maxpool2d=maxpool2d,
     maxpool2d_backward=maxpool2d_backward,
+    mean_pool2d=mean_pool2d,
+    mean_pool2d_backward=mean_pool2d_backward,
+    group_norm=group_norm,
+    group_norm_backward=group_norm_backward,
     relu=relu,
     relu_backward=relu_backward,
     dense=dense,

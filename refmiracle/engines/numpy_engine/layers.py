@@ -28,49 +28,82 @@ def images(pixels: NDArray[np.uint8]) -> Array:
     return pixels.transpose(1, 2, 0)[None] / 255.0 - 0.5
 
 
-def conv2d(x: Array, w: Array, b: Array) -> Array:
-    """Return the valid cross-correlation y[o,i,j] = b[o] + sum_{u,v,c} w[u,v,c,o] x[c,i+u,j+v].
+def conv2d(
+    x: Array, w: Array, b: Array, stride: int = 1, padding: int = 0, groups: int = 1
+) -> Array:
+    """Return the cross-correlation y[o,i,j] = b[o] + sum_{u,v,c} w[u,v,c,o] x[c,s i+u-p,s j+v-p].
 
-    Equation (25) of docs/derivations.md.
+    Equations (25) and (25a) of docs/derivations.md, with stride s, padding p, zeros outside, and c
+    over the input channels of o's group.
 
     Parameters
     ----------
     x : ndarray, shape (in, height, width, batch)
-    w : ndarray, shape (kh, kw, in, out)
+    w : ndarray, shape (kh, kw, in / groups, out)
     b : ndarray, shape (out,)
+    stride, padding, groups : int
+        `groups` divides in and out; of both, channels in a row form a group.
 
     Returns
     -------
-    ndarray, shape (out, height - kh + 1, width - kw + 1, batch)
+    ndarray, shape (out, (height + 2 padding - kh) // stride + 1, ... width ..., batch)
     """
     kh, kw = w.shape[:2]
-    rows, columns = x.shape[1] - kh + 1, x.shape[2] - kw + 1
+    x = _with_zeros_around(x, padding)
+    rows, columns = (x.shape[1] - kh) // stride + 1, (x.shape[2] - kw) // stride + 1
     y = np.zeros((w.shape[3], rows, columns, x.shape[3])) + b[:, None, None, None]
     for u, v in np.ndindex(kh, kw):
-        y += np.tensordot(w[u, v], x[:, u : u + rows, v : v + columns], axes=(0, 0))
+        read = x[:, u : u + stride * rows : stride, v : v + stride * columns : stride]
+        for c, o in _groups_of(x, w, groups):
+            y[o] += np.tensordot(w[u, v, :, o], read[c], axes=(0, 0))
     return y
 
 
 def conv2d_backward(
-    x: Array, w: Array, dy: Array, need_dx: bool = True
+    x: Array,
+    w: Array,
+    dy: Array,
+    need_dx: bool = True,
+    stride: int = 1,
+    padding: int = 0,
+    groups: int = 1,
 ) -> tuple[Array | None, Array, Array]:
     """Return dx, dw, db.  Each product of the forward sum, read for the other factor.
 
-    Equation (26) of docs/derivations.md::
+    Equations (26) and (26a) of docs/derivations.md, with stride s and padding p::
 
-        dx[c,i+u,j+v] += sum_o w[u,v,c,o] dy[o,i,j]
-        dw[u,v,c,o]    = sum_{i,j,n} x[c,i+u,j+v] dy[o,i,j]
+        dx[c,s i+u-p,s j+v-p] += sum_o w[u,v,c,o] dy[o,i,j]
+        dw[u,v,c,o]            = sum_{i,j,n} x[c,s i+u-p,s j+v-p] dy[o,i,j]
 
     Without `need_dx`, dx is None.
     """
+    _, height, width, _ = x.shape
     rows, columns = dy.shape[1:3]
+    x = _with_zeros_around(x, padding)
     dx, dw = np.zeros_like(x), np.zeros_like(w)
     for u, v in np.ndindex(*w.shape[:2]):
-        window = np.s_[:, u : u + rows, v : v + columns]
-        dw[u, v] = np.tensordot(x[window], dy, axes=((1, 2, 3), (1, 2, 3)))
-        if need_dx:
-            dx[window] += np.tensordot(w[u, v], dy, axes=(1, 0))
-    return (dx if need_dx else None), dw, dy.sum(axis=(1, 2, 3))
+        read = np.s_[:, u : u + stride * rows : stride, v : v + stride * columns : stride]
+        for c, o in _groups_of(x, w, groups):
+            dw[u, v, :, o] = np.tensordot(x[c][read], dy[o], axes=((1, 2, 3), (1, 2, 3)))
+            if need_dx:
+                dx[c][read] += np.tensordot(w[u, v, :, o], dy[o], axes=(1, 0))
+    dx = dx[:, padding : padding + height, padding : padding + width]
+    return (np.ascontiguousarray(dx) if need_dx else None), dw, dy.sum(axis=(1, 2, 3))
+
+
+def _with_zeros_around(x: Array, padding: int) -> Array:
+    """Return maps with so many rows and columns of zeros on each side."""
+    sides = (padding, padding)
+    return np.pad(x, ((0, 0), sides, sides, (0, 0))) if padding else x
+
+
+def _groups_of(x: Array, w: Array, groups: int) -> list[tuple[slice, slice]]:
+    """Return the input and the output channels of each group."""
+    _, _, fan, outputs = w.shape
+    units = outputs // groups
+    return [
+        (slice(g * fan, (g + 1) * fan), slice(g * units, (g + 1) * units)) for g in range(groups)
+    ]
 
 
 def maxpool2d(x: Array) -> tuple[Array, NDArray[np.uint8]]:
@@ -95,6 +128,39 @@ def maxpool2d_backward(dy: Array, winner: NDArray[np.uint8], shape: tuple[int, .
     for k in range(4):
         u, v = divmod(k, 2)
         dx[:, u : 2 * rows : 2, v : 2 * columns : 2] = np.where(winner == k, dy, 0.0)
+    return dx
+
+
+def mean_pool2d(x: Array, height: int, width: int) -> Array:
+    """Return the mean of each window of height x width, which lie side by side.
+
+    Rows and columns that are left over are dropped.
+
+    Parameters
+    ----------
+    x : ndarray, shape (channels, map height, map width, batch)
+    height, width : int
+        At most those of the map, which is then one window.
+
+    Returns
+    -------
+    ndarray, shape (channels, map height // height, map width // width, batch)
+    """
+    c, h, w, n = x.shape
+    rows, columns = h // height, w // width
+    windows = x[:, : rows * height, : columns * width]
+    return windows.reshape(c, rows, height, columns, width, n).mean(axis=(2, 4))
+
+
+def mean_pool2d_backward(dy: Array, height: int, width: int, shape: tuple[int, ...]) -> Array:
+    """Return dx of `shape`: each place of a window has an equal share of its gradient.
+
+    Equation (26b) of docs/derivations.md; what is left over has 0.
+    """
+    dx = np.zeros(shape)
+    share = dy / (height * width)
+    spread = share.repeat(height, axis=1).repeat(width, axis=2)
+    dx[:, : spread.shape[1], : spread.shape[2]] = spread
     return dx
 
 
