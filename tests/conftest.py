@@ -13,9 +13,9 @@ from tiny import TINY
 
 from refmiracle.commands import train
 from refmiracle.engines import get_engine
-from refmiracle.training import data
 from refmiracle.training.config import PRESETS
 from refmiracle.training.data import Split, default_folder, load_split
+from refmiracle.training.formats import idx_folders
 
 # A shell starts what runs behind it with Ctrl-C ignored; the tests send one.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -29,12 +29,14 @@ settings.load_profile("refmiracle")
 @pytest.fixture(scope="session", autouse=True)
 def unpacked_once():
     """MNIST, which cannot be written to, is unpacked once, not for each of some hundred runs."""
-    read, own = data.read_idx, default_folder()
+    read, own = idx_folders.read_idx, default_folder()
     kept = functools.cache(read)
+
+    def read_once(path, kind):
+        return (kept if path.parent == own else read)(path, kind)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            data, "read_idx", lambda path, axes: (kept if path.parent == own else read)(path, axes)
-        )
+        patch.setattr(idx_folders, "read_idx", read_once)
         yield
 
 

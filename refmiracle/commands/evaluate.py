@@ -6,10 +6,10 @@ import argparse
 import json
 from collections.abc import Sequence
 
-from refmiracle.commands.options import add_data, add_engine, add_model
+from refmiracle.commands.options import add_data, add_engine, add_model, chosen_data
 from refmiracle.commands.running import run_command
 from refmiracle.commands.train import describe
-from refmiracle.training.data import default_folder, load_split
+from refmiracle.training.data import load_split
 from refmiracle.training.run import evaluate_file
 
 
@@ -25,7 +25,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> int:
     """Decode the file, classify the test images, print the figures."""
-    test = load_split(arguments.data or default_folder(), "t10k")
+    test = load_split(chosen_data(arguments), "t10k")
     figures = evaluate_file(arguments.model, arguments.engine, test)
     if arguments.json:
         print(json.dumps(figures, indent=2))

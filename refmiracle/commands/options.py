@@ -13,7 +13,7 @@ from pathlib import Path
 from refmiracle.engines import ENGINES
 from refmiracle.errors import InputError
 from refmiracle.files import check_writable, is_standard_output
-from refmiracle.training.data import default_folder
+from refmiracle.training.data import DataSet, default_folder
 
 
 def a_path(text: str) -> Path:
@@ -98,11 +98,39 @@ def add_engine(parser: argparse.ArgumentParser, default: str | None) -> None:
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
-    """Add --data."""
+    """Add --data, and what may be said of the data."""
     parser.add_argument(
         "--data",
         type=a_path,
-        metavar="DIR",
-        help="folder with the four IDX files under their MNIST names, gzip or not"
+        metavar="PATH",
+        help="a folder of IDX files under MNIST's or EMNIST's names, an .npz file, CIFAR-10 or"
+        " CIFAR-100 in binary form, or a folder of PNG or JPEG images for each class"
         " (default: the MNIST that refmiracle carries)",
+    )
+    parser.add_argument(
+        "--transposed",
+        choices=["yes", "no"],
+        help="whether the images have rows and columns swapped (default: EMNIST's have)",
+    )
+    parser.add_argument(
+        "--labels-from",
+        type=int,
+        metavar="N",
+        help="the label of the first class (default: 1 for EMNIST's letters, 0 otherwise)",
+    )
+
+
+def chosen_data(arguments: argparse.Namespace) -> DataSet:
+    """Return the data set that the options of `add_data` name."""
+    transposed = None if arguments.transposed is None else arguments.transposed == "yes"
+    return DataSet(arguments.data or default_folder(), transposed, arguments.labels_from)
+
+
+def data_flags(arguments: argparse.Namespace) -> str:
+    """Return the options that name the same data set again, each behind a space."""
+    given = ("data", "transposed", "labels_from")
+    return "".join(
+        f" --{name.replace('_', '-')} {quoted(str(value))}"
+        for name in given
+        if (value := getattr(arguments, name)) is not None
     )

@@ -5,14 +5,21 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from refmiracle.commands.options import a_path, add_data, add_engine, check_out, say_written
+from refmiracle.commands.options import (
+    a_path,
+    add_data,
+    add_engine,
+    check_out,
+    chosen_data,
+    say_written,
+)
 from refmiracle.commands.running import run_command
 from refmiracle.errors import InputError
 from refmiracle.files import write_atomically
 from refmiracle.reports.opening import open_folder
 from refmiracle.reports.page import build_page, check_extras
 from refmiracle.training.config import fingerprint, same_images
-from refmiracle.training.data import default_folder, load_split
+from refmiracle.training.data import check_split, default_folder, load_split
 from refmiracle.training.run import (
     checkpoint_path,
     metrics_path,
@@ -45,11 +52,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.data is None:
         own = fingerprint(load_split(default_folder(), "train"))
         if not same_images(opened.run.config.data, own):
-            raise InputError(
-                f"{arguments.run}: trained on other images; name their folder by --data"
-            )
-    test = load_split(arguments.data or default_folder(), "t10k")
-    page = build_page(opened, test, arguments.engine)
+            raise InputError(f"{arguments.run}: trained on other images; name them by --data")
+    network = opened.run.config.layout().network
+    test = check_split(load_split(chosen_data(arguments), "t10k"), network)
+    page = build_page(opened, test, arguments.engine, of_mnist=arguments.data is None)
     write_atomically(out, page)
     say_written(out, f"{len(page)} bytes; open it in a browser")
     return 0

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from refmiracle.commands.options import a_path, add_data, add_engine
+from refmiracle.commands.options import a_path, add_data, add_engine, chosen_data
 from refmiracle.commands.running import run_command
 from refmiracle.drawing import check_drawing
 from refmiracle.errors import CHECK_FAILED, InputError
@@ -26,7 +26,6 @@ from refmiracle.studies.results import describe_claims
 from refmiracle.studies.tails import tails
 from refmiracle.studies.uncertainty import uncertainty
 from refmiracle.studies.workers import Processes
-from refmiracle.training.data import default_folder
 
 CONNECT_SECONDS = 10
 # Those that compare Mean-KL with Mean-Var: what each is about, and its function.
@@ -176,7 +175,8 @@ def _study(
     """Run the study that the arguments name; return what its results.json holds."""
     if arguments.study == CODES:
         return codes(plan, out, executor, at_once)
-    data = (arguments.data or default_folder()).resolve()
+    data = chosen_data(arguments)
+    data = replace(data, path=data.path.resolve())
     if arguments.study in STUDIES:
         _, study = STUDIES[arguments.study]
         return study(plan, data, out, executor, at_once)

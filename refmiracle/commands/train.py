@@ -10,7 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from refmiracle.commands.options import a_path, add_data, add_engine, quoted
+from refmiracle.commands.options import (
+    a_path,
+    add_data,
+    add_engine,
+    chosen_data,
+    data_flags,
+    quoted,
+)
 from refmiracle.commands.running import run_command
 from refmiracle.errors import InputError
 from refmiracle.nn.networks import LENET5, NETWORKS
@@ -26,7 +33,7 @@ from refmiracle.training.config import (
     preset_config,
     same_images,
 )
-from refmiracle.training.data import default_folder, load_split, split_validation
+from refmiracle.training.data import Split, check_split, load_split, split_validation
 from refmiracle.training.run import (
     checkpoint_path,
     finish,
@@ -136,30 +143,42 @@ def choose_config(given: dict[str, Any], data: str, found: tuple[Config, State] 
     return config
 
 
+def divide(everything: Split, test: Split, config: Config) -> tuple[Split, Split]:
+    """Return the images to train on and those for validation.
+
+    Raises
+    ------
+    InputError
+        If there are too few of them, or the network does not take them or the test images.
+    """
+    for split in (everything, test):
+        check_split(split, config.layout().network)
+    return split_validation(everything, config.validation)
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Train, encode, write and measure."""
     out: Path = arguments.out
     given = {n: getattr(arguments, n) for n in SETTINGS if getattr(arguments, n) is not None}
-    folder = arguments.data or default_folder()
-    everything, test = load_split(folder, "train"), load_split(folder, "t10k")
+    place = chosen_data(arguments)
+    everything, test = load_split(place, "train"), load_split(place, "t10k")
     data = fingerprint(everything)
     if not (arguments.resume and os.path.lexists(checkpoint_path(out))):
-        split_validation(everything, choose_config(given, data, None).validation)
+        divide(everything, test, choose_config(given, data, None))
     with run_folder(out, arguments.resume) as found:
         if arguments.resume and found is None:
             _say(f"there is nothing to resume in {out}: a new run begins")
         config = choose_config(given, data, found)
-        train, validation = split_validation(everything, config.validation)
+        train, validation = divide(everything, test, config)
         trainer = Trainer(config, train, found[1] if found else None)
         try:
             with stop_requested() as stop:
                 run_training(trainer, validation, out, stop=stop)
                 summary = finish(trainer, validation, test, out, stop)
         except KeyboardInterrupt:
-            data_flag = f" --data {quoted(arguments.data)}" if arguments.data else ""
             raise KeyboardInterrupt(
                 f"after {trainer.state.step} of {trainer.total_steps()} steps;"
-                f" go on with --resume --out {quoted(out)}{data_flag}"
+                f" go on with --resume --out {quoted(out)}{data_flags(arguments)}"
             ) from None
     _print(summary, out)
     if no_better_than_chance(summary["test_error"], test.labels):

@@ -40,6 +40,7 @@ class Stream(IntEnum):
     CANDIDATES = 9
     PARTITION = 10
     PROPOSAL = 11
+    DIVISION = 12
 
 
 def philox4x32(counter: ArrayLike, key: ArrayLike, rounds: int = 10) -> NDArray[np.uint32]:

@@ -33,6 +33,7 @@ SAMPLES = 20
 FIRST_SAMPLE_ROW = 2**32 - SAMPLES
 MOST_MISTAKES = 100
 MOST_UNITS = 60
+MOST_CLASSES = 10  # whose probabilities are shown
 FRACTIONS = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98)
 # The settings that `refmiracle train` has flags for.
 FLAGS = (
@@ -123,9 +124,9 @@ class Predictions:
 
     Attributes
     ----------
-    decoded : ndarray of float64, shape (10, images)
+    decoded : ndarray of float64, shape (classes, images)
         Probabilities that the decoded network gives.
-    posterior : ndarray of float64, shape (10, images)
+    posterior : ndarray of float64, shape (classes, images)
         Mean of those of `SAMPLES` samples of the posterior at the end of training.
     error : float
         Of the decoded network, in [0, 1].
@@ -150,10 +151,10 @@ def _error(probabilities: Array, test: Split) -> float:
 
 def predict(run: Run, test: Split) -> Predictions:
     """Return what the file and the posterior predict."""
-    mean = np.zeros((10, len(test.labels)))
+    decoded = _probabilities(run, run.decoded, test)
+    mean = np.zeros_like(decoded)
     for variables in _samples(run):
         mean += _probabilities(run, variables, test) / SAMPLES
-    decoded = _probabilities(run, run.decoded, test)
     return Predictions(decoded, mean, _error(decoded, test), _error(mean, test))
 
 
@@ -187,9 +188,9 @@ class Mistake:
     ----------
     number : int
         Of the image.
-    pixels : ndarray of uint8, shape (28, 28)
+    pixels : ndarray of uint8, shape (height, width) or (channels, height, width)
     label, predicted : int
-    decoded, posterior : ndarray of float64, shape (10,)
+    decoded, posterior : ndarray of float64, shape (classes,)
         Probabilities by the file, and mean of those of the samples.
     """
 
@@ -218,6 +219,17 @@ def find_mistakes(predictions: Predictions, test: Split) -> tuple[int, list[Mist
         )
         for i in surest
     ]
+
+
+def likely_classes(mistake: Mistake) -> list[int]:
+    """Return the classes of a mistake that are shown, by number.
+
+    All of them, or those that the file finds likeliest, and the true one.
+    """
+    likeliest = np.argsort(-mistake.decoded, kind="stable")[:MOST_CLASSES].tolist()
+    if mistake.label not in likeliest:
+        likeliest[-1] = mistake.label
+    return sorted(likeliest)
 
 
 def first_layer(run: Run) -> tuple[Array, Array]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ TEMPLATE = "template.html.j2"
 FOLDER = Path(__file__).parent
 # Of the block that is followed, at most so many variables are listed.
 MOST_VARIABLES = 64
+# And of the names of classes.
+MOST_NAMES = 100
 AXES = {1: ("output",), 2: ("input", "output"), 4: ("row", "column", "input", "output")}
 
 
@@ -48,7 +51,9 @@ def load_jinja() -> Any:
     return import_extra("jinja2", EXTRA, ("Environment", "FileSystemLoader", "StrictUndefined"))
 
 
-def build_page(opened: OpenedRun, test: Split, engine: str = "numba") -> bytes:
+def build_page(
+    opened: OpenedRun, test: Split, engine: str = "numba", of_mnist: bool = True
+) -> bytes:
     """Return the page about a run: the same bytes for the same run and images.
 
     Parameters
@@ -58,6 +63,8 @@ def build_page(opened: OpenedRun, test: Split, engine: str = "numba") -> bytes:
         The test images.
     engine : str
         Classifies them: the one that trained may be the reference engine, which is far slower.
+    of_mnist : bool
+        Whether the images are those that refmiracle carries.
     """
     jinja2 = load_jinja()
     environment = jinja2.Environment(
@@ -72,6 +79,7 @@ def build_page(opened: OpenedRun, test: Split, engine: str = "numba") -> bytes:
             **_results(opened),
             **_bits_and_example(opened),
             **_network(opened, test, engine),
+            "of_mnist": of_mnist,
             "css": (FOLDER / "style.css").read_text(encoding="utf-8"),
             "script": (FOLDER / "script.js").read_text(encoding="utf-8"),
         }
@@ -158,6 +166,19 @@ def describe_places(variable: Variable) -> str:
     return f"{text}, and {more} more" if more else text
 
 
+def describe_classes(names: Sequence[str]) -> str:
+    """Return in words of which classes a mistake shows the probabilities."""
+    count = len(names)
+    numbered = list(names) == [str(i) for i in range(count)]
+    which = f"the classes 0 to {count - 1}" if numbered else "the classes"
+    if count > content.MOST_CLASSES:
+        which = f"the {content.MOST_CLASSES} likeliest classes of {count}, the true one among them"
+    if numbered or pictures.has_symbols(names):
+        return which
+    told = ", ".join(f"{i} {name}" for i, name in enumerate(names[:MOST_NAMES]))
+    return f"{which} ({told}{', ...' if count > MOST_NAMES else ''})"
+
+
 def _network(opened: OpenedRun, test: Split, engine: str) -> dict[str, Any]:
     run = replace(opened.run, config=replace(opened.run.config, engine=engine))
     predictions = content.predict(run, test)
@@ -165,7 +186,12 @@ def _network(opened: OpenedRun, test: Split, engine: str) -> dict[str, Any]:
     curve = content.pruning_curve(run, test)
     before, after = content.first_layer(run)
     limit = float(np.abs([before, after]).max(initial=0.0)) or 1.0
+    names = [test.name(i) for i in range(len(predictions.decoded))]
+    _, height, width = test.input_shape()
     return {
+        "class_names": names,
+        "shown_classes": describe_classes(names),
+        "image_size": (width, height),
         "predictions": predictions,
         "samples": content.SAMPLES,
         "images": len(test.labels),
@@ -181,11 +207,12 @@ def _network(opened: OpenedRun, test: Split, engine: str) -> dict[str, Any]:
         "mistakes": [
             (
                 m,
-                pictures.png_uri(m.pixels),
-                pictures.bars_svg(m.decoded, m.label, m.predicted, "the file"),
-                pictures.bars_svg(m.posterior, m.label, m.predicted, "the posterior"),
+                pictures.png_uri(pictures.as_picture(m.pixels)),
+                pictures.bars_svg(m.decoded, m.label, m.predicted, "the file", drawn),
+                pictures.bars_svg(m.posterior, m.label, m.predicted, "the posterior", drawn),
             )
             for m in mistakes
+            for drawn in [pictures.Classes(content.likely_classes(m), names)]
         ],
         "mistake_count": count,
     }

@@ -7,6 +7,7 @@ import html
 import struct
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,21 @@ def png_uri(pixels: NDArray[np.uint8]) -> str:
         for name, body in chunks.items()
     )
     return "data:image/png;base64," + base64.b64encode(data).decode()
+
+
+def as_picture(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return an image of a data set as `png_uri` takes it.
+
+    Parameters
+    ----------
+    pixels : ndarray of uint8, shape (rows, columns) or (channels, rows, columns)
+        Three channels are taken for red, green and blue; of others the mean is shown.
+    """
+    if pixels.ndim == 2:
+        return pixels
+    if len(pixels) == 3:
+        return np.moveaxis(pixels, 0, 2)
+    return np.round(pixels.mean(axis=0)).astype(np.uint8)
 
 
 def colour_weights(weights: Array, limit: float) -> NDArray[np.uint8]:
@@ -87,34 +103,77 @@ def kernel_svg(kernel: Array, limit: float, marked: Sequence[tuple[int, ...]], l
     )
 
 
-def bars_svg(probabilities: Array, label: int, predicted: int, source: str) -> str:
-    """Return the probabilities of the ten classes as bars over their digits.
+@dataclass(frozen=True)
+class Classes:
+    """The classes whose probabilities are drawn.
 
-    The true class has a frame around its digit, the predicted one a bar of another colour.
+    Attributes
+    ----------
+    shown : sequence of int
+        Which, in the order of the bars.
+    names : sequence of str
+        Of each class of the network.
+    """
+
+    shown: Sequence[int]
+    names: Sequence[str]
+
+    def symbols(self) -> list[str]:
+        """Return what stands below the bars: names of one letter, or else numbers."""
+        short = has_symbols(self.names)
+        return [self.names[i] if short else str(i) for i in self.shown]
+
+
+def has_symbols(names: Sequence[str]) -> bool:
+    """Tell whether each name is one letter, which a bar has room for."""
+    return all(len(name.encode("utf-16-le", "surrogatepass")) == 2 for name in names)
+
+
+def bars_svg(probabilities: Array, label: int, predicted: int, source: str, drawn: Classes) -> str:
+    """Return the probabilities of classes as bars over their names or numbers.
+
+    The true class has a frame around its name, the predicted one a bar of another colour.
 
     Parameters
     ----------
-    probabilities : ndarray, shape (10,)
+    probabilities : ndarray, shape (classes,)
     label, predicted : int
         Of the file, so that both charts of an image are marked alike.
     source : str
         Whose probabilities they are.
+    drawn : Classes
     """
-    classes = range(len(probabilities))
-    bars = ["" if i == predicted else _bar(i, probabilities[i]) for i in classes]
-    likely = sorted(classes, key=lambda i: -probabilities[i])[:3]
-    text = ", ".join(f"{i} with {probabilities[i]:.0%}" for i in likely)
-    centres = " ".join(str(BAR * i + BAR // 2) for i in classes)
-    digits = "".join(map(str, classes))
+    bars = [
+        "" if i == predicted else _bar(place, probabilities[i])
+        for place, i in enumerate(drawn.shown)
+    ]
+    likely = sorted(range(len(probabilities)), key=lambda i: -probabilities[i])[:3]
+    text = ", ".join(f"{drawn.names[i]} with {probabilities[i]:.0%}" for i in likely)
+    width = BAR * len(drawn.shown)
+    true, taken = drawn.shown.index(label), drawn.shown.index(predicted)
     return (
-        f'<svg role="img" aria-label="{html.escape(source)}: {text}" class="bars"'
-        f' viewBox="0 0 {BAR * len(probabilities)} {BAR_HEIGHT + DIGIT_HEIGHT}">'
+        f'<svg role="img" aria-label="{html.escape(f"{source}: {text}")}" class="bars"'
+        f' viewBox="0 0 {width} {BAR_HEIGHT + DIGIT_HEIGHT}">'
         f'<path d="{"".join(bars)}"/>'
-        f'<path class="predicted" d="{_bar(predicted, probabilities[predicted])}"/>'
-        f'<rect class="true" x="{BAR * label + 0.5}" y="{BAR_HEIGHT + 1}" width="{BAR - 1}"'
+        f'<path class="predicted" d="{_bar(taken, probabilities[predicted])}"/>'
+        f'<rect class="true" x="{BAR * true + 0.5}" y="{BAR_HEIGHT + 1}" width="{BAR - 1}"'
         f' height="{DIGIT_HEIGHT - 1.5}"/>'
-        f'<path class="floor" d="M0 {BAR_HEIGHT}h{BAR * len(probabilities)}"/>'
-        f'<text x="{centres}" y="{BAR_HEIGHT + DIGIT_HEIGHT - 3}">{digits}</text></svg>'
+        f'<path class="floor" d="M0 {BAR_HEIGHT}h{width}"/>{_symbols(drawn.symbols())}</svg>'
+    )
+
+
+def _symbols(symbols: Sequence[str]) -> str:
+    """Return what stands below the bars; of one letter each it is one text."""
+    centres = [BAR * place + BAR // 2 for place in range(len(symbols))]
+    y = BAR_HEIGHT + DIGIT_HEIGHT - 3
+    longest = max(map(len, symbols))
+    if longest == 1:
+        letters = html.escape("".join(symbols))
+        return f'<text x="{" ".join(map(str, centres))}" y="{y}">{letters}</text>'
+    size = f"font-size:{2 * DIGIT_HEIGHT / (longest + 2):.1f}px"
+    return "".join(
+        f'<text x="{x}" y="{y}" style="{size}">{html.escape(symbol)}</text>'
+        for x, symbol in zip(centres, symbols, strict=True)
     )
 
 

@@ -34,7 +34,7 @@ from refmiracle.training.config import (
     config_from_dict,
     fingerprint,
 )
-from refmiracle.training.data import load_split
+from refmiracle.training.data import Data, check_split, load_split
 from refmiracle.training.posterior import Posterior, load_posterior
 from refmiracle.training.run import model_path, posterior_path, summary_path
 
@@ -162,7 +162,7 @@ class Run:
 def open_runs(
     study: str,
     comparison: Comparison,
-    data: Path,
+    data: Data,
     out: Path,
     executor: Executor,
     at_once: int | None = None,
@@ -175,7 +175,8 @@ def open_runs(
     study : str
         Its name, and its folder's.
     comparison : Comparison
-    data, out : Path
+    data : Path or DataSet
+    out : Path
         Folder of the images; folder of the studies.
     executor, at_once
         See `runs.run_tasks`.
@@ -196,7 +197,8 @@ def open_runs(
         other settings.
     """
     lengths = lengths or comparison.lengths[-1:]
-    configs = comparison.configs(fingerprint(load_split(data, "train")), lengths)
+    train = check_split(load_split(data, "train"), comparison.base.layout().network)
+    configs = comparison.configs(fingerprint(train), lengths)
     prepare_study(out / study)
     summaries, failures = train_all(configs, data, runs_folder(out), executor, at_once)
     tasks = {name: (runs_folder(out) / name, summary) for name, summary in summaries.items()}

@@ -26,7 +26,7 @@ from refmiracle.studies.results import Claim, claim_above, paired, write_study
 from refmiracle.studies.runs import attempt, removal_told, runs_folder
 from refmiracle.studies.step_time import Timing, time_steps
 from refmiracle.training.config import PARAMETERIZATIONS, Config
-from refmiracle.training.data import Split, load_split, split_validation
+from refmiracle.training.data import Data, Split, check_split, load_split, split_validation
 from refmiracle.training.metrics import read_metrics
 from refmiracle.training.run import metrics_path
 
@@ -116,7 +116,7 @@ def posterior_error(run: Run, images: Split) -> float:
 
 def convergence(
     comparison: Comparison,
-    data: Path,
+    data: Data,
     out: Path,
     executor: Executor,
     at_once: int | None = None,
@@ -129,12 +129,13 @@ def convergence(
     Parameters
     ----------
     comparison : Comparison
-    data, out : Path
+    data : Path or DataSet
+    out : Path
         Folder of the images; folder of the studies.
     executor, at_once
         See `runs.run_tasks`.
     """
-    everything = load_split(data, "train")
+    everything = check_split(load_split(data, "train"), comparison.base.layout().network)
     train, validation = split_validation(everything, comparison.base.validation)
     opened, failures = open_runs(
         STUDY, comparison, data, out, executor, at_once, comparison.lengths

@@ -21,7 +21,7 @@ from refmiracle.studies.pruning_figures import draw_layers, draw_orders
 from refmiracle.studies.results import Claim, claim_above, paired, write_study
 from refmiracle.studies.runs import run_tasks
 from refmiracle.training.config import PARAMETERIZATIONS
-from refmiracle.training.data import load_split
+from refmiracle.training.data import Data, check_split, load_split
 
 STUDY = "pruning"
 FRACTIONS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
@@ -83,13 +83,13 @@ def scopes(run: Run) -> dict[str, list[slice]]:
     return {GLOBAL: everything, UNIFORM: tensors, **layers}
 
 
-def prune_run(run: Run, data: Path) -> Rows:
+def prune_run(run: Run, data: Data) -> Rows:
     """Return the test error of a run for each scope, order and fraction.
 
     Parameters
     ----------
     run : Run
-    data : Path
+    data : Path or DataSet
         Folder of the images.
     """
     test = load_split(data, "t10k")
@@ -157,7 +157,7 @@ def make_claims(areas: Rows) -> list[Claim]:
 
 def pruning(
     comparison: Comparison,
-    data: Path,
+    data: Data,
     out: Path,
     executor: Executor,
     at_once: int | None = None,
@@ -170,12 +170,14 @@ def pruning(
     Parameters
     ----------
     comparison : Comparison
-    data, out : Path
+    data : Path or DataSet
+    out : Path
         Folder of the images; folder of the studies.
     executor, at_once
         See `runs.run_tasks`.
     """
-    load_split(data, "t10k")  # what prune_run would miss is known before the work
+    # What prune_run would miss is known before the work.
+    check_split(load_split(data, "t10k"), comparison.base.layout().network)
     runs, failures = open_runs(STUDY, comparison, data, out, executor, at_once)
     tasks = {name: (run, data) for name, run in runs.items()}
     found: dict[str, Rows] = {}

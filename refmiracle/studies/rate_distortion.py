@@ -16,7 +16,7 @@ from refmiracle.studies.figures import draw_frontier
 from refmiracle.studies.results import prepare_study, write_study
 from refmiracle.studies.runs import attempt, runs_folder, train_all
 from refmiracle.training.config import PRESETS, Config, check_config, fingerprint
-from refmiracle.training.data import Split, load_split
+from refmiracle.training.data import Data, Split, check_split, load_split
 from refmiracle.training.run import evaluate_file, model_path
 
 STUDY = "rate-distortion"
@@ -116,7 +116,7 @@ def add_frontier(
 
 
 def rate_distortion(
-    sweep: Sweep, data: Path, out: Path, executor: Executor, at_once: int | None = None
+    sweep: Sweep, data: Data, out: Path, executor: Executor, at_once: int | None = None
 ) -> dict[str, Any]:
     """Run a sweep and write points.csv, results.json, frontier.png and frontier.svg.
 
@@ -125,7 +125,8 @@ def rate_distortion(
     Parameters
     ----------
     sweep : Sweep
-    data, out : Path
+    data : Path or DataSet
+    out : Path
     executor : concurrent.futures.Executor
     at_once : int, optional
         How many points to hand to the executor at a time; all by default.
@@ -140,8 +141,9 @@ def rate_distortion(
     InputError
         If a setting is out of range, or `out` holds points of other settings.
     """
-    configs = sweep.configs(fingerprint(load_split(data, "train")))
-    test = load_split(data, "t10k")
+    network = sweep.base.layout().network
+    configs = sweep.configs(fingerprint(check_split(load_split(data, "train"), network)))
+    test = check_split(load_split(data, "t10k"), network)
     prepare_study(out / STUDY)
     summaries, failures = train_all(configs, data, runs_folder(out), executor, at_once)
     points = [{"name": name, **summary} for name, summary in summaries.items()]

@@ -26,7 +26,7 @@ from refmiracle.training.config import (
     same_images,
     same_settings,
 )
-from refmiracle.training.data import load_split, split_validation
+from refmiracle.training.data import Data, load_split, split_validation
 from refmiracle.training.lock import locked
 from refmiracle.training.progress import MOST_SECONDS, Lines, Silence, progress_bar
 from refmiracle.training.run import (
@@ -58,14 +58,13 @@ def runs_folder(out: Path) -> Path:
     return out / "runs"
 
 
-def train_one(config: Config, data: Path, folder: Path) -> Files:
+def train_one(config: Config, data: Data, folder: Path) -> Files:
     """Train and encode one model in a folder, going on where an earlier run stopped.
 
     Parameters
     ----------
     config : Config
-    data : Path
-        Folder with the MNIST files.
+    data : Path or DataSet
     folder : Path
         Of this run alone; where a run goes on another machine, a folder there.
 
@@ -164,7 +163,7 @@ def _holds(path: Path, data: bytes) -> bool:
 
 def train_all(
     configs: Mapping[str, Config],
-    data: Path,
+    data: Data,
     out: Path,
     executor: Executor,
     at_once: int | None = None,
@@ -174,7 +173,8 @@ def train_all(
     Parameters
     ----------
     configs : mapping of name to Config
-    data, out : Path
+    data : Path or DataSet
+    out : Path
     executor : concurrent.futures.Executor
     at_once : int, optional
         See `run_tasks`.

@@ -21,6 +21,7 @@ from refmiracle.studies import tails_figures as figures
 from refmiracle.studies.comparison import Comparison, Run, by_pairs, open_runs
 from refmiracle.studies.results import Claim, claim_above, interval, paired, write_study
 from refmiracle.studies.runs import attempt
+from refmiracle.training.data import Data
 
 STUDY = "tails"
 TAIL = 0.05  # the part of a distribution that its tail index is measured on
@@ -271,7 +272,7 @@ def position_bits(run: Run) -> Array:
 
 def tails(
     comparison: Comparison,
-    data: Path,
+    data: Data,
     out: Path,
     executor: Executor,
     at_once: int | None = None,
@@ -284,7 +285,8 @@ def tails(
     Parameters
     ----------
     comparison : Comparison
-    data, out : Path
+    data : Path or DataSet
+    out : Path
         Folder of the images; folder of the studies.
     executor, at_once
         See `runs.run_tasks`.

@@ -29,7 +29,7 @@ from refmiracle.studies.uncertainty_figures import (
     draw_scores,
 )
 from refmiracle.training.config import PARAMETERIZATIONS
-from refmiracle.training.data import load_split
+from refmiracle.training.data import Data, check_split, load_split
 
 STUDY = "uncertainty"
 TABLES = ("scores", "reliability", "detection")
@@ -68,13 +68,13 @@ def predictions(run: Run, pixels: Pixels) -> Iterator[tuple[str, scores.Array]]:
     yield FILE, log_p(run.decoded)
 
 
-def measure(run: Run, data: Path) -> dict[str, Rows]:
+def measure(run: Run, data: Data) -> dict[str, Rows]:
     """Return the rows of one run for each table: scores, reliability and detection.
 
     Parameters
     ----------
     run : Run
-    data : Path
+    data : Path or DataSet
         Folder of the images.
     """
     test = load_split(data, "t10k")
@@ -136,7 +136,7 @@ def reliability_rows(bins: scores.Reliability) -> Rows:
 
 def uncertainty(
     comparison: Comparison,
-    data: Path,
+    data: Data,
     out: Path,
     executor: Executor,
     at_once: int | None = None,
@@ -150,7 +150,8 @@ def uncertainty(
     ----------
     comparison : Comparison
         Of which the longest training counts.
-    data, out : Path
+    data : Path or DataSet
+    out : Path
         Folder of the images; folder of the studies.
     executor, at_once
         See `runs.run_tasks`.
@@ -160,7 +161,7 @@ def uncertainty(
     InputError
         If a setting is out of range, or the folder holds runs of other settings.
     """
-    test = load_split(data, "t10k")
+    test = check_split(load_split(data, "t10k"), comparison.base.layout().network)
     foreign_digits(1)  # a font that lacks a glyph is known before the work
     runs, failures = open_runs(STUDY, comparison, data, out, executor, at_once)
     tasks = {name: (run, data) for name, run in runs.items()}

@@ -36,13 +36,14 @@ class Batches:
                 f"{len(train.images)} training images are too few for batches of {self.size}"
             )
         self.order: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, dtype=np.int64))
-        shape = train.images.shape[1:]
+        shape = train.images.shape[-2:]
         if self.shift:
-            # Black comes in from outside; window (n, i, j) is image n moved by (shift - i,
+            # Black comes in from outside; window (n, ..., i, j) is image n moved by (shift - i,
             # shift - j) pixels.
             edge = (self.shift, self.shift)
-            padded = np.pad(train.images, ((0, 0), edge, edge))
-            self.windows = sliding_window_view(padded, shape, axis=(1, 2))
+            still = [(0, 0)] * (train.images.ndim - 2)
+            padded = np.pad(train.images, [*still, edge, edge])
+            self.windows = sliding_window_view(padded, shape, axis=(-2, -1))
 
     def batch(self, step: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """Return images and labels of a step."""
@@ -52,7 +53,8 @@ class Batches:
         if self.shift:
             words = stream_words(self.seed, Stream.SHIFTS, [step], 2 * self.size)
             down, right = words.reshape(2, self.size) % np.uint32(2 * self.shift + 1)
-            return np.ascontiguousarray(self.windows[chosen, down, right]), labels
+            moved = self.windows[chosen, ..., down, right, :, :]
+            return np.ascontiguousarray(moved), labels
         return np.take(self.train.images, chosen, axis=0, mode="clip"), labels
 
     def _epoch_order(self, epoch: int) -> NDArray[np.int64]:

@@ -1,8 +1,8 @@
-"""Images and labels from IDX files with the MNIST names, gzip or not."""
+"""Images and labels of any form that is known, as training and evaluation take them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +10,17 @@ from numpy.typing import NDArray
 
 import refmiracle
 from refmiracle.errors import InputError
-from refmiracle.nn.network import IMAGE_SIZE, check_images, check_labels
-from refmiracle.training.idx import IMAGES, LABELS, Kind, read_idx
+from refmiracle.files import printable
+from refmiracle.nn.network import CLASSES, IMAGE_SIZE, Network
+from refmiracle.numerics.arrays import read_only
+from refmiracle.training.formats.contract import Found, check_counts, refusals_of
+from refmiracle.training.formats.table import find_format
 
-IMAGE_SHAPE = (IMAGE_SIZE, IMAGE_SIZE)
+# What every network takes: channels, height and width.
+INPUT_SHAPE = (1, IMAGE_SIZE, IMAGE_SIZE)
+DIGITS = tuple("0123456789")
+MOST_CLASSES = 65_535
+LONGEST_NAME = 200
 # As in the split that MIRACLE trained on, 5,000 training images are kept for choosing.
 VALIDATION_IMAGES = 5000
 
@@ -24,24 +31,90 @@ class Split:
 
     Attributes
     ----------
-    images : ndarray of uint8, shape (count, 28, 28)
-    labels : ndarray of uint8, shape (count,)
-        Values below 10.
+    images : ndarray of uint8, shape (count, height, width) or (count, channels, height, width)
+        Grey images have no axis for their one channel.
+    labels : ndarray of uint8, or of little-endian uint16, shape (count,)
+        Bytes where there are at most 256 classes.
+    classes : tuple of str
+        The name of each class, of those too that no image here is of.
     """
 
     images: NDArray[np.uint8]
-    labels: NDArray[np.uint8]
+    labels: NDArray[np.unsignedinteger]
+    classes: tuple[str, ...] = DIGITS
+
+    def with_channels(self) -> NDArray[np.uint8]:
+        """Return the images as networks see them, shape (count, channels, height, width)."""
+        return self.images[:, None] if self.images.ndim == 3 else self.images
+
+    def input_shape(self) -> tuple[int, int, int]:
+        """Return channels, height and width of an image."""
+        channels, height, width = self.with_channels().shape[1:]
+        return channels, height, width
+
+    def part(self, chosen: slice) -> Split:
+        """Return some of the images, with their labels."""
+        return replace(self, images=self.images[chosen], labels=self.labels[chosen])
+
+    def name(self, label: int) -> str:
+        """Return the name of a class; of one that a network has beyond these, its number."""
+        return self.classes[label] if label < len(self.classes) else str(label)
 
 
-def check_split(split: Split) -> Split:
-    """Return images and labels that training, which does not look at each again, can take.
+@dataclass(frozen=True)
+class DataSet:
+    """Where a data set is, and how it differs from others of its form.
+
+    Attributes
+    ----------
+    path : Path
+    transposed : bool, optional
+        Whether the images have rows and columns swapped; only EMNIST's have by default.
+    labels_from : int, optional
+        The label of the first class: 1 for EMNIST's letters, 0 otherwise.
+    """
+
+    path: Path
+    transposed: bool | None = None
+    labels_from: int | None = None
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+Data = Path | DataSet
+
+
+def check_split(split: Split, network: Network) -> Split:
+    """Return images and labels that a network, which does not look at each again, can take.
 
     Raises
     ------
     InputError
-        If they are not as `Split` says.
+        If they are not as `Split` says, or not of the network's shape and classes.
     """
-    check_labels(split.labels, len(check_images(split.images)))
+    shape, classes = INPUT_SHAPE, CLASSES
+    images, labels = split.images, np.asarray(split.labels)
+    bytes_ = isinstance(images, np.ndarray) and images.dtype == np.uint8
+    if not bytes_ or not (images.ndim == 3 or (images.ndim == 4 and images.shape[1] > 1)):
+        raise InputError(
+            f"images of {np.asarray(images).dtype}, shape {np.shape(images)}; expected uint8,"
+            " (images, height, width) or (images, channels, height, width), channels above 1"
+        )
+    if split.input_shape() != shape:
+        found, wanted = ("x".join(map(str, s)) for s in (split.input_shape(), shape))
+        raise InputError(
+            f"images of {found} (channels, height, width); {network.name} takes {wanted}"
+        )
+    if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
+        raise InputError(
+            f"labels of {labels.dtype} and of shape {labels.shape}; expected integers,"
+            f" ({len(images)},)"
+        )
+    outside = labels[(labels < 0) | (labels >= classes)]
+    if len(split.classes) > classes or outside.size:
+        found = f"label {outside[0]}" if outside.size else f"labels of {len(split.classes)} classes"
+        raise InputError(f"{found}; {network.name} tells {classes} classes apart, from 0")
     return split
 
 
@@ -52,35 +125,57 @@ def default_folder() -> Path:
     return inside if inside.is_dir() else package.parent / "data" / "mnist"
 
 
-def load_split(folder: Path, name: str) -> Split:
-    """Load the ``train`` or the ``t10k`` images and labels of a folder.
+def load_split(data: Data, name: str) -> Split:
+    """Load the training or the test images of a data set, and their labels.
+
+    Parameters
+    ----------
+    data : Path or DataSet
+    name : str
+        ``train`` or, as MNIST calls the test images, ``t10k``.
 
     Raises
     ------
     InputError
-        If a file is missing or damaged, or the two do not belong together.
+        If it is no data set of a known form, a file is missing or damaged, images and labels do
+        not belong together, or there are too few or too many classes.
     """
-    images = read_idx(_find(folder, name, IMAGES), IMAGES)
-    labels = read_idx(_find(folder, name, LABELS), LABELS)
-    if images.shape[1:] != IMAGE_SHAPE:
-        raise InputError(
-            f"{folder}: the {name} images have {images.shape[1]}x{images.shape[2]} pixels;"
-            " expected 28x28"
+    data = data if isinstance(data, DataSet) else DataSet(data)
+    found = find_format(data.path, name).read(data.path, name)
+    with refusals_of(data.path):
+        check_counts(found.images, found.labels, name)
+        images, first = found.images, found.labels_from
+        if found.transposed if data.transposed is None else data.transposed:
+            images = images.swapaxes(-1, -2)
+        first = first if data.labels_from is None else data.labels_from
+        classes = _name_classes(found, first)
+        labels: NDArray[np.unsignedinteger] = (found.labels - first).astype(
+            "u1" if len(classes) <= 256 else "<u2"
         )
-    if len(images) != len(labels) or not len(images):
-        raise InputError(f"{folder}: {len(images)} {name} images, but {len(labels)} labels")
-    return check_split(Split(images, labels))
+        return Split(read_only(np.ascontiguousarray(images).view()), read_only(labels), classes)
 
 
-def _find(folder: Path, name: str, kind: Kind) -> Path:
-    """Return the path of a file; many mirrors have a dot in its name."""
-    if not folder.is_dir():
-        raise InputError(f"{folder}: there is no such folder")
-    dash, dot = (f"{name}-{kind.name}{mark}idx{kind.axes}-ubyte" for mark in "-.")
-    for path in (folder / f"{n}{ending}" for n in (dash, dot) for ending in ("", ".gz")):
-        if path.is_file():
-            return path
-    raise InputError(f"{folder}: there is no {dash} or {dash}.gz, nor {dot} or {dot}.gz")
+def _name_classes(found: Found, first: int) -> tuple[str, ...]:
+    """Return the names of all classes; where the labels have none, their numbers."""
+    if first < 0:
+        raise InputError(f"--labels-from {first} is out of range; expected 0 or more")
+    smallest, largest = int(found.labels.min()), int(found.labels.max())
+    if smallest < first:
+        raise InputError(f"label {smallest}; expected labels from {first} on (--labels-from)")
+    largest = max(largest, found.largest)
+    if found.names:
+        if largest > max(found.names):
+            raise InputError(f"label {largest}; the names of the classes end at {max(found.names)}")
+        largest = max(found.names)
+    count = largest - first + 1
+    if not 2 <= count <= MOST_CLASSES:
+        raise InputError(f"classes: {count}; expected 2 to {MOST_CLASSES}")
+    labels = range(first, largest + 1)
+    names = tuple(printable(found.names.get(label, str(label))) for label in labels)
+    longest = max(names, key=len)
+    if len(longest) > LONGEST_NAME:
+        raise InputError(f"a class's name has {len(longest)} letters; at most {LONGEST_NAME}")
+    return names
 
 
 def split_validation(train: Split, kept: int = VALIDATION_IMAGES) -> tuple[Split, Split]:
@@ -99,7 +194,4 @@ def split_validation(train: Split, kept: int = VALIDATION_IMAGES) -> tuple[Split
             f"{len(train.images)} training images are too few; expected at least {2 * kept}, of"
             f" which {kept} are kept for validation (--validation)"
         )
-    return (
-        Split(train.images[:count], train.labels[:count]),
-        Split(train.images[count:], train.labels[count:]),
-    )
+    return train.part(slice(count)), train.part(slice(count, None))

@@ -121,7 +121,7 @@ def run_training(
     check_finite(trainer)
     if trainer.finished():
         return
-    check_split(validation)
+    check_split(validation, trainer.layout.network)
     checkpoint, metrics = checkpoint_path(out), metrics_path(out)
     state.metrics_bytes = keep_metrics(metrics, state.step, state.metrics_bytes)
     save_checkpoint(checkpoint, config, state)
@@ -216,6 +216,7 @@ def finish(
             measured |= evaluate_file(path, config.engine, split, name)
     summary = {
         **measured,
+        "classes": list(validation.classes),
         "train_seconds": round(trainer.state.seconds, 3),
         "steps": trainer.state.step,
         "config": config.to_dict(),
@@ -250,7 +251,7 @@ def evaluate_file(path: Path, engine: str, split: Split, name: str = "test") -> 
     Raises
     ------
     InputError
-        If the file is not an intact .rmc file.
+        If the file is not an intact .rmc file, or its network does not take these images.
     """
     model, data = read_model(path)
     loaded = get_engine(engine)
@@ -259,6 +260,7 @@ def evaluate_file(path: Path, engine: str, split: Split, name: str = "test") -> 
         index_bits = model.bits_per_block * model.layout.blocks()
     else:
         index_bits = 8 * len(model.payload())
+    check_split(split, network)
     weights = decode_model(model, loaded)
     return {
         "bytes": len(data),

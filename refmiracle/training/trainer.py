@@ -104,7 +104,7 @@ class Trainer:
         shape, dtype = self.places.tensor.shape, self.engine.dtype
         self.w, self.eps, self.g = (np.empty(shape, dtype=dtype) for _ in range(3))
         self.dlog_rho = np.empty(len(self.layout.sizes()))
-        self.batches = Batches(config, check_split(train))
+        self.batches = Batches(config, check_split(train, self.layout.network))
 
     def _posterior(self) -> MeanKL | MeanVar:
         budget = self.config.bits_per_block * math.log(2)

@@ -17,6 +17,7 @@ from refmiracle.commands import study
 from refmiracle.start import main as refmiracle_main
 from refmiracle.studies import rate_distortion, runs
 from refmiracle.studies.rate_distortion import STUDY, SWEEPS, Sweep
+from refmiracle.training.data import default_folder
 from refmiracle.training.state import load_checkpoint
 
 SWEEP = Sweep(TINY, bits=(3,), block_sizes=(60, 90))
@@ -88,7 +89,7 @@ def test_a_process_that_is_killed_takes_no_other_along():
 
 def test_the_same_bytes_wherever_a_point_is_trained(swept, tmp_path):
     out, _ = swept
-    data = study.default_folder()
+    data = default_folder()
     for name, config in SWEEP.configs(_fingerprint(data)).items():
         model = runs.train_one(config, data, tmp_path / name)["model.rmc"]
         assert (out / "runs" / name / "model.rmc").read_bytes() == model

@@ -102,14 +102,16 @@ def test_wrong_images(engine, kind):
         )
     if kind != "none":
         refusal(error_rate, engine, images=WRONG_IMAGES[kind])
-        refusal(check_split, Split(WRONG_IMAGES[kind], LABELS))
+        refusal(check_split, Split(WRONG_IMAGES[kind], LABELS), LENET_300_100)
 
 
 @pytest.mark.parametrize("kind", WRONG_LABELS)
 def test_wrong_labels(engine, kind):
     for function in (loss, error_rate):
         assert "label" in refusal(function, engine, labels=WRONG_LABELS[kind])
-    assert "label" in refusal(check_split, Split(IMAGES, np.asarray(WRONG_LABELS[kind])))
+    assert "label" in refusal(
+        check_split, Split(IMAGES, np.asarray(WRONG_LABELS[kind])), LENET_300_100
+    )
 
 
 @pytest.mark.parametrize("kind", WRONG_WEIGHTS)
@@ -123,7 +125,7 @@ def test_no_image(engine):
     assert logits(engine, images=IMAGES[:0]).shape == (10, 0)
     assert "no images" in refusal(loss, engine, **none)
     assert "no images" in refusal(error_rate, engine, **none)
-    assert check_split(Split(IMAGES[:0], LABELS[:0])).images.shape == (0, 28, 28)
+    assert check_split(Split(IMAGES[:0], LABELS[:0]), LENET_300_100).images.shape == (0, 28, 28)
 
 
 TENSORS = [(kind, t.name) for kind in NETWORKS.values() for t in kind.tensors()]

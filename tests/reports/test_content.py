@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from dataclasses import replace
 
@@ -15,6 +16,7 @@ from refmiracle.reports import content, pictures
 from refmiracle.reports.anatomy import find_fields
 from refmiracle.reports.example import follow_block
 from refmiracle.reports.opening import open_folder
+from refmiracle.reports.page import describe_classes
 from refmiracle.training.config import PARAMETERIZATIONS, PRESETS, check_config, preset_config
 from refmiracle.training.trainer import Trainer
 
@@ -148,3 +150,52 @@ def test_pictures_are_the_pixels(few_images, tmp_path):
         path = tmp_path / "picture.png"
         path.write_bytes(base64.b64decode(pictures.png_uri(pixels).partition(",")[2]))
         assert np.array_equal(np.round(255 * image.imread(path)), pixels)
+
+
+def test_pictures_of_images_with_channels():
+    grey = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    assert pictures.as_picture(grey) is grey
+    colours = np.stack([grey, grey + 10, grey + 20])
+    assert pictures.as_picture(colours)[1, 2].tolist() == [5, 15, 25]
+    assert pictures.as_picture(colours[:2]).tolist() == (grey + 5).tolist()
+
+
+def mistake(decoded, label):
+    return content.Mistake(3, np.zeros((2, 2), np.uint8), label, 0, decoded, decoded)
+
+
+def test_of_many_classes_the_likeliest_are_shown():
+    few, many = np.array([0.6, 0.3, 0.1]), np.linspace(0.2, 0.0, 30)
+    assert content.likely_classes(mistake(few, 2)) == [0, 1, 2]
+    assert content.likely_classes(mistake(many, 4)) == list(range(10))
+    assert content.likely_classes(mistake(many, 29)) == [*range(9), 29]
+
+
+def test_bars_have_names_or_numbers():
+    shown = pictures.Classes([0, 2], ["<", "b", "c"])
+    svg = pictures.bars_svg(np.array([0.7, 0.1, 0.2]), 2, 0, "the file", shown)
+    assert 'aria-label="the file: &lt; with 70%, c with 20%, b with 10%"' in svg
+    assert '<text x="5 15" y="49">&lt;c</text>' in svg
+    assert 'class="true" x="10.5"' in svg
+    many = pictures.Classes([0, 11], [f"class {i}" for i in range(12)])
+    svg = pictures.bars_svg(np.linspace(0.2, 0, 12), 11, 0, "the file", many)
+    assert "the file: class 0 with 20%" in svg
+    assert re.findall(r">(\d+)</text>", svg) == ["0", "11"]
+
+
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [
+        ("0123456789", "the classes 0 to 9"),
+        ("ABC", "the classes"),
+        (["cat", "dog"], "the classes (0 cat, 1 dog)"),
+        ([str(i) for i in range(47)], "the 10 likeliest classes of 47, the true one among them"),
+    ],
+)
+def test_which_classes_are_shown(names, text):
+    assert describe_classes(list(names)) == text
+
+
+def test_names_of_very_many_classes_are_cut_short():
+    text = describe_classes([f"class {i}" for i in range(200)])
+    assert text.endswith("99 class 99, ...)")

@@ -60,6 +60,22 @@ def test_shifted_images_are_moved_by_every_distance_alike(rng, shift):
     assert all(abs(n - 1000 * p) < 6 * np.sqrt(1000 * p * (1 - p)) for n in counts.values())
 
 
+@pytest.mark.parametrize("shift", [0, 2])
+def test_channels_move_together(rng, shift):
+    """Of images with channels each is moved as the grey image of the same step is."""
+    grey = split(rng, 50)
+    three = replace(grey, images=np.stack([grey.images, 255 - grey.images, grey.images], axis=1))
+    config = replace(TINY, shift=shift)
+    images, labels = Batches(config, three).batch(1)
+    expected, same_labels = Batches(config, grey).batch(1)
+    assert np.array_equal(labels, same_labels)
+    assert images.shape == (TINY.batch_size, 3, 28, 28)
+    assert images.flags.c_contiguous
+    for channel in (0, 2):
+        assert np.array_equal(images[:, channel], expected)
+    assert np.array_equal(images[:, 1], np.where(expected > 0, 255 - expected, 0))
+
+
 def test_a_step_has_its_shifts_whatever_came_before(rng):
     train = split(rng)
     config = replace(TINY, shift=2)

@@ -4,17 +4,25 @@ import gzip
 import hashlib
 import struct
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from refmiracle.errors import InputError
-from refmiracle.training import idx as idx_files
+from refmiracle.nn.networks import LENET5
 from refmiracle.training.config import fingerprint, same_images
-from refmiracle.training.data import Split, default_folder, load_split, split_validation
-from refmiracle.training.idx import IMAGES as AS_IMAGES
-from refmiracle.training.idx import LABELS as AS_LABELS
-from refmiracle.training.idx import read_idx
+from refmiracle.training.data import (
+    Split,
+    check_split,
+    default_folder,
+    load_split,
+    split_validation,
+)
+from refmiracle.training.formats import contract
+from refmiracle.training.formats.idx import IMAGES as AS_IMAGES
+from refmiracle.training.formats.idx import LABELS as AS_LABELS
+from refmiracle.training.formats.idx import read_idx
 
 
 def idx(array, magic=None):
@@ -132,7 +140,7 @@ def test_names_with_a_dot_where_there_are_no_others(tmp_path):
 GOOD = idx(IMAGES)
 
 
-EXPECTED = "; expected images: an IDX file of integers, axes: 3"
+EXPECTED = "; expected images: an IDX file of integers, axes: 3 or 4"
 CUT_OFF = "it ends within its header of 16 bytes"
 PACKED = gzip.compress(GOOD, mtime=0)
 OTHERS = {
@@ -141,7 +149,7 @@ OTHERS = {
     b"1,0,0,0,0,0": "it is no IDX file (it begins with 31 2c 30 2c 30 2c 30 2c)",
     b"\0\0\x0d\x03" + GOOD[4:]: "it is an IDX file of float32, axes: 3",
     b"\0\0\x0e\x03" + GOOD[4:]: "it is an IDX file of float64, axes: 3",
-    b"\0\0\x08\x04" + GOOD[4:]: "it is an IDX file of integers, axes: 4",
+    b"\0\0\x08\x05" + GOOD[4:]: "it is an IDX file of integers, axes: 5",
     idx(LABELS): "it is an IDX file of integers, axes: 1 (are these the labels?)",
     b"\x03\x08\0\0" + GOOD[4:]: "it is an IDX file with its bytes in little-endian order",
     gzip.compress(PACKED, mtime=0): "it is gzip within gzip",
@@ -199,7 +207,7 @@ def test_images_where_the_labels_should_be(tmp_path):
 @pytest.mark.parametrize("pack", [plain, gzip.compress])
 def test_memory_is_taken_for_what_is_there(tmp_path, pack, monkeypatch):
     """Not for what a header claims, and not for what is behind its claim, as in a gzip bomb."""
-    monkeypatch.setattr(idx_files, "PIECE", 1 << 12)
+    monkeypatch.setattr(contract, "PIECE", 1 << 12)
     head = b"\0\0\x08\x03" + struct.pack(">3I", 2**30, 1, 1)
     claims, bomb = tmp_path / "claims", tmp_path / "bomb"
     claims.write_bytes(pack(head + bytes(100)))
@@ -235,20 +243,63 @@ def test_missing_file_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("images", "labels", "message"),
     [
-        (np.zeros((3, 27, 28), np.uint8), LABELS, "27x28 pixels; expected 28x28"),
         (IMAGES, LABELS[:2], "3 train images, but 2 labels"),
-        (
-            IMAGES,
-            np.array([0, 1, 10], np.uint8),
-            "it holds values from 0 to 10; expected labels from 0 to 9",
-        ),
         (IMAGES[:0], LABELS[:0], "0 train images"),
+        (np.zeros((3, 0, 28), np.uint8), LABELS, r"images of shape \(3, 0, 28\); expected \(count"),
+        (IMAGES, np.zeros(3, np.uint8), "classes: 1; expected 2 to 65535"),
+        (IMAGES, np.array([0, 1, -1], ">i4"), "it holds values from -1 to 1; expected labels from"),
+        (IMAGES, np.array([0, 1, 65536], ">i4"), "values from 0 to 65536; expected labels from 0"),
+        (IMAGES, np.array([0, 1, 65535], ">i4"), "classes: 65536; expected 2 to 65535"),
     ],
 )
 def test_files_that_do_not_fit(tmp_path, images, labels, message):
     write_folder(tmp_path, images, labels)
-    with pytest.raises(InputError, match=message):
+    if labels.dtype != np.uint8:
+        magic = b"\0\0\x0c\x01"
+        (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(labels, magic))
+    with pytest.raises(InputError, match=message) as e:
         load_split(tmp_path, "train")
+    assert str(e.value).startswith(f"{tmp_path}")
+    assert str(e.value).count(str(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (
+            np.zeros((3, 27, 28), np.uint8),
+            LABELS,
+            "images of 1x27x28 (channels, height, width); lenet5 takes",
+        ),
+        (
+            np.zeros((3, 3, 32, 32), np.uint8),
+            LABELS,
+            "images of 3x32x32 (channels, height, width); lenet5 takes",
+        ),
+        (IMAGES, np.array([0, 1, 10], np.uint8), "label 10; lenet5 tells 10 classes apart"),
+    ],
+)
+def test_what_a_network_does_not_take_is_read_and_then_refused(tmp_path, images, labels, message):
+    write_folder(tmp_path, images, labels)
+    split = load_split(tmp_path, "train")
+    assert np.array_equal(split.images, images)
+    assert np.array_equal(split.labels, labels)
+    with pytest.raises(InputError) as e:
+        check_split(split, LENET5)
+    assert str(e.value).startswith(message)
+    assert "\n" not in str(e.value)
+    assert split.input_shape() == split.with_channels().shape[1:]
+    assert len(split.classes) == labels.max() + 1
+
+
+def test_fewer_classes_than_the_network_has(tmp_path):
+    write_folder(tmp_path, IMAGES, LABELS % 5)
+    split = load_split(tmp_path, "train")
+    assert len(split.classes) == 5
+    assert check_split(split, LENET5) is split
+    many = replace(split, classes=tuple("0123456789a"))
+    with pytest.raises(InputError, match="labels of 11 classes; lenet5 tells 10 classes apart"):
+        check_split(many, LENET5)
 
 
 def test_validation_is_the_last_five_thousand():

@@ -1,0 +1,126 @@
+"""Every command that takes --data takes it in every form, and the names of the classes travel."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tiny import TINY
+
+from refmiracle.commands import evaluate, report, study, train
+from refmiracle.commands.options import data_flags
+from refmiracle.training.config import PRESETS
+from refmiracle.training.data import DataSet
+
+RNG = np.random.default_rng(8)
+NAMES = ["cat", "dog", "<b>owl</b>"]
+
+
+def write_npz(path, shape, count=1200, labels=3, **more):
+    arrays = {}
+    for part, size in (("train", count), ("test", 60)):
+        arrays[f"x_{part}"] = RNG.integers(0, 256, (size, *shape), dtype=np.uint8)
+        arrays[f"y_{part}"] = np.arange(size) % labels
+    np.savez(path, **arrays, **more)
+    return path
+
+
+@pytest.fixture(scope="module")
+def animals(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("animals")
+    return write_npz(folder / "animals.npz", (28, 28), classes=NAMES)
+
+
+@pytest.fixture(scope="module")
+def animals_run(tmp_path_factory, animals):
+    out = tmp_path_factory.mktemp("animals") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(PRESETS, "smoke", replace(TINY, preset="smoke"))
+        assert train.main(["--preset", "smoke", "--data", str(animals), "--out", str(out)]) == 0
+    return out
+
+
+def test_the_names_are_in_the_summary_and_on_the_page(animals, animals_run, capsys):
+    summary = json.loads((animals_run / "summary.json").read_text())
+    assert summary["classes"] == NAMES
+    assert summary["test_images"] == 60
+    model = str(animals_run / "model.rmc")
+    assert evaluate.main([model, "--data", str(animals), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["test_error"] == summary["test_error"]
+    out = animals_run.parent / "report.html"
+    flags = ["--data", str(animals), "--out", str(out)]
+    assert report.main([str(animals_run), *flags]) == 0
+    page = out.read_text()
+    assert "(0 cat, 1 dog, 2 &lt;b&gt;owl&lt;/b&gt;, 3 3, 4 4," in page
+    assert "<b>owl</b>" not in page
+    assert "<b>cat</b> taken for <b>" in page
+    assert "MNIST's" not in page
+
+
+def test_a_report_asks_for_the_data(animals_run, capsys):
+    assert report.main([str(animals_run)]) == 2
+    assert "trained on other images; name them by --data" in capsys.readouterr().err
+
+
+TAKES = "(channels, height, width); lenet5 takes 1x28x28"
+
+
+@pytest.mark.parametrize(
+    ("shape", "classes", "message"),
+    [
+        ((32, 32, 3), 10, f"images of 3x32x32 {TAKES}"),
+        ((8, 9), 10, f"images of 1x8x9 {TAKES}"),
+        ((28, 28), 11, "label 10; lenet5 tells 10 classes apart, from 0"),
+    ],
+)
+def test_data_that_the_network_does_not_take_is_told_before_the_work(
+    tmp_path, animals_run, capsys, shape, classes, message
+):
+    data = str(write_npz(tmp_path / "d.npz", shape, labels=classes))
+    out = tmp_path / "out"
+    flags = ["--data", data, "--out", str(out)]
+    calls = [
+        (train, ["--preset", "smoke", *flags]),
+        (evaluate, [str(animals_run / "model.rmc"), "--data", data]),
+        (report, [str(animals_run), "--data", data, "--out", f"{out}.html"]),
+        (study, ["rate-distortion", "--preset", "smoke", *flags]),
+        (study, ["pruning", "--preset", "smoke", *flags]),
+        (study, ["convergence", "--preset", "smoke", *flags]),
+    ]
+    for command, arguments in calls:
+        assert command.main(arguments) == 2
+        error = capsys.readouterr().err
+        assert error == f"refmiracle: error: {message}\n"
+    assert [p.name for p in tmp_path.iterdir()] == ["d.npz"]
+
+
+def test_flags_name_the_same_data_again():
+    parser = train.build_parser()
+    for flags, expected in (
+        ([], ""),
+        (["--data", "a b"], " --data 'a b'"),
+        (
+            ["--data", "x", "--transposed", "no", "--labels-from", "0"],
+            " --data x --transposed no --labels-from 0",
+        ),
+    ):
+        arguments = parser.parse_args(flags)
+        assert data_flags(arguments) == expected
+
+
+def test_options_reach_the_reader(tmp_path, monkeypatch, capsys):
+    seen = []
+
+    def load(data, name):
+        seen.append((data, name))
+        raise train.InputError("seen")
+
+    for command in (train, evaluate, report):
+        monkeypatch.setattr(command, "load_split", load)
+    flags = ["--data", "x", "--transposed", "yes", "--labels-from", "1"]
+    assert train.main(flags) == 2
+    assert evaluate.main(["lenet5-1551.rmc", *flags]) == 2
+    assert seen == [(DataSet(train.Path("x"), True, 1), name) for name in ("train", "t10k")]
+    assert capsys.readouterr().err == "refmiracle: error: seen\n" * 2
