@@ -46,12 +46,12 @@ def small_mnist():
 
     The test of ten thousand images would take most of the time of a tiny run.
     """
-    read, own = data.read_idx, default_folder()
+    read, own = idx_folders.read_idx, default_folder()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            data,
+            idx_folders,
             "read_idx",
-            lambda path, axes: read(path, axes)[: 2000 if path.parent == own else None],
+            lambda path, kind: read(path, kind)[: 2000 if path.parent == own else None],
         )
         yield
 

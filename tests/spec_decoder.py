@@ -1,7 +1,8 @@
 """A decoder of .rmc files in plain Python, written from docs/SPEC.md alone.
 
-It imports the standard library only and shares no code with refmiracle, so that
-agreement of the two says that the document is complete.  Section numbers are those of SPEC.md.
+With `spec_networks`, which has the networks that a file describes, it imports the standard
+library only and shares no code with refmiracle, so that agreement of the two says that the
+document is complete.  Section numbers are those of SPEC.md.
 
     python tests/spec_decoder.py model.rmc      # one line for each tensor, and a digest of all
 """
@@ -15,6 +16,8 @@ import struct
 import sys
 import zlib
 from typing import NamedTuple
+
+import spec_networks
 
 # Section 3: the tensors of networks 1 and 2, in the order of the file.
 LENET5 = (
@@ -92,6 +95,12 @@ class File(NamedTuple):
     code: int = 0
     bits: int = 1
     network: int = 1
+    described: object = None
+
+    @property
+    def tensors(self):
+        """Section 3: names and shapes, in order."""
+        return self.described.tensors if self.described else NETWORKS[self.network]
 
 
 def require(condition, message):
@@ -113,8 +122,23 @@ def read_varint(data, offset):
 
 
 def variables_of(factors, network=1):
-    tensors = NETWORKS[network]
+    return sizes_of(NETWORKS[network], factors)
+
+
+def sizes_of(tensors, factors):
     return [-(-math.prod(shape) // f) for (_, shape), f in zip(tensors, factors, strict=True)]
+
+
+def read_network(network, body):
+    """Sections 2.1 and 3: the network of a number or of a description, and the place behind it."""
+    if network != 0:
+        require(network in NETWORKS, "unknown network")
+        return None, 8
+    try:
+        described = spec_networks.Network(body, 8, read_varint)
+    except ValueError as e:
+        raise InvalidFileError(f"unknown network: {e}") from e
+    return described, described.at
 
 
 def parse(data):
@@ -125,19 +149,20 @@ def parse(data):
     require(version == 1, "unknown version")
     body = data[:-4]
     require(zlib.crc32(body) == struct.unpack("<I", data[-4:])[0], "wrong checksum")
-    require(network in NETWORKS, "unknown network")
+    described, offset = read_network(network, body)
+    tensors = described.tensors if described else NETWORKS[network]
     require(code <= 12, "unknown random code")
     grouping, signs = flags & 15, flags >> 4
     require(grouping <= INPUTS and signs <= WEIGHT, "unknown layout flags")
     require(1 <= bits <= 24, "bits out of range")
-    block_size, offset = read_varint(body, 8)
+    block_size, offset = read_varint(body, offset)
     seed, offset = read_varint(body, offset)
     factors = []
-    for _, shape in NETWORKS[network]:
+    for _, shape in tensors:
         factor, offset = read_varint(body, offset)
         require(1 <= factor <= math.prod(shape), "hash factor out of range")
         factors.append(factor)
-    variables = sum(variables_of(factors, network))
+    variables = sum(sizes_of(tensors, factors))
     require(1 <= block_size <= variables, "block size out of range")
     blocks = -(-variables // block_size)
     payload = offset + 2 * len(factors)
@@ -154,7 +179,8 @@ def parse(data):
     else:
         count = variables if code in VARIABLE_CODES else blocks
         indices = read_messages(body[payload:], count, code, bits)
-    return File(grouping, signs, block_size, seed, factors, rho, indices, code, bits, network)
+    fields = grouping, signs, block_size, seed, factors, rho, indices, code, bits, network
+    return File(*fields, described)
 
 
 def read_indices(payload, blocks, bits, padding):
@@ -357,7 +383,7 @@ def normals(file):
     """Sections 7.3 to 7.5: the normal at each place, in order."""
     if file.code in VARIABLE_CODES:
         return [node_normal(file.code, n, i, file.seed) for i, n in enumerate(file.indices)]
-    variables = sum(variables_of(file.factors, file.network))
+    variables = sum(sizes_of(file.tensors, file.factors))
     if file.code == SP_PFR:
         out = []
         for block, message in enumerate(file.indices):
@@ -371,7 +397,7 @@ def normals(file):
 
 def sign_table(file, number):
     """Section 8.2: signs of a tensor, to be read cyclically."""
-    shape = NETWORKS[file.network][number][1]
+    shape = file.tensors[number][1]
     if file.factors[number] == 1 or file.signs == NONE:
         return [1.0]
     count = shape[-1] if file.signs == UNIT else math.prod(shape)
@@ -381,7 +407,7 @@ def sign_table(file, number):
 def decode(data):
     """Return the weights by tensor name, each a flat list in C order of float32 values."""
     file = parse(data)
-    sizes = variables_of(file.factors, file.network)
+    sizes = sizes_of(file.tensors, file.factors)
     order = words(file.seed, PERMUTATION, 0, sum(sizes))
     permutation = sorted(range(len(order)), key=order.__getitem__)  # Python's sort is stable
     z_at = normals(file)
@@ -390,7 +416,7 @@ def decode(data):
         z[variable] = z_at[place]
 
     weights, first = {}, 0
-    for number, (name, shape) in enumerate(NETWORKS[file.network]):
+    for number, (name, shape) in enumerate(file.tensors):
         rho, factor, outputs = file.rho[number], file.factors[number], shape[-1]
         values = all_to_float32([rho * x for x in z[first : first + sizes[number]]])
         signs = sign_table(file, number)

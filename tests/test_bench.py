@@ -20,7 +20,7 @@ from refmiracle.codec.model import decode_model
 from refmiracle.commands import bench
 from refmiracle.engines import get_engine
 from refmiracle.errors import CheckError
-from refmiracle.nn.network import loss_and_grads
+from refmiracle.nn.gradients import loss_and_grads
 from refmiracle.nn.networks import LENET5
 from refmiracle.posterior.blocks import find_places, to_variable_gradients, to_weights
 from refmiracle.start import main as refmiracle_main

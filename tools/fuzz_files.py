@@ -16,11 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from refmiracle.codec.bits import pack_indices, write_varint
+from refmiracle.codec.bits import pack_indices
 from refmiracle.codec.container import CompressedModel, message_count, parse_model
 from refmiracle.codec.integers import best_theta16, write_integers
 from refmiracle.nn.network import Network
 from refmiracle.nn.networks import NETWORKS
+from refmiracle.numerics.varints import write_varint
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
 from refmiracle.rec.codes import CODES, MRC, VARIABLE, from_positive, raw_bits
 

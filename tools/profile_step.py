@@ -16,7 +16,7 @@ from dataclasses import replace
 import numpy as np
 
 from refmiracle.engines.numba_engine import convolution, matrix, network
-from refmiracle.nn.network import IMAGE_SIZE
+from refmiracle.nn.network import kernels, network_pass
 from refmiracle.posterior.sharing import unit_copies
 from refmiracle.training.config import Config
 from refmiracle.training.data import default_folder, load_split, split_validation
@@ -60,8 +60,8 @@ def parts_of_step(trainer):
 def parts_of_network(trainer, shared):
     """Return calls of the network's parts for one shard, and each one's multiply-adds."""
     layout = trainer.layout
-    copies = unit_copies(layout) if shared else (1,) * (len(layout.factors) // 2)
-    whole = trainer.engine.network_pass(layout.network.specs(), copies, IMAGE_SIZE).inner
+    copies = unit_copies(layout) if shared else (1,) * len(kernels(layout.network))
+    whole = network_pass(layout.network, trainer.engine, copies).inner
     gradients = np.zeros(whole.edges[-1], dtype=np.float32)
     slices, convs, denses = whole.stages(whole.packed(), SHARD, gradients)
     pixels, labels = trainer.batches.batch(0)

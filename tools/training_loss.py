@@ -18,7 +18,7 @@ from refmiracle.codec.container import read_model
 from refmiracle.codec.model import decode_model
 from refmiracle.commands.running import run_command
 from refmiracle.engines import get_engine
-from refmiracle.nn.network import forward
+from refmiracle.nn.evaluation import forward
 from refmiracle.training.data import default_folder, load_split
 
 BATCH = 1000

@@ -20,7 +20,7 @@ from refmiracle.bench.timing import Call, Pace, Samples, alternate
 from refmiracle.codec.container import read_model
 from refmiracle.codec.model import decode_model
 from refmiracle.engines import get_engine
-from refmiracle.nn.network import predict
+from refmiracle.nn.evaluation import predict
 from refmiracle.rec import minimal_random_coding
 from refmiracle.training.config import Config
 from refmiracle.training.data import Split, default_folder

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refmiracle.engines import get_engine
-from refmiracle.nn.layers import Conv2d, Dense, MaxPool2d
-from refmiracle.nn.network import IMAGE_SIZE, Network
+from refmiracle.nn.contract import WEIGHT
+from refmiracle.nn.network import Network
 from refmiracle.posterior.blocks import BlockLayout, find_places
 from refmiracle.training.config import Config
 from refmiracle.training.data import Split
@@ -90,16 +90,11 @@ def step_flops(network: Network, factors: tuple[int, ...] | None = None) -> int:
     factors : tuple of int, optional
         Hash factors, if units that share their weights are computed once.
     """
-    size, flops, number = IMAGE_SIZE, 0, 0
-    for depth, layer in enumerate(network.layers):
-        if isinstance(layer, MaxPool2d):
-            size //= 2
-        if not isinstance(layer, (Conv2d, Dense)):
-            continue
-        weights = math.prod(layer.tensors()[0].shape) // (factors[number] if factors else 1)
-        if isinstance(layer, Conv2d):
-            size -= layer.kernel - 1
-            weights *= size * size
-        flops += 2 * weights * (3 if depth else 2)
-        number += len(layer.tensors())
-    return flops
+    shared = dict(zip((t.name for t in network.tensors()), factors or (), strict=False))
+    products = []
+    for placed in network.placed:
+        places = math.prod(placed.layer.output(placed.shape)[1:])
+        for t in placed.tensors():
+            if t.role == WEIGHT:
+                products.append(math.prod(t.shape) // shared.get(t.name, 1) * places)
+    return 2 * (3 * sum(products) - products[0])

@@ -10,18 +10,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from refmiracle.codec.bits import (
-    LARGEST_BITS,
-    pack_indices,
-    packed_size,
-    read_varint,
-    unpack_indices,
-    write_varint,
-)
+from refmiracle.codec.bits import LARGEST_BITS, pack_indices, packed_size, unpack_indices
 from refmiracle.codec.integers import best_theta16, check_count, read_integers, write_integers
 from refmiracle.errors import InputError
 from refmiracle.files import write_atomically
-from refmiracle.nn.networks import network_by_number
+from refmiracle.nn.description import DESCRIBED, read_description, to_description
+from refmiracle.nn.network import Network
+from refmiracle.nn.networks import network_by_number, shipped
+from refmiracle.numerics.varints import read_varint, write_varint
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
 from refmiracle.rec.codes import (
     CODES,
@@ -96,6 +92,7 @@ class CompressedModel:
         )
         body = (
             head
+            + self.description()
             + write_varint(layout.block_size)
             + write_varint(layout.seed)
             + b"".join(write_varint(f) for f in layout.factors)
@@ -105,7 +102,7 @@ class CompressedModel:
         data = body + zlib.crc32(body).to_bytes(CRC_BYTES, "little")
         if len(data) > LARGEST_FILE:
             raise InputError(f"a file of {len(data)} bytes; at most {LARGEST_FILE} are possible")
-        if self.indices.shape != parse_model(data).indices.shape:
+        if self.indices.shape != parse_model(data, layout.network).indices.shape:
             raise InputError(f"{len(self.indices)} indices do not fit {layout.blocks()} blocks")
         return data
 
@@ -121,6 +118,11 @@ class CompressedModel:
             raise InputError("a hash factor or the block size is below 1")
         if not 0 <= self.bits_per_block <= 0xFF:
             raise InputError(f"{self.bits_per_block} bits per block; expected 1 to {LARGEST_BITS}")
+
+    def description(self) -> bytes:
+        """Return what the file says of its network beside the number."""
+        network = self.layout.network
+        return to_description(network) if network.number == DESCRIBED else b""
 
     def payload(self) -> bytes:
         """Return the bytes of the messages, those of theta included."""
@@ -154,7 +156,7 @@ def check_size(layout: BlockLayout, code: str, bits: int) -> None:
         check_count(count)
 
 
-def parse_model(data: bytes) -> CompressedModel:
+def parse_model(data: bytes, own: Network | None = None) -> CompressedModel:
     """Read a .rmc file.
 
     Nothing is allocated by a size that the file claims before the file is known to have it.
@@ -163,6 +165,8 @@ def parse_model(data: bytes) -> CompressedModel:
     ----------
     data : bytes
         Or another buffer of bytes.
+    own : Network, optional
+        The one that a file of its number names, whatever this process knows of such a number.
 
     Returns
     -------
@@ -188,7 +192,7 @@ def parse_model(data: bytes) -> CompressedModel:
             f"the checksum is {zlib.crc32(body):08x}, the file says {stored:08x}: it is damaged,"
             " cut off, or has bytes behind its end"
         )
-    network = network_by_number(number)
+    network, offset = _read_network(number, body, fixed, own)
     if code not in CODES_BY_NUMBER:
         raise InputError(f"random code {code} is unknown; expected 0 to {max(CODES_BY_NUMBER)}")
     if flags & 0x0F not in tuple(Grouping) or flags >> 4 not in tuple(Signs):
@@ -196,7 +200,7 @@ def parse_model(data: bytes) -> CompressedModel:
     if not 1 <= bits <= LARGEST_BITS:
         raise InputError(f"{bits} bits per block are out of range; expected 1 to {LARGEST_BITS}")
 
-    block_size, offset = read_varint(body, fixed)
+    block_size, offset = read_varint(body, offset)
     seed, offset = read_varint(body, offset)
     factors = []
     for t in network.tensors():
@@ -222,6 +226,18 @@ def parse_model(data: bytes) -> CompressedModel:
         return CompressedModel(layout, bits, rho, indices)
     theta16, messages = _read_messages(body[payload:], layout, bits, name)
     return CompressedModel(layout, bits, rho, messages, name, theta16)
+
+
+def _read_network(number: int, body: bytes, start: int, own: Network | None) -> tuple[Network, int]:
+    """Return the network of a number, whose description, if it has one, begins at `start`."""
+    if number != DESCRIBED:
+        named = own is not None and own.number == number
+        return own if own and named else network_by_number(number), start
+    try:
+        network, end = read_description(body, start)
+    except InputError as e:
+        raise InputError(f"network number {DESCRIBED}: {e}") from e
+    return (own if own == network else shipped(network)), end
 
 
 def _check_length(size: int, payload: int, layout: BlockLayout, bits: int, code: str) -> None:
@@ -262,8 +278,8 @@ def write_model(path: Path, model: CompressedModel) -> bytes:
     return data
 
 
-def read_model(path: Path) -> tuple[CompressedModel, bytes]:
-    """Read a .rmc file; return the model and the file's bytes.
+def read_model(path: Path, own: Network | None = None) -> tuple[CompressedModel, bytes]:
+    """Read a .rmc file, see `parse_model`; return the model and the file's bytes.
 
     Raises
     ------
@@ -278,6 +294,6 @@ def read_model(path: Path) -> tuple[CompressedModel, bytes]:
     if len(data) > LARGEST_FILE:
         raise InputError(f"{path}: it is larger than {LARGEST_FILE} bytes, so it is no .rmc file")
     try:
-        return parse_model(data), data
+        return parse_model(data, own), data
     except InputError as e:
         raise InputError(f"{path}: {e}") from e

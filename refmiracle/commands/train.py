@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from refmiracle.commands.networks import FORMS, given_network
 from refmiracle.commands.options import (
     a_path,
     add_data,
@@ -20,7 +21,8 @@ from refmiracle.commands.options import (
 )
 from refmiracle.commands.running import run_command
 from refmiracle.errors import InputError
-from refmiracle.nn.networks import LENET5, NETWORKS
+from refmiracle.nn.network import Network
+from refmiracle.nn.networks import LENET5, SHIPPED
 from refmiracle.rec.codes import CODES, MRC
 from refmiracle.rec.minimal_random_coding import SELECTIONS
 from refmiracle.training.checks import chance_error, no_better_than_chance
@@ -77,7 +79,11 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the command's parser; settings that are not given are None."""
     parser = argparse.ArgumentParser(prog="refmiracle train", description=__doc__)
     parser.add_argument("--preset", choices=list(PRESETS), help="how long (default: default)")
-    parser.add_argument("--network", choices=list(NETWORKS), help="default: lenet5")
+    parser.add_argument(
+        "--network",
+        metavar="NETWORK",
+        help=f"{FORMS}; names are {', '.join(n.name for n in SHIPPED)} (default: lenet5)",
+    )
     parser.add_argument("--parameterization", choices=PARAMETERIZATIONS, help="default: mean-kl")
     for name, text in NUMBERS.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, metavar="N", help=text)
@@ -128,15 +134,16 @@ def choose_config(given: dict[str, Any], data: str, found: tuple[Config, State] 
             given.get("preset", "default"),
             given.get("parameterization", PARAMETERIZATIONS[0]),
             given.get("code", MRC),
-            given.get("network", LENET5.name),
+            given.get("network", LENET5),
         )
         return check_config(replace(base, **given, data=data))
     config = found[0]
     for name, value in given.items():
-        if value != getattr(config, name):
+        started = getattr(config, name)
+        if value != started:
+            one, other = (n.name if isinstance(n, Network) else n for n in (value, started))
             raise InputError(
-                f"--{name.replace('_', '-')} {value}: the run to resume was started with"
-                f" {getattr(config, name)}"
+                f"--{name.replace('_', '-')} {one}: the run to resume was started with {other}"
             )
     if not same_images(config.data, data):
         raise InputError("--data: the run to resume was started with other training images")
@@ -160,6 +167,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Train, encode, write and measure."""
     out: Path = arguments.out
     given = {n: getattr(arguments, n) for n in SETTINGS if getattr(arguments, n) is not None}
+    if "network" in given:
+        given["network"] = given_network(given["network"])
     place = chosen_data(arguments)
     everything, test = load_split(place, "train"), load_split(place, "t10k")
     data = fingerprint(everything)

@@ -24,7 +24,8 @@ from refmiracle.conformance.arguments import (
 from refmiracle.engines import get_engine
 from refmiracle.engines.contract import Array, Engine
 from refmiracle.errors import InputError
-from refmiracle.nn.network import classes, forward, loss_and_grads
+from refmiracle.nn.evaluation import classes, forward
+from refmiracle.nn.gradients import loss_and_grads
 from refmiracle.nn.networks import LENET5, network_by_number
 from refmiracle.numerics.philox import stream_permutation, stream_words
 from refmiracle.numerics.whole import whole_numbers

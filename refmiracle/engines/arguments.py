@@ -265,6 +265,21 @@ class Whole(Argument):
 
 
 @dataclass(frozen=True)
+class Pixels(Whole):
+    """Images with or without an axis of channels behind the first."""
+
+    def take(self, value: Any, sizes: Sizes, own: np.dtype[Any]) -> Any:
+        """Return the array."""
+        if np.ndim(value) != 4:
+            return super().take(value, sizes, own)
+        batch, *places = self.shape.split()
+        with_channels = Whole(
+            self.name, shape=" ".join([batch, "channels", *places]), end=self.end, dtype=self.dtype
+        )
+        return with_channels.take(value, sizes, own)
+
+
+@dataclass(frozen=True)
 class Flags(Argument):
     """Booleans."""
 

@@ -172,8 +172,8 @@ class Engine(Protocol):
     ) -> NetworkPass | None:
         """Return passes of a network that outdo the composition of its layers, if there are.
 
-        `layers` are as `nn.layers` describes them, `copies` how many outputs share a unit in
-        each layer with weights, `size` the rows (and columns) of an image.
+        `layers` are the specs that those of `nn.layers` tell, `copies` how many outputs share a
+        unit in each layer with weights, `size` the rows (and columns) of an image.
         """
 
     # relative entropy coding

@@ -23,6 +23,7 @@ from refmiracle.engines.arguments import (
     Listed,
     Moments,
     Number,
+    Pixels,
     Pooled,
     Real,
     Reals,
@@ -136,7 +137,7 @@ OPERATIONS: dict[str, tuple[Argument, ...]] = {
         RATES,
         DLOG_RHO,
     ),
-    "images": (Whole("pixels", shape="N height width", end=256, dtype=BYTE),),
+    "images": (Pixels("pixels", shape="N height width", end=256, dtype=BYTE),),
     "conv2d": (MAPS, KERNEL, BIAS, *SLIDING),
     "conv2d_backward": (
         MAPS,
@@ -292,10 +293,16 @@ def _network_pass(
     inner = engine.network_pass(layers, copies, size)
     if inner is None:
         return None
-    weighty = [layer[1:] for layer in layers if layer[0] in ("conv2d", "dense")]
+    # Each unit has a weight for each input, at each place of its kernel if it has one.
+    one = ((1, 1),)
+    weighty = [
+        (one if kind == "dense" else ()) + tuple(sizes[:3])
+        for kind, *sizes in layers
+        if kind in ("conv2d", "dense")
+    ]
     units = 0
-    for (*kernel, inputs, outputs), shared in zip(weighty, copies, strict=True):
-        units += math.prod(kernel) ** 2 * inputs * (outputs // shared) + outputs
+    for (kernel, inputs, outputs), shared in zip(weighty, copies, strict=True):
+        units += math.prod(kernel) * inputs * (outputs // shared) + outputs
     return CheckedPass(inner, [outputs for *_, outputs in weighty], units, size)
 
 

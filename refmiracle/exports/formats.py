@@ -11,7 +11,7 @@ from refmiracle.codec import container
 from refmiracle.exports.onnx_graph import load_onnx, onnx_bytes
 from refmiracle.exports.state_dict import load_torch, torch_bytes
 from refmiracle.exports.tensors import load_safetensors, npz_bytes, safetensors_bytes
-from refmiracle.nn.layers import Weights
+from refmiracle.nn.contract import Weights
 from refmiracle.nn.network import Network
 
 

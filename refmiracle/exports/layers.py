@@ -1,6 +1,6 @@
 """How each kind of layer is exported: the one place that a new kind is added to.
 
-A function of the table gets what stands behind the kind in `Layer.spec()`, and says which ONNX
+A function of the table gets what stands behind the kind in `Layer.spec`, and says which ONNX
 operator the layer is and how its tensors are turned.  ONNX and PyTorch have activations of shape
 (batch, channels, height, width) and lay out weights alike, outputs first, so that one order of
 axes serves both.
@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refmiracle.errors import InputError
-from refmiracle.nn.layers import Layer
-from refmiracle.nn.network import Network, Weights
+from refmiracle.nn.contract import Weights
+from refmiracle.nn.network import Network
+from refmiracle.nn.tree import Placed
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,6 @@ class Exported:
         Of the operator.
     axes : tuple of tuple of int
         For each tensor of the layer, in which order ONNX and PyTorch have its axes.
-    flatten : bool
-        Whether each input is read as one column, (channel, height, width).
     monotone : bool
         Whether each output is a function of one input, the same for all, that never falls.
     largest : bool
@@ -43,19 +42,33 @@ class Exported:
     operator: str
     attributes: dict[str, Any] = field(default_factory=dict)
     axes: tuple[tuple[int, ...], ...] = ()
-    flatten: bool = False
     monotone: bool = False
     largest: bool = False
 
 
-def _conv2d(kernel: int, inputs: int, outputs: int) -> Exported:
+def _conv2d(
+    kernel: tuple[int, int], inputs: int, outputs: int, stride: int, padding: int, groups: int
+) -> Exported:
+    attributes: dict[str, Any] = {"kernel_shape": [*kernel]}
+    if (stride, padding, groups) != (1, 0, 1):
+        attributes |= {"strides": [stride] * 2, "pads": [padding] * 4, "group": groups}
     # (kh, kw, in, out) becomes (out, in, kh, kw).
-    return Exported("Conv", {"kernel_shape": [kernel, kernel]}, axes=((3, 2, 0, 1), (0,)))
+    return Exported("Conv", attributes, axes=((3, 2, 0, 1), (0,)))
+
+
+def _flatten() -> Exported:
+    # Both flatten (channel, height, width), the batch apart.
+    return Exported("Flatten")
 
 
 def _maxpool2d() -> Exported:
     # Both drop an odd last row or column unless told otherwise.
     return Exported("MaxPool", {"kernel_shape": [2, 2], "strides": [2, 2]}, largest=True)
+
+
+def _meanpool2d(height: int, width: int) -> Exported:
+    sides = [height, width]
+    return Exported("AveragePool", {"kernel_shape": sides, "strides": sides})
 
 
 def _relu() -> Exported:
@@ -64,18 +77,20 @@ def _relu() -> Exported:
 
 def _dense(inputs: int, outputs: int) -> Exported:
     # (in, out) becomes (out, in), which Gemm transposes back.
-    return Exported("Gemm", {"transB": 1}, axes=((1, 0), (0,)), flatten=True)
+    return Exported("Gemm", {"transB": 1}, axes=((1, 0), (0,)))
 
 
 EXPORTS: dict[str, Callable[..., Exported]] = {
     "conv2d": _conv2d,
+    "flatten": _flatten,
     "maxpool2d": _maxpool2d,
+    "meanpool2d": _meanpool2d,
     "relu": _relu,
     "dense": _dense,
 }
 
 
-def export_layer(layer: Layer) -> Exported:
+def export_layer(layer: Placed) -> Exported:
     """Return a layer in the terms of ONNX and PyTorch.
 
     Raises
@@ -107,7 +122,7 @@ def outputs_first(network: Network, weights: Weights) -> dict[str, NDArray[np.fl
         Kernels (out, in, kh, kw), matrices (out, in), biases (out,).
     """
     turned = {}
-    for layer in network.layers:
+    for layer in network.placed:
         for t, axes in zip(layer.tensors(), export_layer(layer).axes, strict=True):
             turned[t.name] = np.array(weights[t.name].transpose(axes), np.float32, order="C")
     return turned

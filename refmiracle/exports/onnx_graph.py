@@ -11,8 +11,9 @@ from refmiracle.errors import InputError
 from refmiracle.exports.layers import Exported, export_layer, outputs_first
 from refmiracle.extras import import_extra
 from refmiracle.files import first_line
-from refmiracle.nn.layers import Layer, Weights
-from refmiracle.nn.network import CLASSES, IMAGE_SIZE, Network, check_network
+from refmiracle.nn.contract import Weights
+from refmiracle.nn.network import Network, check_network
+from refmiracle.nn.tree import Placed
 
 # Those of ONNX 1.8 (2020), which has all that is needed: old runtimes read it too.
 OPSET = 13
@@ -31,14 +32,14 @@ def load_onnx() -> Any:
     return import_extra("onnx", "onnx", ("TensorProto", "checker", "helper", "numpy_helper"))
 
 
-def in_order(layers: Sequence[Layer]) -> list[tuple[str, Layer, Exported]]:
+def in_order(layers: Sequence[Placed]) -> list[tuple[str, Placed, Exported]]:
     """Return each layer with its node's name, what never falls before the largest of its values.
 
     A ReLU behind a pool of maxima, and the pool behind the ReLU, are the same numbers, bit for
     bit, but where there is NaN.  Quantizers expect a ReLU right behind what it belongs to:
     that of ONNX Runtime drops one behind a pool.
     """
-    ordered: list[tuple[str, Layer, Exported]] = []
+    ordered: list[tuple[str, Placed, Exported]] = []
     for depth, layer in enumerate(layers, start=1):
         exported, place = export_layer(layer), len(ordered)
         while exported.monotone and place and ordered[place - 1][2].largest:
@@ -50,8 +51,8 @@ def in_order(layers: Sequence[Layer]) -> list[tuple[str, Layer, Exported]]:
 def onnx_bytes(network: Network, weights: Weights, metadata: Mapping[str, str]) -> bytes:
     """Return an .onnx file, checked, the same bytes for the same weights and metadata.
 
-    Its input ``images`` is float32, shape (batch, 1, 28, 28), pixels in [0, 1]; its output
-    ``logits`` is float32, shape (batch, 10).
+    Its input ``images`` is float32, shape (batch, channels, height, width), pixels in [0, 1];
+    its output ``logits`` is float32, shape (batch, classes).
 
     Parameters
     ----------
@@ -72,11 +73,7 @@ def onnx_bytes(network: Network, weights: Weights, metadata: Mapping[str, str]) 
     tensors = {"half": np.array(0.5, np.float32), **outputs_first(network, weights)}
     # `engine.images` has pixels in [-1/2, 1/2].
     nodes = [helper.make_node("Sub", ["images", "half"], ["centred"], "centre")]
-    flat = False
-    for name, layer, exported in in_order(network.layers):
-        if exported.flatten and not flat:
-            nodes.append(helper.make_node("Flatten", [*nodes[-1].output], ["flat"], "flatten"))
-            flat = True
+    for name, layer, exported in in_order(network.placed):
         inputs = [*nodes[-1].output, *(t.name for t in layer.tensors())]
         nodes.append(
             helper.make_node(exported.operator, inputs, [name], name, **exported.attributes)
@@ -85,8 +82,8 @@ def onnx_bytes(network: Network, weights: Weights, metadata: Mapping[str, str]) 
     graph = helper.make_graph(
         nodes,
         network.name,
-        [helper.make_tensor_value_info("images", real, ["batch", 1, IMAGE_SIZE, IMAGE_SIZE])],
-        [helper.make_tensor_value_info("logits", real, ["batch", CLASSES])],
+        [helper.make_tensor_value_info("images", real, ["batch", *network.input])],
+        [helper.make_tensor_value_info("logits", real, ["batch", network.classes])],
         [onnx.numpy_helper.from_array(array, name) for name, array in tensors.items()],
     )
     model = helper.make_model(

@@ -7,7 +7,7 @@ from typing import Any
 
 from refmiracle.exports.layers import outputs_first
 from refmiracle.extras import import_extra
-from refmiracle.nn.layers import Weights
+from refmiracle.nn.contract import Weights
 from refmiracle.nn.network import Network
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from refmiracle.extras import import_extra
-from refmiracle.nn.layers import Weights
+from refmiracle.nn.contract import Weights
 
 LENGTH_BYTES = 8
 

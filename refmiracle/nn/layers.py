@@ -1,141 +1,194 @@
-"""Layers as plain data: which tensors they hold and which functions of an engine they call.
+"""The kinds of layers, each a value: its shapes, its tensors and what it asks of an engine.
 
 The mathematics of each, with its gradient, stands in `engines.numpy_engine.layers`.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 from refmiracle.engines.contract import Array, Engine, LayerSpec
+from refmiracle.errors import InputError
+from refmiracle.nn.contract import BIAS, GAIN, Shape, Tensor, Weightless, Weights, maps_of
 
-Weights = dict[str, Array]
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """A weight array of a layer.
-
-    Parameters
-    ----------
-    name : str
-    shape : tuple of int
-        (kh, kw, in, out), (in, out) or (out,).
-    fan_in : int
-        Products summed into one output of the layer.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    fan_in: int
+Sides = int | tuple[int, int]
 
 
-class Layer(Protocol):
-    """One step of a network: y = f(weights, x), and dx and the weights' gradients from dy."""
-
-    def spec(self) -> LayerSpec:
-        """Return kind and sizes as plain data, for engines with passes over whole networks."""
-
-    def tensors(self) -> tuple[Tensor, ...]:
-        """Return the weight arrays that the layer holds, in the order of the file format."""
-
-    def forward(self, engine: Engine, weights: Weights, x: Array) -> tuple[Array, Any]:
-        """Return the output and what the backward pass needs to know."""
-
-    def backward(
-        self, engine: Engine, weights: Weights, kept: Any, dy: Array, need_dx: bool
-    ) -> tuple[Any, Weights]:
-        """Return dx (None unless needed) and the gradients of the layer's tensors."""
-
-
-class Weightless:
-    """What layers without tensors share."""
-
-    def tensors(self) -> tuple[Tensor, ...]:
-        """Return no tensors."""
-        return ()
+def _pair(sides: Sides) -> tuple[int, int]:
+    return (sides, sides) if isinstance(sides, int) else sides
 
 
 @dataclass(frozen=True)
 class Conv2d:
-    """Valid cross-correlation with a square kernel."""
+    """Cross-correlation, with zeros outside.
 
-    name: str
-    kernel: int
-    inputs: int
+    y[o,i,j] = b[o] + sum over u, v, c of w[u,v,c,o] x[c, stride i + u - padding, ...]
+
+    Parameters
+    ----------
+    outputs : int
+        Channels of the output.
+    kernel : int or (int, int)
+        Height and width; one number is both.
+    stride : int
+    padding : int
+        Rows and columns of zeros on each side, less than the kernel has.
+    groups : int
+        1: each output reads all channels; as many as there are channels: each reads one.
+    """
+
     outputs: int
+    kernel: Sides
+    stride: int = 1
+    padding: int = 0
+    groups: int = 1
+    word: ClassVar[str] = "conv"
+    opcode: ClassVar[int] = 1
 
-    def spec(self) -> LayerSpec:
-        """Return ("conv2d", kernel, inputs, outputs)."""
-        return "conv2d", self.kernel, self.inputs, self.outputs
+    def __post_init__(self) -> None:
+        """Make a pair of a kernel's side, so that equal layers are equal."""
+        object.__setattr__(self, "kernel", _pair(self.kernel))
 
-    def tensors(self) -> tuple[Tensor, ...]:
-        """Return the kernel (kh, kw, in, out) and the bias (out,)."""
-        fan_in = self.kernel**2 * self.inputs
-        shape = (self.kernel, self.kernel, self.inputs, self.outputs)
+    def numbers(self) -> tuple[int, ...]:
+        """Return what a file says of the layer."""
+        return *_pair(self.kernel), self.stride, self.padding, self.groups, self.outputs
+
+    def output(self, shape: Shape) -> Shape:
+        """Return (outputs, rows, columns)."""
+        channels, height, width = maps_of(shape)
+        kh, kw = _pair(self.kernel)
+        if min(self.outputs, kh, kw, self.stride) < 1:
+            raise InputError("outputs, sides of the kernel and stride must be 1 or more")
+        if not 0 <= self.padding < min(kh, kw):
+            raise InputError("padding must be less than the sides of the kernel, and not negative")
+        if self.groups not in (1, channels) or self.outputs % self.groups:
+            raise InputError(
+                f"groups must be 1 or the channels, {channels}, and divide the outputs"
+            )
+        rows, columns = height + 2 * self.padding - kh, width + 2 * self.padding - kw
+        if min(rows, columns) < 0:
+            raise InputError(f"expected maps of {kh}x{kw} at least, with the padding")
+        return self.outputs, rows // self.stride + 1, columns // self.stride + 1
+
+    def spec(self, shape: Shape) -> LayerSpec:
+        """Return ("conv2d", (kh, kw), inputs, outputs, stride, padding, groups)."""
+        sizes = self.outputs, self.stride, self.padding, self.groups
+        return "conv2d", self.kernel, shape[0], *sizes
+
+    def tensors(self, shape: Shape) -> tuple[Tensor, ...]:
+        """Return the kernel (kh, kw, in / groups, out) and the bias (out,)."""
+        whole = (*_pair(self.kernel), shape[0] // self.groups, self.outputs)
+        fan_in = math.prod(whole[:3])
         return (
-            Tensor(f"{self.name}.weight", shape, fan_in),
-            Tensor(f"{self.name}.bias", (self.outputs,), fan_in),
+            Tensor("weight", whole, fan_in),
+            Tensor("bias", (self.outputs,), fan_in, BIAS),
         )
 
     def forward(self, engine: Engine, weights: Weights, x: Array) -> tuple[Array, Any]:
         """Return the feature maps; the input is kept."""
-        return engine.conv2d(x, weights[f"{self.name}.weight"], weights[f"{self.name}.bias"]), x
+        w, b = weights["weight"], weights["bias"]
+        return engine.conv2d(x, w, b, self.stride, self.padding, self.groups), x
 
     def backward(
         self, engine: Engine, weights: Weights, kept: Any, dy: Array, need_dx: bool
     ) -> tuple[Any, Weights]:
         """Return dx and the gradients of kernel and bias."""
-        w = weights[f"{self.name}.weight"]
-        dx, dw, db = engine.conv2d_backward(kept, w, dy, need_dx)
-        return dx, {f"{self.name}.weight": dw, f"{self.name}.bias": db}
+        sliding = self.stride, self.padding, self.groups
+        dx, dw, db = engine.conv2d_backward(kept, weights["weight"], dy, need_dx, *sliding)
+        return dx, {"weight": dw, "bias": db}
 
 
 @dataclass(frozen=True)
 class Dense:
-    """y = W^T x + b; an input of several axes is read as one column (channel, height, width)."""
+    """y = W^T x + b.
 
-    name: str
-    inputs: int
+    Parameters
+    ----------
+    outputs : int
+    """
+
     outputs: int
+    word: ClassVar[str] = "dense"
+    opcode: ClassVar[int] = 2
 
-    def spec(self) -> LayerSpec:
+    def numbers(self) -> tuple[int, ...]:
+        """Return what a file says of the layer."""
+        return (self.outputs,)
+
+    def output(self, shape: Shape) -> Shape:
+        """Return (outputs,)."""
+        if len(shape) != 1:
+            raise InputError("expected (features,): Flatten makes one column of maps")
+        if self.outputs < 1:
+            raise InputError("expected an output or more")
+        return (self.outputs,)
+
+    def spec(self, shape: Shape) -> LayerSpec:
         """Return ("dense", inputs, outputs)."""
-        return "dense", self.inputs, self.outputs
+        return "dense", shape[0], self.outputs
 
-    def tensors(self) -> tuple[Tensor, ...]:
+    def tensors(self, shape: Shape) -> tuple[Tensor, ...]:
         """Return the matrix (in, out) and the bias (out,)."""
         return (
-            Tensor(f"{self.name}.weight", (self.inputs, self.outputs), self.inputs),
-            Tensor(f"{self.name}.bias", (self.outputs,), self.inputs),
+            Tensor("weight", (shape[0], self.outputs), shape[0]),
+            Tensor("bias", (self.outputs,), shape[0], BIAS),
         )
 
     def forward(self, engine: Engine, weights: Weights, x: Array) -> tuple[Array, Any]:
         """Return the activations; the input is kept."""
-        y = engine.dense(
-            x.reshape(self.inputs, -1),
-            weights[f"{self.name}.weight"],
-            weights[f"{self.name}.bias"],
-        )
-        return y, x
+        return engine.dense(x, weights["weight"], weights["bias"]), x
 
     def backward(
         self, engine: Engine, weights: Weights, kept: Any, dy: Array, need_dx: bool
     ) -> tuple[Any, Weights]:
         """Return dx and the gradients of matrix and bias."""
-        dx, dw, db = engine.dense_backward(
-            kept.reshape(self.inputs, -1), weights[f"{self.name}.weight"], dy, need_dx
-        )
-        grads = {f"{self.name}.weight": dw, f"{self.name}.bias": db}
-        return (None if dx is None else dx.reshape(kept.shape)), grads
+        dx, dw, db = engine.dense_backward(kept, weights["weight"], dy, need_dx)
+        return dx, {"weight": dw, "bias": db}
+
+
+@dataclass(frozen=True)
+class Flatten(Weightless):
+    """Maps as one column: feature (c height + i) width + j is channel c, row i, column j."""
+
+    word: ClassVar[str] = "flatten"
+    opcode: ClassVar[int] = 3
+
+    def output(self, shape: Shape) -> Shape:
+        """Return (features,)."""
+        return (math.prod(shape),)
+
+    def spec(self, shape: Shape) -> LayerSpec:
+        """Return ("flatten",)."""
+        return ("flatten",)
+
+    def forward(self, engine: Engine, weights: Weights, x: Array) -> tuple[Array, Any]:
+        """Return the columns; the shape of the input is kept."""
+        return x.reshape(math.prod(x.shape[:-1]), x.shape[-1]), x.shape
+
+    def backward(
+        self, engine: Engine, weights: Weights, kept: Any, dy: Array, need_dx: bool
+    ) -> tuple[Any, Weights]:
+        """Return dx: the same numbers as maps."""
+        return dy.reshape(kept), {}
 
 
 @dataclass(frozen=True)
 class MaxPool2d(Weightless):
-    """Maximum of each 2x2 window."""
+    """Maximum of each 2x2 window; an odd last row or column is dropped."""
 
-    def spec(self) -> LayerSpec:
+    word: ClassVar[str] = "maxpool"
+    opcode: ClassVar[int] = 4
+
+    def output(self, shape: Shape) -> Shape:
+        """Return (channels, rows, columns)."""
+        channels, height, width = maps_of(shape)
+        if min(height, width) < 2:
+            raise InputError("expected maps of at least 2x2")
+        return channels, height // 2, width // 2
+
+    def spec(self, shape: Shape) -> LayerSpec:
         """Return ("maxpool2d",)."""
         return ("maxpool2d",)
 
@@ -153,10 +206,112 @@ class MaxPool2d(Weightless):
 
 
 @dataclass(frozen=True)
+class GroupNorm:
+    """(1 + gain) (x - mean) / sqrt(var + 1e-5) + bias, over a group of channels of one image.
+
+    The gain's variables lie around 0, as all others do.
+
+    Parameters
+    ----------
+    groups : int
+        Of as many channels each.
+    """
+
+    groups: int
+    word: ClassVar[str] = "norm"
+    opcode: ClassVar[int] = 6
+
+    def numbers(self) -> tuple[int, ...]:
+        """Return what a file says of the layer."""
+        return (self.groups,)
+
+    def output(self, shape: Shape) -> Shape:
+        """Return the same shape."""
+        channels = maps_of(shape)[0]
+        if self.groups < 1 or channels % self.groups:
+            raise InputError(f"groups must be 1 or more and divide the channels, {channels}")
+        return shape
+
+    def spec(self, shape: Shape) -> LayerSpec:
+        """Return ("groupnorm", channels, groups)."""
+        return "groupnorm", shape[0], self.groups
+
+    def tensors(self, shape: Shape) -> tuple[Tensor, ...]:
+        """Return gain and bias, both (channels,)."""
+        values = math.prod(shape) // self.groups  # that one output depends on
+        return (
+            Tensor("gain", shape[:1], values, GAIN),
+            Tensor("bias", shape[:1], values, BIAS),
+        )
+
+    def forward(self, engine: Engine, weights: Weights, x: Array) -> tuple[Array, Any]:
+        """Return the normalised maps; the input is kept."""
+        return engine.group_norm(x, weights["gain"], weights["bias"], self.groups), x
+
+    def backward(
+        self, engine: Engine, weights: Weights, kept: Any, dy: Array, need_dx: bool
+    ) -> tuple[Any, Weights]:
+        """Return dx and the gradients of gain and bias."""
+        dx, dgain, dbias = engine.group_norm_backward(kept, weights["gain"], self.groups, dy)
+        return dx, {"gain": dgain, "bias": dbias}
+
+
+@dataclass(frozen=True)
+class MeanPool2d(Weightless):
+    """Mean of each window; rows and columns that are left over are dropped.
+
+    Parameters
+    ----------
+    window : int or (int, int)
+        Height and width; one number is both, and none the whole map.
+    """
+
+    window: Sides = 0
+    word: ClassVar[str] = "meanpool"
+    opcode: ClassVar[int] = 5
+
+    def __post_init__(self) -> None:
+        """Make a pair of a window's side, so that equal layers are equal."""
+        object.__setattr__(self, "window", _pair(self.window))
+
+    def numbers(self) -> tuple[int, ...]:
+        """Return what a file says of the layer."""
+        return _pair(self.window)
+
+    def _sides(self, shape: Shape) -> tuple[int, int]:
+        return (shape[1], shape[2]) if self.window == (0, 0) else _pair(self.window)
+
+    def output(self, shape: Shape) -> Shape:
+        """Return (channels, rows, columns)."""
+        channels, height, width = maps_of(shape)
+        rows, columns = self._sides(shape)
+        if not (1 <= rows <= height and 1 <= columns <= width):
+            raise InputError("a window must have sides of 1 or more, no longer than the map's")
+        return channels, height // rows, width // columns
+
+    def spec(self, shape: Shape) -> LayerSpec:
+        """Return ("meanpool2d", height, width)."""
+        return "meanpool2d", *self._sides(shape)
+
+    def forward(self, engine: Engine, weights: Weights, x: Array) -> tuple[Array, Any]:
+        """Return the means; the shape of the input is kept."""
+        return engine.mean_pool2d(x, *self._sides(x.shape)), x.shape
+
+    def backward(
+        self, engine: Engine, weights: Weights, kept: Any, dy: Array, need_dx: bool
+    ) -> tuple[Any, Weights]:
+        """Return dx: each place of a window gets its share."""
+        return engine.mean_pool2d_backward(dy, *self._sides(kept), kept), {}
+
+
+@dataclass(frozen=True)
 class Relu(Weightless):
     """max(x, 0)."""
 
-    def spec(self) -> LayerSpec:
+    word: ClassVar[str] = "relu"
+    opcode: ClassVar[int] = 7
+
+    def spec(self, shape: Shape) -> LayerSpec:
         """Return ("relu",)."""
         return ("relu",)
 

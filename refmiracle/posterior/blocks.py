@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refmiracle.engines.contract import Array, Engine
-from refmiracle.nn.layers import Weights
+from refmiracle.nn.contract import Weights
 from refmiracle.nn.network import Network, split_tensors
 from refmiracle.numerics.philox import Stream, stream_permutation, stream_words
 

@@ -15,7 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refmiracle.engines.contract import Array, Engine, NetworkPass
-from refmiracle.nn.network import CLASSES, IMAGE_SIZE, logits, loss_and_grads
+from refmiracle.nn.contract import WEIGHT
+from refmiracle.nn.evaluation import logits
+from refmiracle.nn.gradients import loss_and_grads
+from refmiracle.nn.network import kernels, network_pass
 from refmiracle.numerics.spares import Spares
 from refmiracle.posterior.blocks import (
     BlockLayout,
@@ -29,11 +32,15 @@ from refmiracle.posterior.blocks import (
 
 def unit_copies(layout: BlockLayout) -> tuple[int, ...] | None:
     """Return how many outputs share a unit in each layer, or None if sharing is not by units."""
-    tensors = layout.network.tensors()
     by_unit = layout.grouping == Grouping.OUTPUTS and layout.signs != Signs.WEIGHT
-    kernels, biases = layout.factors[0::2], layout.factors[1::2]
-    whole = all(t.shape[-1] % f == 0 for t, f in zip(tensors[0::2], kernels, strict=True))
-    return kernels if by_unit and whole and set(biases) == {1} else None
+    copies = []
+    for t, factor in zip(layout.network.tensors(), layout.factors, strict=True):
+        if t.role == WEIGHT:
+            by_unit = by_unit and t.shape[-1] % factor == 0
+            copies.append(factor)
+        else:
+            by_unit = by_unit and factor == 1
+    return tuple(copies) if by_unit else None
 
 
 class VariablePass:
@@ -55,15 +62,15 @@ class VariablePass:
         self.engine, self.layout, self.places = engine, layout, places
         network, copies = layout.network, unit_copies(layout) if share else None
         self.shared = copies is not None
-        one_each = (1,) * (len(layout.factors) // 2)
-        self.whole = engine.network_pass(network.specs(), copies or one_each, IMAGE_SIZE)
+        one_each = (1,) * len(kernels(network))
+        self.whole = network_pass(network, engine, copies or one_each)
         signs, first = [], 0
         for t in network.tensors():
             weights = slice(first, first + math.prod(t.shape))
             unit_signs = places.signs[weights][: t.shape[-1]]
             signs.append(unit_signs if self.shared else np.ones_like(unit_signs))
             first = weights.stop
-        self.signs = signs[0::2]
+        self.signs = [signs[number] for number in kernels(network)]
         self.place = places.of_variables
         self.count = len(self.place) if self.shared else network.count()
         self.spares = Spares(1)
@@ -73,13 +80,14 @@ class VariablePass:
     ) -> float:
         """Return the mean loss of a batch in nats, and fill `out` with dL/dvariable.
 
-        Where a variable is not finite, they are NaN, as in `nn.network.loss_and_grads`.
+        Where a variable is not finite, they are NaN, as in `nn.gradients.loss_and_grads`.
 
         Parameters
         ----------
         variables, out : ndarray, shape (blocks, block_size)
             Unused places of `out` are set to zero.
-        pixels : ndarray of uint8, shape (batch, 28, 28)
+        pixels : ndarray of uint8, shape (batch, channels, height, width)
+            One channel has no axis.
         labels : ndarray of int64, shape (batch,)
         """
         network, engine = self.layout.network, self.engine
@@ -126,12 +134,13 @@ class VariablePass:
         np.take(variables.reshape(-1), self.place, out=units, mode="clip")
 
     def logits(self, variables: Array, pixels: NDArray[np.uint8]) -> Array:
-        """Return the logits of images, shape (classes, images); see `nn.network.logits`.
+        """Return the logits of images, shape (classes, images); see `nn.evaluation.logits`.
 
         Parameters
         ----------
         variables : ndarray, shape (blocks, block_size)
-        pixels : ndarray of uint8, shape (images, 28, 28)
+        pixels : ndarray of uint8, shape (images, channels, height, width)
+            One channel has no axis.
         """
         if self.whole is None or not self.shared:
             network, engine = self.layout.network, self.engine
@@ -140,5 +149,5 @@ class VariablePass:
         with self.spares.one(None, self._room) as (units, _):
             self._gather(variables, units)
             if not np.isfinite(units).all():
-                return np.full((CLASSES, len(pixels)), np.nan, units.dtype)
+                return np.full((self.layout.network.classes, len(pixels)), np.nan, units.dtype)
             return self.whole.logits(units, self.signs, np.ascontiguousarray(pixels))

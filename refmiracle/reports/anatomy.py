@@ -11,7 +11,6 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from refmiracle.codec.bits import write_varint
 from refmiracle.codec.container import (
     CRC_BYTES,
     MAGIC,
@@ -20,6 +19,7 @@ from refmiracle.codec.container import (
     CompressedModel,
     message_count,
 )
+from refmiracle.numerics.varints import write_varint
 from refmiracle.posterior.blocks import Grouping, Signs
 from refmiracle.rec.codes import MRC, find_code
 
@@ -117,6 +117,9 @@ def _parts(model: CompressedModel) -> Iterator[tuple[str, str, bytes, str, str]]
         if code.name == MRC
         else "what training let each block cost",
     )
+    if description := model.description():
+        meaning = "its layers in order, each an opcode and its numbers"
+        yield "N", "description", description, f"{len(description)} bytes", meaning
     yield (
         *("B", "block size", write_varint(layout.block_size), str(layout.block_size)),
         f"variables in a block; {layout.variables():,} variables make {layout.blocks():,} blocks",

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from refmiracle.nn.network import IMAGE_SIZE, classes
-from refmiracle.nn.networks import LENET5
+from refmiracle.nn.contract import WEIGHT
+from refmiracle.nn.evaluation import classes
+from refmiracle.nn.networks import LENET5, network_text
 from refmiracle.numerics.philox import Stream
 from refmiracle.rec.codes import MRC, find_code
 from refmiracle.studies.comparison import Run
@@ -68,8 +69,8 @@ def train_command(config: Config, name: str) -> tuple[str, list[str]]:
         given["parameterization"] = config.parameterization
     if config.code != MRC:
         given["code"] = config.code
-    if config.network != LENET5.name:
-        given["network"] = config.network
+    if config.network != LENET5:
+        given["network"] = network_text(config.network)
     words = ["python", "-m", "refmiracle.train", "--preset", preset]
     for flag, value in given.items():
         text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
@@ -242,13 +243,14 @@ def first_layer(run: Run) -> tuple[Array, Array]:
     Before: the means of the posterior; after: as decoded.  Of variables that several weights
     share (hash factor above 1) each weight gets its own, with its sign.
     """
-    tensor, factor = run.config.layout().network.tensors()[0], run.config.hash_factors[0]
+    network, factor = run.config.layout().network, run.config.hash_factors[0]
+    tensor, image = network.tensors()[0], network.input
     count = math.prod(tensor.shape)
     place, sign = run.places.of_weights[:count], run.places.signs[:count]
     if len(tensor.shape) == 4:
         shape, step = tensor.shape[:2], 1
-    elif len(tensor.shape) == 2 and tensor.shape[0] == IMAGE_SIZE**2:
-        shape, step = (IMAGE_SIZE, IMAGE_SIZE), factor
+    elif tensor.role == WEIGHT and image[0] == 1 and tensor.shape[:-1] == (math.prod(image),):
+        shape, step = image[1:], factor
     else:
         return np.zeros((0, 1, 1)), np.zeros((0, 1, 1))
 
@@ -266,7 +268,7 @@ def settings_table(config: Config) -> list[tuple[str, Any, str]]:
     kept = "the images that choices are made on" if config.validation else "none: trained on all"
     return [
         ("preset", config.preset, "which settings the run began from"),
-        ("network", config.network, "which layers"),
+        ("network", config.network.name, "which layers"),
         ("parameterization", config.parameterization, "how the posterior spends its bits"),
         ("code", config.code, find_code(config.code).source),
         (

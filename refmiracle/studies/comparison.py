@@ -236,7 +236,7 @@ def _read_run(folder: Path, summary: dict[str, Any]) -> tuple[Config, Compressed
         config = config_from_dict(summary["config"])
     except InputError as e:
         raise InputError(f"{summary_path(folder)}: {e}") from e
-    model, _ = read_model(model_path(folder))
+    model, _ = read_model(model_path(folder), config.network)
     settings = config.layout(), config.bits_per_block, config.code
     if (model.layout, model.bits_per_block, model.code) != settings:
         raise InputError(f"{model_path(folder)}: it has other settings than {summary_path(folder)}")

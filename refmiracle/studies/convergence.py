@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from refmiracle.drawing import Draw
-from refmiracle.nn.network import classes
+from refmiracle.nn.evaluation import classes
 from refmiracle.studies.comparison import Comparison, Run, open_runs
 from refmiracle.studies.convergence_figures import draw_curves, draw_ends
 from refmiracle.studies.figures import NAMES

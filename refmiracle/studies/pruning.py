@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refmiracle.drawing import Draw
-from refmiracle.nn.network import classes
+from refmiracle.nn.evaluation import classes
 from refmiracle.studies.comparison import Comparison, Run, open_runs
 from refmiracle.studies.pruning_figures import draw_layers, draw_orders
 from refmiracle.studies.results import Claim, claim_above, paired, write_study

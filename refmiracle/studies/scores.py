@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax
 from scipy.stats import rankdata
 
-from refmiracle.nn.network import classes
+from refmiracle.nn.evaluation import classes
 
 BINS = 15  # as Guo et al. 2017 have
 Array = NDArray[np.float64]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from refmiracle.codec.container import check_size
 from refmiracle.errors import InputError
 from refmiracle.nn.network import Network, check_network
-from refmiracle.nn.networks import LENET5, find_network
+from refmiracle.nn.networks import LENET5, network_of_text, network_text
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
 from refmiracle.rec.codes import MRC, PFR, SP_PFR, find_code
 from refmiracle.training.data import VALIDATION_IMAGES, Split
@@ -35,8 +35,7 @@ class Config:
     Attributes
     ----------
     preset, engine, parameterization : str
-    network : str
-        One of `nn.networks.NETWORKS`.
+    network : Network
     seed : int
     bits_per_block, block_size : int
     code : str
@@ -79,7 +78,7 @@ class Config:
     preset: str = "default"
     engine: str = "numba"
     parameterization: str = "mean-kl"
-    network: str = LENET5.name
+    network: Network = LENET5
     seed: int = 0
     bits_per_block: int = 14
     block_size: int = 30
@@ -105,7 +104,7 @@ class Config:
     def layout(self) -> BlockLayout:
         """Return the description of the coded variables."""
         return BlockLayout(
-            network=find_network(self.network),
+            network=self.network,
             factors=self.hash_factors,
             grouping=Grouping.OUTPUTS,
             signs=Signs.UNIT,
@@ -138,7 +137,9 @@ class Config:
 
     def to_dict(self) -> dict[str, Any]:
         """Return a dict that JSON gives back unchanged."""
-        return {**asdict(self), "hash_factors": list(self.hash_factors)}
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        network = network_text(self.network)
+        return {**values, "network": network, "hash_factors": list(self.hash_factors)}
 
 
 # What docs/FRONTIER.md found to be best, at a thousandth of the network's size.
@@ -158,7 +159,7 @@ MEAN_VAR = {"rate": 2e-2, "variance_rate": 0.5, "encoding_rate": 6e-3, "initial_
 
 
 def preset_config(
-    preset: str, parameterization: str, code: str = MRC, network: str = LENET5.name
+    preset: str, parameterization: str, code: str = MRC, network: Network = LENET5
 ) -> Config:
     """Return a preset with the settings that suit a parameterization, a code and a network.
 
@@ -167,8 +168,8 @@ def preset_config(
     own: dict[str, Any] = dict(MEAN_VAR) if parameterization == "mean-var" else {}
     if code != MRC:
         own["selection"] = "sample"
-    if network != LENET5.name:
-        own |= {"network": network, "hash_factors": find_network(network).hash_factors}
+    if network != LENET5:
+        own |= {"network": network, "hash_factors": network.factors()}
     return replace(PRESETS[preset], parameterization=parameterization, code=code, **own)
 
 
@@ -178,12 +179,13 @@ def config_from_dict(values: dict[str, Any]) -> Config:
     Raises
     ------
     InputError
-        If its fields are not those of this version.
+        If its fields are not those of this version, or its network is not known.
     """
     values = {"code": MRC, "network": LENET5.name, **values}
     if set(values) != {f.name for f in fields(Config)}:
         raise InputError("its settings are not those of this version of refmiracle")
-    return Config(**{**values, "hash_factors": tuple(values["hash_factors"])})
+    network, factors = network_of_text(values["network"]), tuple(values["hash_factors"])
+    return Config(**{**values, "network": network, "hash_factors": factors})
 
 
 def fingerprint(train: Split) -> str:
@@ -265,7 +267,7 @@ def check_config(config: Config) -> Config:
     InputError
         If one is not; the message names the flag.
     """
-    check_factors(check_network(find_network(config.network)), config.hash_factors)
+    check_factors(check_network(config.network), config.hash_factors)
     variables = replace(config, block_size=1).layout().variables()
     ranges = {
         "bits_per_block": (1, 24),

@@ -11,13 +11,11 @@ from numpy.typing import NDArray
 import refmiracle
 from refmiracle.errors import InputError
 from refmiracle.files import printable
-from refmiracle.nn.network import CLASSES, IMAGE_SIZE, Network
+from refmiracle.nn.network import Network
 from refmiracle.numerics.arrays import read_only
 from refmiracle.training.formats.contract import Found, check_counts, refusals_of
 from refmiracle.training.formats.table import find_format
 
-# What every network takes: channels, height and width.
-INPUT_SHAPE = (1, IMAGE_SIZE, IMAGE_SIZE)
 DIGITS = tuple("0123456789")
 MOST_CLASSES = 65_535
 LONGEST_NAME = 200
@@ -93,7 +91,7 @@ def check_split(split: Split, network: Network) -> Split:
     InputError
         If they are not as `Split` says, or not of the network's shape and classes.
     """
-    shape, classes = INPUT_SHAPE, CLASSES
+    shape, classes = network.input, network.classes
     images, labels = split.images, np.asarray(split.labels)
     bytes_ = isinstance(images, np.ndarray) and images.dtype == np.uint8
     if not bytes_ or not (images.ndim == 3 or (images.ndim == 4 and images.shape[1] > 1)):

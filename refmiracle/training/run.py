@@ -19,7 +19,8 @@ from refmiracle.codec.model import decode_model
 from refmiracle.engines import get_engine
 from refmiracle.errors import InputError
 from refmiracle.files import write_atomically
-from refmiracle.nn.network import error_rate
+from refmiracle.nn.evaluation import error_rate
+from refmiracle.nn.network import Network
 from refmiracle.rec.codes import MRC
 from refmiracle.training.checks import check_finite, check_loss
 from refmiracle.training.config import Config
@@ -204,7 +205,7 @@ def finish(
     KeyboardInterrupt
         Where `stop` is set: what is left is done by a run that goes on.
     """
-    config = trainer.config
+    config, settings = trainer.config, trainer.config.to_dict()
     path = model_path(out)
     write_model(path, trainer.compressed())
     splits = {"test": test, "validation": validation if config.validation else None}
@@ -213,15 +214,15 @@ def finish(
         if stop is not None and stop.is_set():
             raise KeyboardInterrupt
         if split is not None:
-            measured |= evaluate_file(path, config.engine, split, name)
+            measured |= evaluate_file(path, config.engine, split, name, config.network)
     summary = {
         **measured,
         "classes": list(validation.classes),
         "train_seconds": round(trainer.state.seconds, 3),
         "steps": trainer.state.step,
-        "config": config.to_dict(),
+        "config": settings,
         **{
-            name: getattr(config, name)
+            name: settings[name]
             for name in (
                 "preset",
                 "seed",
@@ -238,8 +239,10 @@ def finish(
     return summary
 
 
-def evaluate_file(path: Path, engine: str, split: Split, name: str = "test") -> dict[str, Any]:
-    """Return the size, ratio and error of a .rmc file.
+def evaluate_file(
+    path: Path, engine: str, split: Split, name: str = "test", own: Network | None = None
+) -> dict[str, Any]:
+    """Return the size, ratio and error of a .rmc file; see `codec.container.parse_model` for `own`.
 
     Returns
     -------
@@ -253,7 +256,7 @@ def evaluate_file(path: Path, engine: str, split: Split, name: str = "test") -> 
     InputError
         If the file is not an intact .rmc file, or its network does not take these images.
     """
-    model, data = read_model(path)
+    model, data = read_model(path, own)
     loaded = get_engine(engine)
     network = model.layout.network
     if model.code == MRC:  # whole bytes would count the padding

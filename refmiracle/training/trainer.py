@@ -20,8 +20,8 @@ from refmiracle.codec.integers import coded_bits
 from refmiracle.engines import get_engine
 from refmiracle.engines.contract import Array
 from refmiracle.errors import InputError
-from refmiracle.nn.layers import Weights
-from refmiracle.nn.network import classes
+from refmiracle.nn.contract import Weights
+from refmiracle.nn.evaluation import classes
 from refmiracle.numerics.philox import Stream, stream_permutation
 from refmiracle.posterior.blocks import find_places, to_weights
 from refmiracle.posterior.mean_kl import MeanKL

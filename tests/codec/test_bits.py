@@ -7,14 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refmiracle.codec.bits import (
-    pack_indices,
-    packed_size,
-    read_varint,
-    unpack_indices,
-    write_varint,
-)
+from refmiracle.codec.bits import pack_indices, packed_size, unpack_indices
 from refmiracle.errors import InputError
+from refmiracle.numerics.varints import read_varint, write_varint
 
 
 @st.composite

@@ -10,14 +10,18 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from nn.trees import DEPTHWISE, NORMED, TREE
 
-from refmiracle.codec.bits import write_varint
 from refmiracle.codec.container import CompressedModel, parse_model, read_model, write_model
 from refmiracle.codec.integers import write_integers
 from refmiracle.codec.model import decode_model
 from refmiracle.engines import get_engine
 from refmiracle.errors import InputError
+from refmiracle.nn.description import to_description
+from refmiracle.nn.layers import Dense, Flatten
+from refmiracle.nn.network import Network
 from refmiracle.nn.networks import LENET5
+from refmiracle.numerics.varints import write_varint
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
 from refmiracle.rec.codes import CODES, VARIABLE, from_positive
 
@@ -222,7 +226,7 @@ def test_trailing_bytes():
     assert "checksum" in refusal(file_with() + file_with())
 
 
-@pytest.mark.parametrize("network", [0, 3, 255])
+@pytest.mark.parametrize("network", [3, 255])
 def test_unknown_network(network):
     message = refusal(file_with(network=f"{network:02x}"))
     assert f"network number {network}" in message
@@ -634,3 +638,67 @@ def test_fuzzed_files_are_read_or_refused(rng):
     assert accepted > 500
     assert decoded == DECODED
     assert len(refused) >= 12, refused
+
+
+# --- files that describe their network
+
+DESCRIBED = replace(TREE, number=0)
+
+
+def described_model(rng, network, bits=7, block_size=5):
+    factors = tuple(int(f) for f in rng.integers(1, 4, len(network.tensors())))
+    layout = BlockLayout(network, factors, Grouping.INPUTS, Signs.WEIGHT, block_size, 300)
+    rho = np.full(len(factors), 0.25, np.float16)
+    return CompressedModel(layout, bits, rho, rng.integers(0, 2**bits, layout.blocks()))
+
+
+@pytest.mark.parametrize("network", [TREE, NORMED, DEPTHWISE], ids=lambda n: n.name)
+def test_described_networks_round_trip(rng, network):
+    model = described_model(rng, replace(network, number=0))
+    data = model.to_bytes()
+    description = to_description(network)
+    assert data[4] == 0
+    assert data[8 : 8 + len(description)] == description
+    back = parse_model(data)
+    found = back.layout.network
+    assert found == replace(network, name=found.name, number=0, hash_factors=())
+    assert_same(back, replace(model, layout=replace(model.layout, network=found)))
+    assert back.to_bytes() == data
+
+
+def described_file(change=b"", fixed="00000005", rest="03 07"):
+    """A file whose description is what `change` says; what follows may be anything."""
+    return seal(b"RMC\1" + bytes.fromhex(fixed) + change + bytes.fromhex(rest) + b"\1" * 12)
+
+
+def test_a_fault_of_a_description_is_one_of_the_network():
+    """It comes before all that stands behind the network's number."""
+    message = refusal(described_file(b"\1\4\4\1\0", fixed="00ffff00"))
+    assert message == "network number 0: a network of 1 classes; expected 2 to 65535"
+    whole = to_description(DESCRIBED)
+    for end in range(len(whole)):
+        assert "network number 0: " in refusal(seal(b"RMC\1" + bytes(4) + whole[:end]))
+    assert "random code 255" in refusal(described_file(whole, fixed="00ff0005"))
+    assert "not a canonical varint" in refusal(described_file(whole, rest="80 00"))
+
+
+def test_a_network_that_no_file_can_describe_is_not_written(rng):
+    layers = (*DESCRIBED.layers[:-1], Dense(4))
+    model = described_model(rng, replace(DESCRIBED, layers=layers))
+    with pytest.raises(InputError, match=r"ends with shape \(4,\); expected \(3,\)"):
+        model.to_bytes()
+
+
+def test_what_a_short_file_can_ask_for():
+    """A network of 2^24 weights in a file of some 40 bytes: no more than its weights is taken."""
+    layers = (Flatten(), Dense(2048), Dense(2))
+    network = Network("wide", 0, (1, 1, 8188), 2, layers)
+    assert 2**24 - 2**13 < network.count() <= 2**24
+    counts = [math.prod(t.shape) for t in network.tensors()]
+    layout = BlockLayout(network, tuple(counts), Grouping.OUTPUTS, Signs.NONE, 4, 0)
+    data = CompressedModel(layout, 1, np.ones(4, np.float16), np.zeros(1, np.int64)).to_bytes()
+    assert len(data) < 60
+    tracemalloc.start()
+    parse_model(data)
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()

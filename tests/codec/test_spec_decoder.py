@@ -9,6 +9,7 @@ import math
 import re
 import struct
 import zlib
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -16,16 +17,22 @@ import mpmath
 import numpy as np
 import pytest
 import spec_decoder
+import spec_networks
+from nn.trees import DEPTHWISE, NORMED, TREE
 
-from refmiracle.codec.bits import pack_indices, read_varint, write_varint
+from refmiracle.codec.bits import pack_indices
 from refmiracle.codec.container import CompressedModel, parse_model
 from refmiracle.codec.integers import read_integers, write_integers
 from refmiracle.codec.model import decode_model, decode_rows
 from refmiracle.engines import get_engine
 from refmiracle.errors import InputError
-from refmiracle.nn.network import forward
+from refmiracle.nn.contract import Tensor
+from refmiracle.nn.description import KINDS, from_description, read_description, to_description
+from refmiracle.nn.evaluation import forward, logits
+from refmiracle.nn.network import check_network
 from refmiracle.nn.networks import LENET5, LENET_300_100
 from refmiracle.numerics import normal, philox
+from refmiracle.numerics.varints import read_varint, write_varint
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
 from refmiracle.rec.codes import CODES, VARIABLE, from_positive
 
@@ -443,6 +450,22 @@ def test_files_of_other_codes_of_the_document(code):
         assert f"{checksum(decode_model(parse_model(data), get_engine(name))):08x}" == weights_crc
 
 
+def file_of_the_document(layout, code, bits):
+    """Return a file with the scales, messages and theta of section 10."""
+    count = layout.variables() if code.of == VARIABLE else layout.blocks()
+    if code.number == 0:
+        messages = np.array([b * 2654435761 % 2**32 >> (32 - bits) for b in range(count)])
+    else:
+        messages = from_positive(code.name, integers_of_the_document(code.name, count))
+    if code.of == VARIABLE:
+        unused = layout.blocks() * layout.block_size - count
+        messages = np.append(messages, np.ones(unused, np.int64)).reshape(layout.blocks(), -1)
+    rho = np.array([0x2400 + 0x111 * t for t in range(len(layout.factors))], dtype=np.uint16).view(
+        np.float16
+    )
+    return CompressedModel(layout, bits, rho, messages, code.name, 60000).to_bytes()
+
+
 @pytest.mark.parametrize("row", range(4))
 def test_files_of_network_2_of_the_document(row):
     number, flags, bits, block_size, seed, factors, *expected = table("10.2")[row]
@@ -455,16 +478,7 @@ def test_files_of_network_2_of_the_document(row):
         int(block_size),
         int(seed),
     )
-    count = layout.variables() if code.of == VARIABLE else layout.blocks()
-    if code.number == 0:
-        messages = np.array([b * 2654435761 % 2**32 >> (32 - int(bits)) for b in range(count)])
-    else:
-        messages = from_positive(code.name, integers_of_the_document(code.name, count))
-    if code.of == VARIABLE:
-        unused = layout.blocks() * layout.block_size - count
-        messages = np.append(messages, np.ones(unused, np.int64)).reshape(layout.blocks(), -1)
-    rho = np.array([0x2400 + 0x111 * t for t in range(6)], dtype=np.uint16).view(np.float16)
-    data = CompressedModel(layout, int(bits), rho, messages, code.name, 60000).to_bytes()
+    data = file_of_the_document(layout, code, int(bits))
     assert [str(len(data)), data[-4:][::-1].hex()] == expected[:2]
     weights = spec_decoder.decode(data)
     assert [(n, len(w)) for n, w in weights.items()] == [
@@ -623,3 +637,122 @@ def test_both_readers_refuse_the_same_files(rng):
             with pytest.raises(InputError):
                 parse_model(data)
     assert 100 < accepted < 2900
+
+
+def description_of_the_document():
+    """The bytes of the example of section 3.1."""
+    example = section("3.1").split("Example: ")[1].split(": images")[0]
+    return bytes.fromhex("".join(re.findall(r"`([0-9a-f ]+)`", example)))
+
+
+def test_described_network_of_the_document():
+    network = from_description(description_of_the_document())
+    check_network(network)
+    assert f"has {network.count()} weights in twelve tensors" in section("3.1")
+    assert len(network.tensors()) == 12
+    assert network.tensors()[4] == Tensor("stage1.body.conv1.weight", (3, 3, 4, 6), 36)
+    shapes = [str(p.layer.output(p.shape)).replace(",)", ")") for p in network.placed]
+    assert [s for s in shapes if s not in section("3.1")] == []
+
+
+def test_opcodes_of_the_document():
+    """Number, numbers and tensors of each kind."""
+    rows = [row for row in table("3.1") if row[0].isdigit()]
+    assert [int(row[0]) for row in rows] == list(range(1, 9))
+    for opcode, _, numbers, *_, tensors in rows[:-1]:
+        count, make = KINDS[int(opcode)]
+        assert count == spec_networks.NUMBERS[int(opcode)]
+        assert count == (0 if numbers == "-" else len(numbers.split(", ")))
+        layer, shape = make(*[1] * count), (2, 3, 3)
+        layer = make(1, 1, 1, 0, 1, 1) if opcode == "1" else layer
+        names = [t.name for t in layer.tensors(shape)]
+        assert re.findall(r"weight|gain|bias", tensors) == names
+
+
+@pytest.mark.parametrize("row", range(4))
+def test_files_of_network_0_of_the_document(row):
+    number, flags, bits, block_size, seed, factors, *expected = table("10.3")[row]
+    code = next(c for c in CODES.values() if c.number == int(number))
+    layout = BlockLayout(
+        from_description(description_of_the_document()),
+        tuple(map(int, factors.split())),
+        Grouping(int(flags, 16) & 15),
+        Signs(int(flags, 16) >> 4),
+        int(block_size),
+        int(seed),
+    )
+    data = file_of_the_document(layout, code, int(bits))
+    assert [str(len(data)), data[-4:][::-1].hex()] == expected[:2]
+    assert parse_model(data).layout == layout
+    weights = spec_decoder.decode(data)
+    assert f"{checksum(weights):08x}" == expected[2]
+    for name in ("numpy", "numba"):
+        decoded = decode_model(parse_model(data), get_engine(name))
+        assert list(decoded) == list(weights)
+        assert f"{checksum(decoded):08x}" == expected[2]
+
+
+def test_logits_of_network_0_of_the_document(engine):
+    said = re.search(r"mod 256, are (.*), (.*) and (.*); those of the second (.*), (.*) and (.*)\.",
+                     section("10.3"))  # fmt: skip
+    said = np.array([float(x) for x in said.groups()]).reshape(2, 3)
+    pixels = (37 * np.arange(70) % 256).astype(np.uint8).reshape(1, 2, 7, 5)
+    for row, want in enumerate(said):
+        _, flags, bits, block_size, seed, factors, *_ = table("10.3")[row]
+        layout = BlockLayout(
+            from_description(description_of_the_document()),
+            tuple(map(int, factors.split())),
+            Grouping(int(flags, 16) & 15),
+            Signs(int(flags, 16) >> 4),
+            int(block_size),
+            int(seed),
+        )
+        data = file_of_the_document(layout, CODES["mrc"], int(bits))
+        file, weights = spec_decoder.parse(data), spec_decoder.decode(data)
+        slow = spec_networks.logits(file.described, weights.values(), pixels[0].tolist())
+        np.testing.assert_allclose(slow, want, rtol=0, atol=1e-7)
+        found = logits(layout.network, engine, decode_model(parse_model(data), engine), pixels)
+        np.testing.assert_allclose(found[:, 0], slow, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("network", [TREE, NORMED, DEPTHWISE], ids=lambda n: n.name)
+@pytest.mark.parametrize("code", ["mrc", "sp-pfr", "gprs-d"])
+def test_described_networks_decode_the_same_bits(rng, network, code, engine):
+    """The plain decoder and the package, from the same bytes: weights, names and logits."""
+    network = replace(network, number=0)
+    factors = tuple(int(n) for n in rng.integers(1, 4, len(network.tensors())))
+    layout = BlockLayout(network, factors, Grouping.INPUTS, Signs.WEIGHT, 9, 5)
+    data = file_of_the_document(layout, CODES[code], 16)
+    weights, model = spec_decoder.decode(data), parse_model(data)
+    decoded = decode_model(model, engine)
+    assert list(decoded) == list(weights) == [t.name for t in network.tensors()]
+    for name, w in decoded.items():
+        assert w.astype("<f4").tobytes() == spec_decoder.as_bytes(weights[name])
+    pixels = rng.integers(0, 256, (1, *network.input), dtype=np.uint8)
+    file = spec_decoder.parse(data)
+    slow = spec_networks.logits(file.described, weights.values(), pixels[0].tolist())
+    found = logits(model.layout.network, engine, decoded, pixels)[:, 0]
+    np.testing.assert_allclose(found, slow, rtol=0, atol=1e-4 * np.abs(slow).max())
+
+
+def test_both_readers_refuse_the_same_descriptions(rng):
+    """Of descriptions with a few other bytes, both accept the same, with the same tensors."""
+    wholes = [to_description(n) for n in (TREE, NORMED, DEPTHWISE)]
+    wholes.append(description_of_the_document())
+    accepted = 0
+    for turn in range(4000):
+        data = bytearray(wholes[turn % 4])
+        for _ in range(rng.integers(1, 3)):
+            data[rng.integers(0, len(data))] = rng.integers(0, 12)
+        data = bytes(data) + b"\1\1"
+        try:
+            found = spec_networks.Network(data, 0, spec_decoder.read_varint)
+        except ValueError:
+            with pytest.raises(InputError):
+                read_description(data, 0)
+            continue
+        network, end = read_description(data, 0)
+        assert end == found.at
+        assert [(t.name, t.shape) for t in network.tensors()] == found.tensors
+        accepted += 1
+    assert 200 < accepted < 3800

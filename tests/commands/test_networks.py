@@ -3,25 +3,41 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from multiprocessing import get_context
 
 import numpy as np
 import pytest
+from oracles import run_python
 from tiny import TINY
 
 from refmiracle.codec.container import parse_model
 from refmiracle.commands import decode, evaluate, report, train
-from refmiracle.nn.layers import Dense, Tensor, Weightless
+from refmiracle.commands import networks as given
+from refmiracle.commands.networks import given_network
+from refmiracle.errors import InputError
+from refmiracle.nn import networks
+from refmiracle.nn.contract import Tensor, Weightless
+from refmiracle.nn.layers import Dense, Flatten
 from refmiracle.nn.network import Network
-from refmiracle.nn.networks import NETWORKS
-from refmiracle.training.config import PRESETS, config_from_dict
+from refmiracle.nn.networks import LENET_300_100, NETWORKS, network_text
+from refmiracle.studies.runs import train_one
+from refmiracle.training.config import PRESETS, check_config, config_from_dict
+from refmiracle.training.data import default_folder
 
 
 @dataclass(frozen=True)
 class AveragePool(Weightless):
     """The mean of each 4x4 window: a layer that no engine knows."""
 
-    def spec(self):
+    word = "average"
+
+    def output(self, shape):
+        c, h, w = shape
+        return c, h // 4, w // 4
+
+    def spec(self, shape):
         return ("average-pool",)
 
     def forward(self, engine, weights, x):
@@ -36,24 +52,26 @@ class AveragePool(Weightless):
 class Gain:
     """A factor for each pixel: a layer with weights and without a bias."""
 
-    name: str
-    shape: tuple[int, ...]
+    word = "gain"
 
-    def spec(self):
-        return ("gain", *self.shape)
+    def output(self, shape):
+        return shape
 
-    def tensors(self):
-        return (Tensor(self.name, self.shape, 1),)
+    def spec(self, shape):
+        return ("gain", *shape)
+
+    def tensors(self, shape):
+        return (Tensor("weight", shape, 1),)
 
     def forward(self, engine, weights, x):
-        return x * weights[self.name][..., None], x
+        return x * weights["weight"][..., None], x
 
     def backward(self, engine, weights, kept, dy, need_dx):
-        return dy * weights[self.name][..., None], {self.name: (dy * kept).sum(axis=-1)}
+        return dy * weights["weight"][..., None], {"weight": (dy * kept).sum(axis=-1)}
 
 
 POOLED = Network(
-    "pooled", 200, (AveragePool(), Gain("gain", (1, 7, 7)), Dense("dense", 49, 10)), (1, 1, 1)
+    "pooled", 200, (1, 28, 28), 10, (AveragePool(), Gain(), Flatten(), Dense(10)), (1, 1, 1)
 )
 
 
@@ -110,13 +128,13 @@ def test_the_first_layer_that_is_no_picture_is_said(tmp_path, tiny, monkeypatch,
 
 
 def test_a_network_whose_layers_do_not_fit_is_one_line(tmp_path, tiny, monkeypatch, capsys):
-    layers = AveragePool(), Dense("dense", 50, 10)
+    layers = AveragePool(), Dense(10)
     wrong = replace(POOLED, name="wrong", layers=layers, hash_factors=(1, 1))
     monkeypatch.setitem(NETWORKS, "wrong", wrong)
     out = tmp_path / "run"
     assert train.main(["--preset", "smoke", "--network", "wrong", "--out", str(out)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "network wrong: layer 1, Dense(name='dense', inputs=50, outputs=10)" in line
+    assert "network wrong: layer 1, Dense(outputs=10), does not take" in line
     assert not out.exists()
 
 
@@ -134,3 +152,124 @@ def test_resuming_with_another_network_is_refused(tmp_path, dense_run, capsys):
         capsys.readouterr().err
     )
     assert (dense_run / "checkpoint.npz").read_bytes() == before
+
+
+# --- networks that are given as values
+
+OWN = """
+from refmiracle.nn.layers import Conv2d, Dense, Flatten, GroupNorm, MeanPool2d, Relu
+from refmiracle.nn.network import Network
+from refmiracle.nn.tree import Residual
+
+LAYERS = (
+    *(Conv2d(4, kernel=3, stride=3), GroupNorm(2), Relu()),
+    *(Residual((Conv2d(4, kernel=3, padding=1, groups=4), Relu())), MeanPool2d(3)),
+    *(Flatten(), Dense(10)),
+)
+NETWORK = Network("own", 0, (1, 28, 28), 10, LAYERS)
+NUMBERED = Network("numbered", 231, (1, 28, 28), 10, LAYERS)
+WRONG = Network("wrong", 0, (1, 28, 28), 10, LAYERS[:-1])
+TEXT = "NETWORK"
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A file with networks, and a list of networks that is as before afterwards."""
+    path = tmp_path / "own_networks.py"
+    path.write_text(OWN)
+    monkeypatch.setattr(networks, "NETWORKS", dict(NETWORKS))
+    monkeypatch.setattr(given, "NETWORKS", networks.NETWORKS)
+    return path
+
+
+@pytest.mark.parametrize("name", ["NETWORK", "NUMBERED"])
+def test_a_network_of_a_file(tmp_path, tiny, own, few_images_folder, capsys, name):
+    out = tmp_path / "run"
+    flags = ["--preset", "smoke", "--network", f"{own}:{name}", "--steps", "2"]
+    assert train.main([*flags, "--out", str(out)]) == 0
+    summary = json.loads((out / "summary.json").read_text())
+    model = parse_model((out / "model.rmc").read_bytes())
+    assert model.layout.network == given_network(f"{own}:{name}")
+    assert summary["network"] == summary["config"]["network"] == network_text(model.layout.network)
+    assert config_from_dict(summary["config"]).layout() == model.layout
+    for flags in ([], ["--engine", "numpy"]):
+        path = str(out / "model.rmc")
+        capsys.readouterr()
+        assert evaluate.main([path, "--data", str(few_images_folder), "--json", *flags]) == 0
+        assert json.loads(capsys.readouterr().out)["bytes"] == summary["bytes"]
+    assert report.main([str(out), "--data", str(few_images_folder)]) == 0
+    assert train.main(["--resume", "--network", f"{own}:{name}", "--out", str(out)]) == 0
+
+
+def test_a_described_network_needs_no_file_afterwards(tmp_path, tiny, own, few_images_folder):
+    """Neither to go on with the run, nor to read its file, in a process that never saw it."""
+    out = tmp_path / "run"
+    flags = ["--preset", "smoke", "--network", f"{own}:NETWORK", "--steps", "2"]
+    assert train.main([*flags, "--out", str(out)]) == 0
+    own.unlink()
+    code = f"""
+from pathlib import Path
+from refmiracle.commands import decode
+from refmiracle.training.state import load_checkpoint
+config, state = load_checkpoint(Path({str(out / "checkpoint.npz")!r}))
+print(len(config.network.layers), state.step)
+assert decode.main([{str(out / "model.rmc")!r}, "--out", {str(tmp_path / "w.npz")!r}]) == 0
+"""
+    assert run_python(code).split()[0] == "7"
+    with np.load(tmp_path / "w.npz") as weights:
+        assert "stage1.body.conv1.weight" in weights.files
+    text = json.loads((out / "summary.json").read_text())["network"]
+    assert text.startswith("description:")
+    assert train.main(["--resume", "--network", text, "--out", str(out)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("lenet6", "network 'lenet6' is unknown"),
+        ("FILE:TEXT", "TEXT is no Network there"),
+        ("FILE:NOTHING", "NOTHING is no Network there"),
+        ("FILE:WRONG", "network wrong: it ends with shape"),
+        ("nowhere.py:NETWORK", "nowhere.py cannot be loaded: FileNotFoundError"),
+        ("no.such.module:NETWORK", "no.such.module cannot be loaded: ModuleNotFoundError"),
+        ("description:00", "ends within"),
+    ],
+)
+def test_what_is_no_network_is_one_line(tmp_path, own, capsys, text, message):
+    out = tmp_path / "run"
+    text = text.replace("FILE", str(own))
+    assert train.main(["--preset", "smoke", "--network", text, "--out", str(out)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+    assert not out.exists()
+
+
+def test_a_number_that_is_taken_is_refused(own):
+    assert given_network(f"{own}:NUMBERED").number == 231
+    assert given_network(f"{own}:NUMBERED") == networks.NETWORKS["numbered"]
+    own.write_text(OWN.replace('Network("numbered", 231', 'Network("another", 231'))
+    with pytest.raises(InputError, match="number 231 is already numbered's"):
+        given_network(f"{own}:NUMBERED")
+    own.write_text(OWN.replace('Network("numbered", 231', 'Network("lenet5", 231'))
+    with pytest.raises(InputError, match="there is another network named lenet5"):
+        given_network(f"{own}:NUMBERED")
+
+
+def test_a_module_in_the_current_folder(own, monkeypatch):
+    monkeypatch.chdir(own.parent)
+    assert given_network("own_networks:NETWORK") == given_network(f"{own}:NETWORK")
+
+
+@pytest.mark.parametrize("number", [0, 232])
+def test_another_process_knows_the_network_from_the_settings(tmp_path, number):
+    """No table of this process is looked into: the config has the whole network."""
+    network = replace(LENET_300_100, name="elsewhere", number=number, hash_factors=())
+    factors = tuple(int(np.prod(t.shape)) for t in network.tensors())
+    own = {"network": network, "hash_factors": factors, "block_size": 2, "validation": 100}
+    config = check_config(replace(TINY, **own))
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        files = pool.submit(train_one, config, default_folder(), tmp_path / "run").result()
+    model = parse_model(files["model.rmc"], network)
+    assert model.layout.network == network
+    assert json.loads(files["summary.json"])["config"]["network"] == network_text(network)

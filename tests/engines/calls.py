@@ -10,8 +10,8 @@ import numpy as np
 
 from refmiracle.codec.container import CompressedModel
 from refmiracle.codec.model import decode_model
-from refmiracle.nn import network
-from refmiracle.nn.layers import Conv2d, Dense, MaxPool2d, Relu
+from refmiracle.nn import evaluation, gradients
+from refmiracle.nn.layers import Conv2d, Dense, Flatten, MaxPool2d, Relu
 from refmiracle.nn.network import Network
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs, find_places
 from refmiracle.posterior.sharing import VariablePass
@@ -22,16 +22,12 @@ BLOCKS, SIZE, TENSORS, BUDGET, RATES = 9, 6, 3, 5.0, (0.01, 0.02)
 NET = Network(
     "little",
     202,
+    (1, 28, 28),
+    10,
     (
-        Conv2d("conv1", kernel=5, inputs=1, outputs=4),
-        MaxPool2d(),
-        Relu(),
-        Conv2d("conv2", kernel=5, inputs=4, outputs=6),
-        MaxPool2d(),
-        Relu(),
-        Dense("dense1", inputs=96, outputs=20),
-        Relu(),
-        Dense("dense2", inputs=20, outputs=10),
+        *(Conv2d(4, kernel=5), MaxPool2d(), Relu()),
+        *(Conv2d(6, kernel=5), MaxPool2d(), Relu()),
+        *(Flatten(), Dense(20), Relu(), Dense(10)),
     ),
     (1, 1, 2, 1, 5, 1, 1, 1),
 )
@@ -167,7 +163,7 @@ def of_network(run, images=(3, 200)):
 
 
 def loss_and_grads(engine, weights, pixels, labels):
-    loss, grads = network.loss_and_grads(NET, engine, weights, pixels, labels)
+    loss, grads = gradients.loss_and_grads(NET, engine, weights, pixels, labels)
     return np.float64(loss), *(grads[t.name] for t in NET.tensors())
 
 
@@ -175,9 +171,9 @@ def error_rate(engine, rng):
     """All classes are as labelled but for a few: those of other weights would not be."""
     call = of_network(lambda engine, *given: given)(engine, rng)
     weights, pixels, _ = call()
-    labels, wrong = network.predict(NET, engine, weights, pixels), int(rng.integers(1, 4))
+    labels, wrong = evaluation.predict(NET, engine, weights, pixels), int(rng.integers(1, 4))
     labels[:wrong] = (labels[:wrong] + 1) % 10
-    return lambda: np.float64(network.error_rate(NET, engine, weights, pixels, labels))
+    return lambda: np.float64(evaluation.error_rate(NET, engine, weights, pixels, labels))
 
 
 def of_variables(signs):
@@ -327,7 +323,7 @@ FUNCTIONS = {
     "dense_backward": by_name("dense_backward", (12, 5), (12, 7), (7, 5), need_dx=True),
     "softmax_cross_entropy": cross_entropy,
     "adam_step": by_name("adam_step", (4, 5), (4, 5), (4, 5), (4, 5), step=3, rate=0.1),
-    "network_pass": of_network(lambda engine, w, x, _: network.logits(NET, engine, w, x)),
+    "network_pass": of_network(lambda engine, w, x, _: evaluation.logits(NET, engine, w, x)),
     "log_weights": by_name("log_weights", (40, SIZE), *PAIR),
     "select_indices": candidates_of("select_indices", 12),
     "codebook_rows": codebook,

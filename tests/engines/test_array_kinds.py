@@ -10,7 +10,7 @@ from contract_calls import CALLS, arguments, leaves, plain, results
 from oracles import same_bits, scaled_error
 
 from refmiracle.engines import get_engine
-from refmiracle.engines.arguments import Filled, Flags, Floats, Moments, Number, Whole
+from refmiracle.engines.arguments import Filled, Flags, Floats, Moments, Number, Pixels, Whole
 from refmiracle.engines.contract import Engine
 from refmiracle.engines.numba_engine.coding import CHUNK
 from refmiracle.engines.numba_engine.steps import PLACES
@@ -190,7 +190,9 @@ def test_other_shapes(engine, name, at):
     shapes += [] if free else [value[:-1], value[:0], np.concatenate([value, value[:1]])]
     for other in map(np.array, shapes):
         values = changed(arguments(name, engine.dtype), at, other)
-        if free and (first in ("any", "same", "...") and other.shape[-1:] == value.shape[-1:]):
+        any_axes = free and first in ("any", "same", "...")
+        with_channels = isinstance(argument, Pixels) and other.ndim == 4
+        if with_channels or (any_axes and other.shape[-1:] == value.shape[-1:]):
             results(name, engine, values)
         elif not (free and first in ("any", "same")):
             refused(name, engine, values, "shape")

@@ -23,7 +23,7 @@ from refmiracle.engines import arguments, get_engine
 from refmiracle.engines.contract import Engine
 from refmiracle.engines.numba_engine import coding, compiling, ordered, passes, threads
 from refmiracle.engines.numpy_engine import nodes, partition, poisson, unimodal
-from refmiracle.nn import network
+from refmiracle.nn import evaluation
 from refmiracle.numerics import spares
 
 ROOT = Path(refmiracle.__file__).parent
@@ -186,7 +186,7 @@ def test_buffers_are_used_again_and_are_bounded(monkeypatch):
 
 
 def network_of_some(engine, weights, pixels, labels):
-    return network.logits(NET, engine, weights, pixels)
+    return evaluation.logits(NET, engine, weights, pixels)
 
 
 def test_spares_are_given_to_those_who_ask_for_their_kind():
@@ -235,6 +235,8 @@ def kept_by_cache(seed=3):
         "engines._load": None,  # the engine
         "engines.arguments._dims": arguments._dims("blocks dimension"),
         "conformance.pytest_suite._load": None,  # a backend, which pytest asks in one thread
+        "nn.network.Network.placed": NET.placed,
+        "nn.network.Network._tensors": NET.tensors(),
         "studies.comparison.Run.places": None,  # values of the run, as its other fields are
         "studies.comparison.Run.network": None,
     }

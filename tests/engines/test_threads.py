@@ -14,7 +14,7 @@ import pytest
 from refmiracle.engines import get_engine
 from refmiracle.engines.numba_engine import threads
 from refmiracle.engines.numba_engine.threads import parallel_map
-from refmiracle.nn.network import error_rate
+from refmiracle.nn.evaluation import error_rate
 from refmiracle.nn.networks import LENET5
 
 DEADLINE = 300  # seconds: a child that waits for threads which are not there waits for ever

@@ -10,7 +10,7 @@ import pytest
 from refmiracle.codec.container import CompressedModel, message_count, read_model, write_model
 from refmiracle.codec.model import decode_model
 from refmiracle.engines import get_engine
-from refmiracle.nn.layers import Conv2d, Dense, MaxPool2d, Relu
+from refmiracle.nn.layers import Conv2d, Dense, Flatten, MaxPool2d, Relu
 from refmiracle.nn.network import Network
 from refmiracle.nn.networks import LENET_300_100
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
@@ -24,17 +24,12 @@ BITS = 8
 ODD = Network(
     name="odd",
     number=250,
+    input=(1, 28, 28),
+    classes=10,
     layers=(
-        Conv2d("first", kernel=2, inputs=1, outputs=3),
-        MaxPool2d(),
-        Relu(),
-        Conv2d("second", kernel=3, inputs=3, outputs=4),
-        Relu(),
-        MaxPool2d(),
-        Dense("wide", inputs=4 * 5 * 5, outputs=7),
-        Relu(),
-        Dense("narrow", inputs=7, outputs=6),
-        Dense("last", inputs=6, outputs=10),
+        *(Conv2d(3, kernel=2), MaxPool2d(), Relu()),
+        *(Conv2d(4, kernel=3), Relu(), MaxPool2d()),
+        *(Flatten(), Dense(7), Relu(), Dense(6), Dense(10)),
     ),
     hash_factors=(1,) * 10,
 )

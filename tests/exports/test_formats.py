@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections import OrderedDict
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,8 +18,8 @@ from refmiracle.exports.layers import EXPORTS, Exported, export_layer
 from refmiracle.exports.onnx_graph import onnx_bytes
 from refmiracle.exports.state_dict import torch_bytes
 from refmiracle.exports.tensors import npz_bytes, safetensors_bytes
-from refmiracle.nn.layers import Weightless
-from refmiracle.nn.network import Network, logits
+from refmiracle.nn.contract import Weightless
+from refmiracle.nn.evaluation import logits
 from refmiracle.nn.networks import NETWORKS
 from refmiracle.training.data import default_folder, load_split
 
@@ -55,15 +56,13 @@ def onnx_session(data):
 def torch_module(network):
     """PyTorch's own module of a network's layers, under their names."""
     nn = pytest.importorskip("torch").nn
-    modules, flat = OrderedDict(), False
-    for depth, layer in enumerate(network.layers):
-        kind, *sizes = layer.spec()
-        if kind == "dense" and not flat:
-            modules["flatten"], flat = nn.Flatten(), True
-        name = getattr(layer, "name", str(depth))
-        modules[name] = {
-            "conv2d": lambda kernel, inputs, outputs: nn.Conv2d(inputs, outputs, kernel),
+    modules = OrderedDict()
+    for placed in network.placed:
+        kind, *sizes = placed.spec()
+        modules[placed.path] = {
+            "conv2d": lambda kernel, inputs, outputs, *_: nn.Conv2d(inputs, outputs, kernel),
             "dense": nn.Linear,
+            "flatten": nn.Flatten,
             "maxpool2d": lambda: nn.MaxPool2d(2),
             "relu": nn.ReLU,
         }[kind](*sizes)
@@ -191,14 +190,16 @@ print(hashlib.sha256(data).hexdigest())
 
 
 def test_every_network_of_the_package_can_be_exported():
-    kinds = {export_layer(layer).operator for n in NETWORKS.values() for layer in n.layers}
-    assert kinds == {"Conv", "MaxPool", "Relu", "Gemm"}
+    kinds = {export_layer(layer).operator for n in NETWORKS.values() for layer in n.placed}
+    assert kinds == {"Conv", "MaxPool", "Relu", "Flatten", "Gemm"}
 
 
 class Sigmoid(Weightless):
     """A layer that has no export."""
 
-    def spec(self):
+    word = "sigmoid"
+
+    def spec(self, shape):
         return ("sigmoid",)
 
     def forward(self, engine, weights, x):
@@ -212,8 +213,8 @@ class Sigmoid(Weightless):
 def test_layers_that_do_not_fit_are_one_line(shipped):
     pytest.importorskip("onnx")
     network, weights, _ = shipped
-    other = Network("other", 251, network.layers[1:], network.hash_factors[2:])
-    with pytest.raises(InputError, match=r"network other: layer .* does not take activations"):
+    other = replace(network, layers=(*network.layers[:6], *network.layers[7:]))
+    with pytest.raises(InputError, match=r"layer 6, Dense.* does not take activations"):
         onnx_bytes(other, weights, METADATA)
 
 
@@ -221,7 +222,7 @@ def test_layers_that_do_not_fit_are_one_line(shipped):
 def test_a_layer_without_export_is_one_line(name, shipped):
     pytest.importorskip(name)
     network, weights, _ = shipped
-    other = Network("other", 251, (*network.layers, Sigmoid()), network.hash_factors)
+    other = replace(network, layers=(*network.layers, Sigmoid()))
     with pytest.raises(InputError, match="'sigmoid' have no export to onnx and torch") as caught:
         FORMATS[name].to_bytes(other, weights, METADATA)
     assert "\n" not in str(caught.value)
@@ -231,7 +232,7 @@ def test_one_entry_of_the_table_exports_a_new_layer(shipped, monkeypatch, few_im
     pytest.importorskip("onnx")
     monkeypatch.setitem(EXPORTS, "sigmoid", lambda: Exported("Sigmoid"))
     network, weights, _ = shipped
-    other = Network("other", 251, (*network.layers, Sigmoid()), network.hash_factors)
+    other = replace(network, layers=(*network.layers, Sigmoid()))
     session = onnx_session(onnx_bytes(other, weights, METADATA))
     (found,) = session.run(None, {"images": scaled(few_images.images)})
     expected = logits(other, get_engine("numpy"), weights, few_images.images).T

@@ -11,6 +11,7 @@ from refmiracle.exports import onnx_graph
 from refmiracle.exports.layers import export_layer
 from refmiracle.exports.onnx_graph import in_order, onnx_bytes
 from refmiracle.nn.layers import Conv2d, Dense, MaxPool2d, Relu
+from refmiracle.nn.tree import Placed
 from refmiracle.training.data import default_folder, load_split
 
 onnx = pytest.importorskip("onnx")
@@ -123,7 +124,9 @@ def test_any_network_quantized_has_nearly_its_logits(exported, images, tmp_path,
 # --- the order of the nodes
 
 
-CONV, POOL, RELU, DENSE = Conv2d("c", 2, 1, 1), MaxPool2d(), Relu(), Dense("d", 4, 10)
+CONV, POOL, RELU, DENSE = (
+    Placed("layer", layer, (1, 28, 28)) for layer in (Conv2d(1, 2), MaxPool2d(), Relu(), Dense(10))
+)
 
 
 @pytest.mark.parametrize(

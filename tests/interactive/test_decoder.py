@@ -21,7 +21,7 @@ from refmiracle.conformance.runner import PASSED, run_suite
 from refmiracle.conformance.vectors import default_golden, load_golden
 from refmiracle.engines import get_engine
 from refmiracle.errors import InputError
-from refmiracle.nn.network import forward
+from refmiracle.nn.evaluation import forward
 from refmiracle.nn.networks import LENET5, NETWORKS
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
 from refmiracle.rec.codes import CODES, VARIABLE, from_positive

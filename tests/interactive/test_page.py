@@ -12,7 +12,7 @@ import pytest
 from refmiracle.codec.container import parse_model
 from refmiracle.codec.model import decode_model
 from refmiracle.engines import get_engine
-from refmiracle.nn.network import forward
+from refmiracle.nn.evaluation import forward
 from refmiracle.numerics.variance import log_s
 from refmiracle.rec import minimal_random_coding
 

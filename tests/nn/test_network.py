@@ -11,8 +11,9 @@ from oracles import relative_error, run_python, scaled_error
 
 from refmiracle.engines import get_engine
 from refmiracle.errors import InputError
-from refmiracle.nn import network
-from refmiracle.nn.network import error_rate, forward, loss_and_grads, predict
+from refmiracle.nn import evaluation
+from refmiracle.nn.evaluation import error_rate, forward, predict
+from refmiracle.nn.gradients import loss_and_grads
 from refmiracle.nn.networks import LENET5, network_by_number
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
 
@@ -140,7 +141,7 @@ def test_map_keeps_the_order(engine):
 
 def test_predictions(engine, rng, monkeypatch):
     """In parts of a few images, and the error rate is the share of wrong ones."""
-    monkeypatch.setattr(network, "EVALUATION_BATCH", 5)
+    monkeypatch.setattr(evaluation, "EVALUATION_BATCH", 5)
     weights = random_weights(rng, np.float32)
     pixels, _ = random_batch(rng, 13)
     got = predict(LENET5, engine, weights, pixels)
@@ -161,9 +162,8 @@ HASHES = """
 import hashlib
 import numpy as np
 from refmiracle.engines import get_engine
-from refmiracle.nn import network
 from refmiracle.nn.networks import LENET5
-from refmiracle.nn.network import loss_and_grads
+from refmiracle.nn.gradients import loss_and_grads
 
 def digest(*arrays):
     return hashlib.sha256(b"".join(np.ascontiguousarray(a).tobytes() for a in arrays)).hexdigest()

@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import pickle
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+from nn.trees import TREE
 from oracles import scaled_error
 
 from refmiracle.engines import get_engine
 from refmiracle.errors import InputError
-from refmiracle.nn.layers import Conv2d, Dense, MaxPool2d, Relu
-from refmiracle.nn.network import (
-    IMAGE_SIZE,
-    Network,
-    check_network,
-    loss_and_grads,
-    predict,
+from refmiracle.nn.description import from_description, to_description
+from refmiracle.nn.evaluation import predict
+from refmiracle.nn.gradients import loss_and_grads
+from refmiracle.nn.layers import Conv2d, Dense, Flatten, GroupNorm, MaxPool2d, MeanPool2d
+from refmiracle.nn.network import Network, check_network, kernels, network_pass
+from refmiracle.nn.networks import (
+    LENET5,
+    LENET_300_100,
+    NETWORKS,
+    RESNET8,
+    SHIPPED,
+    find_network,
+    network_by_number,
+    network_of_text,
+    network_text,
+    resnet8,
+    shipped,
 )
-from refmiracle.nn.networks import LENET5, LENET_300_100, NETWORKS, find_network, network_by_number
+from refmiracle.nn.tree import Residual
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
 
 NUMPY, NUMBA = get_engine("numpy"), get_engine("numba")
-SMALL = Network("small", 200, (Dense("only", 784, 10),), (1, 1))
+IMAGE = (1, 28, 28)
+SMALL = Network("small", 200, IMAGE, 10, (Flatten(), Dense(10)), (1, 1))
 
 
 def batch_for(rng, network, images):
@@ -62,8 +75,7 @@ def test_two_networks_of_one_number_are_refused(monkeypatch):
 def test_engines_agree(rng, network):
     """The compiled pass against the composition of the layers in float64."""
     check_network(network)
-    copies = (1,) * (len(network.tensors()) // 2)
-    assert NUMBA.network_pass(network.specs(), copies, IMAGE_SIZE) is not None
+    assert network_pass(network, NUMBA, (1,) * len(kernels(network))) is not None
     weights, pixels, labels = batch_for(rng, network, 37)
     want_loss, want = loss_and_grads(network, NUMPY, weights, pixels, labels)
     single = {name: w.astype(np.float32) for name, w in weights.items()}
@@ -92,58 +104,252 @@ def test_gradients_of_dense_layers_against_central_differences(rng, tensor):
     assert abs((grads[tensor] * direction).sum() - slope) <= 1e-6 * np.linalg.norm(grads[tensor])
 
 
-def misfit(*layers, factors=(1, 1), number=201):
-    return Network("wrong", number, layers, factors)
+def misfit(*layers, factors=(1, 1), number=201, image=IMAGE, classes=10):
+    return Network("wrong", number, image, classes, layers, factors)
 
 
+@dataclass(frozen=True)
 class Wrong(Dense):
     """A dense layer whose methods may be replaced by wrong ones."""
 
+    fault: str = ""
+
+    def output(self, shape):
+        if self.fault == "fails at once":
+            raise AttributeError("it has no such thing")
+        return (12,) if self.fault == "shape" else super().output(shape)
+
+    def tensors(self, shape):
+        own = super().tensors(shape)
+        return (own[0], replace(own[1], name="weight")) if self.fault == "names" else own
+
     def backward(self, engine, weights, kept, dy, need_dx):
         dx, grads = super().backward(engine, weights, kept, dy, need_dx)
-        if self.name == "no gradient":
+        if self.fault == "no gradient":
             grads.popitem()
-        elif self.name == "fails":
+        elif self.fault == "fails":
             raise AttributeError("it has no such thing")
-        return (dx if dx is None or self.name != "dx" else dx[:1]), grads
+        return (dx if dx is None or self.fault != "dx" else dx[:1]), grads
 
 
 @pytest.mark.parametrize(
     ("network", "message"),
     [
-        (misfit(Dense("a", 783, 10)), "layer 0, Dense.*does not take activations of shape"),
-        # A width that divides the 784 pixels would read one image as two.
-        (misfit(Dense("a", 392, 10)), "layer 0, Dense.*does not take activations of shape"),
-        (misfit(Conv2d("a", 5, 2, 3)), r"layer 0, Conv2d.*shape \(1, 28, 28\)"),
-        (misfit(Conv2d("a", 29, 1, 3)), "layer 0, Conv2d"),
-        (misfit(MaxPool2d(), Dense("a", 784, 10)), "layer 1, Dense.*shape"),
-        (misfit(Dense("a", 784, 12)), r"it ends with shape \(12,\); expected \(10,\)"),
-        (misfit(Dense("a", 784, 10), factors=(1,)), "1 hash factors; expected 2"),
+        (misfit(Dense(10)), r"layer 0, Dense.*does not take .* shape \(1, 28, 28\): .*Flatten"),
+        (misfit(Flatten(), MaxPool2d()), r"layer 1, MaxPool2d.*shape \(784,\): .*channels, height"),
+        (misfit(Conv2d(3, kernel=29)), "layer 0, Conv2d.*maps of 29x29 at least"),
+        (misfit(Conv2d(0, kernel=2)), "layer 0, Conv2d.*must be 1 or more"),
+        (misfit(Conv2d(3, kernel=2, stride=0)), "layer 0, Conv2d.*must be 1 or more"),
+        (misfit(Conv2d(3, kernel=(3, 2), padding=2)), "layer 0, Conv2d.*padding must be less"),
+        (misfit(Conv2d(3, kernel=2, groups=3)), "groups must be 1 or the channels, 1, and"),
+        (misfit(Conv2d(4, 1), Conv2d(6, 2, groups=4)), "layer 1.*divide the outputs"),
+        (misfit(Conv2d(4, 1), GroupNorm(3)), "layer 1, GroupNorm.*divide the channels, 4"),
+        (misfit(MeanPool2d((29, 1))), "layer 0, MeanPool2d.*no longer than the map's"),
+        (misfit(MeanPool2d((0, 1))), "layer 0, MeanPool2d.*sides of 1 or more"),
+        (misfit(Flatten(), Dense(0)), "layer 1, Dense.*an output or more"),
+        (misfit(*(MaxPool2d(),) * 5), "layer 4, MaxPool2d.*maps of at least 2x2"),
+        (misfit(Flatten(), Dense(12)), r"it ends with shape \(12,\); expected \(10,\)"),
+        (misfit(Flatten(), Dense(10), factors=(1,)), "1 hash factors; expected 2"),
+        (misfit(Flatten(), Dense(10), factors=(1, 11)), "hash factor 11 of dense1.bias is out of"),
+        (misfit(Flatten(), Dense(10), number=256), "its number is 256; expected 0 to 255"),
         (
-            misfit(Dense("a", 784, 10), Relu(), Dense("a", 10, 10), factors=(1,) * 4),
-            "two of its tensors have the same name",
+            misfit(Flatten(), Dense(10), image=(28, 28)),
+            r"input \(28, 28\) and 10 classes; exp",
         ),
-        (misfit(Dense("a", 784, 10), factors=(1, 11)), "hash factor 11 of a.bias is out of range"),
-        (misfit(Dense("a", 784, 10), number=256), "its number is 256; expected 1 to 255"),
-        (misfit(Dense), "a layer does not tell its tensors: TypeError: "),
-        (misfit(MaxPool2d), "a layer does not tell its tensors: TypeError: "),
-        (misfit(Wrong("no gradient", 784, 10)), "layer 0, .*: gradients .*; expected .*bias"),
-        (misfit(Wrong("fails", 784, 10)), "backward: AttributeError: it has no such thing"),
+        (misfit(Flatten(), Dense(10), image=(0, 28, 28)), "all of 1 or more"),
+        (misfit(Flatten(), classes=0), "and 0 classes"),
+        (misfit(Dense), "layer 0, .*: TypeError: "),
+        (misfit(Flatten(), Wrong(10, "names")), "two of its tensors have the same name"),
+        (misfit(Flatten(), Wrong(10, "no gradient")), "layer 1, .*: gradients .*; expected .*bias"),
+        (misfit(Flatten(), Wrong(10, "fails")), "backward: AttributeError: it has no such thing"),
+        (misfit(Flatten(), Wrong(10, "fails at once")), "layer 1, .*: AttributeError: it has no"),
         (
-            misfit(Dense("a", 784, 20), Wrong("dx", 20, 10), factors=(1,) * 4),
-            r"layer 1, .*: dx of shape \(1, 1\); expected \(20, 1\)",
+            misfit(Flatten(), Wrong(10, "shape"), classes=12),
+            r"layer 1, .*: an output of shape \(10,\); it told \(12,\)",
+        ),
+        (
+            misfit(Flatten(), Dense(20), Wrong(10, "dx"), factors=(1,) * 4),
+            r"layer 2, .*: dx of shape \(1, 1\); expected \(20, 1\)",
+        ),
+        (
+            misfit(Residual((Conv2d(1, kernel=2),)), Flatten(), Dense(10)),
+            r"layer 0, Residual.*its body gives shape \(1, 27, 27\), its shortcut \(1, 28, 28\)",
+        ),
+        (
+            misfit(Residual((Flatten(), MaxPool2d())), Flatten(), Dense(10)),
+            r"layer 0, Residual.*: body.layer 1, MaxPool2d.* does not take .* shape \(784,\)",
         ),
     ],
 )
 def test_layers_that_do_not_fit_are_one_clear_line(network, message):
     with pytest.raises(InputError, match=message) as caught:
         check_network(network)
+    assert str(caught.value).startswith("network wrong: ")
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("inputs", [792, 810])
-def test_no_compiled_pass_reads_beyond_its_buffers(inputs):
-    layers = list(LENET5.layers)
-    layers[6] = Dense("dense1", inputs=inputs, outputs=500)
-    wrong = replace(LENET5, layers=tuple(layers))
-    assert NUMBA.network_pass(wrong.specs(), (1, 1, 1, 1), IMAGE_SIZE) is None
+def test_no_compiled_pass_reads_beyond_its_buffers():
+    """Kernels, inputs and the width of the first dense layer fit the maps, or there is no pass."""
+    specs = LENET5.specs()
+    assert NUMBA.network_pass(specs, (1, 1, 1, 1), 28) is not None
+    changed = [
+        (0, ("conv2d", (5, 3), 1, 20, 1, 0, 1)),
+        (0, ("conv2d", (5, 5), 2, 20, 1, 0, 1)),
+        (3, ("conv2d", (5, 5), 19, 50, 1, 0, 1)),
+        (6, ("relu",)),
+        (3, ("conv2d", (5, 5), 20, 50, 2, 0, 1)),
+        (3, ("conv2d", (5, 5), 20, 50, 1, 1, 1)),
+        (3, ("conv2d", (5, 5), 20, 60, 1, 0, 20)),
+        (7, ("dense", 792, 500)),
+        (7, ("dense", 810, 500)),
+    ]
+    for place, spec in changed:
+        wrong = (*specs[:place], spec, *specs[place + 1 :])
+        assert NUMBA.network_pass(wrong, (1, 1, 1, 1), 28) is None, spec
+
+
+@pytest.mark.parametrize("image", [(1, 28, 20), (3, 28, 28)])
+def test_compiled_passes_are_of_square_images_of_one_channel(image):
+    network = check_network(replace(SMALL, input=image))
+    assert network_pass(network, NUMBA, (1,)) is None
+
+
+def test_paths_name_layers_by_kind_and_position():
+    """A file has no names, so those that all readers find are the only ones."""
+    names = [t.name for t in check_network(TREE).tensors()]
+    assert names == [
+        *("conv1.weight", "conv1.bias"),
+        *("stage2.body.conv1.weight", "stage2.body.conv1.bias"),
+        *("stage2.shortcut.conv1.weight", "stage2.shortcut.conv1.bias"),
+        *("stage3.body.dense1.weight", "stage3.body.dense1.bias"),
+        *("stage3.body.dense2.weight", "stage3.body.dense2.bias"),
+        *("dense1.weight", "dense1.bias"),
+    ]
+    assert {t.role for t in TREE.tensors()[0::2]} == {"weight"}
+    assert {t.role for t in TREE.tensors()[1::2]} == {"bias"}
+    assert TREE.factors() == (1,) * 12
+
+
+def test_a_network_is_a_value():
+    twin = replace(TREE)
+    assert TREE.tensors() == twin.tensors()
+    assert twin == TREE
+    assert hash(twin) == hash(TREE)
+    packed = pickle.dumps(TREE)
+    assert pickle.loads(packed) == TREE
+    assert len(packed) == len(pickle.dumps(replace(TREE)))  # what was worked out stays behind
+
+
+@pytest.mark.parametrize("batch", [1, 6, 33])
+def test_engines_agree_on_a_tree(rng, batch):
+    weights = {t.name: rng.normal(size=t.shape) / t.fan_in**0.5 for t in TREE.tensors()}
+    pixels = rng.integers(0, 256, size=(batch, 2, 7, 5), dtype=np.uint8)
+    labels = rng.integers(0, 3, size=batch)
+    want_loss, want = loss_and_grads(TREE, NUMPY, weights, pixels, labels)
+    single = {name: w.astype(np.float32) for name, w in weights.items()}
+    loss, grads = loss_and_grads(TREE, NUMBA, single, pixels, labels)
+    assert abs(loss / want_loss - 1) < 1e-6
+    assert set(want) == set(grads) == set(weights)
+    for name, g in want.items():
+        assert scaled_error(grads[name], g) <= 2e-5, name
+    assert np.array_equal(
+        predict(TREE, NUMPY, weights, pixels), predict(TREE, NUMBA, single, pixels)
+    )
+
+
+@pytest.mark.parametrize("engine", [NUMPY, NUMBA], ids=lambda e: e.name)
+def test_one_channel_needs_no_axis(rng, engine):
+    weights, pixels, labels = batch_for(rng, SMALL, 5)
+    loss, grads = loss_and_grads(SMALL, engine, weights, pixels, labels)
+    other, same = loss_and_grads(SMALL, engine, weights, pixels[:, None], labels)
+    assert loss == other
+    assert all(np.array_equal(grads[name], same[name]) for name in grads)
+
+
+@pytest.mark.parametrize("shape", [(5, 7, 5), (5, 1, 7, 5), (5, 2, 5, 7), (2, 7, 5), (7, 5)])
+def test_images_of_another_network_are_refused(shape):
+    weights = {t.name: np.zeros(t.shape) for t in TREE.tensors()}
+    with pytest.raises(InputError, match=r"expected uint8, \(images, 2, 7, 5\)"):
+        predict(TREE, NUMPY, weights, np.zeros(shape, np.uint8))
+
+
+def test_labels_of_another_network_are_refused():
+    weights = {t.name: np.zeros(t.shape) for t in TREE.tensors()}
+    images = np.zeros((2, 2, 7, 5), np.uint8)
+    with pytest.raises(InputError, match="label 3 is out of range; expected 0 to 2"):
+        loss_and_grads(TREE, NUMPY, weights, images, np.array([2, 3]))
+
+
+# --- networks that come along, and networks as text
+
+
+@pytest.mark.parametrize("network", SHIPPED, ids=lambda n: n.name)
+def test_shipped_networks(network):
+    """Each fits, and stands in settings under its name; those of number 0 are described whole."""
+    assert find_network(network.name) is check_network(network)
+    assert network_text(network) == network.name
+    assert network_of_text(network.name) is network
+    if network.number == 0:
+        assert shipped(from_description(to_description(network))) is network
+
+
+def test_counts_of_shipped_networks():
+    """Weights of convolutions and dense layers as MLPerf Tiny's ResNet has them, and the norms'."""
+    convolutions = [(3, 3, 3, 16), *[(3, 3, 16, 16)] * 2]
+    convolutions += [(3, 3, 16, 32), (3, 3, 32, 32), (1, 1, 16, 32)]
+    convolutions += [(3, 3, 32, 64), (3, 3, 64, 64), (1, 1, 32, 64)]
+    expected = sum(int(np.prod(k)) + k[-1] for k in convolutions) + 64 * 10 + 10
+    plain = resnet8("plain", groups=(0, 0, 0))
+    assert plain.count() == expected == 77_706
+    assert RESNET8.count() == expected + 2 * (3 * 16 + 2 * 32 + 2 * 64)
+    shapes = [p.layer.output(p.shape) for p in RESNET8.placed]
+    assert shapes[2::2] == [(16, 32, 32), (16, 32, 32), (32, 16, 16), (64, 8, 8), (64,)]
+    names = [t.name for t in RESNET8.tensors() if t.role == "weight"]
+    assert names[:4] == [
+        *("conv1.weight", "stage1.body.conv1.weight", "stage1.body.conv2.weight"),
+        "stage2.body.conv1.weight",
+    ]
+    assert "stage2.shortcut.conv1.weight" in names
+    wide = find_network("resnet8-wide")
+    assert [t.shape[-1] for t in wide.tensors() if t.role == "gain"] == [26] * 3 + [52] * 2 + (
+        [104] * 2
+    )
+
+
+@pytest.mark.parametrize("name", ["resnet8", "ds-cnn"])
+def test_engines_agree_on_shipped_networks(rng, name):
+    network = find_network(name)
+    weights = {t.name: rng.normal(size=t.shape) / t.fan_in**0.5 for t in network.tensors()}
+    pixels = rng.integers(0, 256, (2, *network.input), dtype=np.uint8)
+    labels = rng.integers(0, network.classes, 2)
+    want_loss, want = loss_and_grads(network, NUMPY, weights, pixels, labels)
+    single = {name: w.astype(np.float32) for name, w in weights.items()}
+    loss, grads = loss_and_grads(network, NUMBA, single, pixels, labels)
+    assert abs(loss / want_loss - 1) < 1e-5
+    largest = max(np.abs(g).max() for g in want.values())
+    for tensor, g in want.items():
+        np.testing.assert_allclose(grads[tensor], g, rtol=1e-3, atol=1e-5 * largest)
+
+
+def test_a_network_of_ones_own_as_text():
+    described = replace(TREE, number=0)
+    text = network_text(described)
+    assert text == f"description:{to_description(TREE).hex()}"
+    assert network_of_text(text) == described
+    assert network_text(replace(SMALL, name="any")) == "any"  # of a number of its own
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("lenet6", "network 'lenet6' is unknown; expected one of lenet5, .*resnet8"),
+        ("description:", "ends within"),
+        ("description:0g", "expected hexadecimal digits"),
+        ("description:010404", "ends within"),
+        ("description:0104040a0203020a00", "1 bytes stand behind"),
+    ],
+)
+def test_text_that_is_no_network(text, message):
+    with pytest.raises(InputError, match=message) as caught:
+        network_of_text(text)
+    assert "\n" not in str(caught.value)

@@ -17,7 +17,7 @@ import drive
 import pytest
 from moments import Moments
 
-from refmiracle.nn.layers import Dense
+from refmiracle.nn.layers import Dense, Flatten
 from refmiracle.nn.network import Network
 from refmiracle.nn.networks import NETWORKS
 from refmiracle.training import config, run
@@ -26,12 +26,14 @@ from refmiracle.training import config, run
 NETWORK = Network(
     name="point",
     number=200,
-    layers=(Dense("dense", inputs=784, outputs=10),),
+    input=(1, 28, 28),
+    classes=10,
+    layers=(Flatten(), Dense(10)),
     hash_factors=(784, 1),
 )
 SHORT = replace(
     drive.SMALL,
-    network=NETWORK.name,
+    network=NETWORK,
     hash_factors=NETWORK.hash_factors,
     block_size=5,
     bits_per_block=2,

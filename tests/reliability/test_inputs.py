@@ -16,7 +16,7 @@ from refmiracle.codec.container import CompressedModel, parse_model
 from refmiracle.codec.integers import write_integers
 from refmiracle.engines import get_engine
 from refmiracle.errors import InputError
-from refmiracle.nn import network
+from refmiracle.nn import evaluation, gradients
 from refmiracle.nn.networks import LENET_300_100, NETWORKS
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs, find_places
 from refmiracle.posterior.sharing import VariablePass
@@ -48,15 +48,15 @@ WEIGHTS = {
 
 
 def loss(engine, weights=WEIGHTS, images=IMAGES, labels=LABELS):
-    return network.loss_and_grads(LENET_300_100, engine, weights, images, labels)[0]
+    return gradients.loss_and_grads(LENET_300_100, engine, weights, images, labels)[0]
 
 
 def logits(engine, weights=WEIGHTS, images=IMAGES):
-    return network.logits(LENET_300_100, engine, weights, images)
+    return evaluation.logits(LENET_300_100, engine, weights, images)
 
 
 def error_rate(engine, weights=WEIGHTS, images=IMAGES, labels=LABELS):
-    return network.error_rate(LENET_300_100, engine, weights, images, labels)
+    return evaluation.error_rate(LENET_300_100, engine, weights, images, labels)
 
 
 WRONG_IMAGES = {
@@ -64,7 +64,7 @@ WRONG_IMAGES = {
     "short": IMAGES[:, :27],
     "last axis first": IMAGES.transpose(1, 2, 0),
     "one": IMAGES[0],
-    "channels": IMAGES[:, None],
+    "channels": np.repeat(IMAGES[:, None], 3, axis=1),
     "flat": IMAGES.reshape(5, -1),
     "float": IMAGES / 255.0,
     "int64": IMAGES.astype(np.int64),
@@ -149,22 +149,23 @@ def spoiled(weights, name, value):
 def test_a_weight_that_is_not_finite(engine, kind, name, value):
     """Loss, gradients and logits are NaN; there is no class, and no error rate."""
     wrong = spoiled(weights_of(kind), name, value)
-    found, grads = network.loss_and_grads(kind, engine, wrong, IMAGES, LABELS)
+    found, grads = gradients.loss_and_grads(kind, engine, wrong, IMAGES, LABELS)
     assert np.isnan(found)
     assert all(np.isnan(grads[n]).all() and grads[n].shape == w.shape for n, w in wrong.items())
-    assert np.isnan(network.logits(kind, engine, wrong, IMAGES)).all()
-    for function, *labels in ((network.predict,), (network.error_rate, LABELS)):
+    assert np.isnan(evaluation.logits(kind, engine, wrong, IMAGES)).all()
+    for function, *labels in ((evaluation.predict,), (evaluation.error_rate, LABELS)):
         assert "not finite" in refusal(function, kind, engine, wrong, IMAGES, *labels)
 
 
 @pytest.mark.parametrize(("kind", "name"), TENSORS, ids=lambda v: getattr(v, "name", v))
 def test_the_passes_lose_no_nan_by_themselves(engine, monkeypatch, kind, name):
     """Layer by layer, without the look at all weights before; as a change to it may forget one."""
-    monkeypatch.setattr(network, "_all_finite", lambda *_: True)
+    for module in (evaluation, gradients):
+        monkeypatch.setattr(module, "all_finite", lambda *_: True)
     wrong = spoiled(weights_of(kind), name, NAN)
     with np.errstate(invalid="ignore"):
-        found, grads = network.loss_and_grads(kind, engine, wrong, IMAGES, LABELS)
-        z = network.logits(kind, engine, wrong, IMAGES)
+        found, grads = gradients.loss_and_grads(kind, engine, wrong, IMAGES, LABELS)
+        z = evaluation.logits(kind, engine, wrong, IMAGES)
     assert np.isnan(found)
     assert np.isnan(z).any(axis=0).all()  # in each image
     # A unit behind the NaN, or before it and not dead, has a gradient: never all are numbers.
@@ -176,7 +177,7 @@ def test_weights_too_large_for_float32(code):
     """The fast engine's weights are float32: what it cannot hold is not finite."""
     wrong = {n: w.astype(np.float64) for n, w in WEIGHTS.items()}
     wrong[NAMES[1]][0] = code
-    found = network.loss_and_grads(LENET_300_100, get_engine("numba"), wrong, IMAGES, LABELS)[0]
+    found = gradients.loss_and_grads(LENET_300_100, get_engine("numba"), wrong, IMAGES, LABELS)[0]
     assert np.isnan(found) == (code > 1e38)
 
 
@@ -203,9 +204,9 @@ def test_a_variable_that_is_not_finite(engine, share, value):
 @pytest.mark.parametrize("value", [NAN, INF, -INF])
 def test_no_class_where_a_score_is_not_finite(value):
     scores = np.arange(20.0).reshape(10, 2)
-    assert network.classes(scores).tolist() == [9, 9]
+    assert evaluation.classes(scores).tolist() == [9, 9]
     scores[4, 1] = value
-    assert "not finite" in refusal(network.classes, scores)
+    assert "not finite" in refusal(evaluation.classes, scores)
 
 
 def test_other_forms_of_the_same_arrays(engine):

@@ -5,9 +5,9 @@ import re
 import numpy as np
 import pytest
 
-from refmiracle.codec.bits import read_varint
 from refmiracle.codec.container import CompressedModel
 from refmiracle.nn.networks import LENET5
+from refmiracle.numerics.varints import read_varint
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
 from refmiracle.reports.anatomy import KINDS, describe_bytes, find_fields
 

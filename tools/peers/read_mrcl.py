@@ -24,7 +24,8 @@ from scipy.special import ndtri
 
 from refmiracle.engines import get_engine
 from refmiracle.errors import BAD_INPUT, InputError
-from refmiracle.nn.network import error_rate, split_tensors
+from refmiracle.nn.evaluation import error_rate
+from refmiracle.nn.network import split_tensors
 from refmiracle.nn.networks import LENET5
 from refmiracle.training.data import default_folder, load_split
 

@@ -190,7 +190,8 @@ def dense_backward(x, w, dy, need_dx=True):
 
 def images(pixels):
     """See `numpy_engine.layers.images`; float32."""
-    x = np.ascontiguousarray(pixels.transpose(1, 2, 0), dtype=np.float32)[None]
+    x = pixels.transpose(1, 2, 3, 0) if pixels.ndim == 4 else pixels.transpose(1, 2, 0)[None]
+    x = np.ascontiguousarray(x, dtype=np.float32)
     x *= np.float32(1.0 / 255.0)
     x -= np.float32(0.5)
     return x

@@ -225,19 +225,24 @@ class NetworkPass:
 
 @lru_cache(maxsize=4)
 def network_pass(layers, copies, size):
-    """See `contract.Engine.network_pass`: (conv2d, maxpool2d, relu) ... (dense, relu) ... dense.
+    """See `contract.Engine.network_pass`.
+
+    Passes are of (conv2d, maxpool2d, relu) ... flatten (dense, relu) ... dense.
 
     Compiled code does not look at bounds, so layers that do not fit each other have no pass.
     """
     rest, copies, convs, denses = list(layers), list(copies), [], []
     pixels, channels = size * size, 1
     while [kind for kind, *_ in rest[:3]] == ["conv2d", "maxpool2d", "relu"]:
-        _, kernel, inputs, outputs = rest[0]
-        if (size - kernel + 1) % 2 or inputs != channels:
+        _, (kernel, width), inputs, outputs, *sliding = rest[0]
+        plain = kernel == width and sliding == [1, 0, 1]
+        if not plain or (size - kernel + 1) % 2 or inputs != channels:
             return None
         convs.append(Conv(kernel, inputs, outputs, copies.pop(0), size))
         rest, size, channels = rest[3:], convs[-1].pooled, outputs
-    width = channels * size * size
+    if rest[:1] != [("flatten",)]:
+        return None
+    rest, width = rest[1:], channels * size * size
     while rest and rest[0][0] == "dense" and rest[0][1] == width:
         rectified = [kind for kind, *_ in rest[1:2]] == ["relu"]
         denses.append(Dense(*rest[0][1:], copies.pop(0), rectified))

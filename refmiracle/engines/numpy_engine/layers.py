@@ -19,13 +19,15 @@ ADAM_EPSILON = 1e-8
 
 
 def images(pixels: NDArray[np.uint8]) -> Array:
-    """Return pixel / 255 - 1/2 as activations (1, height, width, batch).
+    """Return pixel / 255 - 1/2 as activations (channels, height, width, batch).
 
     Parameters
     ----------
-    pixels : ndarray of uint8, shape (batch, height, width)
+    pixels : ndarray of uint8, shape (batch, height, width) or (batch, channels, height, width)
+        Without an axis of channels there is one.
     """
-    return pixels.transpose(1, 2, 0)[None] / 255.0 - 0.5
+    x = pixels.transpose(1, 2, 3, 0) if pixels.ndim == 4 else pixels.transpose(1, 2, 0)[None]
+    return x / 255.0 - 0.5
 
 
 def conv2d(

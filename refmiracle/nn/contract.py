@@ -1,0 +1,105 @@
+"""What a layer is: the one thing that networks, exports and files know of all kinds.
+
+Activations are (channels, height, width, batch) or (features, batch); a shape is without the
+batch.  A layer does not say how large its input is: that follows from the layer before it.  So
+what depends on the input's shape is a function of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+from refmiracle.engines.contract import Array, Engine, LayerSpec
+from refmiracle.errors import InputError
+
+Weights = dict[str, Array]
+Shape = tuple[int, ...]
+
+# What a tensor is to its layer.
+WEIGHT, BIAS, GAIN = "weight", "bias", "gain"
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A weight array of a layer.
+
+    Parameters
+    ----------
+    name : str
+        Within its layer; `nn.tree` puts the layer's path before it.
+    shape : tuple of int
+        (kh, kw, in, out), (in, out) or (out,).
+    fan_in : int
+        Products summed into one output of the layer.
+    role : str
+        `WEIGHT` (its last axis counts the layer's outputs, which may share it), `BIAS` or `GAIN`.
+    """
+
+    name: str
+    shape: Shape
+    fan_in: int
+    role: str = WEIGHT
+
+
+class Layer(Protocol):
+    """One step of a network: y = f(weights, x), and dx and the weights' gradients from dy.
+
+    Weights and gradients are by the tensors' names within the layer.  A kind that
+    `nn.description` knows also has an `opcode` and `numbers()`, which make it again.
+    """
+
+    word: ClassVar[str]
+    """What paths call it: the second of its kind in a list is at WORD2."""
+
+    def output(self, shape: Shape) -> Shape:
+        """Return the shape of the output for an input of a shape.
+
+        Raises
+        ------
+        InputError
+            If the layer takes no such input; the message says what it takes.
+        """
+
+    def spec(self, shape: Shape) -> LayerSpec:
+        """Return kind and sizes as plain data, for engines with passes over whole networks."""
+
+    def tensors(self, shape: Shape) -> tuple[Tensor, ...]:
+        """Return the weight arrays that the layer holds, in the order of the file format."""
+
+    def forward(self, engine: Engine, weights: Weights, x: Array) -> tuple[Array, Any]:
+        """Return the output and what the backward pass needs to know."""
+
+    def backward(
+        self, engine: Engine, weights: Weights, kept: Any, dy: Array, need_dx: bool
+    ) -> tuple[Any, Weights]:
+        """Return dx (None unless needed) and the gradients of the layer's tensors."""
+
+
+class Weightless:
+    """What layers without tensors share; unless they say otherwise the shape stays."""
+
+    def numbers(self) -> tuple[int, ...]:
+        """Return what a file says of the layer: nothing but its kind."""
+        return ()
+
+    def output(self, shape: Shape) -> Shape:
+        """Return the same shape."""
+        return shape
+
+    def tensors(self, shape: Shape) -> tuple[Tensor, ...]:
+        """Return no tensors."""
+        return ()
+
+
+def maps_of(shape: Shape) -> Shape:
+    """Return a shape of three axes.
+
+    Raises
+    ------
+    InputError
+        If it is another.
+    """
+    if len(shape) != 3:
+        raise InputError("expected (channels, height, width)")
+    return shape

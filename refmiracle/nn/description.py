@@ -1,0 +1,193 @@
+"""Networks as bytes: what a file says of a network that has no number of its own.
+
+    channels, height, width, classes, list
+    list   = number of layers, then each layer
+    layer  = opcode, then the numbers of its kind; of a residual its body and its shortcut, as lists
+
+All are varints below 2^16.  docs/SPEC.md, section 3.1, states it for every language, with the order
+in which a reader checks it.  Names and default hash factors are not part of it: tensors are named
+by kind and position, and a file has the factors that it was written with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from refmiracle.errors import InputError
+from refmiracle.nn.contract import Layer
+from refmiracle.nn.layers import Conv2d, Dense, Flatten, GroupNorm, MaxPool2d, MeanPool2d, Relu
+from refmiracle.nn.network import Network
+from refmiracle.nn.tree import Residual, place, through
+from refmiracle.numerics.varints import read_varint, write_varint
+
+DESCRIBED = 0  # the number of a network that a file describes
+LARGEST_BYTES = 4096
+LARGEST_VALUE = 2**16 - 1
+MOST_LAYERS = 256  # all lists together
+DEEPEST = 4  # residuals within residuals
+MOST_WEIGHTS = 2**24
+MOST_ACTIVATIONS = 2**24  # of one image, behind any layer
+
+# By opcode: how many numbers follow, and what makes the layer of them.
+KINDS: dict[int, tuple[int, Callable[..., Layer]]] = {
+    Conv2d.opcode: (6, lambda kh, kw, stride, padding, groups, outputs: Conv2d(
+        outputs, (kh, kw), stride, padding, groups
+    )),
+    Dense.opcode: (1, Dense),
+    Flatten.opcode: (0, Flatten),
+    MaxPool2d.opcode: (0, MaxPool2d),
+    MeanPool2d.opcode: (2, lambda height, width: MeanPool2d((height, width))),
+    GroupNorm.opcode: (1, GroupNorm),
+    Relu.opcode: (0, Relu),
+}  # fmt: skip
+
+
+def to_description(network: Network) -> bytes:
+    """Return what a file says of a network.
+
+    Raises
+    ------
+    InputError
+        If no reader would accept it, or a layer is of a kind that has no opcode.
+    """
+    numbers = (*network.input, network.classes, *_of_list(network.layers))
+    outside = [n for n in numbers if not 0 <= n <= LARGEST_VALUE]
+    if outside:
+        raise InputError(f"{outside[0]} is out of range; a description has numbers below 2^16")
+    data = b"".join(map(write_varint, numbers))
+    from_description(data)
+    return data
+
+
+def _of_list(layers: Sequence[Layer]) -> Iterator[int]:
+    """Yield the numbers of a list of layers."""
+    yield len(layers)
+    for layer in layers:
+        if isinstance(layer, Residual):
+            yield Residual.opcode
+            yield from _of_list(layer.body)
+            yield from _of_list(layer.shortcut)
+        elif getattr(layer, "opcode", None) in KINDS:
+            known: Any = layer
+            yield from (known.opcode, *known.numbers())
+        else:
+            raise InputError(
+                f"{layer} is of a kind that a file cannot describe; give its network a number of"
+                " its own, from 200 on"
+            )
+
+
+def from_description(data: bytes) -> Network:
+    """Return the network that `to_description` wrote; it is named by its digest.
+
+    Raises
+    ------
+    InputError
+        If the bytes are not exactly one valid description.
+    """
+    network, end = read_description(data, 0)
+    if end < len(data):
+        raise InputError(f"{len(data) - end} bytes stand behind the network's description")
+    return network
+
+
+def read_description(data: bytes, start: int) -> tuple[Network, int]:
+    """Return the network whose description begins at a byte, and the place behind it.
+
+    Nothing is allocated by what the numbers claim: first all are read, at most 256 layers in at
+    most 4,096 bytes, then the shapes that follow from them are looked at.
+
+    Raises
+    ------
+    InputError
+        If it is not valid.
+    """
+    reader = _Reader(data, start)
+    channels, height, width, classes = (reader.number() for _ in range(4))
+    layers = reader.list_of_layers(0)
+    written = data[start : reader.at]
+    name = f"described-{hashlib.sha256(written).hexdigest()[:8]}"
+    shape = channels, height, width
+    if 0 in shape or math.prod(shape) > MOST_ACTIVATIONS:
+        raise InputError(
+            f"a network of images of {channels} x {height} x {width}; expected 1 to 2^24 values"
+        )
+    if classes < 2:
+        raise InputError(f"a network of {classes} classes; expected 2 to {LARGEST_VALUE}")
+    network = Network(name, DESCRIBED, shape, classes, layers)
+    _check_shapes(network)
+    return network, reader.at
+
+
+class _Reader:
+    """Reads numbers from a place on, and layers of them."""
+
+    def __init__(self, data: bytes, start: int) -> None:
+        self.data, self.at, self.end = data, start, start + LARGEST_BYTES
+        self.layers = 0
+
+    def number(self) -> int:
+        """Return the next number.
+
+        Raises
+        ------
+        InputError
+            If it is cut off, not canonical, too large, or reaches beyond 4,096 bytes.
+        """
+        value, self.at = read_varint(self.data, self.at)
+        if self.at > self.end:
+            raise InputError(f"a network's description of more than {LARGEST_BYTES} bytes")
+        if value > LARGEST_VALUE:
+            raise InputError(f"{value} in a network's description; expected numbers below 2^16")
+        return value
+
+    def list_of_layers(self, depth: int) -> tuple[Layer, ...]:
+        """Return a list of layers, within so many residuals.
+
+        Raises
+        ------
+        InputError
+            If there are too many layers, too deep, or one is of an unknown kind.
+        """
+        count = self.number()
+        self.layers += count
+        if self.layers > MOST_LAYERS:
+            raise InputError(f"a network of more than {MOST_LAYERS} layers")
+        return tuple(self._layer(depth) for _ in range(count))
+
+    def _layer(self, depth: int) -> Layer:
+        opcode = self.number()
+        if opcode == Residual.opcode:
+            if depth == DEEPEST:
+                raise InputError(f"residuals within residuals, more than {DEEPEST} deep")
+            return Residual(self.list_of_layers(depth + 1), self.list_of_layers(depth + 1))
+        if opcode not in KINDS:
+            known = ", ".join(map(str, sorted([*KINDS, Residual.opcode])))
+            raise InputError(f"opcode {opcode} of a layer is unknown; expected one of {known}")
+        count, make = KINDS[opcode]
+        return make(*(self.number() for _ in range(count)))
+
+
+def _check_shapes(network: Network) -> None:
+    """Refuse layers that do not fit each other, or give more than a reader has room for.
+
+    Raises
+    ------
+    InputError
+        If they do; nothing but shapes has been worked out then.
+    """
+    placed, end = place(network.layers, network.input)
+    weights = 0
+    for layer in through(placed):
+        after = layer.layer.output(layer.shape)
+        if math.prod(after) > MOST_ACTIVATIONS:
+            raise InputError(f"{layer.path} gives an image more than 2^24 values: shape {after}")
+        if not isinstance(layer.layer, Residual):
+            weights += sum(math.prod(t.shape) for t in layer.tensors())
+    if not 1 <= weights <= MOST_WEIGHTS:
+        raise InputError(f"a network of {weights} weights; expected 1 to 2^24")
+    if end != (network.classes,):
+        raise InputError(f"a network that ends with shape {end}; expected ({network.classes},)")

@@ -1,0 +1,115 @@
+"""What a network answers: logits, classes, and how often they are wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refmiracle.engines.contract import Array, Engine
+from refmiracle.errors import InputError
+from refmiracle.nn.arguments import (
+    all_finite,
+    check_images,
+    check_labels,
+    check_weights,
+    unshared_units,
+)
+from refmiracle.nn.contract import Weights
+from refmiracle.nn.network import Network, kernels, network_pass
+
+EVALUATION_BATCH = 500
+
+
+def forward(network: Network, engine: Engine, weights: Weights, x: Array) -> Array:
+    """Return the logits, shape (classes, batch), of x, shape (channels, height, width, batch)."""
+    for layer in network.placed:
+        x, _ = layer.forward(engine, weights, x)
+    return x
+
+
+def classes(scores: Array) -> NDArray[np.int64]:
+    """Return the class with the largest score for each image, shape (images,).
+
+    Parameters
+    ----------
+    scores : ndarray, shape (classes, images)
+        Logits, or what rises with them: probabilities or their logarithms.
+
+    Raises
+    ------
+    InputError
+        If one is not finite: an argmax would name a class all the same.
+    """
+    if not np.isfinite(scores).all():
+        raise InputError("a logit is not finite, as a weight is not or is too large: no class")
+    return scores.argmax(axis=0)
+
+
+def logits(network: Network, engine: Engine, weights: Weights, pixels: NDArray[np.uint8]) -> Array:
+    """Return the logits of images, shape (classes, images), in the engine's dtype.
+
+    Where a weight is not finite they are NaN, all of them.
+
+    Parameters
+    ----------
+    network : Network
+    engine : Engine
+    weights : dict of str to ndarray
+        By tensor name.
+    pixels : ndarray of uint8, shape (images, channels, height, width)
+        One channel needs no axis.
+
+    Raises
+    ------
+    InputError
+        If weights or images are not of these shapes and types.
+    """
+    check_weights(network, weights)
+    pixels = check_images(network, pixels)
+    if not all_finite(network, engine, weights):
+        return np.full((network.classes, len(pixels)), np.nan, engine.dtype)
+    whole = network_pass(network, engine, (1,) * len(kernels(network)))
+    if whole is not None:
+        units, signs = unshared_units(network, weights)
+        return whole.logits(units, signs, pixels)
+
+    def part(start: int) -> Array:
+        x = engine.images(pixels[start : start + EVALUATION_BATCH])
+        return forward(network, engine, weights, x)
+
+    # One empty part, where there are no images, has the shape that the caller expects.
+    return np.concatenate(engine.map(part, range(0, max(1, len(pixels)), EVALUATION_BATCH)), axis=1)
+
+
+def predict(
+    network: Network, engine: Engine, weights: Weights, pixels: NDArray[np.uint8]
+) -> NDArray[np.int64]:
+    """Return the class with the largest logit for each image; shape (images,).
+
+    Raises
+    ------
+    InputError
+        If weights or images are not what `logits` takes, or a logit is not finite.
+    """
+    return classes(logits(network, engine, weights, pixels))
+
+
+def error_rate(
+    network: Network,
+    engine: Engine,
+    weights: Weights,
+    pixels: NDArray[np.uint8],
+    labels: NDArray[np.integer],
+) -> float:
+    """Return the share of images whose predicted class is not their label, in [0, 1].
+
+    Raises
+    ------
+    InputError
+        If weights, images or labels are not of these shapes and types, there is no image, or a
+        logit is not finite.
+    """
+    labels = check_labels(network, labels, len(pixels))
+    if not len(labels):
+        raise InputError("there are no images, so there is no error rate")
+    return float(np.mean(predict(network, engine, weights, pixels) != labels))
