@@ -181,7 +181,7 @@ def _beside(place: Path) -> Iterator[tuple[Path, Any]]:
             try:
                 fcntl.flock(f.fileno(), fcntl.LOCK_EX)
             except OSError:
-                shared.unlink()
+                shared.unlink(missing_ok=True)  # another writer may have found the same
                 break
             if _is_at(shared, f.fileno()):  # or the one who had it has renamed it
                 yield shared, f
@@ -195,7 +195,7 @@ def _open(temporary: Path) -> Any:
     """Open a file for writing, made if it is not there; what a link there names is not ours."""
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
     if temporary.is_symlink():
-        temporary.unlink()
+        temporary.unlink(missing_ok=True)
     return open(os.open(temporary, flags, 0o666), "r+b")
 
 

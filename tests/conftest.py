@@ -40,6 +40,22 @@ def unpacked_once():
         yield
 
 
+@pytest.fixture(scope="module")
+def small_mnist():
+    """MNIST is its first images alone, for modules that look at how runs go, not how good they are.
+
+    The test of ten thousand images would take most of the time of a tiny run.
+    """
+    read, own = idx_folders.read_idx, default_folder()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            idx_folders,
+            "read_idx",
+            lambda path, kind: read(path, kind)[: 2000 if path.parent == own else None],
+        )
+        yield
+
+
 @pytest.fixture(params=["numpy", "numba"])
 def engine(request):
     return get_engine(request.param)

@@ -5,6 +5,7 @@ Nothing here takes a value from refmiracle: Philox is plain Python integers, s(x
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -103,23 +104,38 @@ def many_rows(seed, stream, rows, count):
     return np.stack([c0, c1, c2, c3], axis=-1).reshape(len(rows), -1)[:, :count]
 
 
+@functools.lru_cache(maxsize=2**12)
 def mp_log_s(x, digits=50):
     """log s(x) to about `digits` digits: Newton's method on exp(-y) - 1 + y = x^2, y = -log s.
 
     For small x the left side is about y^2 / 2, a difference of numbers near 1: the working
-    precision grows with -2 log10 x to keep its digits.
+    precision grows with -2 log10 x to keep its digits.  Each step doubles the digits, so the first
+    ones are made with few.
     """
     x = mpf(x)
     if x == 0:
         return mpf(0)
-    with mpmath.workdps(digits + 10 + 2 * max(0, int(-mpmath.log10(x)) + 1)):
+    with mpmath.workdps(15):
+        more = 10 + 2 * max(0, int(-mpmath.log10(x)) + 1)
+    with mpmath.workdps(20 + more):
         y = mpmath.sqrt(2) * x + x * x
+    levels = [digits]
+    while levels[0] > 40:
+        levels.insert(0, -(-levels[0] // 2))
+    for level in levels:
+        y = _newton(x, y, level, level + more)
+    return -y
+
+
+def _newton(x, y, digits, working):
+    """Improve y of `mp_log_s` to so many digits."""
+    with mpmath.workdps(working):
         while True:
             e = mpmath.exp(-y)
             step = (e - 1 + y - x * x) / (1 - e)
             y -= step
             if abs(step) < y * mpf(10) ** -(digits // 2 + 5):  # the next would be below 10^-digits
-                return -y
+                return y
 
 
 def mp_gradient(f, values, digits=60):

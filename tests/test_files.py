@@ -347,11 +347,16 @@ def test_a_link_in_the_place_of_the_temporary_file_is_not_followed(tmp_path):
 
 @pytest.mark.parametrize("without", ["module", "file system"])
 def test_without_locks_each_writer_has_a_file_of_its_own(tmp_path, monkeypatch, without):
+    fsync, both = os.fsync, threading.Barrier(2)
     if without == "module":
         monkeypatch.setattr(files, "fcntl", None)
     else:
-        monkeypatch.setattr(pytest.importorskip("fcntl"), "flock", no_locks)
-    fsync, both = os.fsync, threading.Barrier(2)
+
+        def flock(*arguments):
+            both.wait(60)  # until both have opened the file that they would share
+            no_locks()
+
+        monkeypatch.setattr(pytest.importorskip("fcntl"), "flock", flock)
 
     def sync(descriptor):
         both.wait(60)  # until both have written
@@ -365,7 +370,7 @@ def test_without_locks_each_writer_has_a_file_of_its_own(tmp_path, monkeypatch, 
     assert os.listdir(tmp_path) == ["file"]
 
 
-def no_locks(*arguments):
+def no_locks():
     raise OSError(errno.ENOLCK, "No locks available")
 
 

@@ -10,8 +10,11 @@ import importlib
 from pathlib import Path
 
 # What registers the cases that later versions add, by operation: version 1.3.
-LATER = ("edges", "edges_of_files", "edges_of_codes", "related", "related_codes")
-LATER_BY_TORCH = ("ties", "related_torch")
+LATER = (
+    *("edges", "edges_of_files", "edges_of_codes", "related", "related_codes"),
+    *("tiles", "tiles_of_codes", "unforeseen"),
+)
+LATER_BY_TORCH = ("ties", "related_torch", "tiles_of_layers")
 PARTS = (
     "bits",
     "edges_of_files",

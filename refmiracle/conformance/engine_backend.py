@@ -220,8 +220,7 @@ class EngineBackend:
         self, seed: Array, bits: Array, blocks: Array, delta: Array, log_s: Array
     ) -> Array:
         """Return the indices of ordered random coding."""
-        number = bits_of(bits)
-        return self.engine.ordered_indices(int(seed), number, blocks, delta, log_s)
+        return self.engine.ordered_indices(int(seed), int(bits), blocks, delta, log_s)
 
     def poisson_indices(self, seed: Array, blocks: Array, delta: Array, log_s: Array) -> Array:
         """Return the indices of the Poisson functional representation."""

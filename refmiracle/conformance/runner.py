@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -108,26 +108,31 @@ def prepare_inputs(case: Case, dtype: str) -> dict[str, NDArray[Any]]:
     }
 
 
-def judge(
+def ask(
     backend: Backend, operation: str, case: Case, dtype: str
-) -> tuple[bool, str, Comparison | None]:
-    """Return whether the answer is right, what is wrong, and the worst comparison."""
+) -> tuple[Sequence[NDArray[Any]] | None, str]:
+    """Return the results, if there are any, and what is wrong with having them or none."""
     try:
         got = backend.call(operation, prepare_inputs(case, dtype), dtype)
     except RefusedError as e:
-        refused = case.fault is not None
-        return refused, "" if refused else f"refused: {legible(e)}", None
+        return None, "" if case.fault is not None else f"refused: {legible(e)}"
     except (BrokenError, LateError) as e:
-        said = str(e) if isinstance(e, LateError) else f"broken: {legible(e)}"
-        return False, said, None
+        return None, str(e) if isinstance(e, LateError) else f"broken: {legible(e)}"
     if case.fault is not None:
-        return False, f"accepted inputs whose fault is: {case.fault}", None
+        return None, f"accepted inputs whose fault is: {case.fault}"
     names = OPERATIONS[operation].outputs
     if len(got) != len(names):
-        return False, f"{len(got)} results, expected {len(names)}: {', '.join(names)}", None
+        return None, f"{len(got)} results, expected {len(names)}: {', '.join(names)}"
+    return got, ""
+
+
+def judge(
+    backend: Backend, operation: str, case: Case, dtype: str, got: Sequence[NDArray[Any]]
+) -> tuple[str, Comparison | None]:
+    """Return what is wrong with the results, and the worst comparison."""
     own = backend.bounds.get(case.id, {})
     worst, message = None, ""
-    for name, value in zip(names, got, strict=True):
+    for name, value in zip(OPERATIONS[operation].outputs, got, strict=True):
         if name not in case.outputs:
             continue
         bounds: dict[str, Any] = {**case.bounds[name], **own.get(name, {})}
@@ -137,7 +142,17 @@ def judge(
             message = f"{name} {found.detail}"
         if worst is None or tightness(found) > tightness(worst):
             worst = found
-    return not message, message, worst
+    return message, worst
+
+
+def pose(
+    backend: Backend, operation: str, case: Case, dtype: str
+) -> tuple[Sequence[NDArray[Any]] | None, str, Comparison | None]:
+    """Return the results if there are any, what is wrong, and the worst comparison."""
+    got, message = ask(backend, operation, case, dtype)
+    if got is None:
+        return None, message, None
+    return got, *judge(backend, operation, case, dtype, got)
 
 
 def tightness(comparison: Comparison) -> float:
@@ -158,7 +173,8 @@ def run_case(backend: Backend, file: VectorFile, case: Case) -> Iterator[Result]
             yield Result(*start, SKIPPED, f"{dtype} is not declared")
             continue
         began = time.perf_counter()
-        right, message, worst = judge(backend, file.operation, case, dtype)
+        _, message, worst = pose(backend, file.operation, case, dtype)
+        right = not message
         status = PASSED if right else FAILED
         if case.id in backend.known_failures:
             status = UNEXPECTED if right else KNOWN
@@ -174,36 +190,57 @@ def run_case(backend: Backend, file: VectorFile, case: Case) -> Iterator[Result]
         )
 
 
+@dataclass(frozen=True)
+class Posed:
+    """A question that was answered right, and the arrays of its answer."""
+
+    place: int
+    operation: str
+    case: Case
+    dtype: str
+    got: Sequence[NDArray[Any]]
+
+
 def run_again(
     backend: Backend, families: Iterable[list[Question]], report: Report, bar: Any
 ) -> None:
     """Pose what was right again, family by family; what is wrong now has failed.
 
     The wider precision comes behind the narrower one, so that an answer that was kept for either
-    and given for both shows.  A backend that has been given up keeps its verdicts.
+    and given for both shows.  Each answer is looked at once more when the next has come: an array
+    that the backend uses again is another by then.  A backend that has been given up keeps its
+    verdicts.
     """
     places = {(r.id, r.dtype): i for i, r in enumerate(report.results)}
     before = report.results[-1].id if report.results else ""
+    last: Posed | None = None
+
+    def fail(place: int, said: str, worst: Comparison | None) -> None:
+        report.results[place] = replace(
+            report.results[place], status=FAILED, message=said, worst=worst, behind=before
+        )
+
     for family in families:
         for dtype in reversed(family[0][1].dtypes or ("",)):
             for file, case in family:
                 place = places[case.id, dtype]
                 if report.results[place].status != PASSED:
                     continue
-                right, message, worst = judge(backend, file.operation, case, dtype)
+                got, message, worst = pose(backend, file.operation, case, dtype)
                 if message.startswith(NOT_POSED):  # the deadlines that it missed have failed
                     return
                 report.posed_again += 1
-                if not right:
-                    said = f"posed again behind {before} (order {report.order}): {message}"
-                    report.results[place] = replace(
-                        report.results[place],
-                        status=FAILED,
-                        message=said,
-                        worst=worst,
-                        behind=before,
-                    )
-                before = case.id
+                order = f"(order {report.order})"
+                if last is not None:
+                    changed, by = judge(backend, last.operation, last.case, last.dtype, last.got)
+                    if changed:
+                        said = f"its answer changed when {case.id} was posed {order}: {changed}"
+                        fail(last.place, said, by)
+                if message:
+                    fail(place, f"posed again behind {before} {order}: {message}", worst)
+                before, last = case.id, None
+                if got is not None and not message:
+                    last = Posed(place, file.operation, case, dtype, got)
         bar.update()
 
 

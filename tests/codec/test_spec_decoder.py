@@ -107,6 +107,16 @@ def test_known_answers_of_philox(engine):
         np.testing.assert_array_equal(got, words(result))
 
 
+@pytest.mark.parametrize("count", [0, 1, 4, 9, 260])
+def test_rows_at_once_are_word_by_word_the_same(count):
+    rows = [0, 5, 2**31, 2**32 - 1]
+    found = spec_decoder.words_of_rows(2**32 - 1, 7, rows, count)
+    for row, got in zip(rows, found, strict=True):
+        want = [spec_decoder.philox4x32((i // 4, row, 0, 0), (2**32 - 1, 7))[i % 4]
+                for i in range(count)]  # fmt: skip
+        assert got == want == spec_decoder.words(2**32 - 1, 7, row, count)
+
+
 def test_philox_agrees_with_cpp26():
     # C++26 [rand.predef]: the 10000th output of a default std::philox4x32 is 1955073260; its
     # default seed is 20111115, and each counter gives four outputs.

@@ -59,6 +59,14 @@ from refmiracle.rec import codes
 UNSEEN: list[Fault] = []
 fault = registers_in(UNSEEN)
 
+# What the contract leaves to a port, so that no case may tell these from what is right.
+FREE = {
+    "infinite_at_zero_and_one": "the quantile is that of 0 < p < 1 (SPEC.md, section 6)",
+    "subnormal_scales_flushed": "no file has such a scale (SPEC.md, section 2.5)",
+    "negative_zeros_made_positive": "no weight is zero: no scale is, and no normal of a word",
+    "no_images_give_no_classes": "where there is no image there is nothing to answer, or refuse",
+}
+
 TILE = 8
 
 

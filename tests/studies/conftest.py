@@ -18,8 +18,13 @@ def comparison():
     return COMPARISON
 
 
-@pytest.fixture(scope="session")
-def study_folder(tmp_path_factory):
+@pytest.fixture(scope="module", autouse=True)
+def of_small_mnist(small_mnist):
+    """All studies here are of few images."""
+
+
+@pytest.fixture(scope="module")
+def study_folder(tmp_path_factory, small_mnist):
     """Where the tiny comparison's runs at its longest training are finished."""
     out = tmp_path_factory.mktemp("studies")
     with ThreadPoolExecutor(1) as executor:

@@ -141,8 +141,9 @@ def bad_targets(operation: str, bits: int | None) -> list[Case]:
                 blocks=codes.int64((-1, 0))),
     ]  # fmt: skip
     if bits is not None:
+        most = 26 if operation == "ordered_indices" else 24
         cases += [
-            refused("bits-25", "bits out of range", bits=25),
+            refused(f"bits-{most + 1}", "bits out of range", bits=most + 1),
             refused("bits-negative", "bits out of range", bits=-1),
         ]
     return cases

@@ -6,6 +6,8 @@ what is claimed, or goes on where it should stop, is found by its time and memor
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -46,14 +48,15 @@ def sealed(fields: Fields, code: str, theta: int, word: bytes) -> bytes:
     return seal(head + theta.to_bytes(2, "little") + word)
 
 
-def files() -> list[Fault]:
+@functools.cache
+def files() -> tuple[Fault, ...]:
     """Return name, fault, bytes and note of files of at most 4 kB that a reader must refuse."""
     ones = code_word((1,) * LENET5.variables, 1)
     large = code_word((*(1,) * (LENET5.variables - 1), 2**62), 100)
     dense, rows = (*(1,) * DENSE.variables, 2**50), replace(LENET5, block_size=1)
     behind = sealed(rows, "orc", 1, ones + bytes(4000))
     note = "431,080 variables"
-    return [
+    return (
         ("hostile-gprs-s-one-byte", CUT, sealed(LENET5, "gprs-s", 1, ones[:1]), note),
         ("hostile-as-star-last-node-too-large", TOO_LARGE,
          sealed(LENET5, "as-star", 100, large), note),
@@ -62,7 +65,7 @@ def files() -> list[Fault]:
         ("hostile-sp-pfr-bits-24", CUT, sealed(rows, "sp-pfr", 1, b"\xaa" * 4000), note),
         ("hostile-lenet-300-100-grc-one-integer-more", BEHIND,
          sealed(DENSE, "grc", 1, code_word(dense, 1)), "266,610 variables"),
-    ]  # fmt: skip
+    )  # fmt: skip
 
 
 def containers_of_indices() -> list[Fault]:
@@ -75,7 +78,7 @@ def containers_of_indices() -> list[Fault]:
     ]
 
 
-def cases(operation: str, faults: list[Fault]) -> list[dict[str, Any]]:
+def cases(operation: str, faults: Iterable[Fault]) -> list[dict[str, Any]]:
     """Return cases whose only argument is a file."""
     return [
         make_case(f"{operation}/{name}", {"data": data}, fault=fault, note=note, since=SINCE)

@@ -5,6 +5,8 @@ The reader that checks it, `spec_decoder.read_integers`, was written apart from 
 
 from __future__ import annotations
 
+import collections
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -29,15 +31,18 @@ NOTES = {
 # --- the code
 
 
-def decisions(m: int, theta: int, raw: int) -> Iterator[tuple[int, int]]:
-    """Yield bit and probability of the decisions of an integer, `raw` low bits of it first."""
+@functools.lru_cache(maxsize=2**12)
+def decisions(m: int, theta: int, raw: int) -> tuple[tuple[int, int], ...]:
+    """Return bit and probability of the decisions of an integer, `raw` low bits of it first."""
     n, j = divmod(m, 2**raw)
-    for bit in f"{j:b}".zfill(raw) if raw else "":
-        yield int(bit), HALF
+    head = f"{j:b}".zfill(raw) if raw else ""
     below = f"{n:b}"[1:]
-    yield from ((1, theta) for _ in below)
-    yield 0, theta
-    yield from ((int(bit), HALF) for bit in below)
+    return (
+        *((int(bit), HALF) for bit in head),
+        *((1, theta) for _ in below),
+        (0, theta),
+        *((int(bit), HALF) for bit in below),
+    )
 
 
 def states(values: Sequence[int], theta: int, raw: int = 0) -> Iterator[tuple[int, int, int]]:
@@ -58,7 +63,7 @@ def states(values: Sequence[int], theta: int, raw: int = 0) -> Iterator[tuple[in
 
 def interval(values: Sequence[int], theta: int, raw: int = 0) -> tuple[int, int, int]:
     """Return L, R and N behind the last decision."""
-    *_, last = states(values, theta, raw)
+    (last,) = collections.deque(states(values, theta, raw), maxlen=1)
     return last
 
 
