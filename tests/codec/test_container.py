@@ -690,7 +690,7 @@ def test_a_network_that_no_file_can_describe_is_not_written(rng):
 
 
 def test_what_a_short_file_can_ask_for():
-    """A network of 2^24 weights in a file of some 40 bytes: no more than its weights is taken."""
+    """A network of 2^24 weights in a file of some 40 bytes is read without room for them."""
     layers = (Flatten(), Dense(2048), Dense(2))
     network = Network("wide", 0, (1, 1, 8188), 2, layers)
     assert 2**24 - 2**13 < network.count() <= 2**24
@@ -701,4 +701,19 @@ def test_what_a_short_file_can_ask_for():
     tracemalloc.start()
     parse_model(data)
     assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("engine", ["numpy", "numba"])
+def test_what_its_weights_take(engine):
+    """One block of all variables, each with its sign: less than 128 bytes for each weight."""
+    network = Network("wide", 0, (1, 1, 1022), 2, (Flatten(), Dense(1022), Dense(2)))
+    factors = (1,) * len(network.tensors())
+    layout = BlockLayout(network, factors, Grouping.INPUTS, Signs.WEIGHT, network.count(), 0)
+    data = CompressedModel(layout, 1, np.ones(4, np.float16), np.zeros(1, np.int64)).to_bytes()
+    assert len(data) < 60
+    loaded = get_engine(engine)
+    tracemalloc.start()
+    decode_model(parse_model(data), loaded)
+    assert tracemalloc.get_traced_memory()[1] < 128 * network.count()
     tracemalloc.stop()
