@@ -32,6 +32,11 @@ class Fields:
     network: int = 1
 
     @property
+    def tensors(self) -> list[tuple[str, tuple[int, ...]]]:
+        """Return name and shape of each tensor, as the decoder of the document has them."""
+        return spec_decoder.NETWORKS[self.network]
+
+    @property
     def variables(self) -> int:
         """Return the number of variables."""
         return sum(spec_decoder.variables_of(self.factors, self.network))
