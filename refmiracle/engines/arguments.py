@@ -143,13 +143,21 @@ def _share(name: str, array: Any, what: str, sizes: Sizes) -> int:
 
 @dataclass(frozen=True)
 class Kernel(Floats):
-    """A kernel that is passed over ``height width`` with its zeros around, for ``rows columns``."""
+    """A kernel that is passed over ``height width`` with its zeros around, for ``rows columns``.
+
+    The zeros are fewer than the kernel is long, or a number could ask for any amount of memory.
+    """
 
     def take(self, value: Any, sizes: Sizes, own: np.dtype[Any]) -> Any:
         """Return the array."""
         array = super().take(value, sizes, own)
         _share(self.name, array, "units", sizes)
         around = 2 * sizes["padding"]
+        if sizes["padding"] >= max(sizes["kh"], sizes["kw"], 1):
+            raise InputError(
+                f"padding {sizes['padding']} is no less than the sides of {self.name}, of shape"
+                f" {array.shape}: whole rows would see no map"
+            )
         rows = sizes["height"] + around - sizes["kh"]
         columns = sizes["width"] + around - sizes["kw"]
         if min(rows, columns) < 0:

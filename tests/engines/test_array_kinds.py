@@ -342,6 +342,14 @@ def test_a_kernel_larger_than_its_input_is_refused(engine):
         refused("conv2d", engine, [x, wrong, b], "w")
 
 
+@pytest.mark.parametrize("padding", [3, 2**15])
+def test_more_zeros_than_the_kernel_is_long_are_refused(engine, padding):
+    x, w, b = arguments("conv2d", engine.dtype)
+    assert np.shape(w)[:2] == (3, 2)
+    with pytest.raises(InputError, match=f"padding {padding} is no less than the sides of w"):
+        engine.conv2d(x, w, b, 1, padding)
+
+
 def pass_arguments(n=5):
     copies = (1, 1, 1, 1)
     whole = get_engine("numba").network_pass(LENET5.specs(), copies, 28)
