@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from refmiracle.errors import InputError
 from refmiracle.exports.layers import Exported, export_layer, outputs_first
@@ -36,8 +39,8 @@ def in_order(layers: Sequence[Placed]) -> list[tuple[str, Placed, Exported]]:
     """Return each layer with its node's name, what never falls before the largest of its values.
 
     A ReLU behind a pool of maxima, and the pool behind the ReLU, are the same numbers, bit for
-    bit, but where there is NaN.  Quantizers expect a ReLU right behind what it belongs to:
-    that of ONNX Runtime drops one behind a pool.
+    bit, but where there is NaN; so with a flattening.  Quantizers expect a ReLU right behind what
+    it belongs to: that of ONNX Runtime drops one behind a pool or a flattening.
     """
     ordered: list[tuple[str, Placed, Exported]] = []
     for depth, layer in enumerate(layers, start=1):
@@ -46,6 +49,63 @@ def in_order(layers: Sequence[Placed]) -> list[tuple[str, Placed, Exported]]:
             place -= 1
         ordered.insert(place, (f"{depth}_{layer.spec()[0]}", layer, exported))
     return ordered
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node with one output, which has the node's name."""
+
+    operator: str
+    inputs: tuple[str, ...]
+    name: str
+    attributes: dict[str, Any]
+
+
+@dataclass
+class OnnxGraph:
+    """Nodes, each behind those that it reads, and tensors by name.
+
+    Parameters
+    ----------
+    tensors : dict of str to ndarray
+    nodes : list of Node
+    """
+
+    tensors: dict[str, NDArray[Any]]
+    nodes: list[Node] = field(default_factory=list)
+
+    def add(self, operator: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
+        """See `exports.layers.Graph`."""
+        self.nodes.append(Node(operator, tuple(inputs), name, attributes))
+        return name
+
+    def constant(self, name: str, array: NDArray[Any]) -> str:
+        """See `exports.layers.Graph`."""
+        self.tensors[name] = array
+        return name
+
+    def reshape(self, name: str, shape: tuple[int, ...]) -> str:
+        """See `exports.layers.Graph`."""
+        self.tensors[name] = self.tensors[name].reshape(shape)
+        return name
+
+    def write(self, layers: Sequence[Placed], x: str, before: str = "") -> str:
+        """See `exports.layers.Graph`."""
+        for name, layer, exported in in_order(layers):
+            x = exported.write(self, f"{before}{name}", layer, x)
+        return x
+
+    def keep_relus(self) -> None:
+        """Make Max of each Relu whose input another node reads too.
+
+        The quantizer of ONNX Runtime takes a Relu for part of what comes before it, and drops
+        it; the other node would need what was before.
+        """
+        readers = Counter(x for node in self.nodes for x in node.inputs)
+        for number, node in enumerate(self.nodes):
+            if node.operator == "Relu" and readers[node.inputs[0]] > 1:
+                zero = self.constant(f"{node.name}.zero", np.array(0, np.float32))
+                self.nodes[number] = replace(node, operator="Max", inputs=(*node.inputs, zero))
 
 
 def onnx_bytes(network: Network, weights: Weights, metadata: Mapping[str, str]) -> bytes:
@@ -70,24 +130,29 @@ def onnx_bytes(network: Network, weights: Weights, metadata: Mapping[str, str]) 
     onnx = load_onnx()
     check_network(network)
     helper, real = onnx.helper, onnx.TensorProto.FLOAT
-    tensors = {"half": np.array(0.5, np.float32), **outputs_first(network, weights)}
+    graph = OnnxGraph({"half": np.array(0.5, np.float32), **outputs_first(network, weights)})
     # `engine.images` has pixels in [-1/2, 1/2].
-    nodes = [helper.make_node("Sub", ["images", "half"], ["centred"], "centre")]
-    for name, layer, exported in in_order(network.placed):
-        inputs = [*nodes[-1].output, *(t.name for t in layer.tensors())]
-        nodes.append(
-            helper.make_node(exported.operator, inputs, [name], name, **exported.attributes)
-        )
-    nodes[-1].output[0] = "logits"
-    graph = helper.make_graph(
-        nodes,
+    centre = graph.add("Sub", ["images", "half"], "centre")
+    results = {graph.write(network.placed, centre): "logits", centre: "centred"}
+    graph.keep_relus()
+    graph_proto = helper.make_graph(
+        [
+            helper.make_node(
+                node.operator,
+                [results.get(x, x) for x in node.inputs],
+                [results.get(node.name, node.name)],
+                node.name,
+                **node.attributes,
+            )
+            for node in graph.nodes
+        ],
         network.name,
         [helper.make_tensor_value_info("images", real, ["batch", *network.input])],
         [helper.make_tensor_value_info("logits", real, ["batch", network.classes])],
-        [onnx.numpy_helper.from_array(array, name) for name, array in tensors.items()],
+        [onnx.numpy_helper.from_array(array, name) for name, array in graph.tensors.items()],
     )
     model = helper.make_model(
-        graph,
+        graph_proto,
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
         producer_name=PRODUCER,

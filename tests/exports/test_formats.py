@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections import OrderedDict
 from dataclasses import replace
 
 import numpy as np
@@ -51,22 +50,6 @@ def onnx_session(data):
     return pytest.importorskip("onnxruntime").InferenceSession(
         data, providers=["CPUExecutionProvider"]
     )
-
-
-def torch_module(network):
-    """PyTorch's own module of a network's layers, under their names."""
-    nn = pytest.importorskip("torch").nn
-    modules = OrderedDict()
-    for placed in network.placed:
-        kind, *sizes = placed.spec()
-        modules[placed.path] = {
-            "conv2d": lambda kernel, inputs, outputs, *_: nn.Conv2d(inputs, outputs, kernel),
-            "dense": nn.Linear,
-            "flatten": nn.Flatten,
-            "maxpool2d": lambda: nn.MaxPool2d(2),
-            "relu": nn.ReLU,
-        }[kind](*sizes)
-    return nn.Sequential(modules)
 
 
 # --- the weights
@@ -146,8 +129,9 @@ def test_onnx_of_each_network_takes_batches_of_any_size(exported, few_images):
 
 def test_a_module_of_the_same_names_takes_the_state_dict(exported, few_images):
     torch = pytest.importorskip("torch")
+    torch_sequence = pytest.importorskip("exports.torch_modules").sequence
     network, weights = exported
-    module = torch_module(network)
+    module = torch_sequence(network.specs())
     read = torch.load(io.BytesIO(torch_bytes(network, weights)), weights_only=True)
     module.load_state_dict(read, strict=True)
     with torch.no_grad():
