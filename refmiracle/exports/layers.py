@@ -207,9 +207,21 @@ def outputs_first(network: Network, weights: Weights) -> dict[str, NDArray[np.fl
     -------
     dict of str to ndarray of float32
         Kernels (out, in, kh, kw), matrices (out, in), biases and gains (out,).
+
+    Raises
+    ------
+    InputError
+        If a layer has no export, or one without an order of axes for each of its tensors.
     """
     turned = {}
     for layer in network.placed:
-        for t, axes in zip(layer.tensors(), export_layer(layer).axes, strict=True):
+        tensors, orders = layer.tensors(), export_layer(layer).axes
+        if [sorted(axes) for axes in orders] != [[*range(len(t.shape))] for t in tensors]:
+            shapes = ", ".join(f"{t.name} {t.shape}" for t in tensors) or "no tensors"
+            raise InputError(
+                f"the export of {layer.path} has the orders of axes {orders}; expected one for each"
+                f" of {shapes}"
+            )
+        for t, axes in zip(tensors, orders, strict=True):
             turned[t.name] = np.array(weights[t.name].transpose(axes), np.float32, order="C")
     return turned
