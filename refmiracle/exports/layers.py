@@ -94,8 +94,8 @@ class GroupNormed(Exported):
         gain, bias = (graph.reshape(t.name, (channels, 1, 1)) for t in layer.tensors())
         one = graph.constant(f"{name}.one", np.array(1, np.float32))
         # In a Reshape, 0 keeps an axis as it is.
-        parts = graph.constant(f"{name}.parts", np.array([0, groups, -1, 0]))
-        whole = graph.constant(f"{name}.whole", np.array([0, channels, -1, 0]))
+        parts = graph.constant(f"{name}.parts", np.array([0, groups, -1, 0], np.int64))
+        whole = graph.constant(f"{name}.whole", np.array([0, channels, -1, 0], np.int64))
         ones = graph.constant(f"{name}.ones", np.ones(groups, np.float32))
         zeros = graph.constant(f"{name}.zeros", np.zeros(groups, np.float32))
         x = graph.add("Reshape", [x, parts], f"{name}.split")
