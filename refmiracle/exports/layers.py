@@ -1,25 +1,42 @@
 """How each kind of layer is exported: the one place that a new kind is added to.
 
 A function of the table gets what stands behind the kind in `Layer.spec`, and says which ONNX
-operator the layer is and how its tensors are turned.  ONNX and PyTorch have activations of shape
-(batch, channels, height, width) and lay out weights alike, outputs first, so that one order of
-axes serves both.
+operator the layer is and how its tensors are turned; a layer of several operators is an `Exported`
+with a `write` of its own.  ONNX and PyTorch have activations of shape (batch, channels, height,
+width) and lay out weights alike, outputs first, so that one order of axes serves both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from refmiracle.engines.contract import LayerSpec
+from refmiracle.engines.numpy_engine.normalisation import GROUP_EPSILON
 from refmiracle.errors import InputError
 from refmiracle.nn.contract import Weights
 from refmiracle.nn.network import Network
-from refmiracle.nn.tree import Placed, Residual, through
+from refmiracle.nn.tree import Placed, lists_of
+
+
+class Graph(Protocol):
+    """What layers write themselves into; `onnx_graph.OnnxGraph` is one."""
+
+    def add(self, operator: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
+        """Add a node; return its output, which has its name."""
+
+    def constant(self, name: str, array: NDArray[Any]) -> str:
+        """Add a tensor that no layer holds; return its name."""
+
+    def reshape(self, name: str, shape: tuple[int, ...]) -> str:
+        """Give a layer's tensor another shape; return its name."""
+
+    def write(self, layers: Sequence[Placed], x: str, before: str = "") -> str:
+        """Add the layers of a list, which begins with the result x; return its result."""
 
 
 @dataclass(frozen=True)
@@ -34,23 +51,69 @@ class Exported:
         Of the operator.
     axes : tuple of tuple of int
         For each tensor of the layer, in which order ONNX and PyTorch have its axes.
-    names : mapping of str to str
-        What they call a tensor that they have another name for.
-    one_more : tuple of str
-        Tensors that they have with 1 added.
     monotone : bool
         Whether each output is a function of one input, the same for all, that never falls.
     largest : bool
-        Whether each output is the largest of some inputs.
+        Whether each output is the largest of some inputs, or one of them.
     """
 
     operator: str
     attributes: dict[str, Any] = field(default_factory=dict)
     axes: tuple[tuple[int, ...], ...] = ()
-    names: Mapping[str, str] = field(default_factory=dict)
-    one_more: tuple[str, ...] = ()
     monotone: bool = False
     largest: bool = False
+
+    def write(self, graph: Graph, name: str, layer: Placed, x: str) -> str:
+        """Add the layer's nodes, the last one under the name; return its output.
+
+        Parameters
+        ----------
+        graph : Graph
+        name : str
+            That no other layer has: those of further nodes and constants begin with it and a dot.
+        layer : Placed
+        x : str
+            The result that the layer reads.
+        """
+        inputs = [x, *(t.name for t in layer.tensors())]
+        return graph.add(self.operator, inputs, name, **self.attributes)
+
+
+class GroupNormed(Exported):
+    """(1 + gain) xhat + bias, xhat of operators that all runtimes and quantizers know.
+
+    An InstanceNormalization of maps of shape (groups, rows of all channels of a group, width) is
+    the norm of groups, as PyTorch exports its own.  GroupNormalization is of opset 21, and opset
+    18 has one of the same name with a factor for each group.  The gain is the file's: 1 is added
+    to it in the graph, once for all images.
+    """
+
+    def write(self, graph: Graph, name: str, layer: Placed, x: str) -> str:
+        """See `Exported.write`."""
+        _, channels, groups = layer.spec()
+        gain, bias = (graph.reshape(t.name, (channels, 1, 1)) for t in layer.tensors())
+        one = graph.constant(f"{name}.one", np.array(1, np.float32))
+        # In a Reshape, 0 keeps an axis as it is.
+        parts = graph.constant(f"{name}.parts", np.array([0, groups, -1, 0], np.int64))
+        whole = graph.constant(f"{name}.whole", np.array([0, channels, -1, 0], np.int64))
+        ones = graph.constant(f"{name}.ones", np.ones(groups, np.float32))
+        zeros = graph.constant(f"{name}.zeros", np.zeros(groups, np.float32))
+        x = graph.add("Reshape", [x, parts], f"{name}.split")
+        x = graph.add(self.operator, [x, ones, zeros], f"{name}.normed", **self.attributes)
+        x = graph.add("Reshape", [x, whole], f"{name}.joined")
+        factors = graph.add("Add", [gain, one], f"{name}.factors")
+        x = graph.add("Mul", [x, factors], f"{name}.scaled")
+        return graph.add("Add", [x, bias], name)
+
+
+class Summed(Exported):
+    """The sum of two lists of layers that read the same; an empty list is what they read."""
+
+    def write(self, graph: Graph, name: str, layer: Placed, x: str) -> str:
+        """See `Exported.write`."""
+        body, shortcut = lists_of(layer)
+        ends = graph.write(body, x, f"{name}.body."), graph.write(shortcut, x, f"{name}.shortcut.")
+        return graph.add(self.operator, ends, name)
 
 
 def _conv2d(
@@ -65,7 +128,7 @@ def _conv2d(
 
 def _flatten() -> Exported:
     # Both flatten (channel, height, width), the batch apart.
-    return Exported("Flatten")
+    return Exported("Flatten", largest=True)
 
 
 def _maxpool2d() -> Exported:
@@ -79,18 +142,13 @@ def _meanpool2d(height: int, width: int) -> Exported:
 
 
 def _groupnorm(channels: int, groups: int) -> Exported:
-    # PyTorch's GroupNorm has the whole factor for its weight, and the same 1e-5.
-    return Exported(
-        "GroupNorm",
-        {"groups": groups},
-        axes=((0,), (0,)),
-        names={"gain": "weight"},
-        one_more=("gain",),
-    )
+    return GroupNormed("InstanceNormalization", {"epsilon": GROUP_EPSILON}, axes=((0,), (0,)))
 
 
 def _residual(body: tuple[LayerSpec, ...], shortcut: tuple[LayerSpec, ...]) -> Exported:
-    return Exported("Add")
+    # Its tensors are those of the body, then those of the shortcut.
+    inner = [export_spec(spec) for spec in (*body, *shortcut)]
+    return Summed("Add", axes=tuple(axes for exported in inner for axes in exported.axes))
 
 
 def _relu() -> Exported:
@@ -108,9 +166,9 @@ EXPORTS: dict[str, Callable[..., Exported]] = {
     "maxpool2d": _maxpool2d,
     "meanpool2d": _meanpool2d,
     "groupnorm": _groupnorm,
-    "residual": _residual,
     "relu": _relu,
     "dense": _dense,
+    "residual": _residual,
 }
 
 
@@ -120,9 +178,14 @@ def export_layer(layer: Placed) -> Exported:
     Raises
     ------
     InputError
-        If its kind is not in `EXPORTS`.
+        If its kind, or that of a layer within it, is not in `EXPORTS`.
     """
-    kind, *sizes = layer.spec()
+    return export_spec(layer.spec())
+
+
+def export_spec(spec: LayerSpec) -> Exported:
+    """Return what `export_layer` does, of the layer's `Layer.spec`."""
+    kind, *sizes = spec
     if kind not in EXPORTS:
         raise InputError(
             f"layers of kind {kind!r} have no export to onnx and torch; expected one of"
@@ -143,22 +206,22 @@ def outputs_first(network: Network, weights: Weights) -> dict[str, NDArray[np.fl
     Returns
     -------
     dict of str to ndarray of float32
-        By `exported_names`.  Kernels (out, in, kh, kw), matrices (out, in), biases (out,).
+        Kernels (out, in, kh, kw), matrices (out, in), biases and gains (out,).
+
+    Raises
+    ------
+    InputError
+        If a layer has no export, or one without an order of axes for each of its tensors.
     """
     turned = {}
-    for layer in through(network.placed):
-        if isinstance(layer.layer, Residual):  # its layers come one by one
-            continue
-        exported = export_layer(layer)
-        names = exported_names(layer, exported)
-        for name, t, axes in zip(names, layer.tensors(), exported.axes, strict=True):
-            array = np.array(weights[t.name].transpose(axes), np.float32, order="C")
-            more = t.name.rpartition(".")[2] in exported.one_more
-            turned[name] = array + np.float32(1) if more else array
+    for layer in network.placed:
+        tensors, orders = layer.tensors(), export_layer(layer).axes
+        if [sorted(axes) for axes in orders] != [[*range(len(t.shape))] for t in tensors]:
+            shapes = ", ".join(f"{t.name} {t.shape}" for t in tensors) or "no tensors"
+            raise InputError(
+                f"the export of {layer.path} has the orders of axes {orders}; expected one for each"
+                f" of {shapes}"
+            )
+        for t, axes in zip(tensors, orders, strict=True):
+            turned[t.name] = np.array(weights[t.name].transpose(axes), np.float32, order="C")
     return turned
-
-
-def exported_names(layer: Placed, exported: Exported) -> list[str]:
-    """Return the names of a layer's tensors in ONNX and PyTorch, in their order."""
-    parts = (t.name.rpartition(".") for t in layer.tensors())
-    return [path + dot + exported.names.get(name, name) for path, dot, name in parts]

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from refmiracle.errors import InputError
-from refmiracle.exports.layers import Exported, export_layer, exported_names, outputs_first
+from refmiracle.exports.layers import Exported, export_layer, outputs_first
 from refmiracle.extras import import_extra
 from refmiracle.files import first_line
 from refmiracle.nn.contract import Weights
 from refmiracle.nn.network import Network, check_network
-from refmiracle.nn.tree import Placed, Residual
+from refmiracle.nn.tree import Placed
 
 # Those of ONNX 1.8 (2020), which has all that is needed: old runtimes read it too.
 OPSET = 13
@@ -37,8 +39,8 @@ def in_order(layers: Sequence[Placed]) -> list[tuple[str, Placed, Exported]]:
     """Return each layer with its node's name, what never falls before the largest of its values.
 
     A ReLU behind a pool of maxima, and the pool behind the ReLU, are the same numbers, bit for
-    bit, but where there is NaN.  Quantizers expect a ReLU right behind what it belongs to:
-    that of ONNX Runtime drops one behind a pool.
+    bit, but where there is NaN; so with a flattening.  Quantizers expect a ReLU right behind what
+    it belongs to: that of ONNX Runtime drops one behind a pool or a flattening.
     """
     ordered: list[tuple[str, Placed, Exported]] = []
     for depth, layer in enumerate(layers, start=1):
@@ -49,73 +51,61 @@ def in_order(layers: Sequence[Placed]) -> list[tuple[str, Placed, Exported]]:
     return ordered
 
 
-def _add_nodes(
-    helper: Any,
-    nodes: list[Any],
-    tensors: dict[str, Any],
-    layers: Sequence[Placed],
-    value: str,
-    before: str = "",
-) -> str:
-    """Add the nodes of a list of layers whose input is `value`; return what its output is called.
+@dataclass(frozen=True)
+class Node:
+    """A node with one output, which has the node's name."""
 
-    Nodes within a residual have its name and that of their list, `before`, in front of theirs.
+    operator: str
+    inputs: tuple[str, ...]
+    name: str
+    attributes: dict[str, Any]
+
+
+@dataclass
+class OnnxGraph:
+    """Nodes, each behind those that it reads, and tensors by name.
+
+    Parameters
+    ----------
+    tensors : dict of str to ndarray
+    nodes : list of Node
     """
-    for own, placed, exported in in_order(layers):
-        name = before + own
-        if isinstance(placed.layer, Residual):
-            both = zip(("body", "shortcut"), placed.layer.placed(placed.shape), strict=True)
-            inputs = []
-            for part, inner in both:
-                whole = [replace(p, path=f"{placed.path}.{p.path}") for p in inner]
-                where = f"{name}/{part}/"
-                inputs.append(_add_nodes(helper, nodes, tensors, whole, value, where))
-        else:
-            inputs = [value, *exported_names(placed, exported)]
-        if exported.operator == "GroupNorm":
-            _add_group_norm(helper, nodes, tensors, placed, inputs, name)
-        else:
-            operator, attributes = exported.operator, exported.attributes
-            nodes.append(helper.make_node(operator, inputs, [name], name, **attributes))
-        value = name
-    return value
 
+    tensors: dict[str, NDArray[Any]]
+    nodes: list[Node] = field(default_factory=list)
 
-def _add_group_norm(
-    helper: Any,
-    nodes: list[Any],
-    tensors: dict[str, Any],
-    placed: Placed,
-    inputs: Sequence[str],
-    name: str,
-) -> None:
-    """Add the nodes of a group norm, which ONNX has no operator for before opset 18.
+    def add(self, operator: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
+        """See `exports.layers.Graph`."""
+        self.nodes.append(Node(operator, tuple(inputs), name, attributes))
+        return name
 
-    A group becomes one channel, which is normalised over its places.
-    """
-    x, weight, bias = inputs
-    groups = placed.spec()[2]
-    tensors |= {
-        f"{name}/groups": np.array([0, groups, -1], np.int64),  # 0: the batch as it is
-        f"{name}/maps": np.array([0, *placed.shape], np.int64),
-        f"{name}/ones": np.ones(groups, np.float32),
-        f"{name}/zeros": np.zeros(groups, np.float32),
-        f"{name}/places": np.array([1, 2], np.int64),
-    }
+    def constant(self, name: str, array: NDArray[Any]) -> str:
+        """See `exports.layers.Graph`."""
+        self.tensors[name] = array
+        return name
 
-    def add(operator: str, given: Sequence[str], part: str, **attributes: Any) -> str:
-        output = f"{name}/{part}" if part else name
-        nodes.append(helper.make_node(operator, [*given], [output], output, **attributes))
-        return output
+    def reshape(self, name: str, shape: tuple[int, ...]) -> str:
+        """See `exports.layers.Graph`."""
+        self.tensors[name] = self.tensors[name].reshape(shape)
+        return name
 
-    grouped = add("Reshape", (x, f"{name}/groups"), "grouped")
-    parameters = f"{name}/ones", f"{name}/zeros"
-    normal = add("InstanceNormalization", (grouped, *parameters), "normal", epsilon=1e-5)
-    maps = add("Reshape", (normal, f"{name}/maps"), "normal_maps")
-    factors = add("Unsqueeze", (weight, f"{name}/places"), "factors")
-    scaled = add("Mul", (maps, factors), "scaled")
-    offsets = add("Unsqueeze", (bias, f"{name}/places"), "offsets")
-    add("Add", (scaled, offsets), "")
+    def write(self, layers: Sequence[Placed], x: str, before: str = "") -> str:
+        """See `exports.layers.Graph`."""
+        for name, layer, exported in in_order(layers):
+            x = exported.write(self, f"{before}{name}", layer, x)
+        return x
+
+    def keep_relus(self) -> None:
+        """Make Max of each Relu whose input another node reads too.
+
+        The quantizer of ONNX Runtime takes a Relu for part of what comes before it, and drops
+        it; the other node would need what was before.
+        """
+        readers = Counter(x for node in self.nodes for x in node.inputs)
+        for number, node in enumerate(self.nodes):
+            if node.operator == "Relu" and readers[node.inputs[0]] > 1:
+                zero = self.constant(f"{node.name}.zero", np.array(0, np.float32))
+                self.nodes[number] = replace(node, operator="Max", inputs=(*node.inputs, zero))
 
 
 def onnx_bytes(network: Network, weights: Weights, metadata: Mapping[str, str]) -> bytes:
@@ -140,20 +130,29 @@ def onnx_bytes(network: Network, weights: Weights, metadata: Mapping[str, str]) 
     onnx = load_onnx()
     check_network(network)
     helper, real = onnx.helper, onnx.TensorProto.FLOAT
-    tensors = {"half": np.array(0.5, np.float32), **outputs_first(network, weights)}
+    graph = OnnxGraph({"half": np.array(0.5, np.float32), **outputs_first(network, weights)})
     # `engine.images` has pixels in [-1/2, 1/2].
-    nodes = [helper.make_node("Sub", ["images", "half"], ["centred"], "centre")]
-    _add_nodes(helper, nodes, tensors, network.placed, "centred")
-    nodes[-1].output[0] = "logits"
-    graph = helper.make_graph(
-        nodes,
+    centre = graph.add("Sub", ["images", "half"], "centre")
+    results = {graph.write(network.placed, centre): "logits", centre: "centred"}
+    graph.keep_relus()
+    graph_proto = helper.make_graph(
+        [
+            helper.make_node(
+                node.operator,
+                [results.get(x, x) for x in node.inputs],
+                [results.get(node.name, node.name)],
+                node.name,
+                **node.attributes,
+            )
+            for node in graph.nodes
+        ],
         network.name,
         [helper.make_tensor_value_info("images", real, ["batch", *network.input])],
         [helper.make_tensor_value_info("logits", real, ["batch", network.classes])],
-        [onnx.numpy_helper.from_array(array, name) for name, array in tensors.items()],
+        [onnx.numpy_helper.from_array(array, name) for name, array in graph.tensors.items()],
     )
     model = helper.make_model(
-        graph,
+        graph_proto,
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
         producer_name=PRODUCER,

@@ -187,11 +187,19 @@ class Residual:
         return (np.add(dx, other) if need_dx else None), grads | more
 
 
+def lists_of(here: Placed) -> tuple[tuple[Placed, ...], ...]:
+    """Return the lists of layers within a residual, under their whole paths; of others none."""
+    if not isinstance(here.layer, Residual):
+        return ()
+    return tuple(
+        tuple(replace(inner, path=f"{here.path}.{inner.path}") for inner in part)
+        for part in here.layer.placed(here.shape)
+    )
+
+
 def through(placed: Sequence[Placed]) -> Iterator[Placed]:
     """Yield all layers of a tree under their whole paths, those of a residual behind itself."""
     for here in placed:
         yield here
-        if isinstance(here.layer, Residual):
-            body, shortcut = here.layer.placed(here.shape)
-            for inner in through((*body, *shortcut)):
-                yield replace(inner, path=f"{here.path}.{inner.path}")
+        for part in lists_of(here):
+            yield from through(part)

@@ -44,7 +44,7 @@ def random_weights(network, rng):
 
 def write_smallest(path, network, code):
     """Write a file whose messages are all the smallest; return the path."""
-    factors = tuple(max(f, 20) if f > 1 else 1 for f in network.hash_factors)
+    factors = tuple(max(f, 20) if f > 1 else 1 for f in network.factors())
     layout = BlockLayout(network, factors, Grouping.OUTPUTS, Signs.UNIT, 40, seed=5)
     rho = np.full(len(factors), 0.125, np.float16)
     places = message_count(layout, code)
@@ -55,6 +55,15 @@ def write_smallest(path, network, code):
     smallest = np.full(places, 1 << BITS if code == SP_PFR else 1)
     messages = from_positive(code, smallest).reshape(shape)
     write_model(path, CompressedModel(layout, BITS, rho, messages, code))
+    return path
+
+
+def write_random(path, network, seed=7):
+    """Write a file of random indices, each coding distribution as wide as is usual."""
+    layout = BlockLayout(network, network.factors(), Grouping.OUTPUTS, Signs.UNIT, 40, seed=5)
+    rho = np.array([t.fan_in**-0.5 for t in network.tensors()], np.float16)
+    indices = np.random.default_rng(seed).integers(0, 1 << BITS, layout.blocks())
+    write_model(path, CompressedModel(layout, BITS, rho, indices))
     return path
 
 

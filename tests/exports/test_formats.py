@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import io
-import sys
-from collections import OrderedDict
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from nn.trees import DEPTHWISE, NORMED, TREE
 from oracles import run_python
 
 from refmiracle.engines import get_engine
@@ -22,7 +19,7 @@ from refmiracle.exports.state_dict import torch_bytes
 from refmiracle.exports.tensors import npz_bytes, safetensors_bytes
 from refmiracle.nn.contract import Weightless
 from refmiracle.nn.evaluation import logits
-from refmiracle.nn.networks import DS_CNN, NETWORKS, RESNET8
+from refmiracle.nn.networks import NETWORKS
 from refmiracle.training.data import default_folder, load_split
 
 METADATA = {"rmc_version": "1", "network": "any", "rmc_sha256": "00"}
@@ -53,22 +50,6 @@ def onnx_session(data):
     return pytest.importorskip("onnxruntime").InferenceSession(
         data, providers=["CPUExecutionProvider"]
     )
-
-
-def torch_module(network):
-    """PyTorch's own module of a network's layers, under their names."""
-    nn = pytest.importorskip("torch").nn
-    modules = OrderedDict()
-    for placed in network.placed:
-        kind, *sizes = placed.spec()
-        modules[placed.path] = {
-            "conv2d": lambda kernel, inputs, outputs, *_: nn.Conv2d(inputs, outputs, kernel),
-            "dense": nn.Linear,
-            "flatten": nn.Flatten,
-            "maxpool2d": lambda: nn.MaxPool2d(2),
-            "relu": nn.ReLU,
-        }[kind](*sizes)
-    return nn.Sequential(modules)
 
 
 # --- the weights
@@ -148,8 +129,9 @@ def test_onnx_of_each_network_takes_batches_of_any_size(exported, few_images):
 
 def test_a_module_of_the_same_names_takes_the_state_dict(exported, few_images):
     torch = pytest.importorskip("torch")
+    torch_sequence = pytest.importorskip("exports.torch_modules").sequence
     network, weights = exported
-    module = torch_module(network)
+    module = torch_sequence(network.specs())
     read = torch.load(io.BytesIO(torch_bytes(network, weights)), weights_only=True)
     module.load_state_dict(read, strict=True)
     with torch.no_grad():
@@ -239,79 +221,3 @@ def test_one_entry_of_the_table_exports_a_new_layer(shipped, monkeypatch, few_im
     (found,) = session.run(None, {"images": scaled(few_images.images)})
     expected = logits(other, get_engine("numpy"), weights, few_images.images).T
     np.testing.assert_allclose(found, expected, rtol=0, atol=LOGITS_TOLERANCE)
-
-
-# --- trees
-
-
-def described_logits(network, rng, images=4):
-    """A network's random weights, images, and its logits, shape (images, classes)."""
-    weights = {
-        t.name: rng.normal(scale=t.fan_in**-0.5, size=t.shape).astype(np.float32)
-        for t in network.tensors()
-    }
-    pixels = rng.integers(0, 256, (images, *network.input), dtype=np.uint8)
-    return weights, pixels, logits(network, get_engine("numpy"), weights, pixels).T
-
-
-GENERAL = [TREE, NORMED, DEPTHWISE, RESNET8, DS_CNN]
-
-
-@pytest.mark.parametrize("network", GENERAL, ids=lambda n: n.name)
-def test_trees_as_onnx(network, rng):
-    """ONNX's own evaluator finds the same logits."""
-    pytest.importorskip("onnx")
-    reference = pytest.importorskip("onnx.reference")
-    weights, pixels, expected = described_logits(network, rng)
-    data = onnx_bytes(network, weights, METADATA)
-    assert data == onnx_bytes(network, weights, METADATA)
-    evaluator = reference.ReferenceEvaluator(sys.modules["onnx"].load_from_string(data))
-    images = pixels.astype(np.float32) / np.float32(255)
-    (found,) = evaluator.run(None, {"images": images})
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
-
-
-def torch_tree(nn, layers):
-    """PyTorch's own modules of placed layers, under the words of their paths."""
-    tree = OrderedDict()
-    for placed in layers:
-        kind, *sizes = placed.spec()
-        if kind == "residual":
-            module = torch_residual(nn, placed)
-        else:
-            module = {
-                "conv2d": lambda kernel, i, o, s, p, g: nn.Conv2d(i, o, kernel, s, p, groups=g),
-                "dense": nn.Linear,
-                "flatten": nn.Flatten,
-                "maxpool2d": lambda: nn.MaxPool2d(2),
-                "meanpool2d": lambda height, width: nn.AvgPool2d((height, width)),
-                "groupnorm": lambda channels, groups: nn.GroupNorm(groups, channels),
-                "relu": nn.ReLU,
-            }[kind](*sizes)
-        tree[placed.path.rpartition(".")[2]] = module
-    return nn.Sequential(tree)
-
-
-def torch_residual(nn, placed):
-    class Sum(nn.Module):
-        def __init__(self):
-            super().__init__()
-            body, shortcut = placed.layer.placed(placed.shape)
-            self.body, self.shortcut = torch_tree(nn, body), torch_tree(nn, shortcut)
-
-        def forward(self, x):
-            return self.body(x) + self.shortcut(x)
-
-    return Sum()
-
-
-@pytest.mark.parametrize("network", GENERAL, ids=lambda n: n.name)
-def test_trees_as_torch(network, rng):
-    """A module whose parts have the words of the paths takes the state dict as it is."""
-    torch = pytest.importorskip("torch")
-    weights, pixels, expected = described_logits(network, rng)
-    module = torch_tree(torch.nn, network.placed)
-    module.load_state_dict(torch.load(io.BytesIO(torch_bytes(network, weights))))
-    with torch.no_grad():
-        found = module(torch.from_numpy(pixels.astype(np.float32) / np.float32(255) - 0.5)).numpy()
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
