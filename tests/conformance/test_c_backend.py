@@ -15,7 +15,7 @@ from refmiracle.codec.model import decode_model
 from refmiracle.conformance.operations import OPERATIONS
 from refmiracle.conformance.programs import CommandBackend, encode_value
 from refmiracle.conformance.runner import SKIPPED, run_suite
-from refmiracle.conformance.vectors import default_golden, load_golden
+from refmiracle.conformance.vectors import default_golden, load_file, load_golden
 from refmiracle.engines import get_engine
 from refmiracle.nn.networks import LENET5
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
@@ -112,13 +112,39 @@ def messages_changed(rng, code):
     name = next(c.name for c in CODES.values() if c.number == code)
     whole = CompressedModel(layout, 5, np.ones(8, np.float16), ones, name).to_bytes()
     for _ in range(400):
-        body = whole[:41] + rng.bytes(rng.integers(2, 8))
-        yield body + struct.pack("<I", zlib.crc32(body))
+        yield seal(whole[:41] + rng.bytes(rng.integers(2, 8)))
+
+
+def descriptions_changed(rng):
+    """Yield files of network 0 with one or two numbers of their description changed, or cut off."""
+    cases = load_file(CASES / "files" / "decode_model.json").cases
+    right = [
+        c.inputs["data"].tobytes()[:-4] for c in cases if "/described-" in c.id and not c.fault
+    ]
+    small = [body for body in right if len(body) < 200]
+    for n in range(1200):
+        body = bytearray(small[n % len(small)])
+        _, end = spec_decoder.read_network(0, bytes(body))
+        for _ in range(rng.integers(1, 3)):
+            body[rng.integers(8, end)] = rng.choice([*range(10), 64, 127, 129, 255])
+        yield seal(bytes(body[: rng.integers(8, end)] if n % 10 == 0 else body))
+
+
+def seal(body):
+    return body + struct.pack("<I", zlib.crc32(body))
+
+
+def test_refuses_the_same_descriptions(program, rng):
+    check_refusals(program, list(descriptions_changed(rng)))
 
 
 @pytest.mark.parametrize("code", [1, 2, 3, 11])
 def test_refuses_the_same_files_of_other_codes(program, rng, code):
-    files = list(messages_changed(rng, code))
+    check_refusals(program, list(messages_changed(rng, code)))
+
+
+def check_refusals(program, files):
+    """The plain decoder accepts what the program does, and some of the files are valid."""
     lines = [question("decode_model", data=np.frombuffer(f, np.uint8)).encode() for f in files]
     answers, exit_code = ask(program, lines)
     assert exit_code == 0
