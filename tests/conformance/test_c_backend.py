@@ -1,21 +1,20 @@
 """The C99 backend, built by whatever `cc` there is, as the JSON-lines example of the suite."""
 
 import json
-import struct
 import subprocess
-import zlib
 
 import numpy as np
 import pytest
 import spec_decoder
 from conformance.c_program import SOURCES, variable
+from conformance.descriptions import descriptions_changed, seal
 
 from refmiracle.codec.container import CompressedModel, read_model, write_model
 from refmiracle.codec.model import decode_model
 from refmiracle.conformance.operations import OPERATIONS
 from refmiracle.conformance.programs import CommandBackend, encode_value
 from refmiracle.conformance.runner import SKIPPED, run_suite
-from refmiracle.conformance.vectors import default_golden, load_file, load_golden
+from refmiracle.conformance.vectors import default_golden, load_golden
 from refmiracle.engines import get_engine
 from refmiracle.nn.networks import LENET5
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
@@ -115,27 +114,8 @@ def messages_changed(rng, code):
         yield seal(whole[:41] + rng.bytes(rng.integers(2, 8)))
 
 
-def descriptions_changed(rng):
-    """Yield files of network 0 with one or two numbers of their description changed, or cut off."""
-    cases = load_file(CASES / "files" / "decode_model.json").cases
-    right = [
-        c.inputs["data"].tobytes()[:-4] for c in cases if "/described-" in c.id and not c.fault
-    ]
-    small = [body for body in right if len(body) < 200]
-    for n in range(1200):
-        body = bytearray(small[n % len(small)])
-        _, end = spec_decoder.read_network(0, bytes(body))
-        for _ in range(rng.integers(1, 3)):
-            body[rng.integers(8, end)] = rng.choice([*range(10), 64, 127, 129, 255])
-        yield seal(bytes(body[: rng.integers(8, end)] if n % 10 == 0 else body))
-
-
-def seal(body):
-    return body + struct.pack("<I", zlib.crc32(body))
-
-
 def test_refuses_the_same_descriptions(program, rng):
-    check_refusals(program, list(descriptions_changed(rng)))
+    check_refusals(program, list(descriptions_changed(rng, 1200)))
 
 
 @pytest.mark.parametrize("code", [1, 2, 3, 11])
