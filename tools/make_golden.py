@@ -9,10 +9,10 @@ import argparse
 import importlib
 from pathlib import Path
 
-# What registers the cases that later versions add, by operation: version 1.3.
+# What registers the cases that later versions add, by operation: versions 1.3 and 1.4.
 LATER = (
     *("edges", "edges_of_files", "edges_of_codes", "related", "related_codes"),
-    *("tiles", "tiles_of_codes", "unforeseen"),
+    *("tiles", "tiles_of_codes", "unforeseen", "described"),
 )
 LATER_BY_TORCH = ("ties", "related_torch", "tiles_of_layers")
 PARTS = (

@@ -2,6 +2,7 @@
 "use strict";
 
 const LARGEST_FILE = 4194304; // section 2.6
+const FIXED_BYTES = 8;
 const GROUPING = ["OUTPUTS", "INPUTS"];
 const SIGNS = ["NONE", "UNIT", "WEIGHT"];
 
@@ -90,6 +91,14 @@ function sum(numbers) {
   return numbers.reduce((a, b) => a + b, 0);
 }
 
+// The network of a number, or the one that is described behind the fixed bytes; and what is behind.
+function readNetwork(number, body) {
+  if (number === DESCRIBED) return readDescription(body, FIXED_BYTES);
+  const network = NETWORKS.find((known) => known.number === number);
+  check(network, `network number ${number} is unknown`);
+  return [network, FIXED_BYTES];
+}
+
 // The fields of a file; throws an InvalidFileError that names the first fault.
 function readContainer(bytes) {
   check(bytes[0] === 0x52 && bytes[1] === 0x4d && bytes[2] === 0x43,
@@ -101,15 +110,14 @@ function readContainer(bytes) {
   const stored = word16(bytes, body.length) + 65536 * word16(bytes, body.length + 2);
   check(crc32(body) === stored,
     "its checksum is wrong: it is damaged, cut off, or has bytes behind its end");
-  const network = NETWORKS.find((known) => known.number === number);
-  check(network, `network number ${number} is unknown`);
+  const [network, behind] = readNetwork(number, body);
   check(code < CODES.length, `random code ${code} is unknown; expected 0 to 12`);
   const grouping = flags & 15, signs = flags >> 4;
   check(grouping < GROUPING.length && signs < SIGNS.length, `layout flags ${flags} are unknown`);
   check(bits >= 1 && bits <= 24, `${bits} bits per block are out of range; expected 1 to 24`);
 
   const tensors = tensorsOf(network);
-  let [blockSize, offset] = readVarint(body, 8);
+  let [blockSize, offset] = readVarint(body, behind);
   let seed;
   [seed, offset] = readVarint(body, offset);
   const factors = [];

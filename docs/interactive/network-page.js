@@ -58,6 +58,11 @@
     return e.map((value) => value / sum(e));
   }
 
+  function invitation() {
+    return readsDigits(model.file.network) ? "Draw a digit, or take one below."
+      : "This page decodes the file's network, but does not run it.";
+  }
+
   function showBars(logits) {
     const p = logits ? probabilities(logits) : new Array(10).fill(0);
     const best = logits ? classOf(logits) : -1;
@@ -69,12 +74,13 @@
     byId("verdict").textContent = logits ? best : "\u2013";
     byId("told").textContent = logits
       ? `The network reads a ${best}, at ${fixed(100 * p[best], 1)} %.`
-      : "Draw a digit, or take one below.";
+      : invitation();
   }
 
   function classify() {
     showPixels(byId("seen"), pixels ?? new Uint8Array(SIDE * SIDE));
-    showBars(pixels && logitsOf(model.file.network, model.weights, pixels));
+    const { file: { network }, weights } = model;
+    showBars(pixels && readsDigits(network) ? logitsOf(network, weights, pixels) : null);
   }
 
   const pad = makePad(byId("pad"), () => {

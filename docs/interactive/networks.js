@@ -1,4 +1,4 @@
-// The networks that a file can name, and their forward pass.  docs/SPEC.md, section 3.
+// The networks that have a number of their own, and their forward pass.  docs/SPEC.md, section 3.
 "use strict";
 
 const RELU = { kind: "relu" };
@@ -42,9 +42,15 @@ function tensorsOf(network) {
     return { name, shape, size, first: first - size, outputs, inputs: size / outputs };
   }
 
-  return network.layers.filter((layer) => layer.name).flatMap((layer) => [
-    tensor(`${layer.name}.weight`, layer.shape), tensor(`${layer.name}.bias`, [layer.outputs]),
+  const named = network.named ?? network.layers.filter((layer) => layer.name).flatMap((layer) => [
+    [`${layer.name}.weight`, layer.shape], [`${layer.name}.bias`, [layer.outputs]],
   ]);
+  return named.map(([name, shape]) => tensor(name, shape));
+}
+
+// The page has the forward pass of networks that have a number, not of those that a file describes.
+function readsDigits(network) {
+  return network.number !== DESCRIBED;
 }
 
 // Pixels 0 to 255 as the network takes them.
@@ -94,6 +100,7 @@ function multiply(x, w, b) {
 
 // The ten logits of one image of 28x28 pixels.
 function logitsOf(network, weights, pixels) {
+  check(readsDigits(network), "the page does not run networks that a file describes");
   const tensors = tensorsOf(network).values();
 
   function nextTensor() {

@@ -1,14 +1,13 @@
 """The C99 backend, built by whatever `cc` there is, as the JSON-lines example of the suite."""
 
 import json
-import struct
 import subprocess
-import zlib
 
 import numpy as np
 import pytest
 import spec_decoder
 from conformance.c_program import SOURCES, variable
+from conformance.descriptions import descriptions_changed, seal
 
 from refmiracle.codec.container import CompressedModel, read_model, write_model
 from refmiracle.codec.model import decode_model
@@ -112,13 +111,20 @@ def messages_changed(rng, code):
     name = next(c.name for c in CODES.values() if c.number == code)
     whole = CompressedModel(layout, 5, np.ones(8, np.float16), ones, name).to_bytes()
     for _ in range(400):
-        body = whole[:41] + rng.bytes(rng.integers(2, 8))
-        yield body + struct.pack("<I", zlib.crc32(body))
+        yield seal(whole[:41] + rng.bytes(rng.integers(2, 8)))
+
+
+def test_refuses_the_same_descriptions(program, rng):
+    check_refusals(program, list(descriptions_changed(rng, 1200)))
 
 
 @pytest.mark.parametrize("code", [1, 2, 3, 11])
 def test_refuses_the_same_files_of_other_codes(program, rng, code):
-    files = list(messages_changed(rng, code))
+    check_refusals(program, list(messages_changed(rng, code)))
+
+
+def check_refusals(program, files):
+    """The plain decoder accepts what the program does, and some of the files are valid."""
     lines = [question("decode_model", data=np.frombuffer(f, np.uint8)).encode() for f in files]
     answers, exit_code = ask(program, lines)
     assert exit_code == 0

@@ -42,7 +42,7 @@ def test_both_precisions_are_declared_and_no_bound_is_loosened(backend):
     assert not backend.bounds
 
 
-@pytest.mark.parametrize("module", [*MODULES.values(), "spec_layout"])
+@pytest.mark.parametrize("module", [*MODULES.values(), "spec_layout", "spec_description"])
 def test_they_share_no_code_with_refmiracle(module):
     tree = ast.parse((FOLDER / f"{module}.py").read_text(encoding="utf-8"))
     names = {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}

@@ -28,6 +28,7 @@ from golden import (
     arrivals,
     codes,
     containers,
+    described_faults,
     edges_of_files,
     gaussians,
     partition,
@@ -40,6 +41,8 @@ from golden.unimodal import Target
 
 for module in make_golden.LATER:
     importlib.import_module(f"golden.{module}")
+# Behind the others: cases stand in the order in which modules are loaded.
+described = importlib.import_module("golden.described")
 
 GOLDEN = default_golden()
 EPSILON = 2.0**-52
@@ -201,10 +204,44 @@ MESSAGES_OF_CODES = {
     "integer above 2^62 - 1": "an integer is too large",
 }
 
+# What the decoder says of a description, by what a case says of it.
+MESSAGES_OF_DESCRIPTIONS = {
+    "the description is cut off": "the header is cut off",
+    "a number is not canonical": "not in its shortest form",
+    "a number above 65535": "a number is too large|does not fit|longer than five",
+    "more than 4096 bytes": "more than 4096 bytes",
+    "more than 256 layers": "more than 256 layers",
+    "unknown opcode": "unknown opcode",
+    "residuals too deep": "too deep",
+    "image out of range": "images out of range",
+    "fewer than 2 classes": "classes out of range",
+    "layers do not fit": "convolution|groups|kernel|no maps|dense|window|norm|no sum",
+    "too many values": "too many values",
+    "too many weights": "weights out of range",
+    "no weights": "weights out of range",
+    "another end": "another end",
+}
+MESSAGES_OF_MODELS = MESSAGES_OF_CODES | {
+    fault: f"unknown network: .*({said})" for fault, said in MESSAGES_OF_DESCRIPTIONS.items()
+}
+
+
+def test_every_rule_of_a_description_has_a_file():
+    faults = [row.fault for row in described_faults.FAULTS]
+    assert set(faults) == {*MESSAGES_OF_DESCRIPTIONS, "hash factor out of range"}
+
+
+def test_described_files_by_hand_are_those_of_the_document():
+    """The checksums of section 10.3."""
+    files = {name: data[-4:][::-1].hex() for name, data, _ in described.valid()}
+    expected = {"example": "ba36ec28", "example-hashed": "c3035b23"}
+    expected |= {"example-sp-pfr": "609a849f", "example-gprs-d": "4feadd35"}
+    assert expected.items() <= files.items()
+
 
 @cases_of("decode_model", faulty=True)
 def test_models_have_the_fault_that_they_name(case):
-    with pytest.raises(spec_decoder.InvalidFileError, match=MESSAGES_OF_CODES[case.fault]):
+    with pytest.raises(spec_decoder.InvalidFileError, match=MESSAGES_OF_MODELS[case.fault]):
         spec_decoder.parse(case.inputs["data"].tobytes())
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import spec_decoder
+from conformance.descriptions import described_files, descriptions_changed
 from interactive.browser_backend import OPERATIONS, BrowserBackend, ask_files, ask_many
 
 from refmiracle.codec.container import CompressedModel, parse_model
@@ -172,6 +173,12 @@ def check_predictions(page, data, pixels):
     np.testing.assert_array_equal(classes, want.argmax(axis=0))
 
 
+def test_networks_that_files_describe(bridged):
+    files = described_files()
+    assert len(files) > 10
+    assert digests_in(bridged, files) == [digest_of(data) for data in files]
+
+
 def test_two_hundred_test_digits(bridged, few_images):
     data = (ROOT / "data" / "models" / "lenet5-1551.rmc").read_bytes()
     check_predictions(bridged, data, few_images.images[:200])
@@ -197,6 +204,7 @@ def check_answers(page, files):
     met = set()
     for data, answer in zip(files, ask_files(page, "read_container", files), strict=True):
         fault = fault_of(data)
+        fault = fault and fault.partition(": ")[0]  # all faults of a description are one
         met.add(fault)
         if fault is None:
             parse_model(data)
@@ -276,6 +284,11 @@ def test_changed_headers_with_a_right_checksum(bridged, rng):
     met = check_answers(bridged, files)
     assert None in met
     assert len(met) >= 11
+
+
+def test_changed_descriptions(bridged, rng):
+    met = check_answers(bridged, list(descriptions_changed(rng, 600)))
+    assert {None, "unknown network", "wrong length"} <= met
 
 
 @pytest.mark.parametrize("code", ["orc", "pfr", "sp-pfr", "gprs"])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conformance.descriptions import described_files
 
 from refmiracle.codec.container import parse_model
 from refmiracle.codec.model import decode_model
@@ -251,6 +252,19 @@ def test_a_file_of_ones_own(page, give):
     assert verdict(page) == "7"  # the digit is read again
     page.get_by_role("button", name="Back to the file").click()
     assert page.locator("#which").inner_text().startswith("lenet5-1551.rmc")
+
+
+def test_a_file_that_describes_its_network(page, give):
+    """It is decoded and shown; drawn digits mean nothing to it."""
+    page.locator("#digits button").first.click()
+    give(page, "own.rmc", described_files()[0])
+    page.wait_for_function("document.getElementById('which').textContent.startsWith('own.rmc')")
+    assert page.locator("#fault").inner_text() == ""
+    assert "(2 x 7 x 5, 3 classes)" in page.locator("#fields").inner_text()
+    assert "stage1.body.conv1.weight" in page.locator("#tensors").text_content()
+    assert "does not run it" in page.locator("#told").inner_text()
+    page.get_by_role("button", name="Back to the file").click()
+    assert verdict(page) == "7"
 
 
 @pytest.mark.parametrize(

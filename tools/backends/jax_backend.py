@@ -816,6 +816,7 @@ def predict(data: Array, images: Array) -> Results:
     header = spec.read_file(data)
     flat = decode_weights(header).astype(jnp.float64)
     require(len(images), "there are no images to classify")
+    require(header.layout.network in NETWORKS, "there is no forward pass of described networks")
     logits = jax.jit(NETWORKS[header.layout.network])(flat, images)
     require(jnp.isfinite(logits).all(), "a logit is not finite: no class")
     return logits, logits.argmax(axis=0)

@@ -14,14 +14,15 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+from spec_description import Shape, read_description
 
 Array = Any
 # A row of a stream: (stream, row, count) -> words.
 Words = Callable[[int, int, int], Array]
 
 # Section 3: the shapes of the tensors of each network, by its number.
-LENET5, LENET_300_100 = 1, 2
-SHAPES = {
+DESCRIBED, LENET5, LENET_300_100 = 0, 1, 2
+SHAPES: dict[int, tuple[Shape, ...]] = {
     LENET5: ((5, 5, 1, 20), (20,), (5, 5, 20, 50), (50,), (800, 500), (500,), (500, 10), (10,)),
     LENET_300_100: ((784, 300), (300,), (300, 100), (100,), (100, 10), (10,)),
 }
@@ -135,13 +136,16 @@ def check_bits(bits: int, least: int = 1) -> int:
 
 def check_weights(weights: Array, layout: Layout) -> Array:
     """Return numbers of weights that a network must have."""
-    count = sum(SIZES[layout.network])
+    count = sum(layout.sizes)
     require(np.all((weights >= 0) & (weights < count)), "no such weight")
     return weights
 
 
 class Layout(NamedTuple):
-    """How weights share coded variables, and how these fill blocks."""
+    """How weights share coded variables, and how these fill blocks.
+
+    `described` has the shapes of the tensors of network 0.
+    """
 
     block_size: int
     seed: int
@@ -149,6 +153,17 @@ class Layout(NamedTuple):
     grouping: int
     signs: int
     network: int = LENET5
+    described: tuple[Shape, ...] = ()
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """The shapes of the network's tensors."""
+        return self.described or SHAPES[self.network]
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The number of weights of each."""
+        return tuple(map(math.prod, self.shapes))
 
 
 class Header(NamedTuple):
@@ -187,13 +202,14 @@ def make_layout(
     grouping: Array,
     signs: Array,
     network: Array = LENET5,
+    described: tuple[Shape, ...] = (),
 ) -> Layout:
     """Return the layout that arrays describe; refuse what no file could say."""
     factors = tuple(int(f) for f in factors)
     numbers = int(block_size), int(seed), factors, int(grouping), int(signs), int(network)
-    layout = Layout(*numbers)
-    require(layout.network in SHAPES, "unknown network")
-    sizes = SIZES[layout.network]
+    layout = Layout(*numbers, described)
+    require(described or layout.network in SHAPES, "unknown network")
+    sizes = layout.sizes
     require(len(factors) == len(sizes), "one hash factor for each tensor")
     require(
         all(1 <= f <= n for f, n in zip(factors, sizes, strict=True)),
@@ -207,7 +223,7 @@ def make_layout(
 
 def variables(layout: Layout) -> list[int]:
     """Return the number of coded variables of each tensor."""
-    return [-(-n // f) for n, f in zip(SIZES[layout.network], layout.factors, strict=True)]
+    return [-(-n // f) for n, f in zip(layout.sizes, layout.factors, strict=True)]
 
 
 def blocks(layout: Layout) -> int:
@@ -217,7 +233,7 @@ def blocks(layout: Layout) -> int:
 
 def weight_signs(layout: Layout, number: int, words: Words) -> Array:
     """Return +1 or -1 for each weight of a tensor, in C order."""
-    size, outputs = SIZES[layout.network][number], SHAPES[layout.network][number][-1]
+    size, outputs = layout.sizes[number], layout.shapes[number][-1]
     if layout.signs == NO_SIGNS or layout.factors[number] == 1:
         return np.ones(size, dtype=np.int64)
     count = outputs if layout.signs == UNIT else size
@@ -241,7 +257,7 @@ def spell_out(layout: Layout, words: Words, permutation: Array) -> Places:
     place_of = np.empty(starts[-1], dtype=np.int64)
     place_of[permutation] = np.arange(starts[-1])
     of_weights = []
-    for number, shape in enumerate(SHAPES[layout.network]):
+    for number, shape in enumerate(layout.shapes):
         size = math.prod(shape)
         i = np.arange(size)
         if layout.grouping == INPUTS:
@@ -392,6 +408,14 @@ def read_messages(payload: bytes, layout: Layout, code: int, bits: int, theta: i
     return integers - (code in (ORC, PFR))
 
 
+def read_network(network: int, body: bytes) -> tuple[tuple[Shape, ...], int]:
+    """Return the shapes of a network that the file describes, if it does, and what is behind."""
+    if network == DESCRIBED:
+        return read_description(body, 8, read_varint)
+    require(network in SHAPES, "unknown network")
+    return (), 8
+
+
 def read_file(data: Array) -> Header:
     """Read a file, checked in the order of section 2.5."""
     data = np.asarray(data, dtype=np.uint8).tobytes()
@@ -401,15 +425,15 @@ def read_file(data: Array) -> Header:
     require(version == 1, "unknown version")
     body = data[:-4]
     require(zlib.crc32(body) == struct.unpack("<I", data[-4:])[0], "wrong checksum")
-    require(network in SHAPES, "unknown network")
+    described, offset = read_network(network, body)
     require(code <= LAST_CODE, "unknown random code")
     require(flags & 15 <= 1 and flags >> 4 <= 2, "unknown layout flags")
     require(1 <= bits <= 24, "bits out of range")
-    numbers, offset = [], 8
-    for _ in range(2 + len(SHAPES[network])):
+    numbers = []
+    for _ in range(2 + len(described or SHAPES[network])):
         value, offset = read_varint(body, offset)
         numbers.append(value)
-    layout = make_layout(numbers[0], numbers[1], numbers[2:], flags & 15, flags >> 4, network)
+    layout = make_layout(*numbers[:2], numbers[2:], flags & 15, flags >> 4, network, described)
     payload = offset + 2 * len(layout.factors)
     if code == MRC:
         require(len(body) == payload + -(-bits * blocks(layout) // 8), "wrong length")

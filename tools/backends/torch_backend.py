@@ -726,6 +726,7 @@ def predict(data: Array, images: Array) -> Results:
     header = spec.read_file(data)
     flat = decode_weights(header).double()
     require(len(images), "there are no images to classify")
+    require(header.layout.network in NETWORKS, "there is no forward pass of described networks")
     logits = NETWORKS[header.layout.network](flat, images).T
     require(torch.isfinite(logits).all(), "a logit is not finite: no class")
     return logits, logits.argmax(dim=0)

@@ -30,8 +30,7 @@ static uint8_t *put_varint(uint8_t *to, uint32_t value)
     return to;
 }
 
-/* Read the varint at *offset and put the offset behind it. */
-static uint32_t take_varint(const uint8_t *body, size_t size, size_t *offset)
+uint32_t take_varint(const uint8_t *body, size_t size, size_t *offset)
 {
     uint64_t value = 0;
 
@@ -85,10 +84,11 @@ void unpack_indices(const uint8_t *payload, uint32_t bits, size_t count, int64_t
 
 /* --- reading */
 
-/* Rules 5 to 8 of section 2.5. */
-static void read_fixed(const uint8_t *data, Model *model)
+/* Rules 5 to 8 of section 2.5; puts the offset behind the description, if there is one. */
+static void read_fixed(const uint8_t *data, size_t size, size_t *offset, Model *model)
 {
-    model->network = find_network(data[4]);
+    model->network =
+        data[4] == DESCRIBED ? read_description(data, size, offset) : find_network(data[4]);
     model->code = data[5];
     model->grouping = data[6] & 15;
     model->signs = data[6] >> 4;
@@ -154,10 +154,13 @@ static int64_t *read_messages(const Model *model, const uint8_t *payload, size_t
 {
     Law law = {model->theta, model->code == SP_PFR ? model->bits : 0};
     size_t count = model->code >= AS_STAR ? variables(model) : blocks(model);
-    int64_t *messages = allocate(count, sizeof *messages), largest = largest_integer;
+    int64_t *messages, largest = largest_integer;
 
     if (law.theta == 0)
         fail("theta is zero");
+    if (count > LARGEST_COUNT)
+        fail("the file calls for more than 2^20 integers");
+    messages = allocate(count, sizeof *messages);
     read_integers(payload, size, law, count, messages);
     if (model->code == ORC)
         largest = (int64_t)1 << model->bits;
@@ -189,7 +192,7 @@ Model read_container(const uint8_t *data, size_t size)
     body = size - CHECKSUM;
     if (crc32(data, body) != stored_checksum(data + body))
         fail("the checksum does not fit: the file is damaged");
-    read_fixed(data, &model);
+    read_fixed(data, body, &offset, &model);
     read_varints(data, body, &offset, &model);
     check_length(&model, body - offset);
     for (int t = 0; t < model.network->tensors; t++, offset += 2)

@@ -346,6 +346,8 @@ static void run_predict(const Array *in, Array *out)
     const uint8_t *pixels = as_bytes(&in[1]);
     size_t images = in[1].shape[0], shape[2] = {10, images};
 
+    if (model.network->number == DESCRIBED)
+        fail("the network of the file is one that it describes; there is no forward pass of it here");
     need_rank(&in[1], 3);
     if (images == 0 || in[1].shape[1] != 28 || in[1].shape[2] != 28)
         fail("images have the shape (images, 28, 28), and there is at least one");

@@ -71,9 +71,10 @@ uint8_t *write_integers(const int64_t *integers, size_t count, Law law, size_t *
 
 /* --- container.c: section 2 */
 
-enum { MOST_TENSORS = 8, LARGEST_BITS = 24, LARGEST_FILE = 4194304 };
+enum { MOST_TENSORS = 512, LARGEST_BITS = 24, LARGEST_FILE = 4194304 };
 enum { OUTPUTS = 0, INPUTS = 1 };
 enum { NO_SIGNS = 0, UNIT = 1, WEIGHT = 2 };
+enum { DESCRIBED = 0 }; /* the number of a network that a file describes */
 
 typedef struct {
     const char *name;
@@ -98,6 +99,8 @@ typedef struct {
 } Model;
 
 uint32_t crc32(const uint8_t *data, size_t size);
+/* Section 2.2: read the varint at *offset and put the offset behind it. */
+uint32_t take_varint(const uint8_t *body, size_t size, size_t *offset);
 size_t packed_size(uint32_t bits, size_t count);
 /* Section 2.3; the payload has packed_size() bytes, zeros at first. */
 void pack_indices(const int64_t *indices, uint32_t bits, size_t count, uint8_t *payload);
@@ -106,9 +109,14 @@ Model read_container(const uint8_t *data, size_t size);
 /* Return the file, of code 0, and put its size where told. */
 uint8_t *write_container(const Model *model, size_t *size);
 
+/* --- description.c: section 3.1 */
+
+/* Return the network whose description begins at *offset, and put the offset behind it. */
+const Network *read_description(const uint8_t *body, size_t size, size_t *offset);
+
 /* --- layout.c: sections 3, 7 and 8 */
 
-/* Fail unless there is a network of that number. */
+/* Fail unless there is a network of that number that needs no description. */
 const Network *find_network(uint32_t number);
 /* Variables of a tensor or of all; blocks of the file. */
 size_t tensor_variables(const Model *model, int tensor);
@@ -165,7 +173,7 @@ double relu(double x);
 void dense(const double *x, const double *w, const double *b, size_t inputs, size_t outputs,
            size_t batch, double *y);
 double image_value(uint8_t pixel);
-/* logits (10, images) of images (images, 28, 28) */
+/* logits (10, images) of images (images, 28, 28); of networks 1 and 2 */
 void predict(const Network *network, const float *weights, const uint8_t *pixels, size_t images,
              double *logits);
 
