@@ -57,6 +57,7 @@ NUMBERS = {
     "group_steps": "training steps after each group",
     "validation": "training images kept for validation; 0: train on all (default: 5000)",
     "shift": "augmentation: move each training image at random by up to N pixels (default: 0)",
+    "flip": "augmentation: 1 mirrors each training image at random, left to right (default: 0)",
 }
 SETTINGS = (
     "preset",

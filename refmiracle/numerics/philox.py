@@ -41,6 +41,7 @@ class Stream(IntEnum):
     PARTITION = 10
     PROPOSAL = 11
     DIVISION = 12
+    FLIPS = 13
 
 
 def philox4x32(counter: ArrayLike, key: ArrayLike, rounds: int = 10) -> NDArray[np.uint32]:

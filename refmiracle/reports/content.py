@@ -48,7 +48,7 @@ FLAGS = (
         "steps",
         "groups",
     ),
-    *("group_steps", "validation", "shift", "hash_factors", "selection", "engine"),
+    *("group_steps", "validation", "shift", "flip", "hash_factors", "selection", "engine"),
 )
 
 
@@ -290,4 +290,5 @@ def settings_table(config: Config) -> list[tuple[str, Any, str]]:
         ("engine", config.engine, "what computed it"),
         ("validation images", f"{config.validation:,}", kept),
         ("augmentation", f"{config.shift} pixels", "how far images are moved in training"),
+        ("mirrored", "half" if config.flip else "none", "of the training images, at random"),
     ]

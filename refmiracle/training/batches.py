@@ -1,4 +1,4 @@
-"""Which images a training step sees: a new order for each pass over them, shifted if wanted."""
+"""Which images a training step sees: a new order for each pass, shifted and mirrored if wanted."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ class Batches:
 
     def __init__(self, config: Config, train: Split) -> None:
         self.train = train
-        self.seed, self.size, self.shift = config.seed, config.batch_size, config.shift
+        self.seed, self.size = config.seed, config.batch_size
+        self.shift, self.flip = config.shift, config.flip
         if len(train.images) < self.size:
             raise InputError(
                 f"{len(train.images)} training images are too few for batches of {self.size}"
@@ -53,9 +54,14 @@ class Batches:
         if self.shift:
             words = stream_words(self.seed, Stream.SHIFTS, [step], 2 * self.size)
             down, right = words.reshape(2, self.size) % np.uint32(2 * self.shift + 1)
-            moved = self.windows[chosen, ..., down, right, :, :]
-            return np.ascontiguousarray(moved), labels
-        return np.take(self.train.images, chosen, axis=0, mode="clip"), labels
+            images = np.ascontiguousarray(self.windows[chosen, ..., down, right, :, :])
+        else:
+            images = np.take(self.train.images, chosen, axis=0, mode="clip")
+        if self.flip:
+            words = stream_words(self.seed, Stream.FLIPS, [step], self.size)[0]
+            mirrored = words >> np.uint32(31) == 1
+            images[mirrored] = images[mirrored, ..., ::-1]
+        return images, labels
 
     def _epoch_order(self, epoch: int) -> NDArray[np.int64]:
         known, order = self.order

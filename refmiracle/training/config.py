@@ -67,6 +67,8 @@ class Config:
         How many training images, the last ones, are kept for validation; 0 trains on all.
     shift : int
         Each training image is moved at random by up to so many pixels each way; 0 moves none.
+    flip : int
+        1: half of the training images, drawn anew at each step, are mirrored left to right.
     spread : float
         Standard deviation of the initial tau (Mean-KL), or of mu / rho (Mean-Var).
     rho_gain : float
@@ -97,6 +99,7 @@ class Config:
     final_rate: float = 2e-3
     validation: int = VALIDATION_IMAGES
     shift: int = 0
+    flip: int = 0
     spread: float = 0.3
     rho_gain: float = 2.0
     data: str = ""
@@ -174,14 +177,14 @@ def preset_config(
 
 
 def config_from_dict(values: dict[str, Any]) -> Config:
-    """Return the config that `Config.to_dict` wrote; without code and network `mrc` and LeNet-5.
+    """Return the config that `Config.to_dict` wrote, also before it had a code, network or flip.
 
     Raises
     ------
     InputError
         If its fields are not those of this version, or its network is not known.
     """
-    values = {"code": MRC, "network": LENET5.name, **values}
+    values = {"code": MRC, "network": LENET5.name, "flip": 0, **values}
     if set(values) != {f.name for f in fields(Config)}:
         raise InputError("its settings are not those of this version of refmiracle")
     network, factors = network_of_text(values["network"]), tuple(values["hash_factors"])
@@ -278,6 +281,7 @@ def check_config(config: Config) -> Config:
         "group_steps": (1, LONGEST),
         "validation": (0, LONGEST),
         "shift": (0, LARGEST_SHIFT),
+        "flip": (0, 1),
     }
     for name, (low, high) in ranges.items():
         value = getattr(config, name)

@@ -61,11 +61,29 @@ def test_shifted_images_are_moved_by_every_distance_alike(rng, shift):
 
 
 @pytest.mark.parametrize("shift", [0, 2])
+def test_mirrored_images_are_those_of_the_step_turned(rng, shift):
+    train = split(rng)
+    config = replace(TINY, batch_size=100, shift=shift)
+    plain, flipped = Batches(config, train), Batches(replace(config, flip=1), train)
+    turned = 0
+    for step in range(10):
+        (images, labels), (found, same_labels) = plain.batch(step), flipped.batch(step)
+        assert np.array_equal(labels, same_labels)
+        assert found.flags.c_contiguous
+        same = (found == images).all(axis=(1, 2))
+        mirrored = (found == images[..., ::-1]).all(axis=(1, 2))
+        assert (same ^ mirrored).all()
+        turned += int(mirrored.sum())
+    # 1000 draws; further than 6 standard deviations from the half is no chance.
+    assert abs(turned - 500) < 6 * np.sqrt(250)
+
+
+@pytest.mark.parametrize("shift", [0, 2])
 def test_channels_move_together(rng, shift):
     """Of images with channels each is moved as the grey image of the same step is."""
     grey = split(rng, 50)
     three = replace(grey, images=np.stack([grey.images, 255 - grey.images, grey.images], axis=1))
-    config = replace(TINY, shift=shift)
+    config = replace(TINY, shift=shift, flip=1)
     images, labels = Batches(config, three).batch(1)
     expected, same_labels = Batches(config, grey).batch(1)
     assert np.array_equal(labels, same_labels)
