@@ -25,8 +25,7 @@ from refmiracle.numerics.whole import BEYOND, WORD, as_array, described, whole_n
 Sizes = dict[Any, Any]
 ANY, SAME, LEADING = ("any",), ("same",), "..."
 REAL = (float, int, np.floating, np.integer)
-DOUBLE, BYTE = np.dtype(np.float64), np.dtype(np.uint8)
-INT64 = np.dtype(np.int64)
+DOUBLE, BYTE, INT64 = np.dtype(np.float64), np.dtype(np.uint8), np.dtype(np.int64)
 
 
 @functools.cache
@@ -153,11 +152,9 @@ class Kernel(Floats):
         array = super().take(value, sizes, own)
         _share(self.name, array, "units", sizes)
         around = 2 * sizes["padding"]
-        if sizes["padding"] >= max(sizes["kh"], sizes["kw"], 1):
-            raise InputError(
-                f"padding {sizes['padding']} is no less than the sides of {self.name}, of shape"
-                f" {array.shape}: whole rows would see no map"
-            )
+        padding, shape = sizes["padding"], array.shape
+        if padding >= max(sizes["kh"], sizes["kw"], 1):
+            raise InputError(f"padding {padding} is no less than the sides of w, of shape {shape}")
         rows = sizes["height"] + around - sizes["kh"]
         columns = sizes["width"] + around - sizes["kw"]
         if min(rows, columns) < 0:
