@@ -14,8 +14,8 @@ FOLDER = Path(__file__).parents[2] / "tools" / "backends"
 UNDECLARED = {"ordered_indices", "poisson_indices", "partition_messages", "variable_messages"}
 
 
-def check_cases(backend):
-    report = run_suite(backend, load_golden(default_golden()))
+def check_cases(backend, order):
+    report = run_suite(backend, load_golden(default_golden()), order=order)
     red = [f"{r.id} {r.dtype}: {r.message}" for r in report.results if r.status in RED]
     assert not red
     assert report.ok()

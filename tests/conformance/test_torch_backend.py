@@ -16,7 +16,12 @@ def backend(monkeypatch):
 
 
 def test_every_case_passes(backend):
-    check_cases(backend)
+    check_cases(backend, order=None)
+
+
+@pytest.mark.slow
+def test_every_case_passes_when_it_is_posed_again(backend):
+    check_cases(backend, order=1)
 
 
 def test_what_is_declared(backend):
