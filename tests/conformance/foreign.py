@@ -5,6 +5,9 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
+import pytest
+
+from refmiracle.conformance.backends import load_python_backend
 from refmiracle.conformance.operations import OPERATIONS
 from refmiracle.conformance.runner import RED, run_suite
 from refmiracle.conformance.vectors import default_golden, load_golden
@@ -12,6 +15,13 @@ from refmiracle.conformance.vectors import default_golden, load_golden
 FOLDER = Path(__file__).parents[2] / "tools" / "backends"
 # The encoders of docs/CODES.md: what decodes a file is declared, whatever its code.
 UNDECLARED = {"ordered_indices", "poisson_indices", "partition_messages", "variable_messages"}
+
+
+def load(word, monkeypatch):
+    """Return the backend in a framework, or skip where it is not installed."""
+    pytest.importorskip(word, reason=f"{word} is not installed")
+    monkeypatch.syspath_prepend(FOLDER)
+    return load_python_backend(f"{word}_backend:BACKEND")
 
 
 def check_cases(backend, order):

@@ -22,8 +22,7 @@ def golden():
 
 @pytest.mark.parametrize("make", [numpy_backend, numba_backend])
 def test_both_engines_pass_every_case(golden, make):
-    """Posed once; `.ci/run` has the command pose them again in another order."""
-    report = run_suite(PythonBackend(make()), golden, order=None)
+    report = run_suite(PythonBackend(make()), golden)
     red = [(r.id, r.dtype, r.message) for r in report.results if r.status == FAILED]
     assert report.ok(), red
     # Nothing is skipped but what is posed in the other precision.

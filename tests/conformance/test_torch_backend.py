@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from conformance.foreign import FOLDER, check_cases, check_declarations, check_imports
-
-from refmiracle.conformance.backends import load_python_backend
+from conformance.foreign import check_cases, check_declarations, check_imports, load
 
 
 @pytest.fixture
 def backend(monkeypatch):
-    pytest.importorskip("torch", reason="torch is not installed")
-    monkeypatch.syspath_prepend(FOLDER)
-    return load_python_backend("torch_backend:BACKEND")
+    return load("torch", monkeypatch)
 
 
 def test_every_case_passes(backend):
