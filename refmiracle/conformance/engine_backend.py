@@ -260,13 +260,13 @@ class EngineBackend:
 
     def loss_and_grads(self, *arguments: Array) -> Results:
         """Return the loss of one sample of the posterior and its gradients, of LeNet-5."""
-        return self._gradients(LENET5, *arguments)
+        return self.gradients(LENET5, *arguments)
 
     def loss_and_grads_general(self, description: Array, *arguments: Array) -> Results:
         """Return the same of a network that is described."""
-        return self._gradients(from_description(as_bytes(description)), *arguments)
+        return self.gradients(from_description(as_bytes(description)), *arguments)
 
-    def _gradients(
+    def gradients(
         self,
         network: Network,
         block_size: Array,

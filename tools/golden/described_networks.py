@@ -169,7 +169,7 @@ def nan_cases() -> list[Case]:
 
 def kept_cases() -> list[Case]:
     """Return the family of a small network."""
-    layout = layout_of(LEFT, 5, 21, (OUTPUTS, UNIT), (2, 1, 2, 1, 6, 1))
+    layout = layout_of(LEFT, 5, 21, (OUTPUTS, WEIGHT), (2, 1, 2, 1, 6, 1))
     # As many variables, but not of the same tensors.
     factors = np.array((1, 2, 2, 1, 7, 1))
     base = inputs_of(LEFT, layout, 6, 1251, 1)
@@ -198,7 +198,7 @@ def kept_cases() -> list[Case]:
         "seed": np.array(22),
         "factors": factors,
         "grouping": np.array(1),
-        "signs": np.array(2),
+        "signs": np.array(1),
         "bits": np.array(7),
         **{name: last(base[name]) for name in ("tau", "phi", "eps")},
         "rho": np.array([*base["rho"][:-1], 0.5]),
