@@ -30,6 +30,7 @@ LAYERS = {
     "codec": 3,
     "training": 4,
     "exports": 4,
+    "layers": 5,
     "drawing": 5,
     "studies": 6,
     "reports": 6,
@@ -53,10 +54,18 @@ MODULES = {
 }
 
 
+def walk_run(tree):
+    """All nodes of a module but what only type checkers read: `if TYPE_CHECKING`."""
+    for node in ast.iter_child_nodes(tree):
+        if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
+            yield node
+            yield from walk_run(node)
+
+
 def imports(source):
     """Full names of all that a module imports, at its top or within a function."""
     names = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in walk_run(ast.parse(source)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -80,6 +89,8 @@ import refmiracle.codec.bits
 from refmiracle import errors, __version__
 def f():
     from refmiracle.training import trainer
+if TYPE_CHECKING:
+    from refmiracle import bench
 """
     assert own_parts(source) == {"codec", "errors", "", "training"}
 
