@@ -18,23 +18,35 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from refmiracle import layers
     from refmiracle.errors import CheckError, InputError
+    from refmiracle.fitting import fit
+    from refmiracle.loading import load
+    from refmiracle.model import Model
     from refmiracle.nn.network import Network
+    from refmiracle.run import Run
 
 __version__ = "0.1.0"
 
 __all__ = [
     "CheckError",
     "InputError",
+    "Model",
     "Network",
+    "Run",
+    "fit",
     "layers",
+    "load",
 ]
 
 # Where each name lives: MODULE:NAME, or a MODULE that is itself the name.
 _HOMES = {
     "CheckError": "errors:CheckError",
     "InputError": "errors:InputError",
+    "Model": "model:Model",
     "Network": "nn.network:Network",
+    "Run": "run:Run",
+    "fit": "fitting:fit",
     "layers": "layers",
+    "load": "loading:load",
 }
 
 
