@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from refmiracle import layers
     from refmiracle.errors import CheckError, InputError
     from refmiracle.fitting import fit
-    from refmiracle.loading import load
+    from refmiracle.loading import load, load_images
     from refmiracle.model import Model
     from refmiracle.nn.network import Network
     from refmiracle.run import Run
@@ -35,6 +35,7 @@ __all__ = [
     "fit",
     "layers",
     "load",
+    "load_images",
 ]
 
 # Where each name lives: MODULE:NAME, or a MODULE that is itself the name.
@@ -47,6 +48,7 @@ _HOMES = {
     "fit": "fitting:fit",
     "layers": "layers",
     "load": "loading:load",
+    "load_images": "loading:load_images",
 }
 
 
