@@ -338,7 +338,9 @@ class Model:
         write_atomically(Path(path), self.exported("safetensors"))
 
     def to_onnx(self, path: str | Path) -> None:
-        """Write the network as an ONNX file, which takes bytes; needs the extra ``onnx``.
+        """Write the network as an ONNX file; needs the extra ``onnx``.
+
+        It takes floats in [0, 1], of shape (images, channels, height, width), and gives logits.
 
         Parameters
         ----------
