@@ -14,7 +14,7 @@ LATER = (
     *("edges", "edges_of_files", "edges_of_codes", "related", "related_codes"),
     *("tiles", "tiles_of_codes", "unforeseen", "described"),
 )
-LATER_BY_TORCH = ("ties", "related_torch", "tiles_of_layers")
+LATER_BY_TORCH = ("ties", "related_torch", "tiles_of_layers", "described_networks")
 PARTS = (
     "bits",
     "edges_of_files",
@@ -25,6 +25,7 @@ PARTS = (
     "coding",
     "codes",
     "network",
+    "described_networks",
     "files",
 )
 

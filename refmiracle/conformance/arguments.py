@@ -9,6 +9,7 @@ import numpy as np
 from refmiracle.codec.bits import LARGEST_BITS
 from refmiracle.engines.contract import Array
 from refmiracle.errors import InputError
+from refmiracle.nn.network import Network
 from refmiracle.nn.networks import LENET5
 from refmiracle.numerics.whole import whole_number
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Places, Signs
@@ -29,19 +30,19 @@ def bits_of(bits: Array) -> int:
     return whole_number("bits", bits, end=LARGEST_BITS + 1)
 
 
-def lenet5_layout(
-    block_size: Array, seed: Array, factors: Array, grouping: Array, signs: Array
+def layout_of(
+    network: Network, block_size: Array, seed: Array, factors: Array, grouping: Array, signs: Array
 ) -> BlockLayout:
-    """Return the layout of LeNet-5 that a case describes."""
+    """Return the layout of a network that a case describes."""
     layout = BlockLayout(
-        LENET5,
+        network,
         tuple(int(f) for f in factors),
         Grouping(int(grouping)),
         Signs(int(signs)),
         int(block_size),
         int(seed),
     )
-    counts = [math.prod(t.shape) for t in LENET5.tensors()]
+    counts = [math.prod(t.shape) for t in network.tensors()]
     if any(not 1 <= f <= n for f, n in zip(layout.factors, counts, strict=True)):
         raise InputError("a hash factor is out of range")
     if not 1 <= layout.block_size <= layout.variables():
@@ -49,8 +50,13 @@ def lenet5_layout(
     return layout
 
 
-def sum_by_tensor(places: Places, values: Array) -> Array:
-    """Return the sum of the places of each tensor."""
-    return np.bincount(
-        places.tensor.ravel(), weights=values.ravel(), minlength=len(LENET5.tensors())
-    )
+def lenet5_layout(
+    block_size: Array, seed: Array, factors: Array, grouping: Array, signs: Array
+) -> BlockLayout:
+    """Return the layout of LeNet-5 that a case describes."""
+    return layout_of(LENET5, block_size, seed, factors, grouping, signs)
+
+
+def sum_by_tensor(places: Places, values: Array, tensors: int) -> Array:
+    """Return the sum of the places of each of so many tensors."""
+    return np.bincount(places.tensor.ravel(), weights=values.ravel(), minlength=tensors)

@@ -18,14 +18,18 @@ from refmiracle.conformance.arguments import (
     as_bytes,
     as_uint8,
     bits_of,
+    layout_of,
     lenet5_layout,
     sum_by_tensor,
 )
 from refmiracle.engines import get_engine
 from refmiracle.engines.contract import Array, Engine
 from refmiracle.errors import InputError
+from refmiracle.nn.arguments import check_images
+from refmiracle.nn.description import from_description
 from refmiracle.nn.evaluation import classes, forward
 from refmiracle.nn.gradients import loss_and_grads
+from refmiracle.nn.network import Network
 from refmiracle.nn.networks import LENET5, network_by_number
 from refmiracle.numerics.philox import stream_permutation, stream_words
 from refmiracle.numerics.whole import whole_numbers
@@ -254,8 +258,17 @@ class EngineBackend:
 
     # --- the whole network
 
-    def loss_and_grads(
+    def loss_and_grads(self, *arguments: Array) -> Results:
+        """Return the loss of one sample of the posterior and its gradients, of LeNet-5."""
+        return self.gradients(LENET5, *arguments)
+
+    def loss_and_grads_general(self, description: Array, *arguments: Array) -> Results:
+        """Return the same of a network that is described."""
+        return self.gradients(from_description(as_bytes(description)), *arguments)
+
+    def gradients(
         self,
+        network: Network,
         block_size: Array,
         seed: Array,
         factors: Array,
@@ -270,16 +283,15 @@ class EngineBackend:
         labels: Array,
     ) -> Results:
         """Return the loss of one sample of the posterior and its gradients; rho by tensor."""
-        layout = lenet5_layout(block_size, seed, factors, grouping, signs)
-        places = find_places(layout)
+        places = find_places(layout_of(network, block_size, seed, factors, grouping, signs))
         budget = int(bits) * math.log(2)
         scales = np.asarray(rho, dtype=self.engine.dtype)[places.tensor]
         w = self.engine.mean_kl_forward(tau, phi, scales, budget, eps)
-        weights = to_weights(LENET5, self.engine, places, w)
-        loss, grads = loss_and_grads(LENET5, self.engine, weights, images, labels)
-        g = to_variable_gradients(LENET5, self.engine, places, grads)
+        weights = to_weights(network, self.engine, places, w)
+        loss, grads = loss_and_grads(network, self.engine, weights, images, labels)
+        g = to_variable_gradients(network, self.engine, places, grads)
         dtau, dphi, dlog_rho = self.engine.mean_kl_backward(tau, phi, scales, budget, eps, g)
-        return loss, dtau, dphi, sum_by_tensor(places, dlog_rho)
+        return loss, dtau, dphi, sum_by_tensor(places, dlog_rho, len(network.tensors()))
 
     def adam_step(
         self, theta: Array, g: Array, m: Array, v: Array, step: Array, rate: Array
@@ -355,12 +367,13 @@ class EngineBackend:
         return as_uint8(digest), flat[::SAMPLE_STRIDE]
 
     def predict(self, data: Array, images: Array) -> Results:
-        """Return the logits of a file's network, shape (10, images), and the classes."""
+        """Return the logits of a file's network, shape (classes, images), and the classes."""
         model = parse_model(as_bytes(data))
         if not len(images):
             raise InputError("there are no images to classify")
-        weights = decode_model(model, self.engine)
-        logits = forward(model.layout.network, self.engine, weights, self.engine.images(images))
+        network, weights = model.layout.network, decode_model(model, self.engine)
+        x = self.engine.images(check_images(network, images))
+        logits = forward(network, self.engine, weights, x)
         return logits, classes(logits)
 
 

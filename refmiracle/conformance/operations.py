@@ -33,6 +33,7 @@ HEADER = "network grouping signs bits block_size seed factors rho indices"
 # Of a file of any code.
 FIELDS = "network grouping signs code bits theta block_size seed factors rho messages"
 LAYOUT = "block_size seed factors grouping signs"
+BATCH = "bits tau phi rho eps images labels"
 POSTERIOR = "tau phi rho budget eps"
 
 OPERATIONS: dict[str, Operation] = {
@@ -86,8 +87,9 @@ OPERATIONS: dict[str, Operation] = {
     "partition_rows": _operation("coding", "seed bits blocks messages dimension", "rows"),
     "variable_messages": _operation("coding", "code seed rows delta log_s", "messages"),
     "variable_samples": _operation("coding", "code seed rows messages", "samples"),
-    "loss_and_grads": _operation(
-        "network", f"{LAYOUT} bits tau phi rho eps images labels", "loss dtau dphi dlog_rho"
+    "loss_and_grads": _operation("network", f"{LAYOUT} {BATCH}", "loss dtau dphi dlog_rho"),
+    "loss_and_grads_general": _operation(
+        "network", f"description {LAYOUT} {BATCH}", "loss dtau dphi dlog_rho"
     ),
     "adam_step": _operation("optimiser", "theta g m v step rate", "new_theta new_m new_v"),
     "train_steps": _operation(

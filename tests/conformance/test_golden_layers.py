@@ -14,6 +14,7 @@ import mpmath
 import numpy as np
 import pytest
 import spec_decoder
+import spec_networks
 
 from refmiracle.conformance.operations import OPERATIONS
 from refmiracle.conformance.vectors import default_golden, load_file
@@ -352,9 +353,14 @@ def test_the_shipped_model_is_the_one_that_is_predicted_with():
 
 @cases_of("predict")
 def test_predictions_are_those_of_plain_python(case):
-    weights = spec_decoder.decode(case.inputs["data"].tobytes())
+    data = case.inputs["data"].tobytes()
+    weights, described = spec_decoder.decode(data), spec_decoder.parse(data).described
     for n in (0, len(case.inputs["images"]) - 1):
-        want = spec_decoder.logits(weights, case.inputs["images"][n].tolist())
+        image = case.inputs["images"][n].tolist()
+        if described:
+            want = spec_networks.logits(described, weights.values(), image)
+        else:
+            want = spec_decoder.logits(weights, image)
         assert_close(case.outputs["logits"][:, n], want, 1e-13)
 
 
@@ -371,7 +377,11 @@ def test_classes_are_clear(case):
 
 
 @pytest.mark.parametrize(
-    "part", ["layers", "general_layers", pytest.param("network", marks=pytest.mark.slow)]
+    "part",
+    [
+        *("layers", "general_layers", "described_networks"),
+        pytest.param("network", marks=pytest.mark.slow),
+    ],
 )
 def test_the_tools_write_the_same_again(part, tmp_path):
     """The same cases and inputs; outputs may differ in the last digits on another processor."""

@@ -286,7 +286,7 @@ FORMULAS = {
 @pytest.mark.parametrize("case", SPECIAL, ids=lambda c: c.id)
 def test_special_numbers_by_plain_formulas(case):
     operation = case.id.split("/")[1]
-    if operation == "loss_and_grads":
+    if operation.startswith("loss_and_grads"):
         assert all(np.isnan(value) for value in case.outputs.values())
         return
     with np.errstate(all="ignore"):

@@ -23,6 +23,7 @@ NOT_ALONE = {
     ("conv2d_general_backward", "groups"): "the kernel and the map have their shapes",
     ("decode_blocks", "dimension"): "the scales have its shape",
     ("loss_and_grads", "block_size"): "the arrays have its shape",
+    ("loss_and_grads_general", "block_size"): "the arrays have its shape",
     ("train_steps", "block_size"): "the arrays have its shape",
     ("encode_model", "block_size"): "the arrays have its shape",
 }

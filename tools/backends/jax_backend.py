@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterator
 from functools import cache, partial
 from types import SimpleNamespace
 from typing import Any
@@ -25,6 +26,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import spec_description as net
 import spec_layout as spec
 from jax import lax
 from spec_layout import require
@@ -663,65 +665,89 @@ def decode_blocks(seed: Array, indices: Array, dimension: Array, rho: Array) -> 
 # --- the whole network
 
 
-def split(flat: jax.Array, number: int) -> list[jax.Array]:
-    """Return the tensors of a network from all weights in a row."""
-    parts = jnp.split(flat, np.cumsum(spec.SIZES[number])[:-1])
-    return [part.reshape(shape) for part, shape in zip(parts, spec.SHAPES[number], strict=True)]
+def through(layers: Any, weights: Iterator[jax.Array], x: jax.Array) -> jax.Array:
+    """Pass x (channels, height, width, batch) through a list of layers: section 3.2 of SPEC.md."""
+    for opcode, numbers in layers:
+        if opcode == net.CONV:
+            _, _, *sliding, _ = numbers
+            x = general(*sliding)(x, next(weights), next(weights))
+        elif opcode == net.DENSE:
+            x = affine(x, next(weights), next(weights))
+        elif opcode == net.FLATTEN:
+            x = x.reshape(-1, x.shape[-1])
+        elif opcode == net.MAXIMUM:
+            x = pool(x)
+        elif opcode == net.MEAN:
+            x = windows(*(numbers if any(numbers) else x.shape[1:3]))(x)
+        elif opcode == net.NORM:
+            x = normalised(*numbers)(x, next(weights), next(weights))
+        elif opcode == net.RELU:
+            x = rectify(x)
+        else:
+            body = through(numbers[0], weights, x)
+            x = body + through(numbers[1], weights, x)
+    return x
 
 
-def lenet5(flat: jax.Array, pixels: jax.Array) -> jax.Array:
-    """Return the logits of network 1, (10, batch), from all weights in a row."""
-    w1, b1, w2, b2, w3, b3, w4, b4 = split(flat, spec.LENET5)
-    x = pixels.astype(flat.dtype).transpose(1, 2, 0)[None] / 255.0 - 0.5
-    x = rectify(pool(correlate(x, w1, b1)))
-    x = rectify(pool(correlate(x, w2, b2)))
-    x = rectify(affine(x.reshape(800, -1), w3, b3))
-    return affine(x, w4, b4)
+@partial(jax.jit, static_argnums=2)
+def forward(flat: jax.Array, pixels: jax.Array, network: net.Network) -> jax.Array:
+    """Return the logits (classes, batch) from all weights in a row."""
+    parts = jnp.split(flat, np.cumsum([math.prod(shape) for shape in network.shapes])[:-1])
+    pairs = zip(parts, network.shapes, strict=True)
+    x = pixels.astype(flat.dtype).transpose(1, 2, 3, 0) / 255.0 - 0.5
+    return through(network.layers, (part.reshape(shape) for part, shape in pairs), x)
 
 
-def lenet_300_100(flat: jax.Array, pixels: jax.Array) -> jax.Array:
-    """Return the logits of network 2, (10, batch), from all weights in a row."""
-    w1, b1, w2, b2, w3, b3 = split(flat, spec.LENET_300_100)
-    x = pixels.astype(flat.dtype).reshape(-1, 784).T / 255.0 - 0.5
-    x = rectify(affine(x, w1, b1))
-    return affine(rectify(affine(x, w2, b2)), w3, b3)
-
-
-NETWORKS = {spec.LENET5: lenet5, spec.LENET_300_100: lenet_300_100}
-
-
-@jax.jit
-def network_loss(flat: jax.Array, pixels: jax.Array, labels: jax.Array) -> jax.Array:
+@partial(jax.jit, static_argnums=3)
+def network_loss(
+    flat: jax.Array, pixels: jax.Array, labels: jax.Array, network: net.Network
+) -> jax.Array:
     """Return the mean loss of a batch from all weights in a row."""
-    return cross_entropy(lenet5(flat, pixels), labels).mean()
+    return cross_entropy(forward(flat, pixels, network), labels).mean()
 
 
 def batch_loss(
     tau: jax.Array, phi: jax.Array, log_scale: jax.Array, rho: jax.Array, budget: Any,
-    places: spec.Places, eps: jax.Array, pixels: jax.Array, labels: jax.Array,
+    places: spec.Places, network: net.Network, eps: jax.Array, pixels: jax.Array,
+    labels: jax.Array,
 ) -> jax.Array:  # fmt: skip
     """Return the mean loss of a batch; rho by tensor, times exp(log_scale)."""
     scale = (rho * jnp.exp(log_scale))[places.tensors]
     w = jax.jit(sample)(*(a.astype(jnp.float64) for a in (tau, phi, scale)), budget, eps)
     # In float64, so that the gradients of up to 400,000 weights are summed in it.
     flat = jax.jit(expand)(w, places.of_weights, places.signs)
-    return network_loss(flat.astype(tau.dtype), pixels, labels)
+    return network_loss(flat.astype(tau.dtype), pixels, labels, network)
 
 
 loss_gradients = jax.value_and_grad(batch_loss, (0, 1, 2))
 
 
-def loss_and_grads(
-    block_size: Array, seed: Array, factors: Array, grouping: Array, signs: Array, bits: Array,
-    tau: Array, phi: Array, rho: Array, eps: Array, images: Array, labels: Array,
+def batch_gradients(
+    layout: spec.Layout, places: spec.Places, bits: Array, tau: Array, phi: Array, rho: Array,
+    eps: Array, images: Array, labels: Array,
 ) -> Results:  # fmt: skip
     """Return the mean loss of a batch and its gradients by tau, phi and log rho."""
-    places = find_places(spec.make_layout(block_size, seed, factors, grouping, signs))
-    budget, labels = int(bits) * math.log(2.0), integers(labels, 10)
+    pixels = spec.check_images(images, layout)
+    labels = integers(labels, layout.whole.classes)
+    budget, at = int(bits) * math.log(2.0), np.zeros(len(layout.shapes))
     loss, grads = loss_gradients(
-        tau, phi, np.zeros(8), double(rho), budget, places, double(eps), images, labels
+        tau, phi, at, double(rho), budget, places, layout.whole, double(eps), pixels, labels
     )
     return loss, *like(tau, *grads)
+
+
+def loss_and_grads(
+    block_size: Array, seed: Array, factors: Array, grouping: Array, signs: Array, *batch: Array
+) -> Results:
+    """Return loss and gradients of LeNet-5; `batch` as in `batch_gradients`, from bits on."""
+    layout = spec.make_layout(block_size, seed, factors, grouping, signs)
+    return batch_gradients(layout, find_places(layout), *batch)
+
+
+def loss_and_grads_general(description: Array, *arguments: Array) -> Results:
+    """Return loss and gradients of a described network; arguments as in `loss_and_grads`."""
+    layout = spec.described_layout(description, *arguments[:5])
+    return batch_gradients(layout, find_places(layout), *arguments[5:])
 
 
 @jax.jit
@@ -755,17 +781,16 @@ def train_steps(
     rates: Array, scale_rate: Array,
 ) -> Results:  # fmt: skip
     """Return the loss of each step of Adam, and the parameters behind the last."""
-    places = find_places(spec.make_layout(block_size, seed, factors, grouping, signs))
+    layout = spec.make_layout(block_size, seed, factors, grouping, signs)
+    places = find_places(layout)
     parameters = [jnp.asarray(p) for p in (tau, phi, log_rho)]
     moments = [(jnp.zeros_like(p), jnp.zeros_like(p)) for p in parameters]
-    budget, losses = int(bits) * math.log(2.0), []
+    losses = []
     for t, rate in enumerate(rates):
-        rho, truth = round_scales(parameters[2]), integers(labels[t], 10)
-        loss, grads = loss_gradients(
-            *parameters[:2], np.zeros(8), rho, budget, places, double(eps[t]), images[t], truth
-        )
+        rho, data = round_scales(parameters[2]), (eps[t], images[t], labels[t])
+        loss, *grads = batch_gradients(layout, places, bits, *parameters[:2], rho, *data)
         losses.append(loss)
-        for i, g in enumerate(like(tau, *grads)):
+        for i, g in enumerate(grads):
             own = np.float64(rate) * (float(scale_rate) if i == 2 else 1.0)
             parameters[i], *moments[i] = adam(parameters[i], g, *moments[i], t + 1, own)
     return jnp.stack(losses), *parameters
@@ -812,12 +837,11 @@ def decode_model(data: Array) -> Results:
 
 
 def predict(data: Array, images: Array) -> Results:
-    """Return logits (10, images) and classes; no argument tells the precision, so float64."""
+    """Return logits (classes, images) and classes; no argument tells the precision, so float64."""
     header = spec.read_file(data)
     flat = decode_weights(header).astype(jnp.float64)
     require(len(images), "there are no images to classify")
-    require(header.layout.network in NETWORKS, "there is no forward pass of described networks")
-    logits = jax.jit(NETWORKS[header.layout.network])(flat, images)
+    logits = forward(flat, spec.check_images(images, header.layout), header.layout.whole)
     require(jnp.isfinite(logits).all(), "a logit is not finite: no class")
     return logits, logits.argmax(axis=0)
 
@@ -891,6 +915,7 @@ BACKEND = SimpleNamespace(
             partition_rows,
             variable_samples,
             loss_and_grads,
+            loss_and_grads_general,
             adam_step,
             train_steps,
             encode_model,

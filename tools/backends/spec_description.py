@@ -1,13 +1,13 @@
-"""Networks that a file describes: docs/SPEC.md, section 3.1, for `spec_layout`.
+"""Networks as lists of layers, and how a file describes them: docs/SPEC.md, section 3.
 
-A decoder needs the shapes of the tensors alone; what the layers compute is not here.
+A decoder needs the shapes of the tensors alone.  What the layers compute stands in each backend.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 Shape = tuple[int, ...]
 # An opcode and its numbers, or the opcode and both lists of a residual.
@@ -27,20 +27,31 @@ def require(condition: Any, message: str) -> None:
         raise ValueError(f"the network that the file describes: {message}")
 
 
-def read_description(
-    body: bytes, start: int, read_varint: ReadVarint
-) -> tuple[tuple[Shape, ...], int]:
-    """Return the shapes of the tensors of a described network, and the offset behind it."""
-    reader = Reader(body, start, read_varint)
-    *image, classes = (reader.number() for _ in range(4))
-    layers = reader.layers(0)
+class Network(NamedTuple):
+    """What stands in a description, and the shapes of the tensors that follow from it."""
+
+    image: Shape
+    classes: int
+    layers: tuple[Layer, ...]
+    shapes: tuple[Shape, ...]
+
+
+def fitted(image: Shape, classes: int, layers: tuple[Layer, ...]) -> Network:
+    """Return a network whose layers fit each other: rules 4 to 7."""
     require(1 <= math.prod(image) <= LARGEST, "images are out of range")
     require(classes >= 2, "there are fewer than 2 classes")
     tensors: list[Shape] = []
-    end = place(layers, tuple(image), tensors)
+    end = place(layers, image, tensors)
     require(1 <= sum(map(math.prod, tensors)) <= LARGEST, "weights are out of range")
     require(end == (classes,), "it does not end with its classes")
-    return tuple(tensors), reader.offset
+    return Network(image, classes, layers, tuple(tensors))
+
+
+def read_description(body: bytes, start: int, read_varint: ReadVarint) -> tuple[Network, int]:
+    """Return a described network, and the offset behind it."""
+    reader = Reader(body, start, read_varint)
+    *image, classes = (reader.number() for _ in range(4))
+    return fitted(tuple(image), classes, reader.layers(0)), reader.offset
 
 
 class Reader:
@@ -57,12 +68,12 @@ class Reader:
         require(value <= LARGEST_NUMBER, "a number is above 65,535")
         return value
 
-    def layers(self, depth: int) -> list[Layer]:
+    def layers(self, depth: int) -> tuple[Layer, ...]:
         """Return a list of layers, within so many residuals."""
         count = self.number()
         self.left -= count
         require(self.left >= 0, "it has more than 256 layers")
-        return [self.layer(depth) for _ in range(count)]
+        return tuple(self.layer(depth) for _ in range(count))
 
     def layer(self, depth: int) -> Layer:
         """Return the next layer."""
@@ -133,3 +144,17 @@ def convolved(numbers: Sequence[int], shape: Shape) -> Shape:
     free = height + 2 * padding - kh, width + 2 * padding - kw
     require(min(free) >= 0, "a kernel is larger than its map")
     return outputs, free[0] // stride + 1, free[1] // stride + 1
+
+
+# The layers of networks 1 and 2: section 3.2.
+POOL_RELU = (MAXIMUM, ()), (RELU, ())
+LENET5 = fitted(
+    (1, 28, 28),
+    10,
+    (
+        *((CONV, (5, 5, 1, 0, 1, 20)), *POOL_RELU, (CONV, (5, 5, 1, 0, 1, 50)), *POOL_RELU),
+        *((FLATTEN, ()), (DENSE, (500,)), (RELU, ()), (DENSE, (10,))),
+    ),
+)
+HIDDEN = (DENSE, (300,)), (RELU, ()), (DENSE, (100,)), (RELU, ())
+LENET_300_100 = fitted((1, 28, 28), 10, ((FLATTEN, ()), *HIDDEN, (DENSE, (10,))))

@@ -14,19 +14,16 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from spec_description import Shape, read_description
+import spec_description
+from spec_description import Network, Shape, read_description
 
 Array = Any
 # A row of a stream: (stream, row, count) -> words.
 Words = Callable[[int, int, int], Array]
 
-# Section 3: the shapes of the tensors of each network, by its number.
+# Section 3: the networks, by their numbers.
 DESCRIBED, LENET5, LENET_300_100 = 0, 1, 2
-SHAPES: dict[int, tuple[Shape, ...]] = {
-    LENET5: ((5, 5, 1, 20), (20,), (5, 5, 20, 50), (50,), (800, 500), (500,), (500, 10), (10,)),
-    LENET_300_100: ((784, 300), (300,), (300, 100), (100,), (100, 10), (10,)),
-}
-SIZES = {number: tuple(map(math.prod, shapes)) for number, shapes in SHAPES.items()}
+NETWORKS = {LENET5: spec_description.LENET5, LENET_300_100: spec_description.LENET_300_100}
 
 # Section 4.
 ROUNDS = 10
@@ -144,7 +141,7 @@ def check_weights(weights: Array, layout: Layout) -> Array:
 class Layout(NamedTuple):
     """How weights share coded variables, and how these fill blocks.
 
-    `described` has the shapes of the tensors of network 0.
+    `described` is network 0.
     """
 
     block_size: int
@@ -153,12 +150,17 @@ class Layout(NamedTuple):
     grouping: int
     signs: int
     network: int = LENET5
-    described: tuple[Shape, ...] = ()
+    described: Network | None = None
+
+    @property
+    def whole(self) -> Network:
+        """The network."""
+        return self.described or NETWORKS[self.network]
 
     @property
     def shapes(self) -> tuple[Shape, ...]:
         """The shapes of the network's tensors."""
-        return self.described or SHAPES[self.network]
+        return self.whole.shapes
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -202,13 +204,13 @@ def make_layout(
     grouping: Array,
     signs: Array,
     network: Array = LENET5,
-    described: tuple[Shape, ...] = (),
+    described: Network | None = None,
 ) -> Layout:
     """Return the layout that arrays describe; refuse what no file could say."""
     factors = tuple(int(f) for f in factors)
     numbers = int(block_size), int(seed), factors, int(grouping), int(signs), int(network)
     layout = Layout(*numbers, described)
-    require(described or layout.network in SHAPES, "unknown network")
+    require(described or layout.network in NETWORKS, "unknown network")
     sizes = layout.sizes
     require(len(factors) == len(sizes), "one hash factor for each tensor")
     require(
@@ -408,12 +410,33 @@ def read_messages(payload: bytes, layout: Layout, code: int, bits: int, theta: i
     return integers - (code in (ORC, PFR))
 
 
-def read_network(network: int, body: bytes) -> tuple[tuple[Shape, ...], int]:
-    """Return the shapes of a network that the file describes, if it does, and what is behind."""
+def read_network(network: int, body: bytes) -> tuple[Network | None, int]:
+    """Return the network that the file describes, if it does, and what is behind."""
     if network == DESCRIBED:
         return read_description(body, 8, read_varint)
-    require(network in SHAPES, "unknown network")
-    return (), 8
+    require(network in NETWORKS, "unknown network")
+    return None, 8
+
+
+def described_layout(description: Array, *arguments: Array) -> Layout:
+    """Return the layout of the network that some bytes describe; see `make_layout`."""
+    data = np.asarray(description, dtype=np.uint8).tobytes()
+    network, end = read_description(data, 0, read_varint)
+    require(end == len(data), "bytes behind the description")
+    return make_layout(*arguments, DESCRIBED, network)
+
+
+def check_images(pixels: Array, layout: Layout) -> Array:
+    """Return images with their channels, which those of networks 1 and 2 come without."""
+    image = layout.whole.image
+    require(pixels.shape[1:] == (image if layout.described else image[1:]), "images do not fit")
+    return pixels.reshape(len(pixels), *image)
+
+
+def check_labels(labels: Array, layout: Layout) -> Array:
+    """Return labels that must be classes."""
+    require(np.all((labels >= 0) & (labels < layout.whole.classes)), "a label is no class")
+    return labels
 
 
 def read_file(data: Array) -> Header:
@@ -430,7 +453,7 @@ def read_file(data: Array) -> Header:
     require(flags & 15 <= 1 and flags >> 4 <= 2, "unknown layout flags")
     require(1 <= bits <= 24, "bits out of range")
     numbers = []
-    for _ in range(2 + len(described or SHAPES[network])):
+    for _ in range(2 + len((described or NETWORKS[network]).shapes)):
         value, offset = read_varint(body, offset)
         numbers.append(value)
     layout = make_layout(*numbers[:2], numbers[2:], flags & 15, flags >> 4, network, described)

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import spec_description as net
 import spec_layout as spec
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -471,24 +473,26 @@ def mean_pool2d_backward(dy: Array, height: Array, width: Array, shape: Array) -
 
 def normalised(x: torch.Tensor, gain: torch.Tensor, bias: torch.Tensor, groups: int) -> Any:
     """Return (1 + gain) (x - mean) / sqrt(var + 1e-5) + bias; F.group_norm loses digits of x."""
-    spec.check_groups(groups, len(x))
-    parts = x.unflatten(0, (groups, -1)).flatten(1, 3)
-    centred = parts - parts.mean(dim=1, keepdim=True)
-    deviation = torch.sqrt((centred**2).mean(dim=1, keepdim=True) + NORM_EPSILON)
+    spec.check_groups(groups, x.shape[1])
+    parts = x.unflatten(1, (groups, -1)).flatten(2)
+    centred = parts - parts.mean(dim=2, keepdim=True)
+    deviation = torch.sqrt((centred**2).mean(dim=2, keepdim=True) + NORM_EPSILON)
     xhat = (centred / deviation).reshape(x.shape)
-    return (1.0 + gain)[:, None, None, None] * xhat + bias[:, None, None, None]
+    return (1.0 + gain)[:, None, None] * xhat + bias[:, None, None]
 
 
 def group_norm(x: Array, gain: Array, bias: Array, groups: Array) -> torch.Tensor:
     """Return normalised maps, computed in float64."""
-    return like(x, normalised(double(x), double(gain), double(bias), int(groups)))[0]
+    y = normalised(nchw(double(x)), double(gain), double(bias), int(groups))
+    return like(x, chwn(y))[0]
 
 
 def group_norm_backward(x: Array, gain: Array, groups: Array, dy: Array) -> Results:
     """Return dx, dgain, dbias."""
-    leaves = leaf(double(x)), leaf(double(gain)), leaf(torch.zeros_like(double(gain)))
+    leaves = leaf(nchw(double(x))), leaf(double(gain)), leaf(torch.zeros_like(double(gain)))
     y = normalised(*leaves, int(groups))
-    return like(x, *torch.autograd.grad(y, leaves, double(dy)))
+    dx, dgain, dbias = torch.autograd.grad(y, leaves, nchw(double(dy)))
+    return like(x, chwn(dx), dgain, dbias)
 
 
 def relu(x: Array) -> torch.Tensor:
@@ -583,37 +587,42 @@ def decode_blocks(seed: Array, indices: Array, dimension: Array, rho: Array) -> 
 # --- the whole network
 
 
-def split(flat: torch.Tensor, number: int) -> list[torch.Tensor]:
-    """Return the tensors of a network from all weights in a row."""
-    parts = torch.split(flat, spec.SIZES[number])
-    return [part.reshape(shape) for part, shape in zip(parts, spec.SHAPES[number], strict=True)]
+def through(layers: Any, weights: Iterator[torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+    """Pass x (batch, channels, height, width) through a list of layers: section 3.2 of SPEC.md."""
+    for opcode, numbers in layers:
+        if opcode == net.CONV:
+            _, _, *sliding, _ = numbers
+            x = general(x, next(weights), next(weights), *sliding)
+        elif opcode == net.DENSE:
+            x = F.linear(x, next(weights).T, next(weights))
+        elif opcode == net.FLATTEN:
+            x = x.flatten(1)
+        elif opcode == net.MAXIMUM:
+            x = F.max_pool2d(x, 2)
+        elif opcode == net.MEAN:
+            x = F.avg_pool2d(x, numbers if any(numbers) else x.shape[2:])
+        elif opcode == net.NORM:
+            x = normalised(x, next(weights), next(weights), *numbers)
+        elif opcode == net.RELU:
+            x = F.relu(x)
+        else:
+            body = through(numbers[0], weights, x)
+            x = body + through(numbers[1], weights, x)
+    return x
 
 
-def lenet5(flat: torch.Tensor, pixels: Array) -> torch.Tensor:
-    """Return the logits of network 1, (batch, 10)."""
-    w1, b1, w2, b2, w3, b3, w4, b4 = split(flat, spec.LENET5)
-    x = (torch.as_tensor(pixels).to(flat.dtype) / 255.0 - 0.5)[:, None]
-    x = F.relu(F.max_pool2d(F.conv2d(x, oihw(w1), b1), 2))
-    x = F.relu(F.max_pool2d(F.conv2d(x, oihw(w2), b2), 2))
-    x = F.relu(F.linear(x.flatten(1), w3.T, b3))
-    return F.linear(x, w4.T, b4)
-
-
-def lenet_300_100(flat: torch.Tensor, pixels: Array) -> torch.Tensor:
-    """Return the logits of network 2, (batch, 10)."""
-    w1, b1, w2, b2, w3, b3 = split(flat, spec.LENET_300_100)
-    x = torch.as_tensor(pixels).to(flat.dtype).flatten(1) / 255.0 - 0.5
-    x = F.relu(F.linear(x, w1.T, b1))
-    x = F.relu(F.linear(x, w2.T, b2))
-    return F.linear(x, w3.T, b3)
-
-
-NETWORKS = {spec.LENET5: lenet5, spec.LENET_300_100: lenet_300_100}
+def forward(flat: torch.Tensor, pixels: Array, layout: spec.Layout) -> torch.Tensor:
+    """Return the logits (batch, classes) from all weights in a row."""
+    parts = zip(torch.split(flat, layout.sizes), layout.shapes, strict=True)
+    weights = (part.reshape(shape) for part, shape in parts)
+    x = torch.as_tensor(spec.check_images(pixels, layout)).to(flat.dtype) / 255.0 - 0.5
+    return through(layout.whole.layers, weights, x)
 
 
 def gradients(
-    places: spec.Places, budget: float, parameters: list[torch.Tensor], rho: torch.Tensor, data: Any
-) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+    layout: spec.Layout, places: spec.Places, budget: float, parameters: list[torch.Tensor],
+    rho: torch.Tensor, data: Any,
+) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:  # fmt: skip
     """Return the loss and its gradients by tau, phi and log rho; rho by tensor in float64."""
     tau, phi = (leaf(p) for p in parameters[:2])
     log_scale = no_scale(rho)
@@ -622,20 +631,34 @@ def gradients(
     w = sample(tau.double(), phi.double(), scale, budget, double(eps))
     # In float64, so that the gradients of up to 400,000 weights are summed in it.
     flat = expand(w, integers(places.of_weights), integers(places.signs)).to(tau.dtype)
-    loss = F.cross_entropy(lenet5(flat, pixels), integers(labels))
+    labels = integers(spec.check_labels(labels, layout))
+    loss = F.cross_entropy(forward(flat, pixels, layout), labels)
     return loss.detach(), torch.autograd.grad(loss, (tau, phi, log_scale))
 
 
-def loss_and_grads(
-    block_size: Array, seed: Array, factors: Array, grouping: Array, signs: Array, bits: Array,
-    tau: Array, phi: Array, rho: Array, eps: Array, images: Array, labels: Array,
-) -> Results:  # fmt: skip
+def batch_gradients(
+    layout: spec.Layout, bits: Array, tau: Array, phi: Array, rho: Array, *data: Array
+) -> Results:
     """Return the mean loss of a batch and its gradients by tau, phi and log rho."""
-    places = find_places(spec.make_layout(block_size, seed, factors, grouping, signs))
     parameters = [torch.as_tensor(tau), torch.as_tensor(phi)]
-    data = (eps, images, labels)
-    loss, grads = gradients(places, int(bits) * math.log(2.0), parameters, double(rho), data)
+    budget = int(bits) * math.log(2.0)
+    places = find_places(layout)
+    loss, grads = gradients(layout, places, budget, parameters, double(rho), data)
     return loss, *like(tau, *grads)
+
+
+def loss_and_grads(
+    block_size: Array, seed: Array, factors: Array, grouping: Array, signs: Array, *batch: Array
+) -> Results:
+    """Return loss and gradients of LeNet-5; `batch` as in `batch_gradients`."""
+    layout = spec.make_layout(block_size, seed, factors, grouping, signs)
+    return batch_gradients(layout, *batch)
+
+
+def loss_and_grads_general(description: Array, *arguments: Array) -> Results:
+    """Return loss and gradients of a described network; arguments as in `loss_and_grads`."""
+    layout = spec.described_layout(description, *arguments[:5])
+    return batch_gradients(layout, *arguments[5:])
 
 
 def adam(theta: Any, g: Any, m: Any, v: Any, step: int, rate: float) -> tuple[Any, Any, Any]:
@@ -667,13 +690,15 @@ def train_steps(
     rates: Array, scale_rate: Array,
 ) -> Results:  # fmt: skip
     """Return the loss of each step of Adam, and the parameters behind the last."""
-    places = find_places(spec.make_layout(block_size, seed, factors, grouping, signs))
+    layout = spec.make_layout(block_size, seed, factors, grouping, signs)
+    places = find_places(layout)
     parameters = [torch.as_tensor(p) for p in (tau, phi, log_rho)]
     moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in parameters]
     budget, losses = int(bits) * math.log(2.0), []
     for t, rate in enumerate(rates):
         data = (eps[t], images[t], labels[t])
-        loss, grads = gradients(places, budget, parameters, round_scales(parameters[2]), data)
+        rho = round_scales(parameters[2])
+        loss, grads = gradients(layout, places, budget, parameters, rho, data)
         losses.append(loss)
         for i, g in enumerate(like(tau, *grads)):
             own = float(rate) * (float(scale_rate) if i == 2 else 1.0)
@@ -722,12 +747,11 @@ def decode_model(data: Array) -> Results:
 
 
 def predict(data: Array, images: Array) -> Results:
-    """Return logits (10, images) and classes; no argument tells the precision, so float64."""
+    """Return logits (classes, images) and classes; no argument tells the precision, so float64."""
     header = spec.read_file(data)
     flat = decode_weights(header).double()
     require(len(images), "there are no images to classify")
-    require(header.layout.network in NETWORKS, "there is no forward pass of described networks")
-    logits = NETWORKS[header.layout.network](flat, images).T
+    logits = forward(flat, images, header.layout).T
     require(torch.isfinite(logits).all(), "a logit is not finite: no class")
     return logits, logits.argmax(dim=0)
 
@@ -784,6 +808,7 @@ BACKEND = SimpleNamespace(
             partition_rows,
             variable_samples,
             loss_and_grads,
+            loss_and_grads_general,
             adam_step,
             train_steps,
             encode_model,

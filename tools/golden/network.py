@@ -13,7 +13,7 @@ from golden.coded_files import OF_NETWORK_2, of_the_document
 from golden.containers import Fields, assemble
 from golden.torch_inputs import ROOT, Draw, compact, mnist_test
 from golden.torch_layout import DEFAULT_FACTORS, SHAPES, Layout, spec_decoder
-from golden.torch_lenet5 import Kinks, Model, logits
+from golden.torch_lenet5 import Forward, Kinks, Model, logits
 from golden.writer import BOTH, make_case, single, write_file
 from numpy.typing import NDArray
 
@@ -99,12 +99,14 @@ def network_inputs(
     }
 
 
-def gradients(layout: Layout, inputs: dict[str, Any]) -> tuple[dict[str, Any], float]:
+def gradients(
+    layout: Layout, inputs: dict[str, Any], forward: Forward = logits
+) -> tuple[dict[str, Any], float]:
     """Return the outputs of loss_and_grads, and the distance from the nearest kink."""
-    model, kinks = Model(layout, int(inputs["bits"])), Kinks()
+    model, kinks = Model(layout, int(inputs["bits"]), forward), Kinks()
     tau = torch.tensor(inputs["tau"], requires_grad=True)
     phi = torch.tensor(inputs["phi"], requires_grad=True)
-    change = torch.zeros(len(SHAPES), dtype=torch.float64, requires_grad=True)
+    change = torch.zeros(len(layout.shapes), dtype=torch.float64, requires_grad=True)
     rho = torch.tensor(inputs["rho"]) * torch.exp(change)
     loss = model.loss(tau, phi, rho, inputs["eps"], inputs["images"], inputs["labels"], kinks)
     loss.backward()

@@ -1,4 +1,4 @@
-"""Where each weight of LeNet-5 finds its variable: sections 3, 4, 7 and 8 of docs/SPEC.md.
+"""Where each weight of a network finds its variable: sections 3, 4, 7 and 8 of docs/SPEC.md.
 
 Random words and tensors come from tests/spec_decoder.py, which is plain Python written from that
 document.
@@ -10,6 +10,7 @@ import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,8 @@ from numpy.typing import NDArray
 sys.path.append(str(Path(__file__).resolve().parents[2] / "tests"))
 import spec_decoder
 
-SHAPES = [shape for _, shape in spec_decoder.LENET5]
+Shapes = tuple[tuple[int, ...], ...]
+SHAPES: Shapes = tuple(shape for _, shape in spec_decoder.LENET5)
 DEFAULT_FACTORS = (1, 1, 2, 1, 50, 1, 1, 1)
 
 
@@ -33,6 +35,8 @@ class Layout:
         0 OUTPUTS, 1 INPUTS.
     signs : int
         0 NONE, 1 UNIT, 2 WEIGHT.
+    shapes : tuple of tuple of int
+        Of the network's tensors.
     """
 
     block_size: int
@@ -40,6 +44,7 @@ class Layout:
     factors: tuple[int, ...]
     grouping: int
     signs: int
+    shapes: Shapes = SHAPES
 
     def inputs(self) -> dict[str, NDArray[np.int64]]:
         """Return the layout's arguments of an operation."""
@@ -53,7 +58,7 @@ class Layout:
 
     def sizes(self) -> list[int]:
         """Return the number of variables of each tensor."""
-        return spec_decoder.variables_of(self.factors)
+        return spec_decoder.sizes_of([("", shape) for shape in self.shapes], self.factors)
 
     def variables(self) -> int:
         """Return the number of variables."""
@@ -84,11 +89,9 @@ class Layout:
         place_of = [0] * self.variables()
         for place, variable in enumerate(self.permutation()):
             place_of[variable] = place
-        header = spec_decoder.File(
-            self.grouping, self.signs, self.block_size, self.seed, list(self.factors), (), []
-        )
+        header = SimpleNamespace(**vars(self), tensors=[("", shape) for shape in self.shapes])
         places, signs, first = [], [], 0
-        for number, shape in enumerate(SHAPES):
+        for number, shape in enumerate(self.shapes):
             count, outputs = math.prod(shape), shape[-1]
             table = spec_decoder.sign_table(header, number)
             for i in range(count):

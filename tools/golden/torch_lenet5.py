@@ -7,11 +7,12 @@ values come from mpmath.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import mpmath
 import numpy as np
 import torch
-from golden.torch_layout import SHAPES, Layout
+from golden.torch_layout import Layout, Shapes
 from numpy.typing import NDArray
 from torch.nn import functional
 
@@ -112,16 +113,21 @@ def logits(
     return functional.linear(torch.relu(x), weights[6].T, weights[7])
 
 
-def split(flat: torch.Tensor) -> list[torch.Tensor]:
-    """Return the tensors of LeNet-5 from all weights in one row."""
-    sizes = [math.prod(shape) for shape in SHAPES]
-    return [t.reshape(s) for t, s in zip(flat.split(sizes), SHAPES, strict=True)]
+# Weights, pixels and kinks to logits (images, classes).
+Forward = Callable[[list[torch.Tensor], NDArray[np.uint8], Kinks], torch.Tensor]
+
+
+def split(flat: torch.Tensor, shapes: Shapes) -> list[torch.Tensor]:
+    """Return the tensors of a network from all weights in one row."""
+    sizes = [math.prod(shape) for shape in shapes]
+    return [t.reshape(s) for t, s in zip(flat.split(sizes), shapes, strict=True)]
 
 
 class Model:
-    """The loss of LeNet-5 as a function of the parameters of Mean-KL."""
+    """The loss of a network as a function of the parameters of Mean-KL."""
 
-    def __init__(self, layout: Layout, bits: int) -> None:
+    def __init__(self, layout: Layout, bits: int, forward: Forward = logits) -> None:
+        self.shapes, self.forward = layout.shapes, forward
         self.budget = bits * math.log(2.0)
         self.tensors = torch.tensor(layout.tensors())
         places, signs = layout.weights()
@@ -140,5 +146,6 @@ class Model:
         """Return the mean cross-entropy in nats; rho has one number for each tensor."""
         noise = torch.tensor(eps, dtype=torch.float64)
         w = sample(tau, phi, rho[self.tensors], self.budget, noise)
-        weights = split(self.signs * w.ravel()[self.places])
-        return functional.cross_entropy(logits(weights, images, kinks), torch.tensor(labels))
+        weights = split(self.signs * w.ravel()[self.places], self.shapes)
+        z = self.forward(weights, images, kinks)
+        return functional.cross_entropy(z, torch.tensor(labels))

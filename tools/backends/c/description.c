@@ -4,21 +4,15 @@
  */
 #include "refmiracle.h"
 
-enum { MOST_LAYERS = 256, DEEPEST = 4, LARGEST_BYTES = 4096, LARGEST_NUMBER = 65535 };
-enum { CONV = 1, DENSE, FLATTEN, MAXIMUM, MEAN, NORM, RELU, RESIDUAL, KINDS };
+enum { MOST_LAYERS = 256, LARGEST_BYTES = 4096, LARGEST_NUMBER = 65535 };
 static const uint64_t most_values = (uint64_t)1 << 24, most_weights = (uint64_t)1 << 24;
 static const int numbers_of[KINDS] = {0, 6, 1, 0, 0, 2, 1, 0, 0};
-
-/* The layers of the body and of the shortcut stand behind their residual, which has how many they are. */
-typedef struct {
-    uint32_t opcode, numbers[6];
-} Layer;
 
 typedef struct {
     const uint8_t *body;
     size_t size, start, offset;
-    uint32_t counted; /* layers of all lists so far */
-    int layers;       /* of them, those that were read */
+    uint32_t counted;  /* layers of all lists so far */
+    int layers, depth; /* those of them that were read; of their residuals the deepest */
     Layer layer[MOST_LAYERS];
 } Reader;
 
@@ -32,7 +26,7 @@ typedef struct {
     const Layer *next;
     Tensor *tensor;
     int tensors;
-    uint64_t weights;
+    uint64_t weights, largest; /* values of an image behind any layer */
 } Checker;
 
 /* --- rules 1 to 3 */
@@ -66,8 +60,10 @@ static uint32_t take_list(Reader *reader, int depth)
             layer->numbers[k] = take_number(reader);
         if (layer->opcode != RESIDUAL)
             continue;
-        if (depth == DEEPEST)
-            fail("residuals stand more than %d deep", DEEPEST);
+        if (depth == MOST_NESTED)
+            fail("residuals stand more than %d deep", MOST_NESTED);
+        if (depth == reader->depth)
+            reader->depth++;
         layer->numbers[0] = take_list(reader, depth + 1);
         layer->numbers[1] = take_list(reader, depth + 1);
     }
@@ -192,13 +188,15 @@ static void list_shape(Checker *checker, uint32_t count, Shape *shape)
         else if (layer->opcode == RESIDUAL)
             residual_shape(checker, numbers, shape);
         check_values(shape);
+        if (values(shape) > checker->largest)
+            checker->largest = values(shape);
     }
 }
 
 const Network *read_description(const uint8_t *body, size_t size, size_t *offset)
 {
     Reader *reader = allocate(1, sizeof *reader);
-    Checker checker = {reader->layer, allocate(MOST_TENSORS, sizeof(Tensor)), 0, 0};
+    Checker checker = {reader->layer, allocate(MOST_TENSORS, sizeof(Tensor)), 0, 0, 0};
     Network *network = allocate(1, sizeof *network);
     Shape shape = {3, {0, 0, 0}};
     uint32_t classes, count;
@@ -214,6 +212,9 @@ const Network *read_description(const uint8_t *body, size_t size, size_t *offset
     if (values(&shape) == 0)
         fail("the network takes images without a pixel");
     check_values(&shape);
+    checker.largest = values(&shape);
+    for (int i = 0; i < 3; i++)
+        network->image[i] = (size_t)shape.side[i];
     if (classes < 2)
         fail("the network has fewer than 2 classes");
     list_shape(&checker, count, &shape);
@@ -225,5 +226,10 @@ const Network *read_description(const uint8_t *body, size_t size, size_t *offset
     network->tensors = checker.tensors;
     network->weights = (size_t)checker.weights;
     network->tensor = checker.tensor;
+    network->classes = classes;
+    network->layers = count;
+    network->layer = reader->layer;
+    network->largest = (size_t)checker.largest;
+    network->depth = reader->depth;
     return network;
 }

@@ -12,7 +12,10 @@ static const Tensor lenet_300_100[] = {
     {"dense1.weight", 235200, 300}, {"dense1.bias", 300, 300}, {"dense2.weight", 30000, 100},
     {"dense2.bias", 100, 100},      {"dense3.weight", 1000, 10}, {"dense3.bias", 10, 10},
 };
-static const Network networks[] = {{1, 8, 431080, lenet5}, {2, 6, 266610, lenet_300_100}};
+static const Network networks[] = {
+    {1, 8, 431080, lenet5, {1, 28, 28}, 10, 0, NULL, 0, 0},
+    {2, 6, 266610, lenet_300_100, {1, 28, 28}, 10, 0, NULL, 0, 0},
+};
 
 const Network *find_network(uint32_t number)
 {

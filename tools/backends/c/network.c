@@ -1,4 +1,4 @@
-/* The forward passes of the networks in plain loops: section 3.  The batch is the last axis, so that the
+/* The forward passes of networks 1 and 2 in plain loops: section 3.2.  The batch is the last axis, so that the
  * innermost loops run over neighbours.
  */
 #include <math.h>
@@ -138,9 +138,15 @@ static void forward_300_100(Room *room, double *const w[], size_t batch)
 void predict(const Network *network, const float *weights, const uint8_t *pixels, size_t images,
              double *logits)
 {
-    double *wide = allocate(network->weights, sizeof *wide), *w[MOST_TENSORS];
-    Room *room = allocate(1, sizeof *room);
+    double *wide, *w[MOST_TENSORS];
+    Room *room;
 
+    if (network->number == DESCRIBED) {
+        predict_described(network, weights, pixels, images, logits);
+        return;
+    }
+    wide = allocate(network->weights, sizeof *wide);
+    room = allocate(1, sizeof *room);
     for (size_t i = 0; i < network->weights; i++)
         wide[i] = weights[i];
     for (int t = 0; t < network->tensors; t++)

@@ -340,26 +340,37 @@ static void run_decode_model(const Array *in, Array *out)
         out[1].reals[i] = weights[i * SAMPLE_STRIDE];
 }
 
+/* Images of a described network have an axis of channels. */
+static void need_images(const Array *images, const Network *network)
+{
+    int channels = network->number == DESCRIBED;
+
+    need_rank(images, 3 + channels);
+    for (int k = 1 - channels; k < 3; k++)
+        if (images->shape[k + channels] != network->image[k])
+            fail("images have the shape (images, %lu, %lu, %lu)", (unsigned long)network->image[0],
+                 (unsigned long)network->image[1], (unsigned long)network->image[2]);
+    if (images->shape[0] == 0)
+        fail("there are no images to classify");
+}
+
 static void run_predict(const Array *in, Array *out)
 {
     Model model = read_container(as_bytes(&in[0]), in[0].size);
     const uint8_t *pixels = as_bytes(&in[1]);
-    size_t images = in[1].shape[0], shape[2] = {10, images};
+    size_t images, shape[2] = {model.network->classes, 0};
 
-    if (model.network->number == DESCRIBED)
-        fail("the network of the file is one that it describes; there is no forward pass of it here");
-    need_rank(&in[1], 3);
-    if (images == 0 || in[1].shape[1] != 28 || in[1].shape[2] != 28)
-        fail("images have the shape (images, 28, 28), and there is at least one");
+    need_images(&in[1], model.network);
+    images = shape[1] = in[1].shape[0];
     out[0] = array_new(FLOAT64, 2, shape);
     out[1] = array_vector(INT64, images);
     predict(model.network, decode_model(&model), pixels, images, out[0].reals);
     for (size_t n = 0; n < images; n++)
-        for (int64_t k = 1; k < 10; k++) {
+        for (size_t k = 1; k < model.network->classes; k++) {
             double best = out[0].reals[(size_t)out[1].ints[n] * images + n];
 
-            if (out[0].reals[(size_t)k * images + n] > best)
-                out[1].ints[n] = k;
+            if (out[0].reals[k * images + n] > best)
+                out[1].ints[n] = (int64_t)k;
         }
 }
 

@@ -81,11 +81,27 @@ typedef struct {
     uint32_t weights, outputs;
 } Tensor;
 
+/* Kinds of layers, by their opcodes: section 3.1. */
+enum { CONV = 1, DENSE, FLATTEN, MAXIMUM, MEAN, NORM, RELU, RESIDUAL, KINDS };
+enum { MOST_NESTED = 4 };
+
+/* The layers of the body and of the shortcut stand behind their residual, which has how many they are. */
+typedef struct {
+    uint32_t opcode, numbers[6];
+} Layer;
+
 typedef struct {
     uint32_t number;
     int tensors;
     size_t weights;
     const Tensor *tensor;
+    size_t image[3], classes; /* channels, height, width */
+    /* Of a described one: the layers of the outermost list, the most values that one of all layers takes
+     * or gives, and how deep residuals stand. */
+    uint32_t layers;
+    const Layer *layer;
+    size_t largest;
+    int depth;
 } Network;
 
 typedef struct {
@@ -173,8 +189,13 @@ double relu(double x);
 void dense(const double *x, const double *w, const double *b, size_t inputs, size_t outputs,
            size_t batch, double *y);
 double image_value(uint8_t pixel);
-/* logits (10, images) of images (images, 28, 28); of networks 1 and 2 */
+/* logits (classes, images) of images (images, channels, height, width) */
 void predict(const Network *network, const float *weights, const uint8_t *pixels, size_t images,
              double *logits);
+
+/* --- layers.c: the same of a described network */
+
+void predict_described(const Network *network, const float *weights, const uint8_t *pixels,
+                       size_t images, double *logits);
 
 #endif
