@@ -63,7 +63,7 @@ class Conv2d:
 
     def output(self, shape: Shape) -> Shape:
         """Return (outputs, rows, columns)."""
-        channels, height, width = maps_of(shape)
+        channels, _, _ = maps_of(shape)
         kh, kw = _pair(self.kernel)
         if min(self.outputs, kh, kw, self.stride) < 1:
             raise InputError("outputs, sides of the kernel and stride must be 1 or more")
@@ -73,10 +73,16 @@ class Conv2d:
             raise InputError(
                 f"groups must be 1 or the channels, {channels}, and divide the outputs"
             )
-        rows, columns = height + 2 * self.padding - kh, width + 2 * self.padding - kw
+        _, height, width = self.with_zeros(shape)
+        rows, columns = height - kh, width - kw
         if min(rows, columns) < 0:
             raise InputError(f"expected maps of {kh}x{kw} at least, with the padding")
         return self.outputs, rows // self.stride + 1, columns // self.stride + 1
+
+    def with_zeros(self, shape: Shape) -> Shape:
+        """Return the shape of the input with its zeros around, which the kernel is passed over."""
+        channels, height, width = shape
+        return channels, height + 2 * self.padding, width + 2 * self.padding
 
     def spec(self, shape: Shape) -> LayerSpec:
         """Return ("conv2d", (kh, kw), inputs, outputs, stride, padding, groups)."""

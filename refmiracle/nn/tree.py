@@ -7,6 +7,7 @@ network read from a file, which holds none, has those of the one that was writte
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -210,3 +211,9 @@ def through(placed: Sequence[Placed]) -> Iterator[Placed]:
         yield here
         for part in lists_of(here):
             yield from through(part)
+
+
+def values_of(here: Placed) -> int:
+    """Return how many values of one image a layer reads, with zeros around them, or gives."""
+    read = getattr(here.layer, "with_zeros", lambda shape: shape)(here.shape)
+    return max(math.prod(read), math.prod(here.layer.output(here.shape)))
