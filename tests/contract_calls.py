@@ -54,18 +54,22 @@ CALLS = {
     "ds_dx": lambda n: (scales(n, 2),),
     "gaussian_kl": lambda n: (delta(n, 2), log_s(n, 2)),
     "mean_kl": lambda n: (eighths(n, 3), eighths(n, 3), 2.5),
-    "mean_kl_forward": lambda n: (*(eighths(n, 3),) * 2, scales(n, 3), 2.5, eighths(n, 3)),
+    "mean_kl_forward": lambda n: (
+        *(eighths(n, 3),) * 2, scales(n, 3), 2.5, eighths(n, 3), eighths(n, 3, first=2)
+    ),
     "mean_kl_backward": lambda n: (
         *(eighths(n, 3),) * 2, scales(n, 3), 2.5, eighths(n, 3), eighths(n, 3)
     ),
     "mean_var_forward": lambda n: (eighths(n, 3),) * 3,
     "mean_var_backward": lambda n: (
-        *(eighths(n, 3),) * 2, scales(n, 3), scales(n), eighths(n, 3), eighths(n, 3)
+        *(eighths(n, 3),) * 2, scales(n, 3), scales(n), eighths(n, 3), eighths(n, 3),
+        eighths(n, 3, first=2),
     ),
     "expand_hash": lambda n: (eighths(2, 3), counted(n, below=6), eighths(n)),
     "expand_hash_backward": lambda n: (eighths(n), counted(n, below=6), eighths(n), 7),
     "mean_kl_sample": lambda n: (
-        *(eighths(n, 3),) * 2, scales(n, 3), 2.5, 3, 4, eighths(n, 3), eighths(n, 3)
+        *(eighths(n, 3),) * 2, scales(n, 3), 2.5, 3, 4, eighths(n, 3), eighths(n, 3),
+        eighths(n, 3, first=2),
     ),
     "mean_kl_step": lambda n: (
         eighths(n, 3), eighths(n, 3, first=2), scales(n, 3), counted(n, 3, below=2), 2.5,
@@ -75,7 +79,7 @@ CALLS = {
     "mean_var_step": lambda n: (
         eighths(n, 3), eighths(n, 3, first=2), scales(n, 3), counted(n, 3, below=2),
         counted(n, 3, below=2) == 0, scales(n), eighths(n, 3), eighths(n, 3), moments(n, 3), 2,
-        (0.25, 0.5), eighths(2),
+        (0.25, 0.5), eighths(2), eighths(n, 3, first=2),
     ),
     "images": lambda n: (counted(n, 3, 4, below=256),),
     "conv2d": lambda n: (eighths(2, 4, 5, n), eighths(3, 2, 2, 3), eighths(3)),

@@ -10,7 +10,7 @@ import math
 CONV, DENSE, FLATTEN, MAX_POOL, MEAN_POOL, NORM, RELU, RESIDUAL = range(1, 9)
 NUMBERS = {CONV: 6, DENSE: 1, FLATTEN: 0, MAX_POOL: 0, MEAN_POOL: 2, NORM: 1, RELU: 0}
 WORDS = {CONV: "conv", DENSE: "dense", NORM: "norm", RESIDUAL: "stage"}
-LARGEST = 2**24
+MOST_VALUES, MOST_WEIGHTS = 2**24, 2**22
 
 
 class InvalidNetworkError(ValueError):
@@ -30,13 +30,13 @@ class Network:
         self.count = 0
         *self.image, self.classes = (self.number() for _ in range(4))
         self.layers = self.list_of_layers(0)
-        require(0 not in self.image and math.prod(self.image) <= LARGEST, "images out of range")
+        require(0 not in self.image and math.prod(self.image) <= MOST_VALUES, "images out of range")
         require(self.classes >= 2, "classes out of range")
         self.largest, self.tensors = 0, []
         end = self.shape_of(self.layers, tuple(self.image), "")
-        require(self.largest <= LARGEST, "too many values")
+        require(self.largest <= MOST_VALUES, "too many values")
         weights = sum(math.prod(shape) for _, shape in self.tensors)
-        require(1 <= weights <= LARGEST, "weights out of range")
+        require(1 <= weights <= MOST_WEIGHTS, "weights out of range")
         require(end == (self.classes,), "another end")
 
     def number(self):
@@ -105,6 +105,7 @@ def output(opcode, numbers, shape):
         require(groups in (1, channels) and outputs % groups == 0, "groups")
         rows, columns = height + 2 * padding - kh, width + 2 * padding - kw
         require(min(rows, columns) >= 0, "kernel")
+        require(channels * (rows + kh) * (columns + kw) <= MOST_VALUES, "too many zeros")
         return outputs, rows // stride + 1, columns // stride + 1
     if opcode == NORM:
         require(numbers[0] >= 1 and channels % numbers[0] == 0, "norm")

@@ -9,6 +9,7 @@ import pytest
 from oracles import run_python
 
 import refmiracle
+from refmiracle.start import COMMANDS
 
 ROOT = Path(refmiracle.__file__).parent
 LONGEST_MODULE = 400
@@ -30,6 +31,13 @@ LAYERS = {
     "codec": 3,
     "training": 4,
     "exports": 4,
+    "layers": 5,
+    "given": 5,
+    "figures": 5,
+    "fitting": 5,
+    "loading": 5,
+    "model": 5,
+    "run": 5,
     "drawing": 5,
     "studies": 6,
     "reports": 6,
@@ -53,10 +61,18 @@ MODULES = {
 }
 
 
+def walk_run(tree):
+    """All nodes of a module but what only type checkers read: `if TYPE_CHECKING`."""
+    for node in ast.iter_child_nodes(tree):
+        if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
+            yield node
+            yield from walk_run(node)
+
+
 def imports(source):
     """Full names of all that a module imports, at its top or within a function."""
     names = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in walk_run(ast.parse(source)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -80,6 +96,8 @@ import refmiracle.codec.bits
 from refmiracle import errors, __version__
 def f():
     from refmiracle.training import trainer
+if TYPE_CHECKING:
+    from refmiracle import bench
 """
     assert own_parts(source) == {"codec", "errors", "", "training"}
 
@@ -95,6 +113,16 @@ def test_imports_run_downwards(module):
     assert part in LAYERS, "give the new module a layer"
     for imported in own_parts(MODULES[module].read_text(encoding="utf-8")):
         assert LAYERS[imported] <= LAYERS[part], f"{module} imports {imported}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_nothing_imports_what_starts_a_command_or_the_face(module):
+    """Who imports `refmiracle.train` binds that name; the face would import all below it."""
+    found = imports(MODULES[module].read_text(encoding="utf-8"))
+    started = {f"refmiracle.{name}" for name in COMMANDS if f"{name}.__main__" not in MODULES}
+    assert not {".".join(name.split(".")[:2]) for name in found} & started
+    values = {name for name, home in refmiracle._HOMES.items() if ":" in home}
+    assert not found & {f"refmiracle.{name}" for name in values}
 
 
 @pytest.mark.parametrize("module", ["", "errors", "files", "streams", "extras", "processors"])

@@ -1,9 +1,10 @@
 """What the costliest files of 4 kB cost: ``python tools/hostile_files.py``.
 
 For each random code and network, `costliest` makes the files that take a decoder the most time and
-memory (docs/SPEC.md, section 2.6, says why there are no worse ones).  Each file meets each decoder
-in a process of its own, which has decoded a small file before, so that Python, the libraries and
-the compilation of kernels do not count.  The table stands in docs/RELIABILITY.md.
+memory (docs/SPEC.md, section 2.6, says why there are no worse ones); network 0 is one of the most
+weights that a file may describe.  Each file meets each decoder in a process of its own, which has
+decoded a small file before, so that Python, the libraries and the compilation of kernels do not
+count.  The tables stand in docs/RELIABILITY.md.
 """
 
 from __future__ import annotations
@@ -25,22 +26,34 @@ import spec_decoder
 from refmiracle.codec.container import CompressedModel, message_count, parse_model
 from refmiracle.codec.model import decode_model
 from refmiracle.engines import get_engine
-from refmiracle.nn.networks import network_by_number
+from refmiracle.nn.description import DESCRIBED
+from refmiracle.nn.layers import Dense, Flatten
+from refmiracle.nn.network import Network
+from refmiracle.nn.networks import LENET_300_100, network_by_number
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
 from refmiracle.rec.codes import CODES, MRC, SP_PFR, VARIABLE
 
 LARGEST = 4096
-NETWORKS = (1, 2)
+# As many weights as a file may describe, and as many variables as a file may have integers for.
+WIDEST = Network("widest", DESCRIBED, (1, 1, 1023), 4096, (Flatten(), Dense(4096)))
+MOST_INTEGERS = 2**20
+NETWORKS = (DESCRIBED, 1, 2)
 # As many nodes of depth 61 as fit beside those of the other variables.
-DEEP_NODES, DEEPEST = 48, 2**62 - 1
+DEEP_NODES, DEEPEST = 46, 2**62 - 1
 MEGABYTE = 1e6
+ALL = 2**32 - 1  # of its weights each tensor makes one variable
 
 
-def make_layout(network: int, block_size: int, hashed: bool = False) -> BlockLayout:
-    """Return a layout without hashing, or with one variable for each tensor."""
-    found = network_by_number(network)
-    factors = tuple(math.prod(t.shape) if hashed else 1 for t in found.tensors())
+def make_layout(network: int, block_size: int, factor: int = 1) -> BlockLayout:
+    """Return a layout whose tensors have this hash factor, or one variable if they are smaller."""
+    found = WIDEST if network == DESCRIBED else network_by_number(network)
+    factors = tuple(min(factor, math.prod(t.shape)) for t in found.tensors())
     return BlockLayout(found, factors, Grouping.INPUTS, Signs.WEIGHT, block_size, 2**32 - 1)
+
+
+def make_two_blocks(network: int, factor: int = 1) -> BlockLayout:
+    """Return a layout of two blocks: nearly as many unused places as others."""
+    return make_layout(network, make_layout(network, 1, factor).variables() - 1, factor)
 
 
 def make_file(layout: BlockLayout, code: str, bits: int) -> bytes:
@@ -62,18 +75,21 @@ def make_file(layout: BlockLayout, code: str, bits: int) -> bytes:
 def costliest(code: str, network: int) -> dict[str, bytes]:
     """Return the costliest files of a code, each by what is costly about it."""
     variables = make_layout(network, 1).variables()
-    whole = make_layout(network, variables - 1)  # two blocks: nearly as many unused places again
+    shared = -(-variables // MOST_INTEGERS)  # so that there may be an integer for each variable
     filled = make_layout(network, -(-variables // (8 * LARGEST // 24 - 20)))
     if CODES[code].of == VARIABLE:
-        return {"two blocks, 62 bits": make_file(whole, code, 24)}
-    files = {"two blocks": make_file(whole, code, 24)}
+        return {"two blocks, 62 bits": make_file(make_two_blocks(network, shared), code, 24)}
+    files = {"two blocks": make_file(make_two_blocks(network), code, 24)}
     if code == MRC:
         files["rows of 24 bits"] = make_file(filled, code, 24)
+        files["signs of all weights"] = make_file(make_two_blocks(network, 2), code, 24)
     elif code == SP_PFR:
         files["bins of 24 bits"] = make_file(filled, code, 24)
-        files["one place has 24 bits"] = make_file(make_layout(network, 1, True), code, 24)
+        files["one place has 24 bits"] = make_file(make_layout(network, 1, ALL), code, 24)
     else:
-        files["blocks of one"] = make_file(make_layout(network, 1), code, 24)
+        files["blocks of one"] = make_file(make_layout(network, 1, shared), code, 24)
+        if shared > 1:
+            files["blocks of a few"] = make_file(make_layout(network, shared), code, 24)
     return files
 
 
@@ -90,8 +106,8 @@ DECODERS: dict[str, Callable[[bytes], object]] = {
 
 
 def make_small(code: str, network: int) -> bytes:
-    """Return a file with one variable for each tensor."""
-    layout = make_layout(network, 1, True)
+    """Return a file with one variable for each tensor, of a small network where it is described."""
+    layout = make_layout(network or LENET_300_100.number, 1, ALL)
     count = message_count(layout, code)
     shape = (layout.blocks(), 1) if CODES[code].of == VARIABLE else (count,)
     indices = np.full(shape, {SP_PFR: 2}.get(code, 1), np.int64)
@@ -126,17 +142,18 @@ def main() -> None:
     """Print one row of the table for each file, the numbers as seconds / megabytes."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--network", type=int, choices=NETWORKS, default=1)
+    parser.add_argument("--decoders", nargs="+", choices=DECODERS, default=[*DECODERS])
     parser.add_argument("--one", choices=DECODERS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
         print(*measure(arguments.one, *map(bytes.fromhex, sys.stdin.read().split())))
         return
-    print(f"| code | file | bytes | {' | '.join(DECODERS)} |")
-    print("|---|---|---|" + "---|" * len(DECODERS))
+    print(f"| code | file | bytes | {' | '.join(arguments.decoders)} |")
+    print("|---|---|---|" + "---|" * len(arguments.decoders))
     for code in CODES:
         small = make_small(code, arguments.network)
         for name, data in costliest(code, arguments.network).items():
-            cells = [apart(decoder, small, data) for decoder in DECODERS]
+            cells = [apart(decoder, small, data) for decoder in arguments.decoders]
             texts = " | ".join(f"{s:.2f} s, {m:.0f} MB" for s, m in cells)
             print(f"| `{code}` | {name} | {len(data):,} | {texts} |", flush=True)
 

@@ -20,6 +20,7 @@ PARTS = (
     "edges_of_files",
     "numerics",
     "posterior",
+    "around",
     "layers",
     "general_layers",
     "coding",

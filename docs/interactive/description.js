@@ -3,7 +3,7 @@
 
 const DESCRIBED = 0;
 const DESCRIPTION = {
-  bytes: 4096, number: 2 ** 16 - 1, layers: 256, deepest: 4, values: 2 ** 24, weights: 2 ** 24,
+  bytes: 4096, number: 2 ** 16 - 1, layers: 256, deepest: 4, values: 2 ** 24, weights: 2 ** 22,
 };
 // By opcode: the word that its tensors' names have, and how many numbers follow.
 const KINDS = {
@@ -63,6 +63,8 @@ const PLACED = {
       `a convolution of ${channels} channels cannot have ${groups} groups of ${outputs} outputs`);
     const rows = height + 2 * padding - kh, columns = width + 2 * padding - kw;
     check(Math.min(rows, columns) >= 0, "a kernel is larger than what it is given");
+    check(channels * (rows + kh) * (columns + kw) <= DESCRIPTION.values,
+      "a convolution puts zeros around that make more than 2^24 values");
     return {
       shape: [outputs, Math.floor(rows / stride) + 1, Math.floor(columns / stride) + 1],
       tensors: { weight: [kh, kw, channels / groups, outputs], bias: [outputs] },
@@ -105,7 +107,7 @@ function placeLayers({ layers, image }) {
     const placed = PLACED[kind](shape, numbers);
     for (const [name, sides] of Object.entries(placed.tensors ?? {})) {
       weights += product(sides);
-      check(weights <= DESCRIPTION.weights, "it has more than 2^24 weights");
+      check(weights <= DESCRIPTION.weights, "it has more than 2^22 weights");
       named.push([path + name, sides]);
     }
     check(product(placed.shape) <= DESCRIPTION.values, "a layer gives more than 2^24 values");

@@ -168,6 +168,31 @@ class EngineBackend:
         """Return the whitened posterior."""
         return self.engine.mean_kl(tau, phi, float(budget))
 
+    def mean_kl_forward_around(
+        self, tau: Array, phi: Array, nu: Array, rho: Array, budget: Array, eps: Array
+    ) -> Array:
+        """Return a sample of a posterior around nu."""
+        return self.engine.mean_kl_forward(tau, phi, rho, float(budget), eps, nu)
+
+    def mean_kl_backward_around(
+        self, tau: Array, phi: Array, nu: Array, rho: Array, budget: Array, eps: Array, g: Array
+    ) -> Results:
+        """Return the gradients of a posterior around nu, which does not move them."""
+        return self.engine.mean_kl_backward(tau, phi, rho, float(budget), eps, g)
+
+    def mean_var_backward_around(
+        self,
+        mu: Array,
+        log_sigma: Array,
+        nu: Array,
+        rho: Array,
+        beta: Array,
+        eps: Array,
+        g: Array,
+    ) -> Results:
+        """Return the gradients of a posterior whose penalty is around nu."""
+        return self.engine.mean_var_backward(mu, log_sigma, rho, beta, eps, g, nu)
+
     def expand_hash_backward(self, g: Array, places: Array, signs: Array, count: Array) -> Array:
         """Return the gradient of the coded variables."""
         return self.engine.expand_hash_backward(g, places, signs, int(count))

@@ -35,6 +35,7 @@ FIELDS = "network grouping signs code bits theta block_size seed factors rho mes
 LAYOUT = "block_size seed factors grouping signs"
 BATCH = "bits tau phi rho eps images labels"
 POSTERIOR = "tau phi rho budget eps"
+AROUND = "tau phi nu rho budget eps"
 
 OPERATIONS: dict[str, Operation] = {
     "philox4x32": _operation("bits", "counter key", "words"),
@@ -59,6 +60,11 @@ OPERATIONS: dict[str, Operation] = {
     "mean_var_forward": _operation("posterior", "mu log_sigma eps", "w"),
     "mean_var_backward": _operation(
         "posterior", "mu log_sigma rho beta eps g", "dmu dlog_sigma dlog_rho"
+    ),
+    "mean_kl_forward_around": _operation("posterior", AROUND, "w"),
+    "mean_kl_backward_around": _operation("posterior", f"{AROUND} g", "dtau dphi dlog_rho"),
+    "mean_var_backward_around": _operation(
+        "posterior", "mu log_sigma nu rho beta eps g", "dmu dlog_sigma dlog_rho"
     ),
     "expand_hash": _operation("posterior", "variables places signs", "w"),
     "expand_hash_backward": _operation("posterior", "g places signs count", "dvariables"),

@@ -120,6 +120,15 @@ class Floats(Argument):
 
 
 @dataclass(frozen=True)
+class Around(Floats):
+    """What a distribution lies around; None is 0, without a sum."""
+
+    def take(self, value: Any, sizes: Sizes, own: np.dtype[Any]) -> Any:
+        """Return the array, or None."""
+        return None if value is None else super().take(value, sizes, own)
+
+
+@dataclass(frozen=True)
 class Grouped(Floats):
     """Feature maps whose channels fall into ``groups``, which leaves ``fan`` in each."""
 

@@ -5,7 +5,7 @@ hold phi = -inf, which gives them no budget and no gradient.  Activations are
 (channels, height, width, batch) or (features, batch): samples are columns, the batch is the
 last axis, as in y = W^T x + b.  Kernels are (height, width, in / groups, out), dense weights
 (in, out).
-Information is in nats unless a name says bits.
+Information is in nats unless a name says bits.  P lies around nu, or around 0 where there is none.
 
 Arrays may be of any kind: `engines.operations` says what each function takes, makes it plain, and
 refuses the rest, for both engines.
@@ -70,14 +70,27 @@ class Engine(Protocol):
     # posterior
     def mean_kl(self, tau: Array, phi: Array, budget: float) -> tuple[Array, Array]: ...
     def mean_kl_forward(
-        self, tau: Array, phi: Array, rho: Array, budget: float, eps: Array
+        self,
+        tau: Array,
+        phi: Array,
+        rho: Array,
+        budget: float,
+        eps: Array,
+        nu: Array | None = None,
     ) -> Array: ...
     def mean_kl_backward(
         self, tau: Array, phi: Array, rho: Array, budget: float, eps: Array, g: Array
     ) -> tuple[Array, Array, Array]: ...
     def mean_var_forward(self, mu: Array, log_sigma: Array, eps: Array) -> Array: ...
     def mean_var_backward(
-        self, mu: Array, log_sigma: Array, rho: Array, beta: Array, eps: Array, g: Array
+        self,
+        mu: Array,
+        log_sigma: Array,
+        rho: Array,
+        beta: Array,
+        eps: Array,
+        g: Array,
+        nu: Array | None = None,
     ) -> tuple[Array, Array, Array]: ...
     def expand_hash(self, variables: Array, places: Array, signs: Array) -> Array: ...
     def expand_hash_backward(self, g: Array, places: Array, signs: Array, count: int) -> Array: ...
@@ -93,6 +106,7 @@ class Engine(Protocol):
         row: int,
         w: Array,
         eps: Array,
+        nu: Array | None = None,
     ) -> None: ...
     def mean_kl_step(
         self,
@@ -125,6 +139,7 @@ class Engine(Protocol):
         step: int,
         rates: tuple[float, float],
         dlog_rho: Array,
+        nu: Array | None = None,
     ) -> None: ...
 
     # network

@@ -15,6 +15,7 @@ import numpy as np
 from refmiracle.engines.arguments import (
     BYTE,
     Argument,
+    Around,
     Filled,
     Flags,
     Floats,
@@ -77,6 +78,7 @@ def _filled(names: str, shape: str = BLOCKS) -> tuple[Filled, ...]:
 
 RATES, MOMENTS = Reals("rates", count=2), Moments("moments", shape=BLOCKS)
 TENSOR = Whole("tensor", shape=BLOCKS, end="tensors")
+NU = Around("nu", shape=BLOCKS, default=None)
 DLOG_RHO = Filled("dlog_rho", shape="tensors", double=True)
 
 OPERATIONS: dict[str, tuple[Argument, ...]] = {
@@ -87,13 +89,14 @@ OPERATIONS: dict[str, tuple[Argument, ...]] = {
     "ds_dx": _floats("x", "same"),
     "gaussian_kl": _floats("delta log_s", "same"),
     "mean_kl": (*_floats("tau phi", BLOCKS), BUDGET),
-    "mean_kl_forward": (*_floats("tau phi rho", BLOCKS), BUDGET, *_floats("eps", BLOCKS)),
+    "mean_kl_forward": (*_floats("tau phi rho", BLOCKS), BUDGET, *_floats("eps", BLOCKS), NU),
     "mean_kl_backward": (*_floats("tau phi rho", BLOCKS), BUDGET, *_floats("eps g", BLOCKS)),
     "mean_var_forward": _floats("mu log_sigma eps", BLOCKS),
     "mean_var_backward": (
         *_floats("mu log_sigma rho", BLOCKS),
         *_floats("beta", "Blocks"),
         *_floats("eps g", BLOCKS),
+        NU,
     ),
     "expand_hash": (
         Floats("variables", shape="any"),
@@ -112,6 +115,7 @@ OPERATIONS: dict[str, tuple[Argument, ...]] = {
         SEED,
         ROW,
         *_filled("w eps"),
+        NU,
     ),
     "mean_kl_step": (
         *_filled("tau phi"),
@@ -136,6 +140,7 @@ OPERATIONS: dict[str, tuple[Argument, ...]] = {
         STEP,
         RATES,
         DLOG_RHO,
+        NU,
     ),
     "images": (Pixels("pixels", shape="N height width", end=256, dtype=BYTE),),
     "conv2d": (MAPS, KERNEL, BIAS, *SLIDING),

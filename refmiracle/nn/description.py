@@ -20,7 +20,7 @@ from refmiracle.errors import InputError
 from refmiracle.nn.contract import Layer
 from refmiracle.nn.layers import Conv2d, Dense, Flatten, GroupNorm, MaxPool2d, MeanPool2d, Relu
 from refmiracle.nn.network import Network
-from refmiracle.nn.tree import Residual, place, through
+from refmiracle.nn.tree import Residual, place, through, values_of
 from refmiracle.numerics.varints import read_varint, write_varint
 
 DESCRIBED = 0  # the number of a network that a file describes
@@ -28,7 +28,7 @@ LARGEST_BYTES = 4096
 LARGEST_VALUE = 2**16 - 1
 MOST_LAYERS = 256  # all lists together
 DEEPEST = 4  # residuals within residuals
-MOST_WEIGHTS = 2**24
+MOST_WEIGHTS = 2**22  # so that a file of a few bytes costs little: docs/SPEC.md, section 2.6
 MOST_ACTIVATIONS = 2**24  # of one image, behind any layer
 
 # By opcode: how many numbers follow, and what makes the layer of them.
@@ -185,9 +185,11 @@ def _check_shapes(network: Network) -> None:
         after = layer.layer.output(layer.shape)
         if math.prod(after) > MOST_ACTIVATIONS:
             raise InputError(f"{layer.path} gives an image more than 2^24 values: shape {after}")
+        if values_of(layer) > MOST_ACTIVATIONS:
+            raise InputError(f"{layer.path} reads more than 2^24 values, with its zeros around")
         if not isinstance(layer.layer, Residual):
             weights += sum(math.prod(t.shape) for t in layer.tensors())
     if not 1 <= weights <= MOST_WEIGHTS:
-        raise InputError(f"a network of {weights} weights; expected 1 to 2^24")
+        raise InputError(f"a network of {weights} weights; expected 1 to 2^22")
     if end != (network.classes,):
         raise InputError(f"a network that ends with shape {end}; expected ({network.classes},)")

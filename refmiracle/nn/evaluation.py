@@ -16,8 +16,10 @@ from refmiracle.nn.arguments import (
 )
 from refmiracle.nn.contract import Weights
 from refmiracle.nn.network import Network, kernels, network_pass
+from refmiracle.nn.tree import through, values_of
 
 EVALUATION_BATCH = 500
+VALUES_AT_ONCE = 2**25  # of a batch, behind or before any layer, if one image has no more
 
 
 def forward(network: Network, engine: Engine, weights: Weights, x: Array) -> Array:
@@ -25,6 +27,15 @@ def forward(network: Network, engine: Engine, weights: Weights, x: Array) -> Arr
     for layer in network.placed:
         x, _ = layer.forward(engine, weights, x)
     return x
+
+
+def images_at_once(network: Network) -> int:
+    """Return how many images go through a network together, so that it decides the memory.
+
+    Not the number of images: a file may describe a network of 2^24 values behind a layer.
+    """
+    values = max(map(values_of, through(network.placed)), default=1)
+    return max(1, min(EVALUATION_BATCH, VALUES_AT_ONCE // max(1, values)))
 
 
 def classes(scores: Array) -> NDArray[np.int64]:
@@ -73,12 +84,13 @@ def logits(network: Network, engine: Engine, weights: Weights, pixels: NDArray[n
         units, signs = unshared_units(network, weights)
         return whole.logits(units, signs, pixels)
 
+    batch = images_at_once(network)
+
     def part(start: int) -> Array:
-        x = engine.images(pixels[start : start + EVALUATION_BATCH])
-        return forward(network, engine, weights, x)
+        return forward(network, engine, weights, engine.images(pixels[start : start + batch]))
 
     # One empty part, where there are no images, has the shape that the caller expects.
-    return np.concatenate(engine.map(part, range(0, max(1, len(pixels)), EVALUATION_BATCH)), axis=1)
+    return np.concatenate(engine.map(part, range(0, max(1, len(pixels)), batch)), axis=1)
 
 
 def predict(

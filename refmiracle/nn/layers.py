@@ -37,6 +37,12 @@ class Conv2d:
         Rows and columns of zeros on each side, less than the kernel has.
     groups : int
         1: each output reads all channels; as many as there are channels: each reads one.
+
+    Examples
+    --------
+    >>> from refmiracle.layers import Conv2d
+    >>> Conv2d(20, kernel=5).output((1, 28, 28))
+    (20, 24, 24)
     """
 
     outputs: int
@@ -57,7 +63,7 @@ class Conv2d:
 
     def output(self, shape: Shape) -> Shape:
         """Return (outputs, rows, columns)."""
-        channels, height, width = maps_of(shape)
+        channels, _, _ = maps_of(shape)
         kh, kw = _pair(self.kernel)
         if min(self.outputs, kh, kw, self.stride) < 1:
             raise InputError("outputs, sides of the kernel and stride must be 1 or more")
@@ -67,10 +73,16 @@ class Conv2d:
             raise InputError(
                 f"groups must be 1 or the channels, {channels}, and divide the outputs"
             )
-        rows, columns = height + 2 * self.padding - kh, width + 2 * self.padding - kw
+        _, height, width = self.with_zeros(shape)
+        rows, columns = height - kh, width - kw
         if min(rows, columns) < 0:
             raise InputError(f"expected maps of {kh}x{kw} at least, with the padding")
         return self.outputs, rows // self.stride + 1, columns // self.stride + 1
+
+    def with_zeros(self, shape: Shape) -> Shape:
+        """Return the shape of the input with its zeros around, which the kernel is passed over."""
+        channels, height, width = shape
+        return channels, height + 2 * self.padding, width + 2 * self.padding
 
     def spec(self, shape: Shape) -> LayerSpec:
         """Return ("conv2d", (kh, kw), inputs, outputs, stride, padding, groups)."""
@@ -107,6 +119,12 @@ class Dense:
     Parameters
     ----------
     outputs : int
+
+    Examples
+    --------
+    >>> from refmiracle.layers import Dense
+    >>> Dense(10).output((500,))
+    (10,)
     """
 
     outputs: int
@@ -150,7 +168,14 @@ class Dense:
 
 @dataclass(frozen=True)
 class Flatten(Weightless):
-    """Maps as one column: feature (c height + i) width + j is channel c, row i, column j."""
+    """Maps as one column: feature (c height + i) width + j is channel c, row i, column j.
+
+    Examples
+    --------
+    >>> from refmiracle.layers import Flatten
+    >>> Flatten().output((50, 4, 4))
+    (800,)
+    """
 
     word: ClassVar[str] = "flatten"
     opcode: ClassVar[int] = 3
@@ -176,7 +201,14 @@ class Flatten(Weightless):
 
 @dataclass(frozen=True)
 class MaxPool2d(Weightless):
-    """Maximum of each 2x2 window; an odd last row or column is dropped."""
+    """Maximum of each 2x2 window; an odd last row or column is dropped.
+
+    Examples
+    --------
+    >>> from refmiracle.layers import MaxPool2d
+    >>> MaxPool2d().output((20, 24, 24))
+    (20, 12, 12)
+    """
 
     word: ClassVar[str] = "maxpool"
     opcode: ClassVar[int] = 4
@@ -215,6 +247,12 @@ class GroupNorm:
     ----------
     groups : int
         Of as many channels each.
+
+    Examples
+    --------
+    >>> from refmiracle.layers import GroupNorm
+    >>> GroupNorm(4).output((16, 8, 8))
+    (16, 8, 8)
     """
 
     groups: int
@@ -264,6 +302,12 @@ class MeanPool2d(Weightless):
     ----------
     window : int or (int, int)
         Height and width; one number is both, and none the whole map.
+
+    Examples
+    --------
+    >>> from refmiracle.layers import MeanPool2d
+    >>> MeanPool2d().output((64, 8, 8))
+    (64, 1, 1)
     """
 
     window: Sides = 0
@@ -306,7 +350,14 @@ class MeanPool2d(Weightless):
 
 @dataclass(frozen=True)
 class Relu(Weightless):
-    """max(x, 0)."""
+    """max(x, 0).
+
+    Examples
+    --------
+    >>> from refmiracle.layers import Relu
+    >>> Relu().output((500,))
+    (500,)
+    """
 
     word: ClassVar[str] = "relu"
     opcode: ClassVar[int] = 7

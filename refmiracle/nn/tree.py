@@ -7,6 +7,7 @@ network read from a file, which holds none, has those of the one that was writte
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -140,6 +141,13 @@ class Residual:
     body : tuple of Layer
     shortcut : tuple of Layer
         Empty: x itself.
+
+    Examples
+    --------
+    >>> from refmiracle.layers import Conv2d, Relu, Residual
+    >>> block = Residual((Conv2d(8, kernel=3, padding=1), Relu()))
+    >>> block.output((8, 16, 16))
+    (8, 16, 16)
     """
 
     body: tuple[Layer, ...]
@@ -203,3 +211,9 @@ def through(placed: Sequence[Placed]) -> Iterator[Placed]:
         yield here
         for part in lists_of(here):
             yield from through(part)
+
+
+def values_of(here: Placed) -> int:
+    """Return how many values of one image a layer reads, with zeros around them, or gives."""
+    read = getattr(here.layer, "with_zeros", lambda shape: shape)(here.shape)
+    return max(math.prod(read), math.prod(here.layer.output(here.shape)))

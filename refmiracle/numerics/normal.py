@@ -129,8 +129,17 @@ def normal_quantile(p: ArrayLike) -> NDArray[np.float64]:
     p = np.asarray(p, dtype=np.float64)
     p = np.where((p > 0.0) & (p < 1.0), p, np.nan)
     q = p - 0.5
-    with np.errstate(invalid="ignore"):
-        central = q * ratio(CENTRAL, 0.180625 - q * q)
-        r = np.sqrt(-portable_log(np.where(q < 0.0, p, 1.0 - p)))
-        tail = np.where(r <= 5.0, ratio(MIDDLE, r - 1.6), ratio(FAR, r - 5.0))
-    return np.where(np.abs(q) <= 0.425, central, np.where(q < 0.0, -tail, tail))
+    z = np.asarray(q * ratio(CENTRAL, 0.180625 - q * q))
+    far = np.abs(q) > 0.425
+    z[far] = _tail(p[far])
+    return z
+
+
+def _tail(p: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the quantiles of probabilities within 0.075 of 0 or 1."""
+    low = p < 0.5
+    r = np.sqrt(-portable_log(np.where(low, p, 1.0 - p)))
+    z = ratio(MIDDLE, r - 1.6)
+    further = r > 5.0
+    z[further] = ratio(FAR, r[further] - 5.0)
+    return np.where(low, -z, z)

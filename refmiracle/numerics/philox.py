@@ -12,6 +12,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from refmiracle.numerics.arrays import tiles
 from refmiracle.numerics.whole import ROW_WORDS, whole_number, whole_numbers
 
 UINT64 = np.dtype(np.uint64)
@@ -111,12 +112,14 @@ def stream_words(
     first = whole_number("first", first, end=ROW_WORDS)
     count = whole_number("count", count, end=ROW_WORDS + 1 - first)
     rows = whole_numbers("rows", rows, dtype=UINT64)
-    blocks = np.arange(first // 4, -(-(first + count) // 4), dtype=np.uint64)
-    counter = np.zeros((len(rows), len(blocks), 4), dtype=np.uint64)
-    counter[..., 0] = blocks
-    counter[..., 1] = rows[:, None]
-    words = philox4x32(counter, (seed, stream)).reshape(len(rows), 4 * len(blocks))
-    return words[:, first % 4 : first % 4 + count]
+    blocks = range(first // 4, -(-(first + count) // 4))
+    words = np.empty((len(rows), len(blocks), 4), dtype=np.uint32)
+    for r, b in tiles(len(rows), len(blocks)):
+        counter = np.zeros((*words[r, b].shape[:2], 4), dtype=np.uint64)
+        counter[..., 0] = np.arange(blocks[b].start, blocks[b].stop)
+        counter[..., 1] = rows[r, None]
+        words[r, b] = philox4x32(counter, (seed, stream))
+    return words.reshape(len(rows), 4 * len(blocks))[:, first % 4 : first % 4 + count]
 
 
 def words_to_uniform(words: ArrayLike) -> NDArray[np.float64]:
@@ -135,7 +138,10 @@ def stream_permutation(seed: int, stream: int, row: int, count: int) -> NDArray[
     ndarray of int64, shape (count,)
         Position p of the permuted sequence holds element ``permutation[p]``.
     """
-    words = stream_words(seed, stream, [row], count)[0].astype(np.uint64)
+    pairs = stream_words(seed, stream, [row], count)[0].astype(np.uint64)
     # Behind its word, each position breaks the tie of equal words, and comes out with it.
-    pairs = np.sort(words << WORD_BITS | np.arange(count, dtype=np.uint64))
-    return (pairs & LOW_WORD).astype(np.int64)
+    pairs <<= WORD_BITS
+    pairs |= np.arange(count, dtype=np.uint32)
+    pairs.sort()
+    pairs &= LOW_WORD
+    return pairs.view(np.int64)

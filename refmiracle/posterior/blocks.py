@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,8 @@ from refmiracle.engines.contract import Array, Engine
 from refmiracle.nn.contract import Weights
 from refmiracle.nn.network import Network, split_tensors
 from refmiracle.numerics.philox import Stream, stream_permutation, stream_words
+
+Number = TypeVar("Number", np.float32, np.int64)
 
 
 class Grouping(IntEnum):
@@ -85,7 +88,24 @@ def tensor_signs(layout: BlockLayout, number: int) -> NDArray[np.float32]:
         return np.ones(math.prod(shape), dtype=np.float32)
     words = stream_words(layout.seed, Stream.SIGNS, [number], count)[0]
     signs = np.where(words >> np.uint32(31), np.float32(-1), np.float32(1))
-    return np.resize(signs, math.prod(shape))
+    return np.tile(signs, math.prod(shape) // count)
+
+
+def spread(layout: BlockLayout, number: int, values: NDArray[Number]) -> NDArray[Number]:
+    """Return for each weight of tensor `number`, in C order, the value of its variable.
+
+    Weight i, counted along the axis of the grouping, stands for variable i // factor.
+
+    Parameters
+    ----------
+    values : ndarray, shape (variables of the tensor,)
+    """
+    shape = layout.network.tensors()[number].shape
+    spread = np.repeat(values, layout.factors[number])[: math.prod(shape)]
+    if layout.grouping == Grouping.INPUTS:
+        # Counted with the outputs outermost, the inputs of one output are neighbours.
+        spread = spread.reshape(shape[-1], -1).T.ravel()
+    return spread
 
 
 @dataclass(frozen=True)
@@ -123,13 +143,8 @@ def find_places(layout: BlockLayout) -> Places:
 
     of_weights, signs = [], []
     first = 0
-    for number, (t, factor, size) in enumerate(zip(tensors, layout.factors, sizes, strict=True)):
-        # Weight i, counted along the axis of the grouping, stands for variable i // factor.
-        places = np.repeat(place[first : first + size], factor)[: math.prod(t.shape)]
-        if layout.grouping == Grouping.INPUTS:
-            # Counted with the outputs outermost, the inputs of one output are neighbours.
-            places = places.reshape(t.shape[-1], -1).T.ravel()
-        of_weights.append(places)
+    for number, size in enumerate(sizes):
+        of_weights.append(spread(layout, number, place[first : first + size]))
         signs.append(tensor_signs(layout, number))
         first += size
 

@@ -662,6 +662,37 @@ def penalty_without_half_of_its_gradient(right, mu, log_sigma, rho, beta, eps, g
     return dmu, dlog_sigma, np.zeros_like(dlog_rho)
 
 
+@fault("mean_kl_forward_around")
+def sample_around_0(right, tau, phi, nu, rho, budget, eps):
+    return right.mean_kl_forward(tau, phi, rho, budget, eps)
+
+
+@fault("mean_kl_forward_around")
+def nu_scaled_with_the_change(right, tau, phi, nu, rho, budget, eps):
+    return right.mean_kl_forward(tau, phi, rho, budget, eps) + rho * nu
+
+
+@fault("mean_kl_forward_around", "nu-of-each-place")
+def one_nu_for_a_block(right, tau, phi, nu, rho, budget, eps):
+    return right.mean_kl_forward(tau, phi, rho, budget, eps) + nu[:, :1]
+
+
+@fault("mean_kl_backward_around")
+def nu_scaled_by_rho_in_its_gradient(right, tau, phi, nu, rho, budget, eps, g):
+    dtau, dphi, dlog_rho = right.mean_kl_backward(tau, phi, rho, budget, eps, g)
+    return dtau, dphi, dlog_rho + g * nu
+
+
+@fault("mean_var_backward_around", "start-of-an-update")
+def penalty_of_the_mean_around_0(right, mu, log_sigma, nu, rho, beta, eps, g):
+    return right.mean_var_backward(mu, log_sigma, rho, beta, eps, g)
+
+
+@fault("mean_var_backward_around")
+def penalty_on_the_wrong_side_of_nu(right, mu, log_sigma, nu, rho, beta, eps, g):
+    return right.mean_var_backward(nu - mu, log_sigma, rho, beta, eps, g)
+
+
 @fault("expand_hash")
 def missing_sign_of_a_hash(right, variables, places, signs):
     return right.expand_hash(variables, places, np.abs(signs))

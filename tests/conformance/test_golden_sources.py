@@ -470,6 +470,11 @@ def test_shares_are_the_softmax(case):
 @cases_of("mean_kl_backward")
 def test_gradients_are_the_derived_formulas(case):
     """Equations (18), (19), (21) and (22) in mpmath."""
+    assert_derived(case)
+
+
+def assert_derived(case):
+    """Compare with the formulas in mpmath; nu is no part of them."""
     tau, phi, rho, eps, g = (case.inputs[n] for n in ("tau", "phi", "rho", "eps", "g"))
     budget = mpf(case.inputs["budget"].item())
     got = [case.outputs[n] for n in ("dtau", "dphi", "dlog_rho")]
@@ -518,6 +523,39 @@ def test_mean_var_gradients_are_the_derived_formulas(case):
                 want[2].append(beta * (1 - s - delta**2))
             for name, column in zip(("dmu", "dlog_sigma", "dlog_rho"), want, strict=True):
                 assert_close(case.outputs[name][n], column, EPSILON)
+
+
+@cases_of("mean_kl_forward_around")
+def test_nu_is_added_to_the_sample(case):
+    """Equations (4) to (8), with s(x) by Lambert's W."""
+    names = ("tau", "phi", "nu", "rho", "eps")
+    budget = mpf(case.inputs["budget"].item())
+    with mpmath.workdps(60):
+        for n, block in enumerate(rows_of(*(case.inputs[name] for name in names))):
+            total = mpmath.fsum(mpmath.exp(phi) for _, phi, *_ in block)
+            for got, (tau, phi, nu, rho, eps) in zip(case.outputs["w"][n], block, strict=True):
+                r = mpmath.sqrt(2 * budget * mpmath.exp(phi) / total)
+                s = -mpmath.lambertw(-mpmath.exp(-1 - (r * mpmath.sech(tau)) ** 2)).real
+                want = nu + rho * (r * mpmath.tanh(tau) + mpmath.sqrt(s) * eps)
+                assert abs(got - want) <= EPSILON * (abs(nu) + abs(want))
+
+
+@cases_of("mean_kl_backward_around")
+def test_nu_moves_no_gradient_of_mean_kl(case):
+    """Equations (18), (19), (21) and (22), in which there is no nu."""
+    assert_derived(case)
+
+
+@cases_of("mean_var_backward_around")
+def test_mean_var_gradients_count_the_mean_from_nu(case):
+    """Equation (23), whose delta is (mu - nu) / rho."""
+    mu, log_sigma, nu, rho, beta, eps, g = values(case.inputs, *case.inputs)
+    delta, sigma, b = (mu - nu) / rho, np.exp(log_sigma), beta[:, None]
+    s = (sigma / rho) ** 2
+    want = g + b * delta / rho, g * sigma * eps + b * (s - 1), b * (1 - s - delta**2)
+    for name, array in zip(("dmu", "dlog_sigma", "dlog_rho"), want, strict=True):
+        scale = np.abs(array).max()
+        np.testing.assert_allclose(case.outputs[name], array, rtol=1e-13, atol=1e-13 * scale)
 
 
 @cases_of("expand_hash_backward")

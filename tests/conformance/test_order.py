@@ -21,6 +21,7 @@ NOT_ALONE = {
     ("write_container", "network"): "another network has other numbers of tensors",
     ("conv2d_general", "groups"): "the kernel and the map have their shapes",
     ("conv2d_general_backward", "groups"): "the kernel and the map have their shapes",
+    ("mean_kl_backward_around", "nu"): "it moves no gradient of Mean-KL",
     ("decode_blocks", "dimension"): "the scales have its shape",
     ("loss_and_grads", "block_size"): "the arrays have its shape",
     ("loss_and_grads_general", "block_size"): "the arrays have its shape",

@@ -1099,8 +1099,8 @@ def candidate_zero_accepted(right, seed, bits, blocks, messages, dimension):
     n, j = messages >> int(bits), messages & (1 << int(bits)) - 1
     if n.min(initial=1):
         return right.partition_rows(seed, bits, blocks, messages, dimension)
-    k = partition.intervals(int(bits), int(dimension)).bits
-    z = partition._samples(int(seed), blocks, n, j, partition.split_bins(j, k), k)
+    j_d, k = partition.split_bins(j, int(bits), int(dimension), slice(0, int(dimension)))
+    z = partition._samples(int(seed), blocks, n, j, j_d, k)
     return z.astype(np.float32)
 
 
@@ -1190,8 +1190,8 @@ def rows_beyond_a_word_wrap(right, code, seed, rows, delta, log_s):
 def sender_leaves_out_the_high_word_of_the_node(right, *inputs):
     own = nodes.uniforms
 
-    def uniforms(seed, rows, numbers):
-        return own(seed, rows, np.asarray(numbers, dtype=np.uint64) & LOW_WORD)
+    def uniforms(seed, rows, numbers, *lanes):
+        return own(seed, rows, np.asarray(numbers, dtype=np.uint64) & LOW_WORD, *lanes)
 
     with other_uniforms(uniforms):
         return right.variable_messages(*inputs)
@@ -1201,8 +1201,8 @@ def sender_leaves_out_the_high_word_of_the_node(right, *inputs):
 def receiver_leaves_out_the_high_word_of_the_node(right, *inputs):
     own = nodes.uniforms
 
-    def uniforms(seed, rows, numbers):
-        return own(seed, rows, np.asarray(numbers, dtype=np.uint64) & LOW_WORD)
+    def uniforms(seed, rows, numbers, *lanes):
+        return own(seed, rows, np.asarray(numbers, dtype=np.uint64) & LOW_WORD, *lanes)
 
     with other_uniforms(uniforms):
         return right.variable_samples(*inputs)
@@ -1212,8 +1212,8 @@ def receiver_leaves_out_the_high_word_of_the_node(right, *inputs):
 def uniform_of_a_node_from_one_word(right, *inputs):
     own = nodes.uniforms
 
-    def uniforms(seed, rows, numbers):
-        return (np.floor(own(seed, rows, numbers) * 2.0**32) + 0.5) * 2.0**-32
+    def uniforms(seed, rows, numbers, *lanes):
+        return (np.floor(own(seed, rows, numbers, *lanes) * 2.0**32) + 0.5) * 2.0**-32
 
     with other_uniforms(uniforms):
         return right.variable_samples(*inputs)

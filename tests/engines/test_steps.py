@@ -69,6 +69,33 @@ def test_fused_is_the_composition(rng, kind, blocks, size):
         assert scaled_error(got, want) < 2e-6
 
 
+@pytest.mark.parametrize("engine", [NUMPY, NUMBA], ids=lambda e: e.name)
+def test_around_nu_all_is_as_around_0_but_shifted(rng, engine):
+    """Numbers on a grid, so that sums and differences with nu are exact."""
+    shape, row = (3, 5), np.arange(15).reshape(3, 5)
+    nu = (2.0 + row / 64).astype(engine.dtype)
+    tau, phi, mu, log_sigma, g = (np.round(rng.normal(size=shape) * 64) / 64 for _ in range(5))
+    tau, phi, mu, log_sigma, g = (a.astype(engine.dtype) for a in (tau, phi, mu, log_sigma, g))
+    rho, beta = np.full(shape, 0.5, engine.dtype), np.ones(3, engine.dtype)
+    drawn = [[np.empty_like(nu), np.empty_like(nu)] for _ in range(2)]
+    engine.mean_kl_sample(tau, phi, rho, BUDGET, 5, 6, *drawn[0])
+    engine.mean_kl_sample(tau, phi, rho, BUDGET, 5, 6, *drawn[1], nu)
+    (w, eps), (around, same) = drawn
+    assert np.array_equal(eps, same)
+    assert np.array_equal(around, nu + w)
+    results = []
+    for mean, given in ((mu, ()), (nu + mu, (nu,))):
+        steps = mean.copy(), log_sigma.copy()
+        moments = tuple((np.zeros_like(nu), np.zeros_like(nu)) for _ in range(2))
+        sums, used = np.empty(TENSORS), np.ones(shape, bool)
+        engine.mean_var_step(
+            *steps, rho, row % TENSORS, used, beta, eps, g, moments, 1, RATES, sums, *given
+        )
+        results.append((steps[0] - (given[0] if given else 0), steps[1], *moments[0], sums))
+    for got, want in zip(*results, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.parametrize("kind", ["mean-kl", "mean-var"])
 def test_noise_is_the_row_of_the_stream(rng, kind):
     """So that what is trained does not depend on how a pass is cut into groups and threads."""

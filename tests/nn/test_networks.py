@@ -12,10 +12,11 @@ from oracles import scaled_error
 
 from refmiracle.engines import get_engine
 from refmiracle.errors import InputError
+from refmiracle.nn import evaluation
 from refmiracle.nn.description import from_description, to_description
 from refmiracle.nn.evaluation import predict
 from refmiracle.nn.gradients import loss_and_grads
-from refmiracle.nn.layers import Conv2d, Dense, Flatten, GroupNorm, MaxPool2d, MeanPool2d
+from refmiracle.nn.layers import Conv2d, Dense, Flatten, GroupNorm, MaxPool2d, MeanPool2d, Relu
 from refmiracle.nn.network import Network, check_network, kernels, network_pass
 from refmiracle.nn.networks import (
     LENET5,
@@ -212,6 +213,49 @@ def test_no_compiled_pass_reads_beyond_its_buffers():
 def test_compiled_passes_are_of_square_images_of_one_channel(image):
     network = check_network(replace(SMALL, input=image))
     assert network_pass(network, NUMBA, (1,)) is None
+
+
+BROAD = (Conv2d(300, kernel=1), MeanPool2d(), Flatten(), Dense(10))
+PADDED = (Conv2d(4, kernel=99, stride=90, padding=98), MeanPool2d(), Flatten(), Dense(10))
+
+
+@pytest.mark.parametrize(("layers", "values"), [(BROAD, 300 * 784), (PADDED, (28 + 196) ** 2)])
+@pytest.mark.parametrize("engine", [NUMPY, NUMBA], ids=["numpy", "numba"])
+def test_images_go_through_together_as_far_as_there_is_room(
+    rng, monkeypatch, engine, layers, values
+):
+    """How many decides the memory, not how many images there are; a file may describe any width."""
+    network = Network("broad", 0, IMAGE, 10, layers)
+    monkeypatch.setattr(evaluation, "VALUES_AT_ONCE", 3 * values + 1)
+    seen = []
+    images = engine.images
+    counting = type(engine)(
+        **{**vars(engine), "images": lambda pixels: seen.append(len(pixels)) or images(pixels)}
+    )
+    weights, pixels, _ = batch_for(rng, network, 8)
+    together = evaluation.logits(network, counting, weights, pixels)
+    assert sorted(seen) == [2, 3, 3]
+    monkeypatch.setattr(evaluation, "VALUES_AT_ONCE", 1)
+    assert evaluation.images_at_once(network) == 1
+    alone = evaluation.logits(network, engine, weights, pixels)
+    assert scaled_error(together, alone) < 1e-6
+
+
+def test_shipped_networks_evaluate_in_whole_batches():
+    """So that their figures stay as they are: how many go together may change the rounding."""
+    batches = {evaluation.images_at_once(network) for network in SHIPPED}
+    assert batches == {evaluation.EVALUATION_BATCH}
+
+
+def test_networks_of_large_images_have_no_compiled_pass():
+    """Its buffers are for 64 images and all layers at a time."""
+    layers = (MaxPool2d(), Relu(), Flatten(), Dense(10))
+    for outputs, there in ((100, True), (20_000, False)):
+        network = Network("broad", 0, IMAGE, 10, (Conv2d(outputs, kernel=1), *layers))
+        assert (network_pass(network, NUMBA, (1, 1)) is not None) == there
+    hidden = (Dense(60_000), Dense(60_000), Dense(20_000), Dense(10))
+    network = Network("broad", 0, (1, 1, 1), 10, (Flatten(), *hidden))
+    assert network_pass(network, NUMBA, (1,) * 4) is None
 
 
 def test_paths_name_layers_by_kind_and_position():

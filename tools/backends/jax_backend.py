@@ -385,12 +385,15 @@ def mean_var_forward(mu: Array, log_sigma: Array, eps: Array) -> jax.Array:
 
 
 @jax.jit
-def mean_var_gradients(mu: Any, log_sigma: Any, rho: Any, beta: Any, eps: Any, g: Any) -> Results:
-    """Return the gradients of g w + beta KL by mu, log sigma and log rho."""
+def mean_var_gradients(
+    mu: Any, log_sigma: Any, nu: Any, rho: Any, beta: Any, eps: Any, g: Any
+) -> Results:
+    """Return the gradients of g w + beta KL[Q || N(nu, rho^2)] by mu, log sigma and log rho."""
 
     def objective(mu: Any, log_sigma: Any, log_scale: Any) -> jax.Array:
         sigma, scale = jnp.exp(log_sigma), rho * jnp.exp(log_scale)
-        kl = 0.5 * ((mu / scale) ** 2 + (sigma / scale) ** 2 - 1.0) - log_sigma + jnp.log(scale)
+        delta, log_s = (mu - nu) / scale, 2.0 * (log_sigma - jnp.log(scale))
+        kl = 0.5 * (delta**2 + (sigma / scale) ** 2 - 1.0 - log_s)
         return (g * (mu + sigma * eps) + beta[:, None] * kl).sum()
 
     return jax.grad(objective, (0, 1, 2))(mu, log_sigma, jnp.zeros_like(rho))
@@ -400,7 +403,27 @@ def mean_var_backward(
     mu: Array, log_sigma: Array, rho: Array, beta: Array, eps: Array, g: Array
 ) -> Results:
     """Return the gradients of g w + beta KL by mu, log sigma and log rho."""
-    return like(mu, *mean_var_gradients(*(double(a) for a in (mu, log_sigma, rho, beta, eps, g))))
+    return mean_var_backward_around(mu, log_sigma, np.zeros_like(mu), rho, beta, eps, g)
+
+
+def mean_var_backward_around(*inputs: Array) -> Results:
+    """Return the gradients of mu, log sigma, nu, rho, beta, eps and g; P is around nu."""
+    return like(inputs[0], *mean_var_gradients(*map(double, inputs)))
+
+
+def mean_kl_forward_around(
+    tau: Array, phi: Array, nu: Array, rho: Array, budget: Array, eps: Array
+) -> jax.Array:
+    """Return the sample of a posterior around nu."""
+    arguments = double(tau), double(phi), double(rho), float(budget), double(eps)
+    return like(tau, double(nu) + jax.jit(sample)(*arguments))[0]
+
+
+def mean_kl_backward_around(
+    tau: Array, phi: Array, nu: Array, rho: Array, budget: Array, eps: Array, g: Array
+) -> Results:
+    """Return the gradients by tau, phi and log rho: nu, a constant, has no part in them."""
+    return mean_kl_backward(tau, phi, rho, budget, eps, g)
 
 
 def expand(variables: jax.Array, places: jax.Array, signs: jax.Array) -> jax.Array:
@@ -891,6 +914,9 @@ BACKEND = SimpleNamespace(
             mean_kl_backward,
             mean_var_forward,
             mean_var_backward,
+            mean_kl_forward_around,
+            mean_kl_backward_around,
+            mean_var_backward_around,
             expand_hash,
             expand_hash_backward,
             images,

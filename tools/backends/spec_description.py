@@ -18,7 +18,7 @@ ReadVarint = Callable[[bytes, int], tuple[int, int]]
 CONV, DENSE, FLATTEN, MAXIMUM, MEAN, NORM, RELU, RESIDUAL = range(1, 9)
 COUNTS = {CONV: 6, DENSE: 1, FLATTEN: 0, MAXIMUM: 0, MEAN: 2, NORM: 1, RELU: 0}
 MOST_BYTES, MOST_LAYERS, DEEPEST, LARGEST_NUMBER = 4096, 256, 4, 65535
-LARGEST = 2**24  # values of an image, and weights
+MOST_VALUES, MOST_WEIGHTS = 2**24, 2**22  # of an image, and in all
 
 
 def require(condition: Any, message: str) -> None:
@@ -38,11 +38,11 @@ class Network(NamedTuple):
 
 def fitted(image: Shape, classes: int, layers: tuple[Layer, ...]) -> Network:
     """Return a network whose layers fit each other: rules 4 to 7."""
-    require(1 <= math.prod(image) <= LARGEST, "images are out of range")
+    require(1 <= math.prod(image) <= MOST_VALUES, "images are out of range")
     require(classes >= 2, "there are fewer than 2 classes")
     tensors: list[Shape] = []
     end = place(layers, image, tensors)
-    require(1 <= sum(map(math.prod, tensors)) <= LARGEST, "weights are out of range")
+    require(1 <= sum(map(math.prod, tensors)) <= MOST_WEIGHTS, "weights are out of range")
     require(end == (classes,), "it does not end with its classes")
     return Network(image, classes, layers, tuple(tensors))
 
@@ -95,7 +95,7 @@ def place(layers: Sequence[Layer], shape: Shape, tensors: list[Shape]) -> Shape:
         else:
             before, shape = shape, after(opcode, numbers, shape)
             tensors.extend(of_layer(opcode, numbers, before, shape))
-        require(math.prod(shape) <= LARGEST, "a layer gives too many values")
+        require(math.prod(shape) <= MOST_VALUES, "a layer gives too many values")
     return shape
 
 
@@ -141,8 +141,10 @@ def convolved(numbers: Sequence[int], shape: Shape) -> Shape:
     require(min(kh, kw, stride, outputs) >= 1, "a convolution has a 0 in its numbers")
     require(padding < min(kh, kw), "a convolution has too much padding")
     require(groups in (1, channels) and outputs % groups == 0, "groups of a convolution do not fit")
-    free = height + 2 * padding - kh, width + 2 * padding - kw
+    height, width = height + 2 * padding, width + 2 * padding
+    free = height - kh, width - kw
     require(min(free) >= 0, "a kernel is larger than its map")
+    require(channels * height * width <= MOST_VALUES, "a map has too many values with its zeros")
     return outputs, free[0] // stride + 1, free[1] // stride + 1
 
 

@@ -352,17 +352,40 @@ def mean_var_forward(mu: Array, log_sigma: Array, eps: Array) -> torch.Tensor:
     return like(mu, double(mu) + torch.exp(double(log_sigma)) * double(eps))[0]
 
 
+def mean_kl_forward_around(
+    tau: Array, phi: Array, nu: Array, rho: Array, budget: Array, eps: Array
+) -> torch.Tensor:
+    """Return the sample of a posterior around nu."""
+    w = sample(double(tau), double(phi), double(rho), float(budget), double(eps))
+    return like(tau, double(nu) + w)[0]
+
+
+def mean_kl_backward_around(
+    tau: Array, phi: Array, nu: Array, rho: Array, budget: Array, eps: Array, g: Array
+) -> Results:
+    """Return the gradients by tau, phi and log rho: nu, a constant, has no part in them."""
+    return mean_kl_backward(tau, phi, rho, budget, eps, g)
+
+
 def mean_var_backward(
     mu: Array, log_sigma: Array, rho: Array, beta: Array, eps: Array, g: Array
 ) -> Results:
     """Return the gradients of g w + beta KL by mu, log sigma and log rho."""
+    return mean_var_backward_around(mu, log_sigma, np.zeros_like(mu), rho, beta, eps, g)
+
+
+def mean_var_backward_around(
+    mu: Array, log_sigma: Array, nu: Array, rho: Array, beta: Array, eps: Array, g: Array
+) -> Results:
+    """Return the gradients of g w + beta KL[Q || N(nu, rho^2)] by mu, log sigma and log rho."""
     m, ls, log_scale = (
         leaf(double(mu)),
         leaf(double(log_sigma)),
         leaf(torch.zeros(rho.shape).double()),
     )
     sigma, scale = torch.exp(ls), double(rho) * torch.exp(log_scale)
-    divergence = 0.5 * ((m / scale) ** 2 + (sigma / scale) ** 2 - 1.0) - (ls - torch.log(scale))
+    delta = (m - double(nu)) / scale
+    divergence = 0.5 * (delta**2 + (sigma / scale) ** 2 - 1.0) - (ls - torch.log(scale))
     penalty = double(beta)[:, None] * divergence
     objective = (double(g) * (m + sigma * double(eps)) + penalty).sum()
     return like(mu, *torch.autograd.grad(objective, (m, ls, log_scale)))
@@ -784,6 +807,9 @@ BACKEND = SimpleNamespace(
             mean_kl_backward,
             mean_var_forward,
             mean_var_backward,
+            mean_kl_forward_around,
+            mean_kl_backward_around,
+            mean_var_backward_around,
             expand_hash,
             expand_hash_backward,
             images,

@@ -167,6 +167,14 @@ def valid() -> tuple[tuple[str, bytes, str], ...]:
     )  # fmt: skip
 
 
+WEIGHTS = network((1, 1, 1023), 4096, FLATTEN, dense(4096))
+
+
+def largest() -> bytes:
+    """Return a file of as many weights as there may be, 2^22, of few variables."""
+    return of_indices(fields_of(WEIGHTS, 0x01, 16, 60, 17, (40000, 3000)))
+
+
 def flags_of(data: bytes) -> tuple[str, ...]:
     """Tell whether the last block is short."""
     file = spec_decoder.parse(data)
@@ -193,8 +201,11 @@ def decode_model() -> list[Case]:
         files.decoded(f"described-{name}", data, flags=flags_of(data), note=note, since=SINCE)
         for name, data, note in valid()
     ]
-    return cases + [
+    cases += [
         make_case(f"files/decode_model/described-{row.name}", {"data": wrong(row)},
                   fault=row.fault, note=row.note, since=SINCE)
         for row in FAULTS
     ]  # fmt: skip
+    data = largest()
+    name, note = "described-2-to-the-22-weights", "the most"
+    return [*cases, files.decoded(name, data, flags=flags_of(data), note=note, since=SINCE)]

@@ -198,4 +198,31 @@ def of_other_kinds() -> tuple[Wrong, ...]:
     )  # fmt: skip
 
 
-FAULTS = (*of_numbers(), *of_layers(), *of_sizes(), *of_convolutions(), *of_other_kinds())
+def of_weights() -> tuple[Wrong, ...]:
+    """Return networks of more weights than there may be, each with few enough of all else."""
+    many = "too many weights"
+    return (
+        Wrong("2-to-the-22-plus-1-weights", many,
+              network((60, 1, 13981), 5, FLATTEN, dense(5)), (5 * 838860, 5)),
+        Wrong("2-to-the-22-and-more-weights-together", many,
+              network((1, 1, 2047), 2, FLATTEN, dense(1024), dense(2047), dense(2)),
+              (2047 * 1024, 1024, 1024 * 2047, 2047, 4094, 2)),
+        Wrong("2-to-the-24-weights", many,
+              network((1, 1, 4095), 4096, FLATTEN, dense(4096)), (4095 * 4096, 4096)),
+        Wrong("a-kernel-of-2-to-the-23-weights", many,
+              network((2, 2048, 2048), 2, conv(2048, 2048, 1, 0, 1, 1), FLATTEN, dense(2)),
+              (2**23, 1, 2, 2)),
+        Wrong("zeros-around-make-too-many-values", "too many values",
+              network((1, 1, 100), 2, conv(2047, 2047, 4096, 2046, 1, 1), *HEAD),
+              (2047**2, 1, 2, 2), "4093 rows of 4192, of which one place is left"),
+    )  # fmt: skip
+
+
+FAULTS = (
+    *of_numbers(),
+    *of_layers(),
+    *of_sizes(),
+    *of_convolutions(),
+    *of_other_kinds(),
+    *of_weights(),
+)

@@ -172,6 +172,10 @@ def fill_normals(seed, stream, row, first, out):
 def fill_rows(seed, stream, rows, out):
     """Fill out[r] with the first normals of row rows[r] of a stream, a few rows at a time."""
     count, zero = out.shape[1], np.uint64(0)
+    if count > 4 * COUNTERS:
+        for r in range(len(rows)):
+            fill_normals(seed, stream, rows[r], 0, out[r])
+        return
     group = max(1, 4 * COUNTERS // max(1, count))
     words = np.empty((group, count), np.uint64)
     for first in range(0, len(rows), group):

@@ -17,9 +17,7 @@ from refmiracle.engines.numba_engine.threads import parallel_map, row_parts
 from refmiracle.engines.numpy_engine.partition import (
     check_partition,
     intervals,
-    place_bits,
     proposal,
-    split_bins,
     split_messages,
     table_parts,
 )
@@ -163,13 +161,19 @@ def _fill_messages(keys, blocks, bits, k, targets, tables, out):
 
 
 @compiled(**EXACT)
-def _fill_samples(key, blocks, n, j, j_d, k, out):
+def _fill_samples(key, blocks, n, j, bits, out):
+    dimension = out.shape[1]
     for b in range(len(blocks)):
-        for d in range(0, len(k), 4):
+        before = 0  # bits of the places before
+        for d in range(0, dimension, 4):
             group = np.uint64(d // 4)
             four = philox(np.uint64(n[b]), blocks[b], np.uint64(j[b]), group, key[0], key[1])
-            for place in range(d, min(d + 4, len(k))):
-                out[b, place] = _normal(four[place - d], j_d[b, place], 1 << k[place])
+            for place in range(d, min(d + 4, dimension)):
+                after = (place + 1) * bits // dimension
+                intervals_here = 1 << (after - before)
+                j_d = (j[b] >> (bits - after)) & (intervals_here - 1)
+                out[b, place] = _normal(four[place - d], j_d, intervals_here)
+                before = after
 
 
 def _key(seed, stream):
@@ -199,8 +203,7 @@ def partition_messages(seed, bits, blocks, delta, log_s):
 def partition_rows(seed, bits, blocks, messages, dimension):
     """See `numpy_engine.partition.partition_rows`; the same bits."""
     blocks, n, j = split_messages(bits, blocks, messages)
-    k = place_bits(bits, dimension)
     out = np.empty((len(n), dimension), dtype=np.float32)
     key = _key(seed, Stream.PARTITION)
-    _fill_samples(key, blocks.astype(np.uint64), n, j, split_bins(j, k), k, out)
+    _fill_samples(key, blocks.astype(np.uint64), n, j, bits, out)
     return out

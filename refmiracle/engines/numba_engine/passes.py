@@ -21,6 +21,8 @@ from refmiracle.numerics.spares import Spares
 
 EVALUATION_SHARD = 64
 WORTH_THREADS = 100_000  # weights
+# Buffers are for whole shards and all layers; a network of more values an image goes without.
+LARGEST_IMAGE = 2**17
 # A training at a time takes two: for its steps, 15 MB for LeNet-5 in batches of 256, and logits.
 SPARES = Spares(4)
 
@@ -41,6 +43,10 @@ class Conv:
         self.sizes = (inputs, size, kernel, outputs // copies, copies)
         self.lengths = (kernel**2 * inputs * (outputs // copies), outputs)
         self.outputs, self.pooled = outputs, (size - kernel + 1) // 2
+
+    def values(self):
+        """Return how many values of an image it gives, before its pool."""
+        return self.outputs * (2 * self.pooled) ** 2
 
     def packed(self):
         """Return room for its weights."""
@@ -86,6 +92,10 @@ class Dense:
         self.sizes = (inputs, outputs // copies, copies, rectified)
         self.lengths = (inputs * (outputs // copies), outputs)
         self.outputs = outputs
+
+    def values(self):
+        """Return how many values of an image it gives."""
+        return self.outputs
 
     def packed(self):
         """Return room for its weights."""
@@ -229,7 +239,8 @@ def network_pass(layers, copies, size):
 
     Passes are of (conv2d, maxpool2d, relu) ... flatten (dense, relu) ... dense.
 
-    Compiled code does not look at bounds, so layers that do not fit each other have no pass.
+    Compiled code does not look at bounds, so layers that do not fit each other have no pass; nor
+    has a network whose buffers would take more than some hundred megabytes for each thread.
     """
     rest, copies, convs, denses = list(layers), list(copies), [], []
     pixels, channels = size * size, 1
@@ -249,4 +260,5 @@ def network_pass(layers, copies, size):
         rest, width = rest[1 + rectified :], denses[-1].outputs
     if rest or not denses or denses[-1].sizes[-1]:
         return None
-    return NetworkPass(convs, denses, pixels)
+    values = pixels + sum(layer.values() for layer in (*convs, *denses))
+    return NetworkPass(convs, denses, pixels) if values <= LARGEST_IMAGE else None

@@ -234,7 +234,7 @@ def mean_kl(tau, phi, budget):
     return delta, log_s
 
 
-def mean_kl_forward(tau, phi, rho, budget, eps):
+def mean_kl_forward(tau, phi, rho, budget, eps, nu=None):
     """See `numpy_engine.posterior.mean_kl_forward`; float32."""
     tau, phi, rho, eps = _single(tau, phi, rho, eps)
     w = np.empty_like(tau)
@@ -243,7 +243,7 @@ def mean_kl_forward(tau, phi, rho, budget, eps):
         mean_kl_forward_blocks(tau[part], phi[part], rho[part], float(budget), eps[part], w[part])
 
     _by_blocks(run, len(tau))
-    return w
+    return w if nu is None else np.add(w, nu, out=w)
 
 
 def mean_kl_backward(tau, phi, rho, budget, eps, g):
@@ -274,8 +274,9 @@ def mean_var_forward(mu, log_sigma, eps):
     return w
 
 
-def mean_var_backward(mu, log_sigma, rho, beta, eps, g):
+def mean_var_backward(mu, log_sigma, rho, beta, eps, g, nu=None):
     """See `numpy_engine.posterior.mean_var_backward`; float32."""
+    mu = mu if nu is None else mu - nu
     out = tuple(np.empty(mu.shape, dtype=np.float32) for _ in range(3))
     mean_var_backward_blocks(*_single(mu, log_sigma, rho, beta, eps, g), *out)
     return out

@@ -128,7 +128,7 @@ def _by_groups(run, blocks, size):
     )
 
 
-def mean_kl_sample(tau, phi, rho, budget, seed, row, w, eps):
+def mean_kl_sample(tau, phi, rho, budget, seed, row, w, eps, nu=None):
     """See `numpy_engine.steps.mean_kl_sample`; float32 arrays."""
     key = np.uint64(seed), np.uint64(row)
 
@@ -137,6 +137,8 @@ def mean_kl_sample(tau, phi, rho, budget, seed, row, w, eps):
         _mean_kl_sample(
             tau[part], phi[part], rho[part], budget, *key, first, group, w[part], eps[part]
         )
+        if nu is not None:
+            np.add(w[part], nu[part], out=w[part])
 
     _by_groups(run, *tau.shape)
 
@@ -166,8 +168,17 @@ def mean_var_sample(mu, log_sigma, seed, row, w, eps):
     _by_groups(run, *mu.shape)
 
 
-def mean_var_step(mu, log_sigma, rho, tensor, used, beta, eps, g, moments, step, rates, dlog_rho):
+def mean_var_step(
+    mu, log_sigma, rho, tensor, used, beta, eps, g, moments, step, rates, dlog_rho, nu=None
+):
     """See `numpy_engine.steps.mean_var_step`; float32 arrays."""
+    if nu is not None:  # the gradients, and so the steps, see mu - nu alone
+        change = mu - nu
+        mean_var_step(
+            change, log_sigma, rho, tensor, used, beta, eps, g, moments, step, rates, dlog_rho
+        )
+        np.add(nu, change, out=mu)
+        return
     adam = single_rates(rates), corrections(step)
 
     def run(part, group):

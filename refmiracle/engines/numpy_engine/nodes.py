@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from refmiracle.errors import InputError
-from refmiracle.numerics.arrays import read_only
+from refmiracle.numerics.arrays import read_only, tiles
 from refmiracle.numerics.limits import (
     DEEPER,
     LARGEST_NODE,
@@ -32,8 +32,6 @@ Array = NDArray[np.float64]
 # Uniforms are drawn for so many nodes at a time, as one alone takes nearly as long.
 TOGETHER = 64
 MOST_TOGETHER = 2**16
-# Nodes that a decoder follows at a time: the words of one take some 400 bytes of scratch.
-PATHS_AT_ONCE = 2**16
 
 
 class Node(NamedTuple):
@@ -47,11 +45,11 @@ class Node(NamedTuple):
 ROOT = Node(1, 0.0, 1.0)
 
 
-def uniforms(seed: int, rows: ArrayLike, nodes: ArrayLike) -> Array:
+def uniforms(seed: int, rows: ArrayLike, nodes: ArrayLike, lanes: int = 2) -> Array:
     """Return U, V and U' of nodes of rows (docs/CODES.md, section 1).
 
     U places the node's sample; V and U' are the sender's, for its exponential variate and for
-    the choice of a branch.
+    the choice of a branch.  U' is in the second of two lanes, which a decoder does without.
 
     Parameters
     ----------
@@ -63,18 +61,18 @@ def uniforms(seed: int, rows: ArrayLike, nodes: ArrayLike) -> Array:
 
     Returns
     -------
-    ndarray of float64, shape (N, 3)
+    ndarray of float64, shape (N, 3), or (N, 2) of one lane
         Strictly between 0 and 1.
     """
     nodes = np.asarray(nodes, dtype=np.uint64)
-    counter = np.empty((len(nodes), 2, 4), dtype=np.uint64)
+    counter = np.empty((len(nodes), lanes, 4), dtype=np.uint64)
     counter[..., 0] = (nodes & LOW_WORD)[:, None]
     counter[..., 1] = np.asarray(rows, dtype=np.uint64).reshape(-1, 1)
     counter[..., 2] = (nodes >> WORD_BITS)[:, None]
-    counter[..., 3] = (0, 1)
+    counter[..., 3] = np.arange(lanes)
     w = philox4x32(counter, (seed, int(Stream.CANDIDATES))).astype(np.float64)
     u, v = ((w[..., k] * 2.0**20 + w[..., k + 1] // 2**12 + 0.5) * 2.0**-52 for k in (0, 2))
-    return np.stack([u[:, 0], v[:, 0], u[:, 1]], axis=1)
+    return np.column_stack([u[:, 0], v[:, 0], u[:, 1:]])
 
 
 @lru_cache(maxsize=4096)
@@ -171,26 +169,33 @@ def decoded_u(tree: str, seed: int, rows: ArrayLike, numbers: ArrayLike) -> Arra
             f"a message is {numbers[outside][0]}; expected a node's number, 1 to 2^62 - 1"
         )
     numbers = numbers.astype(np.int64)
+    a, b = np.zeros(len(numbers)), np.ones(len(numbers))
+    # Most nodes of a file may be roots, which have no path.
+    below = np.flatnonzero(numbers > 1) if tree != "none" else np.empty(0, dtype=np.int64)
+    for _, part in tiles(1, len(below)):
+        on = below[part]
+        a[on], b[on] = _follow(tree, seed, rows[on], numbers[on])
     u = np.empty(len(numbers))
-    for start in range(0, len(numbers), PATHS_AT_ONCE):
-        part = slice(start, start + PATHS_AT_ONCE)
-        u[part] = _follow(tree, seed, rows[part], numbers[part])
+    for _, part in tiles(1, len(numbers)):
+        u[part] = _place(a[part], b[part], uniforms(seed, rows[part], numbers[part], 1)[:, 0])
     return u
 
 
-def _follow(tree: str, seed: int, rows: NDArray[np.uint64], numbers: NDArray[np.int64]) -> Array:
+def _follow(
+    tree: str, seed: int, rows: NDArray[np.uint64], numbers: NDArray[np.int64]
+) -> tuple[Array, Array]:
+    """Return the regions of nodes, from the root down."""
     a, b = np.zeros(len(numbers)), np.ones(len(numbers))
-    highest = int(numbers.max(initial=1)).bit_length() - 1 if tree != "none" else 0
-    for level in range(highest, 0, -1):
+    for level in range(int(numbers.max()).bit_length() - 1, 0, -1):
         # The ancestor of a node that stands `level` levels above it, where there is one.
         on = np.flatnonzero(numbers >> level)
         a_n, b_n, ancestor = a[on], b[on], numbers[on] >> level
         c = 0.5 * (a_n + b_n)
         if tree == "sample":
-            c = _place(a_n, b_n, uniforms(seed, rows[on], ancestor)[:, 0])
+            c = _place(a_n, b_n, uniforms(seed, rows[on], ancestor, 1)[:, 0])
         right = (numbers[on] >> (level - 1) & 1).astype(bool)
         a[on], b[on] = np.where(right, c, a_n), np.where(right, b_n, c)
-    return _place(a, b, uniforms(seed, rows, numbers)[:, 0])
+    return a, b
 
 
 def _place(a: Array, b: Array, uniform: Array) -> Array:

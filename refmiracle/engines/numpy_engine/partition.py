@@ -31,7 +31,7 @@ from refmiracle.engines.numpy_engine.ordered import (
     running_sums,
 )
 from refmiracle.errors import InputError
-from refmiracle.numerics.arrays import read_only
+from refmiracle.numerics.arrays import read_only, tiles
 from refmiracle.numerics.limits import LARGEST_PARTITION_BITS, LAST_U, ROUNDING, check_targets
 from refmiracle.numerics.normal import normal_quantile
 from refmiracle.numerics.philox import Stream, philox4x32, words_to_uniform
@@ -59,7 +59,7 @@ class Proposal(NamedTuple):
 
 
 def place_bits(bits: int, dimension: int) -> Integers:
-    """Return k_d of each place, shape (D,): all of the intervals that a decoder needs."""
+    """Return k_d of each place, shape (D,)."""
     return np.diff(np.arange(dimension + 1) * bits // dimension)
 
 
@@ -180,13 +180,15 @@ def _message(seed: int, bits: int, block: int, delta: Array, log_s: Array) -> in
     return message
 
 
-def _words(seed: int, stream: int, counters: tuple[ArrayLike, ...], count: int) -> Integers:
-    """Return `count` words of the counters (c0, c1, c2, 0), (c0, c1, c2, 1), ...; (n, count)."""
+def _words(
+    seed: int, stream: int, counters: tuple[ArrayLike, ...], count: int, group: int = 0
+) -> Integers:
+    """Return `count` words of counters (c0, c1, c2, group), (..., group + 1), ...; (n, count)."""
     columns = np.broadcast_arrays(*counters, np.zeros(1, dtype=np.int64))[:3]
     groups = -(-count // 4)
     counter = np.zeros((len(columns[0]), groups, 4), dtype=np.uint64)
     counter[..., :3] = np.stack(columns, axis=-1)[:, None]
-    counter[..., 3] = np.arange(groups)
+    counter[..., 3] = np.arange(group, group + groups)
     words = philox4x32(counter, (seed, int(stream))).reshape(len(counter), 4 * groups)
     return words[:, :count].astype(np.int64)
 
@@ -202,9 +204,14 @@ def join_bins(j_d: Integers, k: Integers) -> Integers:
     return (j_d << (k.sum() - np.cumsum(k))).sum(axis=1)
 
 
-def split_bins(j: Integers, k: Integers) -> Integers:
-    """Return the intervals of each place, shape (n, D), of bins j: undoes `join_bins`."""
-    return (j[:, None] >> (k.sum() - np.cumsum(k))) & (2**k - 1)
+def split_bins(j: Integers, bits: int, dimension: int, places: slice) -> tuple[Integers, Integers]:
+    """Return the intervals of some places of D, shape (n, places), of bins j, and their k_d.
+
+    Undoes `join_bins`; k_0 + ... + k_d = floor((d + 1) K / D).
+    """
+    before = np.arange(places.start, places.stop + 1) * bits // dimension
+    k = np.diff(before)
+    return (j[:, None] >> (bits - before[1:])) & (2**k - 1), k
 
 
 def _ordinals(arrived: Counter[int], bins: Integers) -> Integers:
@@ -217,13 +224,19 @@ def _ordinals(arrived: Counter[int], bins: Integers) -> Integers:
 
 
 def _samples(
-    seed: int, blocks: ArrayLike, n: Integers, j: Integers, j_d: Integers, k: Integers
+    seed: int,
+    blocks: ArrayLike,
+    n: Integers,
+    j: Integers,
+    j_d: Integers,
+    k: Integers,
+    first: int = 0,
 ) -> Array:
-    """Return z_d = quantile((j_d + (w + 1/2) / 2^32) / 2^k_d); float64 (n, D).
+    """Return z_d = quantile((j_d + (w + 1/2) / 2^32) / 2^k_d) from place `first` on; float64.
 
-    Next to 1 the uniform may round to 1, so it is held to 1 - 2^-53 at most.
+    Next to 1 the uniform may round to 1, so it is held to 1 - 2^-53 at most.  `first` is 4 g.
     """
-    within = words_to_uniform(_words(seed, Stream.PARTITION, (n, blocks, j), len(k)))
+    within = words_to_uniform(_words(seed, Stream.PARTITION, (n, blocks, j), len(k), first // 4))
     return normal_quantile(np.minimum((j_d + within) / 2.0**k, LAST_U))
 
 
@@ -252,8 +265,11 @@ def partition_rows(
         If `bits` or a message is out of range.
     """
     blocks, n, j = split_messages(bits, blocks, messages)
-    k = place_bits(bits, dimension)
-    return _samples(seed, blocks, n, j, split_bins(j, k), k).astype(np.float32)
+    z = np.empty((len(j), dimension), dtype=np.float32)
+    for r, c in tiles(*z.shape):
+        j_d, k = split_bins(j[r], bits, dimension, c)
+        z[r, c] = _samples(seed, blocks[r], n[r], j[r], j_d, k, c.start)
+    return z
 
 
 def split_messages(

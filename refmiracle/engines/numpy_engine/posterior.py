@@ -1,7 +1,8 @@
 """Gaussian posteriors over blocks of weights, forward and backward, derived by hand.
 
-Everything is whitened by the coding distribution P = N(0, rho^2): delta = mu / rho and
-s = sigma^2 / rho^2, so that the divergence and the random code never see rho.
+Everything is whitened by the coding distribution P = N(nu, rho^2): delta = (mu - nu) / rho and
+s = sigma^2 / rho^2, so that the divergence and the random code see neither nu nor rho.  Without
+nu, P lies around 0.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ Array = NDArray[np.float64]
 
 
 def gaussian_kl(delta: Array, log_s: Array) -> Array:
-    """Return KL[N(mu, sigma^2) || N(0, rho^2)] in nats, for each weight.
+    """Return KL[N(mu, sigma^2) || N(nu, rho^2)] in nats, for each weight.
 
     KL = (delta^2 + s - 1 - log s) / 2, where s - 1 - log s is summed as a series near s = 1, so
     that a budget of 1e-12 nats is still right to 12 digits.  Equation (3) of docs/derivations.md.
@@ -23,7 +24,7 @@ def gaussian_kl(delta: Array, log_s: Array) -> Array:
     Parameters
     ----------
     delta : ndarray of float64
-        mu / rho.
+        (mu - nu) / rho.
     log_s : ndarray of float64, same shape
         log(sigma^2 / rho^2).
     """
@@ -78,8 +79,10 @@ def mean_kl(tau: Array, phi: Array, budget: float) -> tuple[Array, Array]:
     return r * np.tanh(tau), variance.log_s(r * sech(tau))
 
 
-def mean_kl_forward(tau: Array, phi: Array, rho: Array, budget: float, eps: Array) -> Array:
-    """Return the sample w = mu + sigma eps = rho (delta + sqrt(s) eps).
+def mean_kl_forward(
+    tau: Array, phi: Array, rho: Array, budget: float, eps: Array, nu: Array | None = None
+) -> Array:
+    """Return the sample w = mu + sigma eps = nu + rho (delta + sqrt(s) eps).
 
     Equation (8) of docs/derivations.md.
 
@@ -88,9 +91,12 @@ def mean_kl_forward(tau: Array, phi: Array, rho: Array, budget: float, eps: Arra
     tau, phi, rho, eps : ndarray of float64, shape (blocks, block_size)
     budget : float
         C, nats in each block.
+    nu : ndarray of float64, shape (blocks, block_size), optional
+        What P lies around; 0 by default.
     """
     delta, log_s = mean_kl(tau, phi, budget)
-    return rho * (delta + np.exp(0.5 * log_s) * eps)
+    change = rho * (delta + np.exp(0.5 * log_s) * eps)
+    return change if nu is None else nu + change
 
 
 def mean_kl_backward(
@@ -105,7 +111,7 @@ def mean_kl_backward(
         G := dL/dr   = g rho (tanh tau + q sech tau)
         dL/dphi_j    = (r_j/2) G_j sum_(i != j) p_i                    as dr_i/dphi_j
                        - p_j sum_(i != j) (r_i/2) G_i       = (r_i/2) (1[i=j] - p_j), p = kappa / C
-        dL/dlog rho  = g w
+        dL/dlog rho  = g (w - nu)                                      whatever nu is
 
     The sums leave out j: its own term, in both parts, would swallow the rest where p_j is near 1.
     Equations (17) to (20), (21a) and (22) of docs/derivations.md.  All arrays have shape
@@ -131,11 +137,17 @@ def mean_var_forward(mu: Array, log_sigma: Array, eps: Array) -> Array:
 
 
 def mean_var_backward(
-    mu: Array, log_sigma: Array, rho: Array, beta: Array, eps: Array, g: Array
+    mu: Array,
+    log_sigma: Array,
+    rho: Array,
+    beta: Array,
+    eps: Array,
+    g: Array,
+    nu: Array | None = None,
 ) -> tuple[Array, Array, Array]:
     """Return the gradients of loss + sum_b beta_b KL_b by mu, log sigma and log rho.
 
-    With delta = mu / rho and s = sigma^2 / rho^2, KL = (delta^2 + s - 1 - log s) / 2::
+    With delta = (mu - nu) / rho and s = sigma^2 / rho^2, KL = (delta^2 + s - 1 - log s) / 2::
 
         d/dmu        = g + beta delta / rho
         d/dlog sigma = g sigma eps + beta (s - 1)
@@ -148,9 +160,11 @@ def mean_var_backward(
     mu, log_sigma, rho, eps, g : ndarray of float64, shape (blocks, block_size)
     beta : ndarray of float64, shape (blocks,)
         The penalty of each block, per nat.
+    nu : ndarray of float64, shape (blocks, block_size), optional
+        What P lies around; 0 by default.
     """
     sigma = np.exp(log_sigma)
-    delta, s = mu / rho, (sigma / rho) ** 2
+    delta, s = (mu if nu is None else mu - nu) / rho, (sigma / rho) ** 2
     b = beta[:, None]
     return g + b * delta / rho, g * sigma * eps + b * (s - 1.0), b * (1.0 - s - delta**2)
 

@@ -31,6 +31,7 @@ def mean_kl_sample(
     row: int,
     w: Array,
     eps: Array,
+    nu: Array | None = None,
 ) -> None:
     """Fill eps with normals of a row of the stream NOISE, and w with the sample that they draw.
 
@@ -42,9 +43,11 @@ def mean_kl_sample(
     seed, row : int
     w, eps : ndarray, shape (blocks, block_size)
         Filled.
+    nu : ndarray, shape (blocks, block_size), optional
+        What P lies around; 0 by default.
     """
     eps[:] = normals(seed, Stream.NOISE, [row], eps.size).reshape(eps.shape)
-    w[:] = mean_kl_forward(tau, phi, rho, budget, eps)
+    w[:] = mean_kl_forward(tau, phi, rho, budget, eps, nu)
 
 
 def mean_kl_step(
@@ -117,6 +120,7 @@ def mean_var_step(
     step: int,
     rates: tuple[float, float],
     dlog_rho: Array,
+    nu: Array | None = None,
 ) -> None:
     """Take one step of Adam on mu and log sigma of the used places, in place, from g = dL/dw.
 
@@ -124,7 +128,7 @@ def mean_var_step(
     (blocks, block_size), is False where a short last block has no variables.  The rate of mu is
     in units of rho, as P has them: a step moves the means of every tensor by the same part.
     """
-    dmu, dlog_sigma, by_place = mean_var_backward(mu, log_sigma, rho, beta, eps, g)
+    dmu, dlog_sigma, by_place = mean_var_backward(mu, log_sigma, rho, beta, eps, g, nu)
     in_units = rates[0] * rho, rates[1]
     _adam_in_place((mu, log_sigma), (dmu * used, dlog_sigma * used), moments, step, in_units)
     by_place = by_place * used

@@ -5,7 +5,7 @@
 #include "refmiracle.h"
 
 enum { MOST_LAYERS = 256, LARGEST_BYTES = 4096, LARGEST_NUMBER = 65535 };
-static const uint64_t most_values = (uint64_t)1 << 24, most_weights = (uint64_t)1 << 24;
+static const uint64_t most_values = (uint64_t)1 << 24, most_weights = (uint64_t)1 << 22;
 static const int numbers_of[KINDS] = {0, 6, 1, 0, 0, 2, 1, 0, 0};
 
 typedef struct {
@@ -101,7 +101,7 @@ static void add_tensor(Checker *checker, const char *name, uint64_t weights, uin
     Tensor *tensor = &checker->tensor[checker->tensors++];
 
     if (weights > most_weights - checker->weights)
-        fail("the network has more than 2^24 weights");
+        fail("the network has more than 2^22 weights");
     checker->weights += weights;
     tensor->name = name;
     tensor->weights = (uint32_t)weights;
@@ -118,6 +118,7 @@ static void convolve_shape(Checker *checker, const uint32_t *numbers, Shape *sha
     need(padding < kh && padding < kw, "the padding of a convolution");
     need((groups == 1 || groups == channels) && outputs % groups == 0, "the groups of a convolution");
     need(height >= kh && width >= kw, "the kernel of a convolution");
+    need(channels * height * width <= most_values, "a map with the zeros of a convolution");
     add_tensor(checker, "a kernel", kh * kw * (channels / groups) * outputs, outputs);
     add_tensor(checker, "a bias of a convolution", outputs, outputs);
     shape->side[0] = outputs;

@@ -85,6 +85,18 @@ static void run_mean_kl_forward(const Array *in, Array *out)
                         out[0].reals + at);
 }
 
+/* Arguments tau, phi, nu, rho, budget, eps: nu is added to what there is around 0. */
+static void run_mean_kl_forward_around(const Array *in, Array *out)
+{
+    const Array around_0[] = {in[0], in[1], in[3], in[4], in[5]};
+    const double *nu = as_reals(&in[2]);
+
+    need_same_shape(&in[2], &in[0]);
+    run_mean_kl_forward(around_0, out);
+    for (size_t i = 0; i < in[0].size; i++)
+        out[0].reals[i] += nu[i];
+}
+
 static void run_mean_kl_backward(const Array *in, Array *out)
 {
     const double *tau = as_reals(&in[0]), *phi = as_reals(&in[1]), *rho = as_reals(&in[2]);
@@ -100,6 +112,15 @@ static void run_mean_kl_backward(const Array *in, Array *out)
                          out[0].reals + at, out[1].reals + at, out[2].reals + at);
 }
 
+/* Arguments tau, phi, nu, rho, budget, eps, g: nu moves no gradient. */
+static void run_mean_kl_backward_around(const Array *in, Array *out)
+{
+    const Array around_0[] = {in[0], in[1], in[3], in[4], in[5], in[6]};
+
+    need_same_shape(&in[2], &in[0]);
+    run_mean_kl_backward(around_0, out);
+}
+
 /* D5: w = mu + sigma eps. */
 static void run_mean_var_forward(const Array *in, Array *out)
 {
@@ -111,28 +132,39 @@ static void run_mean_var_forward(const Array *in, Array *out)
         out[0].reals[i] = mu[i] + exp(log_sigma[i]) * eps[i];
 }
 
-/* D(23); arguments mu, log_sigma, rho, beta (of each block), eps, g. */
-static void run_mean_var_backward(const Array *in, Array *out)
+/* D(23), P around nu; arguments mu, log_sigma, nu, rho, beta (of each block), eps, g. */
+static void run_mean_var_backward_around(const Array *in, Array *out)
 {
-    const double *mu = as_reals(&in[0]), *log_sigma = as_reals(&in[1]), *rho = as_reals(&in[2]);
-    const double *beta = as_reals(&in[3]), *eps = as_reals(&in[4]), *g = as_reals(&in[5]);
+    const double *mu = as_reals(&in[0]), *log_sigma = as_reals(&in[1]), *nu = as_reals(&in[2]);
+    const double *rho = as_reals(&in[3]), *beta = as_reals(&in[4]), *eps = as_reals(&in[5]);
+    const double *g = as_reals(&in[6]);
 
-    need_blocks(in, 3);
-    need_same_shape(&in[4], &in[0]);
+    need_blocks(in, 4);
     need_same_shape(&in[5], &in[0]);
-    need_rank(&in[3], 1);
-    need_size(&in[3], in[0].shape[0]);
+    need_same_shape(&in[6], &in[0]);
+    need_rank(&in[4], 1);
+    need_size(&in[4], in[0].shape[0]);
     for (int i = 0; i < 3; i++)
         out[i] = array_like(FLOAT64, &in[0]);
     for (size_t i = 0; i < in[0].size; i++) {
         double b = beta[i / in[0].shape[1]];
-        double sigma = exp(log_sigma[i]), delta = mu[i] / rho[i];
+        double sigma = exp(log_sigma[i]), delta = (mu[i] - nu[i]) / rho[i];
         double s = sigma / rho[i] * (sigma / rho[i]);
 
         out[0].reals[i] = g[i] + b * delta / rho[i];
         out[1].reals[i] = g[i] * sigma * eps[i] + b * (s - 1.0);
         out[2].reals[i] = b * (1.0 - s - delta * delta);
     }
+}
+
+/* The same around 0; arguments mu, log_sigma, rho, beta, eps, g. */
+static void run_mean_var_backward(const Array *in, Array *out)
+{
+    Array around[] = {in[0], in[1], array_like(FLOAT64, &in[0]), in[2], in[3], in[4], in[5]};
+
+    for (size_t i = 0; i < in[0].size; i++)
+        around[2].reals[i] = 0.0;
+    run_mean_var_backward_around(around, out);
 }
 
 /* D(31); arguments variables, places, signs. */
@@ -261,6 +293,7 @@ static void run_log_weights(const Array *in, Array *out)
 }
 
 #define POSTERIOR "tau phi rho budget eps"
+#define AROUND "tau phi nu rho budget eps"
 
 const Operation operations_reals[] = {
     {"normal_quantile", "p", "z", run_normal_quantile},
@@ -273,6 +306,10 @@ const Operation operations_reals[] = {
     {"mean_var_forward", "mu log_sigma eps", "w", run_mean_var_forward},
     {"mean_var_backward", "mu log_sigma rho beta eps g", "dmu dlog_sigma dlog_rho",
      run_mean_var_backward},
+    {"mean_kl_forward_around", AROUND, "w", run_mean_kl_forward_around},
+    {"mean_kl_backward_around", AROUND " g", "dtau dphi dlog_rho", run_mean_kl_backward_around},
+    {"mean_var_backward_around", "mu log_sigma nu rho beta eps g", "dmu dlog_sigma dlog_rho",
+     run_mean_var_backward_around},
     {"expand_hash", "variables places signs", "w", run_expand_hash},
     {"expand_hash_backward", "g places signs count", "dvariables", run_expand_hash_backward},
     {"log_weights", "candidates delta log_s", "log_w", run_log_weights},

@@ -1,0 +1,124 @@
+"""Layer 5: what stands in files: a model, `load`, and images, `load_images`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refmiracle.codec.container import read_model
+from refmiracle.errors import InputError
+from refmiracle.model import Model
+from refmiracle.nn.network import Network
+from refmiracle.numerics.whole import described
+from refmiracle.training.data import DataSet, default_folder, load_split
+from refmiracle.training.settings import check_choice
+
+SUFFIX = ".rmc"
+
+
+def load(
+    source: str | Path | bytes, *, engine: str = "numba", network: Network | None = None
+) -> Model:
+    """Return the model that a .rmc file holds.
+
+    Parameters
+    ----------
+    source : str, Path or bytes
+        Where the file is; or its name, where refmiracle carries it (``lenet5-1551``); or what
+        stands in it.
+    engine : str
+        Which engine answers: ``numba``, compiled, in float32, or ``numpy``, the reference, in
+        float64.  The weights are the same bits.
+    network : Network, optional
+        Of a file that gives its network a number of its own, from 200 on.
+
+    Returns
+    -------
+    Model
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or is not an intact .rmc file; or there is no engine of that name.
+
+    Examples
+    --------
+    >>> import refmiracle
+    >>> model = refmiracle.load("lenet5-891")
+    >>> model.nbytes
+    891
+    """
+    if isinstance(source, bytes | bytearray | memoryview):
+        return Model(bytes(source), engine=engine, network=network)
+    if not isinstance(source, str | Path):
+        raise InputError(f"{described(source)} is no path, and no bytes of a .rmc file")
+    path = find_model(source)
+    if not path.exists() and str(source) == path.name:
+        carried = ", ".join(shipped_models())
+        raise InputError(f"{path}: there is no such file here; refmiracle carries {carried}")
+    parsed, data = read_model(path, network)
+    return Model(data, engine=engine, network=network, _parsed=parsed)
+
+
+def shipped_models() -> dict[str, Path]:
+    """Return the .rmc files that refmiracle carries, by name."""
+    folder = default_folder().parent / "models"
+    return {path.stem: path for path in sorted(folder.glob(f"*{SUFFIX}"))}
+
+
+def find_model(given: str | Path) -> Path:
+    """Return the path of a .rmc file, or of a shipped one where only the name of it is given."""
+    path = Path(given)
+    if str(given) != path.name or path.exists():
+        return path
+    return shipped_models().get(path.name.removesuffix(SUFFIX), path)
+
+
+def load_images(
+    path: str | Path | None = None,
+    *,
+    part: Literal["train", "test"] = "test",
+    transposed: bool | None = None,
+    labels_from: int | None = None,
+) -> tuple[NDArray[np.uint8], NDArray[np.unsignedinteger]]:
+    """Return the images of a data set, and their labels.
+
+    Parameters
+    ----------
+    path : str or Path, optional
+        Of a data set in one of the forms of the guide to data: IDX files, an .npz file, CIFAR, a
+        folder of pictures for each class.  By default the MNIST that refmiracle carries.
+    part : str
+        ``train`` or ``test``.
+    transposed : bool, optional
+        Whether the files have rows and columns swapped; only EMNIST's have by default.
+    labels_from : int, optional
+        The files' label of the first class: 1 for EMNIST's letters, 0 otherwise.
+
+    Returns
+    -------
+    images : ndarray of uint8, shape (images, height, width) or (images, height, width, channels)
+        Read-only.
+    labels : ndarray of uint8 or uint16, shape (images,)
+        From 0 on; read-only.
+
+    Raises
+    ------
+    InputError
+        If it is no such data set, or a file is missing or damaged.
+
+    Examples
+    --------
+    >>> import refmiracle
+    >>> images, labels = refmiracle.load_images()
+    >>> images.shape, labels[:3]
+    ((10000, 28, 28), array([7, 2, 1], dtype=uint8))
+    """
+    check_choice("part", part, ("train", "test"))
+    place = DataSet(default_folder() if path is None else Path(path), transposed, labels_from)
+    split = load_split(place, "train" if part == "train" else "t10k")
+    images = split.images
+    return (np.moveaxis(images, 1, -1) if images.ndim == 4 else images), split.labels
