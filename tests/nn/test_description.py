@@ -115,7 +115,7 @@ REFUSED = {
     "opcode 0": (described(1, 0), "opcode 0 of a layer is unknown; expected one of 1, 2, 3"),
     "opcode 9": (described(1, 9), "opcode 9 of a layer is unknown"),
     "five deep": (described(*nested(5)), "more than 4 deep"),
-    "no weight": (described(1, FLATTEN, classes=16), "of 0 weights; expected 1 to 2.24"),
+    "no weight": (described(1, FLATTEN, classes=16), "of 0 weights; expected 1 to 2.22"),
     "too many weights": (
         described(3, FLATTEN, DENSE, 65535, DENSE, 10, image=(1, 16, 16)), "weights; expected 1 to"
     ),
@@ -232,7 +232,7 @@ def test_any_bytes_are_a_network_or_refused(given_numbers):
         assert "\n" not in str(e)
         return
     assert to_description(network) == data
-    assert 1 <= network.count() <= 2**24
+    assert 1 <= network.count() <= 2**22
 
 
 def test_nothing_is_allocated_by_a_claim():
