@@ -16,8 +16,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from refmiracle import layers
+    from refmiracle import codes, layers
+    from refmiracle.budgets import budget
+    from refmiracle.conformance.check import check_backend
     from refmiracle.errors import CheckError, InputError
+    from refmiracle.meankl import mean_kl
     from refmiracle.nn.network import Network
 
 __version__ = "0.1.0"
@@ -26,7 +29,11 @@ __all__ = [
     "CheckError",
     "InputError",
     "Network",
+    "budget",
+    "check_backend",
+    "codes",
     "layers",
+    "mean_kl",
 ]
 
 # Where each name lives: MODULE:NAME, or a MODULE that is itself the name.
@@ -34,7 +41,11 @@ _HOMES = {
     "CheckError": "errors:CheckError",
     "InputError": "errors:InputError",
     "Network": "nn.network:Network",
+    "budget": "budgets:budget",
+    "check_backend": "conformance.check:check_backend",
+    "codes": "codes",
     "layers": "layers",
+    "mean_kl": "meankl:mean_kl",
 }
 
 

@@ -27,6 +27,9 @@ LAYERS = {
     "nn": 2,
     "rec": 2,
     "posterior": 2,
+    "budgets": 2,
+    "meankl": 2,
+    "codes": 2,
     "codec": 3,
     "training": 4,
     "exports": 4,
@@ -123,6 +126,7 @@ def test_modules_are_short(module):
     [
         ("import refmiracle", {"numba", "scipy", "numpy"}),
         ("from refmiracle.engines import get_engine; get_engine('numpy')", {"numba", "scipy"}),
+        ("from refmiracle import budget, codes, mean_kl; mean_kl(0.0, 1.0)", {"numba", "scipy"}),
     ],
 )
 def test_what_importing_does_not_load(statement, absent):
