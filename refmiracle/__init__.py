@@ -4,10 +4,10 @@ The reference implementation of Minimal Random Code Learning (Havasi, Peharz and
 Hernandez-Lobato, arXiv 1810.00440) with the Mean-KL parameterization (Lin, Flamich and
 Hernandez-Lobato, arXiv 2307.07816).
 
-The names in ``__all__`` are the face of the package, and all of it that is public.  Each is loaded
-where it is first asked for, so importing the package loads nothing heavy.  None of them has the
-name of a command's module (``refmiracle.train``, ``refmiracle.evaluate``, ...): importing one binds
-it here.
+The names in ``__all__`` are the face of the package, and with `refmiracle.sklearn` all of it that
+is public.  Each is loaded where it is first asked for, so importing the package loads nothing
+heavy.  None of them has the name of a command's module (``refmiracle.train``,
+``refmiracle.evaluate``, ...): importing one binds it here.
 """
 
 from __future__ import annotations
@@ -20,19 +20,27 @@ if TYPE_CHECKING:
     from refmiracle.budgets import budget
     from refmiracle.conformance.check import check_backend
     from refmiracle.errors import CheckError, InputError
+    from refmiracle.fitting import fit
+    from refmiracle.loading import load
     from refmiracle.meankl import mean_kl
+    from refmiracle.model import Model
     from refmiracle.nn.network import Network
+    from refmiracle.run import Run
 
 __version__ = "0.1.0"
 
 __all__ = [
     "CheckError",
     "InputError",
+    "Model",
     "Network",
+    "Run",
     "budget",
     "check_backend",
     "codes",
+    "fit",
     "layers",
+    "load",
     "mean_kl",
 ]
 
@@ -40,11 +48,15 @@ __all__ = [
 _HOMES = {
     "CheckError": "errors:CheckError",
     "InputError": "errors:InputError",
+    "Model": "model:Model",
     "Network": "nn.network:Network",
+    "Run": "run:Run",
     "budget": "budgets:budget",
     "check_backend": "conformance.check:check_backend",
     "codes": "codes",
+    "fit": "fitting:fit",
     "layers": "layers",
+    "load": "loading:load",
     "mean_kl": "meankl:mean_kl",
 }
 

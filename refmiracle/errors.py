@@ -1,14 +1,31 @@
 """The exceptions that commands turn into a single line, and the exit codes of all commands."""
 
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+
 CHECK_FAILED = 1
 BAD_INPUT = 2
 INTERRUPTED = 130
 
+_flags = ContextVar("_flags", default=False)
+
 
 class InputError(ValueError):
-    """Bad input from outside: a file, a folder or a flag.
+    """Bad input from outside: a file, a folder, an argument or a flag.
 
     The message is one line that says what is wrong, where, and what was expected.
+
+    Examples
+    --------
+    >>> import refmiracle
+    >>> try:
+    ...     refmiracle.load(b"no model")
+    ... except refmiracle.InputError as e:
+    ...     print(e)
+    it does not begin with the magic b'RMC', so it is no .rmc file
     """
 
 
@@ -16,4 +33,32 @@ class CheckError(Exception):
     """A check failed, such as a training that has diverged; commands end with exit code 1.
 
     The message is one line that says what is wrong, where, and what to change.
+
+    Examples
+    --------
+    >>> import refmiracle
+    >>> issubclass(refmiracle.CheckError, refmiracle.InputError)  # the input was fine
+    False
     """
+
+
+def named(argument: str) -> str:
+    """Return what its user calls an argument: by its name or, within a command, by its flag.
+
+    >>> named("block_size")
+    'block_size'
+    >>> with speaking_of_flags():
+    ...     named("block_size")
+    '--block-size'
+    """
+    return f"--{argument.replace('_', '-')}" if _flags.get() else argument
+
+
+@contextlib.contextmanager
+def speaking_of_flags() -> Iterator[None]:
+    """Let messages speak of flags, as those of a command do; otherwise they speak of arguments."""
+    before = _flags.set(True)
+    try:
+        yield
+    finally:
+        _flags.reset(before)

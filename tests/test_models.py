@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from refmiracle.commands import train
+from refmiracle.figures import figures_of
+from refmiracle.loading import load
 from refmiracle.training.config import Config, config_from_dict
 from refmiracle.training.data import default_folder, load_split
-from refmiracle.training.run import evaluate_file
+from refmiracle.training.settings import choose_config
 
 MODELS = Path(__file__).resolve().parent.parent / "data" / "models"
 PATHS = sorted(MODELS.glob("*.rmc"))
@@ -36,7 +38,7 @@ def test_there_are_not_too_many():
 @pytest.mark.parametrize("path", PATHS, ids=lambda p: p.stem)
 def test_the_summary_is_what_is_measured(path, test_images):
     summary = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-    figures = evaluate_file(path, "numba", test_images)
+    figures = figures_of(load(path), test_images)
     assert {name: summary[name] for name in figures} == figures
 
 
@@ -46,7 +48,7 @@ def test_the_command_gives_the_config(path):
     arguments = vars(train.build_parser().parse_args(shlex.split(COMMANDS[path.stem])))
     given = {f.name: arguments.get(f.name) for f in fields(Config)}
     given = {name: value for name, value in given.items() if value is not None}
-    assert train.choose_config(given, config["data"], None) == config_from_dict(config)
+    assert choose_config(given, config["data"], None) == config_from_dict(config)
 
 
 @pytest.mark.parametrize(("size", "error"), [(1140, 0.0096), (1694, 0.0082), (3107, 0.0069)])

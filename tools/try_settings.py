@@ -25,8 +25,9 @@ from training_loss import measure
 
 from refmiracle.commands.running import run_command
 from refmiracle.errors import InputError
-from refmiracle.training.config import PRESETS, Config, check_config
+from refmiracle.training.config import PRESETS, Config
 from refmiracle.training.data import Split, default_folder, load_split, split_validation
+from refmiracle.training.settings import check_config
 from refmiracle.training.state import load_checkpoint, save_checkpoint
 from refmiracle.training.trainer import VALIDATION_ROWS, Trainer
 

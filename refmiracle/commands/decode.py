@@ -5,13 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from refmiracle.codec.container import read_model
-from refmiracle.codec.model import decode_model
 from refmiracle.commands.options import a_path, add_engine, add_model, check_out, say_written
 from refmiracle.commands.running import run_command
-from refmiracle.engines import get_engine
-from refmiracle.exports.tensors import npz_bytes
-from refmiracle.files import write_atomically
+from refmiracle.loading import load
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -25,14 +21,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> int:
     """Decode the file and write its tensors by name."""
-    model, data = read_model(arguments.model)
+    model = load(arguments.model, engine=arguments.engine)
     check_out(arguments.out, arguments.model)
-    weights = decode_model(model, get_engine(arguments.engine))
-    write_atomically(arguments.out, npz_bytes(weights))
-    count = sum(w.size for w in weights.values())
+    model.to_npz(arguments.out)
     say_written(
         arguments.out,
-        f"{count} float32 weights in {len(weights)} tensors from {len(data)} bytes",
+        f"{model.network.count()} float32 weights in {len(model.weights)} tensors from"
+        f" {model.nbytes} bytes",
     )
     return 0
 

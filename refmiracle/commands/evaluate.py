@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from refmiracle.commands.options import add_data, add_engine, add_model, chosen_data
 from refmiracle.commands.running import run_command
 from refmiracle.commands.train import describe
+from refmiracle.figures import figures_of
+from refmiracle.loading import load
 from refmiracle.training.data import load_split
-from refmiracle.training.run import evaluate_file
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -26,7 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace) -> int:
     """Decode the file, classify the test images, print the figures."""
     test = load_split(chosen_data(arguments), "t10k")
-    figures = evaluate_file(arguments.model, arguments.engine, test)
+    figures = figures_of(load(arguments.model, engine=arguments.engine), test)
     if arguments.json:
         print(json.dumps(figures, indent=2))
     else:

@@ -6,13 +6,11 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from refmiracle.codec.container import read_model
-from refmiracle.codec.model import decode_model
 from refmiracle.commands.options import a_path, add_engine, add_model, check_out, say_written
 from refmiracle.commands.running import run_command
-from refmiracle.engines import get_engine
-from refmiracle.exports.formats import FORMATS, metadata_of
+from refmiracle.exports.formats import FORMATS
 from refmiracle.files import write_atomically
+from refmiracle.loading import load
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -34,17 +32,15 @@ def run(arguments: argparse.Namespace) -> int:
     """Decode the file and write its network."""
     form = FORMATS[arguments.to]
     form.load()
-    model, data = read_model(arguments.model)
+    model = load(arguments.model, engine=arguments.engine)
     out = arguments.out or Path(arguments.model.stem + form.suffix)
     check_out(out, arguments.model)
-    network = model.layout.network
-    weights = decode_model(model, get_engine(arguments.engine))
-    exported = form.to_bytes(network, weights, metadata_of(network, data))
-    write_atomically(out, exported)
+    data = model.exported(arguments.to)
+    write_atomically(out, data)
     say_written(
         out,
-        f"{len(exported)} bytes, {network.name} as {arguments.to},"
-        f" {network.count()} float32 weights in {len(weights)} tensors from {len(data)} bytes",
+        f"{len(data)} bytes, {model.network.name} as {arguments.to}, {model.network.count()}"
+        f" float32 weights in {len(model.weights)} tensors from {model.nbytes} bytes",
     )
     return 0
 

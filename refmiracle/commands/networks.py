@@ -10,9 +10,9 @@ from types import ModuleType
 
 from refmiracle.errors import InputError
 from refmiracle.files import first_line
-from refmiracle.nn.description import DESCRIBED
+from refmiracle.given import known_network
 from refmiracle.nn.network import Network, check_network
-from refmiracle.nn.networks import DESCRIPTION, NETWORKS, find_network, network_of_text
+from refmiracle.nn.networks import DESCRIPTION, network_of_text
 
 FORMS = f"a name, FILE.py:OBJECT, MODULE:OBJECT or {DESCRIPTION}HEX"
 
@@ -40,9 +40,10 @@ def given_network(text: str) -> Network:
     if not isinstance(network, Network):
         raise InputError(f"--network {text}: {name} is no Network there; expected {FORMS}")
     check_network(network)
-    if network.number != DESCRIBED and NETWORKS.setdefault(network.name, network) != network:
-        raise InputError(f"--network {text}: there is another network named {network.name}")
-    return network if network.number == DESCRIBED else find_network(network.name)
+    try:
+        return known_network(network)
+    except InputError as e:
+        raise InputError(f"--network {text}: {e}") from e
 
 
 def _load(source: str, text: str) -> ModuleType:

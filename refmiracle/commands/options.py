@@ -13,6 +13,7 @@ from pathlib import Path
 from refmiracle.engines import ENGINES
 from refmiracle.errors import InputError
 from refmiracle.files import check_writable, is_standard_output
+from refmiracle.loading import find_model
 from refmiracle.training.data import DataSet, default_folder
 
 
@@ -30,9 +31,7 @@ def quoted(argument: str | Path) -> str:
 
 def model_file(text: str) -> Path:
     """Return the path of a .rmc file, or of a shipped model where only the name of one is given."""
-    given = a_path(text)
-    shipped = default_folder().parent / "models" / given.name
-    return shipped if text == given.name and not given.exists() and shipped.is_file() else given
+    return find_model(a_path(text))
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,14 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from refmiracle.errors import BAD_INPUT, CHECK_FAILED, INTERRUPTED, CheckError, InputError
+from refmiracle.errors import (
+    BAD_INPUT,
+    CHECK_FAILED,
+    INTERRUPTED,
+    CheckError,
+    InputError,
+    speaking_of_flags,
+)
 from refmiracle.files import first_line
 from refmiracle.streams import guarded_streams
 from refmiracle.training.stopping import interrupted_once
@@ -46,7 +53,7 @@ def run_command(
 def _guarded(body: Callable[[Any], int], arguments: argparse.Namespace) -> int:
     """Run the body: what is foreseen is one line and an exit code of its own."""
     try:
-        with interrupted_once():
+        with interrupted_once(), speaking_of_flags():
             return body(arguments)
     except InputError as e:
         _say(f"error: {e}")

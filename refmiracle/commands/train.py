@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,32 +18,14 @@ from refmiracle.commands.options import (
     quoted,
 )
 from refmiracle.commands.running import run_command
-from refmiracle.errors import InputError
-from refmiracle.nn.network import Network
-from refmiracle.nn.networks import LENET5, SHIPPED
-from refmiracle.rec.codes import CODES, MRC
+from refmiracle.nn.networks import SHIPPED
+from refmiracle.rec.codes import CODES
 from refmiracle.rec.minimal_random_coding import SELECTIONS
+from refmiracle.run import carry_out
 from refmiracle.training.checks import chance_error, no_better_than_chance
-from refmiracle.training.config import (
-    PARAMETERIZATIONS,
-    PRESETS,
-    Config,
-    check_config,
-    fingerprint,
-    preset_config,
-    same_images,
-)
-from refmiracle.training.data import Split, check_split, load_split, split_validation
-from refmiracle.training.run import (
-    checkpoint_path,
-    finish,
-    model_path,
-    run_folder,
-    run_training,
-)
-from refmiracle.training.state import State
-from refmiracle.training.stopping import stop_requested
-from refmiracle.training.trainer import Trainer
+from refmiracle.training.config import PARAMETERIZATIONS, PRESETS
+from refmiracle.training.data import load_split
+from refmiracle.training.run import Folder, model_path
 
 # Flags that take a whole number, each a field of Config.
 NUMBERS = {
@@ -122,76 +102,22 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def choose_config(given: dict[str, Any], data: str, found: tuple[Config, State] | None) -> Config:
-    """Return the config of a run from its flags, or from the checkpoint that it goes on from.
-
-    Raises
-    ------
-    InputError
-        If a flag or the data do not agree with the checkpoint, or are out of range.
-    """
-    if found is None:
-        base = preset_config(
-            given.get("preset", "default"),
-            given.get("parameterization", PARAMETERIZATIONS[0]),
-            given.get("code", MRC),
-            given.get("network", LENET5),
-        )
-        return check_config(replace(base, **given, data=data))
-    config = found[0]
-    for name, value in given.items():
-        started = getattr(config, name)
-        if value != started:
-            one, other = (n.name if isinstance(n, Network) else n for n in (value, started))
-            raise InputError(
-                f"--{name.replace('_', '-')} {one}: the run to resume was started with {other}"
-            )
-    if not same_images(config.data, data):
-        raise InputError("--data: the run to resume was started with other training images")
-    return config
-
-
-def divide(everything: Split, test: Split, config: Config) -> tuple[Split, Split]:
-    """Return the images to train on and those for validation.
-
-    Raises
-    ------
-    InputError
-        If there are too few of them, or the network does not take them or the test images.
-    """
-    for split in (everything, test):
-        check_split(split, config.layout().network)
-    return split_validation(everything, config.validation)
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Train, encode, write and measure."""
     out: Path = arguments.out
-    given = {n: getattr(arguments, n) for n in SETTINGS if getattr(arguments, n) is not None}
-    if "network" in given:
+    given = {n: getattr(arguments, n) for n in SETTINGS}
+    if given["network"] is not None:
         given["network"] = given_network(given["network"])
     place = chosen_data(arguments)
     everything, test = load_split(place, "train"), load_split(place, "t10k")
-    data = fingerprint(everything)
-    if not (arguments.resume and os.path.lexists(checkpoint_path(out))):
-        divide(everything, test, choose_config(given, data, None))
-    with run_folder(out, arguments.resume) as found:
-        if arguments.resume and found is None:
-            _say(f"there is nothing to resume in {out}: a new run begins")
-        config = choose_config(given, data, found)
-        train, validation = divide(everything, test, config)
-        trainer = Trainer(config, train, found[1] if found else None)
-        try:
-            with stop_requested() as stop:
-                run_training(trainer, validation, out, stop=stop)
-                summary = finish(trainer, validation, test, out, stop)
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(
-                f"after {trainer.state.step} of {trainer.total_steps()} steps;"
-                f" go on with --resume --out {quoted(out)}{data_flags(arguments)}"
-            ) from None
-    _print(summary, out)
-    if no_better_than_chance(summary["test_error"], test.labels):
+    run = carry_out(everything, test, given, Folder(out), arguments.resume, say=_say)
+    if not run.finished:
+        raise KeyboardInterrupt(
+            f"after {run.step} of {run.steps} steps;"
+            f" go on with --resume --out {quoted(out)}{data_flags(arguments)}"
+        )
+    _print(run.summary, out)
+    if no_better_than_chance(run.summary["test_error"], test.labels):
         _say(
             f"warning: {model_path(out)} is no better than chance"
             f" ({chance_error(test.labels):.2%} error); take more --steps, or other settings"

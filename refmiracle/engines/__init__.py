@@ -12,7 +12,7 @@ import warnings
 from functools import cache
 
 from refmiracle.engines.contract import Engine
-from refmiracle.errors import InputError
+from refmiracle.errors import InputError, named
 from refmiracle.extras import hidden
 from refmiracle.files import first_line
 
@@ -40,7 +40,7 @@ def get_engine(name: str) -> Engine:
         raise
     # llvmlite without its library, numba's own words on its settings, a script of its name, ...
     except (Exception, SystemExit) as e:
-        others = ", ".join(f"--engine {other}" for other in ENGINES if other != name)
+        others = ", ".join(f"{named('engine')} {other}" for other in ENGINES if other != name)
         reason = f"{first_line(e)}{'; ' if hidden() else ''}{hidden()}"
         told = ", ".join(f"{k}={v}" for k, v in os.environ.items() if k.startswith("NUMBA_"))
         raise InputError(

@@ -47,6 +47,27 @@ FORMATS = {
 }
 
 
+def exported(form: str, network: Network, weights: Weights, rmc: bytes) -> bytes:
+    """Return the network of a .rmc file in another format.
+
+    Parameters
+    ----------
+    form : str
+        One of `FORMATS`.
+    network : Network
+    weights : dict of str to ndarray of float32
+        By tensor name.
+    rmc : bytes
+        The whole file.
+
+    Raises
+    ------
+    InputError
+        If the format's library cannot be loaded, or a layer has no export.
+    """
+    return FORMATS[form].to_bytes(network, weights, metadata_of(network, rmc))
+
+
 def metadata_of(network: Network, rmc: bytes) -> dict[str, str]:
     """Return what an export says about the .rmc file that it is of.
 

@@ -22,10 +22,10 @@ from refmiracle.training.config import (
     PARAMETERIZATIONS,
     PRESETS,
     Config,
-    check_config,
     preset_config,
 )
 from refmiracle.training.data import Split
+from refmiracle.training.settings import check_config
 
 Array = NDArray[np.float64]
 

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from refmiracle import drawing
+from refmiracle.codec import anatomy
 from refmiracle.extras import import_extra
 from refmiracle.rec.codes import MRC, VARIABLE, find_code
-from refmiracle.reports import anatomy, content, figures, pictures
+from refmiracle.reports import content, figures, pictures
 from refmiracle.reports.example import Example, Variable, follow_block
 from refmiracle.reports.opening import OpenedRun
 from refmiracle.studies.figures import NAMES

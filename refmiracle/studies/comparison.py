@@ -30,13 +30,13 @@ from refmiracle.training.config import (
     PARAMETERIZATIONS,
     PRESETS,
     Config,
-    check_config,
     config_from_dict,
     fingerprint,
 )
 from refmiracle.training.data import Data, check_split, load_split
 from refmiracle.training.posterior import Posterior, load_posterior
 from refmiracle.training.run import model_path, posterior_path, summary_path
+from refmiracle.training.settings import check_config
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from refmiracle.figures import figures_of
+from refmiracle.loading import load
 from refmiracle.studies.figures import draw_frontier
 from refmiracle.studies.results import prepare_study, write_study
 from refmiracle.studies.runs import attempt, runs_folder, train_all
-from refmiracle.training.config import PRESETS, Config, check_config, fingerprint
+from refmiracle.training.config import PRESETS, Config, fingerprint
 from refmiracle.training.data import Data, Split, check_split, load_split
-from refmiracle.training.run import evaluate_file, model_path
+from refmiracle.training.run import model_path
+from refmiracle.training.settings import check_config
 
 STUDY = "rate-distortion"
 COLUMNS = (
@@ -93,6 +96,11 @@ def frontier(points: Iterable[Mapping[str, Any]]) -> list[str]:
     return names
 
 
+def measure_file(path: Path, engine: str, test: Split) -> dict[str, Any]:
+    """Return the size and the test error of a .rmc file."""
+    return figures_of(load(path, engine=engine), test)
+
+
 def add_frontier(
     points: Sequence[dict[str, Any]], runs: Path, engine: str, test: Split
 ) -> tuple[list[str], dict[str, str]]:
@@ -107,7 +115,7 @@ def add_frontier(
     """
     best = frontier(points)
     tasks = {name: (model_path(runs / name), engine, test) for name in best}
-    tested, failures = attempt(evaluate_file, tasks)
+    tested, failures = attempt(measure_file, tasks)
     for point in points:
         name = point["name"]
         point["on_frontier"] = name in best

@@ -18,6 +18,7 @@ from typing import Any
 
 from refmiracle.errors import InputError
 from refmiracle.files import write_atomically
+from refmiracle.run import finish
 from refmiracle.streams import Output
 from refmiracle.training.config import (
     Config,
@@ -30,12 +31,11 @@ from refmiracle.training.data import Data, load_split, split_validation
 from refmiracle.training.lock import locked
 from refmiracle.training.progress import MOST_SECONDS, Lines, Silence, progress_bar
 from refmiracle.training.run import (
+    Folder,
     checkpoint_path,
-    finish,
     metrics_path,
     model_path,
     posterior_path,
-    run_folder,
     run_training,
     summary_path,
 )
@@ -72,7 +72,7 @@ def train_one(config: Config, data: Data, folder: Path) -> Files:
     -------
     dict of str to bytes
         model.rmc, posterior.npz, metrics.jsonl and summary.json, by name.  The summary is as
-        `training.run.finish` writes it; the test set is not looked at.
+        `run.finish` writes it; the test set is not looked at.
 
     Raises
     ------
@@ -87,12 +87,13 @@ def train_one(config: Config, data: Data, folder: Path) -> Files:
     if checkpoint_path(folder).exists():
         with removal_told(folder):
             load_checkpoint(checkpoint_path(folder))
-    with run_folder(folder, resume=True) as found:
+    place = Folder(folder)
+    with place.opened(resume=True) as found:
         if found and not same_settings(found[0], config):
             raise InputError(f"{folder}: it holds a run of other settings; name another --out")
         trainer = Trainer(config, train, found[1] if found else None)
-        run_training(trainer, validation, folder, Silence(), max(1, config.steps // LINES))
-        finish(trainer, validation, None, folder)
+        run_training(trainer, validation, place, Silence(), max(1, config.steps // LINES))
+        finish(trainer, validation, None, place)
         with removal_told(folder):
             return {path(folder).name: path(folder).read_bytes() for path in PATHS}
 

@@ -13,6 +13,18 @@ from refmiracle.training.config import Config
 from refmiracle.training.data import Split
 
 
+def check_count(images: int, size: int) -> None:
+    """Refuse images that are too few for one batch.
+
+    Raises
+    ------
+    InputError
+        If they are.
+    """
+    if images < size:
+        raise InputError(f"{images} training images are too few for batches of {size}")
+
+
 class Batches:
     """The batches of a run; which one a step sees depends on seed and step alone.
 
@@ -32,10 +44,7 @@ class Batches:
         self.train = train
         self.seed, self.size = config.seed, config.batch_size
         self.shift, self.flip = config.shift, config.flip
-        if len(train.images) < self.size:
-            raise InputError(
-                f"{len(train.images)} training images are too few for batches of {self.size}"
-            )
+        check_count(len(train.images), self.size)
         self.order: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, dtype=np.int64))
         shape = train.images.shape[-2:]
         if self.shift:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from refmiracle.errors import CheckError
+from refmiracle.errors import CheckError, named
 from refmiracle.training.trainer import Trainer
 
 MARGIN = 3.0  # standard deviations
@@ -50,8 +50,8 @@ def _diverged(trainer: Trainer, what: str) -> CheckError:
     config, step = trainer.config, trainer.state.step
     return CheckError(
         f"the training has gone wrong by step {step} of {trainer.total_steps()}: {what};"
-        f" begin anew in another --out, with a lower rate (Config.rate, {config.rate:g} here) or"
-        f" fewer --bits-per-block ({config.bits_per_block} here)"
+        f" begin anew in another {named('out')}, with a lower rate (of refmiracle.fit,"
+        f" {config.rate:g} here) or fewer {named('bits_per_block')} ({config.bits_per_block} here)"
     )
 
 

@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from refmiracle.codec.container import check_size
 from refmiracle.errors import InputError
-from refmiracle.nn.network import Network, check_network
+from refmiracle.nn.network import Network
 from refmiracle.nn.networks import LENET5, network_of_text, network_text
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
-from refmiracle.rec.codes import MRC, PFR, SP_PFR, find_code
+from refmiracle.rec.codes import MRC
 from refmiracle.training.data import VALIDATION_IMAGES, Split
 
 PARAMETERIZATIONS = ("mean-kl", "mean-var")
@@ -217,80 +216,3 @@ def same_settings(found: Config, wanted: Config) -> bool:
     """Return whether two configs are of the same run."""
     alike = same_images(found.data, wanted.data)
     return alike and replace(found, data=wanted.data) == wanted
-
-
-def check_factors(network: Network, factors: tuple[int, ...]) -> None:
-    """Refuse hash factors that do not fit the network's tensors.
-
-    Raises
-    ------
-    InputError
-        If there is not one for each tensor, from 1 to its number of weights.
-    """
-    tensors = network.tensors()
-    if len(factors) != len(tensors):
-        raise InputError(
-            f"--hash-factors: {len(factors)} numbers; expected {len(tensors)}, one for each tensor"
-            f" of {network.name}"
-        )
-    for tensor, factor in zip(tensors, factors, strict=True):
-        size = math.prod(tensor.shape)
-        if not 1 <= factor <= size:
-            raise InputError(
-                f"--hash-factors {factor} for {tensor.name} is out of range; expected 1 to {size}"
-            )
-
-
-def check_code(config: Config) -> None:
-    """Refuse a code with which a run could not end.
-
-    Raises
-    ------
-    InputError
-        If the code is unknown, or does not go with the other settings.
-    """
-    code = find_code(config.code).name
-    if code != MRC and config.selection != "sample":
-        raise InputError(
-            f"--selection {config.selection} goes with --code {MRC} only; --code {code} needs"
-            " --selection sample"
-        )
-    if code in (PFR, SP_PFR) and config.bits_per_block > LARGEST_EXACT_BITS:
-        raise InputError(
-            f"--code {code} with --bits-per-block {config.bits_per_block} would search for ever;"
-            f" expected at most {LARGEST_EXACT_BITS}, and smaller blocks, such as --block-size 17"
-        )
-
-
-def check_config(config: Config) -> Config:
-    """Return the config if its values are in range.
-
-    Raises
-    ------
-    InputError
-        If one is not; the message names the flag.
-    """
-    check_factors(check_network(config.network), config.hash_factors)
-    variables = replace(config, block_size=1).layout().variables()
-    ranges = {
-        "bits_per_block": (1, 24),
-        "block_size": (1, variables),
-        "seed": (0, 2**32 - 1),
-        "steps": (1, LONGEST),
-        "groups": (1, LONGEST),
-        "group_steps": (1, LONGEST),
-        "validation": (0, LONGEST),
-        "shift": (0, LARGEST_SHIFT),
-        "flip": (0, 1),
-    }
-    for name, (low, high) in ranges.items():
-        value = getattr(config, name)
-        if not low <= value <= high:
-            flag = name.replace("_", "-")
-            raise InputError(f"--{flag} {value} is out of range; expected {low} to {high}")
-    check_code(config)
-    check_size(config.layout(), config.code, config.bits_per_block)
-    config = replace(config, groups=min(config.groups, config.layout().blocks()))
-    if config.total_steps() > LONGEST:
-        raise InputError(f"a run of {config.total_steps()} steps; at most {LONGEST} are possible")
-    return config

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import refmiracle
-from refmiracle.errors import InputError
+from refmiracle.errors import InputError, named
 from refmiracle.files import printable
 from refmiracle.nn.network import Network
 from refmiracle.numerics.arrays import read_only
@@ -156,10 +156,12 @@ def load_split(data: Data, name: str) -> Split:
 def _name_classes(found: Found, first: int) -> tuple[str, ...]:
     """Return the names of all classes; where the labels have none, their numbers."""
     if first < 0:
-        raise InputError(f"--labels-from {first} is out of range; expected 0 or more")
+        raise InputError(f"{named('labels_from')} {first} is out of range; expected 0 or more")
     smallest, largest = int(found.labels.min()), int(found.labels.max())
     if smallest < first:
-        raise InputError(f"label {smallest}; expected labels from {first} on (--labels-from)")
+        raise InputError(
+            f"label {smallest}; expected labels from {first} on ({named('labels_from')})"
+        )
     largest = max(largest, found.largest)
     if found.names:
         if largest > max(found.names):
@@ -190,6 +192,6 @@ def split_validation(train: Split, kept: int = VALIDATION_IMAGES) -> tuple[Split
     if count < kept:
         raise InputError(
             f"{len(train.images)} training images are too few; expected at least {2 * kept}, of"
-            f" which {kept} are kept for validation (--validation)"
+            f" which {kept} are kept for validation ({named('validation')})"
         )
     return train.part(slice(count)), train.part(slice(count, None))

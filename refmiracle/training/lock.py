@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from refmiracle.errors import InputError
+from refmiracle.errors import InputError, named
 
 if sys.platform == "win32":
     import msvcrt
@@ -58,7 +58,8 @@ def locked(folder: Path) -> Iterator[None]:
         descriptor = _take(path)
     except BlockingIOError:
         raise InputError(
-            f"{folder}: {_owner(path)} works there; wait for its end, or name another --out"
+            f"{folder}: {_owner(path)} works there; wait for its end, or name another"
+            f" {named('out')}"
         ) from None
     except OSError as e:
         raise InputError(f"{path}: cannot be written: {e.strerror or e}") from e

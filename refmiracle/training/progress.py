@@ -1,4 +1,4 @@
-"""How far long work is: a bar in a terminal, plain lines now and then everywhere else.
+"""How far long work is: a bar in a terminal or a notebook, plain lines everywhere else.
 
 A bar is renewed in its place; where the output is a file or a pipe, nothing of it can be read
 before the end.  There, and where tqdm is missing (extra ``progress``), lines come instead.
@@ -115,12 +115,20 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
+def in_notebook() -> bool:
+    """Tell whether cells of a notebook run here: what they print stands below them."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return hasattr(shell, "kernel")
+
+
 def progress_bar(total: int, initial: int, description: str, unit: str = "step") -> Any:
-    """Return a tqdm bar on standard error, or what says the same in lines there."""
+    """Return a tqdm bar on standard error or in a notebook, or what says the same in lines."""
     output = Output(sys.stderr)
-    if output.isatty():
+    if output.isatty() or in_notebook():
         try:
-            tqdm = import_extra("tqdm", "progress", ("tqdm",)).tqdm
+            # In a notebook of its own kind, where ipywidgets are there.
+            kind = "tqdm.auto" if in_notebook() else "tqdm"
+            tqdm = import_extra(kind, "progress", ("tqdm",)).tqdm
         except NotInstalledError:
             pass
         except InputError as e:

@@ -1,41 +1,31 @@
-"""A whole run: train, encode group by group, write the file, measure it; stop and resume."""
+"""A run's way from its first step to its last: train, encode group by group; stop and go on."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from refmiracle.codec.container import read_model, write_model
-from refmiracle.codec.model import decode_model
-from refmiracle.engines import get_engine
-from refmiracle.errors import InputError
-from refmiracle.files import write_atomically
-from refmiracle.nn.evaluation import error_rate
-from refmiracle.nn.network import Network
-from refmiracle.rec.codes import MRC
+from refmiracle.errors import InputError, named
 from refmiracle.training.checks import check_finite, check_loss
 from refmiracle.training.config import Config
 from refmiracle.training.data import Split, check_split
 from refmiracle.training.lock import locked
-from refmiracle.training.metrics import append_metrics, keep_metrics
+from refmiracle.training.metrics import append_metrics, keep_metrics, read_metrics
 from refmiracle.training.posterior import posterior_of, save_posterior
 from refmiracle.training.progress import progress_bar
 from refmiracle.training.state import State, load_checkpoint, save_checkpoint
-from refmiracle.training.stopping import stop_requested
+from refmiracle.training.stopping import Stopped, stop_requested
 from refmiracle.training.trainer import Trainer
 
 CHECKPOINT_SECONDS = 30.0
 STEPS_PER_LINE = 500
-BYTES_PER_WEIGHT = 4
 
 
 def model_path(out: Path) -> Path:
@@ -63,54 +53,177 @@ def summary_path(out: Path) -> Path:
     return out / "summary.json"
 
 
-@contextmanager
-def run_folder(out: Path, resume: bool) -> Iterator[tuple[Config, State] | None]:
-    """Make the folder of a run and keep others out of it; give its checkpoint if it is to go on.
+class Place(Protocol):
+    """Where a run keeps what it has: a folder, or memory."""
 
-    Raises
-    ------
-    InputError
-        If the folder cannot be made, another process works in it, or it holds a run that is not
-        to be resumed.
+    folder: Path | None
+
+    def holds_run(self) -> bool:
+        """Tell whether there is something to go on with."""
+
+    def opened(self, resume: bool) -> AbstractContextManager[tuple[Config, State] | None]:
+        """Keep others out; give what the run that is to go on has kept, if there is one."""
+
+    def begin(self, state: State) -> None:
+        """Drop the lines of metrics that the state has not seen: they are written again."""
+
+    def save(self, config: Config, state: State) -> None:
+        """Keep a state to go on from."""
+
+    def append(self, state: State, figures: dict[str, Any]) -> None:
+        """Keep a line of metrics."""
+
+    def keep_posterior(self, trainer: Trainer) -> None:
+        """Keep the posterior of the end of training."""
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Return the lines of metrics, if there are any yet."""
+
+
+class Memory:
+    """A run that leaves no files; it is gone with this object."""
+
+    folder: Path | None = None
+
+    def __init__(self) -> None:
+        self.found: tuple[Config, State] | None = None
+        self._lines: list[dict[str, Any]] = []
+        self._at_work = threading.Lock()
+        self._whole = True
+
+    def holds_run(self) -> bool:
+        """Tell whether a state was saved."""
+        return self.found is not None
+
+    @contextmanager
+    def opened(self, resume: bool) -> Iterator[tuple[Config, State] | None]:
+        """Give the state that was saved.
+
+        Raises
+        ------
+        InputError
+            If another thread is at work in it, or it has broken off within a step.
+        """
+        if not self._at_work.acquire(blocking=False):
+            raise InputError("this run is at work in another thread; wait for its end")
+        try:
+            if not self._whole:
+                raise InputError("this run has broken off within a step; begin it anew")
+            self._whole = False
+            yield self.found
+            self._whole = True
+        finally:
+            self._at_work.release()
+
+    def begin(self, state: State) -> None:
+        """Keep all lines: the state is the one that has written them."""
+
+    def save(self, config: Config, state: State) -> None:
+        """Hold the state itself: between two steps it is whole."""
+        self.found = config, state
+
+    def append(self, state: State, figures: dict[str, Any]) -> None:
+        """Keep a line of metrics."""
+        self._lines.append(figures)
+
+    def keep_posterior(self, trainer: Trainer) -> None:
+        """Keep nothing: a report reads it from a folder."""
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Return the lines of metrics."""
+        return list(self._lines)
+
+
+class Folder:
+    """A run that leaves its files in a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Made where the run begins.
     """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        os.listdir(out)
-    except OSError as e:
-        raise InputError(f"{out}: cannot be made: {e.strerror or e}") from e
-    with locked(out):
-        yield _find_run(out, resume)
 
+    def __init__(self, folder: Path) -> None:
+        self.path = folder
+        self.folder: Path | None = folder
 
-def _find_run(out: Path, resume: bool) -> tuple[Config, State] | None:
-    names, checkpoint = os.listdir(out), checkpoint_path(out)
-    if checkpoint.name in names:
-        if not resume:
+    def holds_run(self) -> bool:
+        """Tell whether there is a checkpoint."""
+        return os.path.lexists(checkpoint_path(self.path))
+
+    @contextmanager
+    def opened(self, resume: bool) -> Iterator[tuple[Config, State] | None]:
+        """Make the folder and keep others out of it; give its checkpoint if it is to go on.
+
+        Raises
+        ------
+        InputError
+            If the folder cannot be made, another process works in it, or it holds a run that is
+            not to be resumed.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            os.listdir(self.path)
+        except OSError as e:
+            raise InputError(f"{self.path}: cannot be made: {e.strerror or e}") from e
+        with locked(self.path):
+            yield self._find(resume)
+
+    def _find(self, resume: bool) -> tuple[Config, State] | None:
+        names, checkpoint = os.listdir(self.path), checkpoint_path(self.path)
+        if checkpoint.name in names:
+            if not resume:
+                raise InputError(
+                    f"{self.path}: it holds a run already; go on with it by {named('resume')}, or"
+                    f" name another {named('out')}"
+                )
+            return load_checkpoint(checkpoint)
+        if model_path(self.path).name in names:
             raise InputError(
-                f"{out}: it holds a run already; go on with it by --resume, or name another --out"
+                f"{self.path}: it holds a model.rmc without its checkpoint; name another"
+                f" {named('out')}"
             )
-        return load_checkpoint(checkpoint)
-    if model_path(out).name in names:
-        raise InputError(f"{out}: it holds a model.rmc without its checkpoint; name another --out")
-    return None
+        return None
+
+    def begin(self, state: State) -> None:
+        """Cut the lines of metrics to those that the state has seen."""
+        length = state.metrics_bytes
+        state.metrics_bytes = keep_metrics(metrics_path(self.path), state.step, length)
+
+    def save(self, config: Config, state: State) -> None:
+        """Write a checkpoint."""
+        save_checkpoint(checkpoint_path(self.path), config, state)
+
+    def append(self, state: State, figures: dict[str, Any]) -> None:
+        """Write a line of metrics."""
+        state.metrics_bytes = append_metrics(metrics_path(self.path), figures)
+
+    def keep_posterior(self, trainer: Trainer) -> None:
+        """Write the posterior."""
+        save_posterior(posterior_path(self.path), posterior_of(trainer))
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Return the lines of metrics."""
+        path = metrics_path(self.path)
+        return read_metrics(path) if path.exists() and path.stat().st_size else []
 
 
 def run_training(
     trainer: Trainer,
     validation: Split,
-    out: Path,
+    place: Place,
     bar: Any = None,
     steps_per_line: int = STEPS_PER_LINE,
     stop: threading.Event | None = None,
 ) -> None:
     """Train and encode to the end, with checkpoints, metrics and a progress bar.
 
-    `bar` stands in for the one on standard error; `steps_per_line` is how often metrics are
-    measured; `stop` stands in for Ctrl-C.
+    All that is kept of it is kept at `place`.  `bar` stands in for the one on standard error;
+    `steps_per_line` is how often metrics are measured; `stop` stands in for Ctrl-C.
 
     Raises
     ------
-    KeyboardInterrupt
+    Stopped
         After Ctrl-C, once the checkpoint is written.
     CheckError
         If the loss or a parameter is not finite; the last checkpoint, before that, stays.
@@ -123,9 +236,8 @@ def run_training(
     if trainer.finished():
         return
     check_split(validation, trainer.layout.network)
-    checkpoint, metrics = checkpoint_path(out), metrics_path(out)
-    state.metrics_bytes = keep_metrics(metrics, state.step, state.metrics_bytes)
-    save_checkpoint(checkpoint, config, state)
+    place.begin(state)
+    place.save(config, state)
     bar = bar or progress_bar(trainer.total_steps(), state.step, config.preset)
     saved = resumed = time.monotonic()
     seconds_before = state.seconds
@@ -135,7 +247,7 @@ def run_training(
             if group is not None:
                 check_finite(trainer)
                 if not trainer.encoded():
-                    save_posterior(posterior_path(out), posterior_of(trainer))
+                    place.keep_posterior(trainer)
                 trainer.encode_group(group)
             finished = trainer.finished()
             if not finished:
@@ -148,16 +260,16 @@ def run_training(
             if finished or (state.step % steps_per_line == 0 and not last):
                 check_finite(trainer)
                 figures = measure(trainer, validation)
-                state.metrics_bytes = append_metrics(metrics, figures)
+                place.append(state, figures)
                 bar.set_postfix_str(_postfix(figures))
             if finished or wanted.is_set() or time.monotonic() - saved > CHECKPOINT_SECONDS:
                 check_finite(trainer)
-                save_checkpoint(checkpoint, config, state)
+                place.save(config, state)
                 saved = time.monotonic()
             if finished or wanted.is_set():
                 break
     if not finished:
-        raise KeyboardInterrupt
+        raise Stopped
 
 
 def _postfix(figures: dict[str, Any]) -> str:
@@ -186,91 +298,4 @@ def measure(trainer: Trainer, validation: Split) -> dict[str, Any]:
         "sent_bits": trainer.sent_bits(),
         "rate": trainer.rate(state.step),
         "seconds": round(state.seconds, 3),
-    }
-
-
-def finish(
-    trainer: Trainer,
-    validation: Split,
-    test: Split | None,
-    out: Path,
-    stop: threading.Event | None = None,
-) -> dict[str, Any]:
-    """Write model.rmc, read it back, measure what was read, and write summary.json.
-
-    Without `test` the summary has no test error: a study that chooses must not see it.
-
-    Raises
-    ------
-    KeyboardInterrupt
-        Where `stop` is set: what is left is done by a run that goes on.
-    """
-    config, settings = trainer.config, trainer.config.to_dict()
-    path = model_path(out)
-    write_model(path, trainer.compressed())
-    splits = {"test": test, "validation": validation if config.validation else None}
-    measured: dict[str, Any] = {"validation_error": None}
-    for name, split in splits.items():
-        if stop is not None and stop.is_set():
-            raise KeyboardInterrupt
-        if split is not None:
-            measured |= evaluate_file(path, config.engine, split, name, config.network)
-    summary = {
-        **measured,
-        "classes": list(validation.classes),
-        "train_seconds": round(trainer.state.seconds, 3),
-        "steps": trainer.state.step,
-        "config": settings,
-        **{
-            name: settings[name]
-            for name in (
-                "preset",
-                "seed",
-                "engine",
-                "network",
-                "parameterization",
-                "code",
-                "bits_per_block",
-                "block_size",
-            )
-        },
-    }
-    write_atomically(summary_path(out), (json.dumps(summary, indent=2) + "\n").encode())
-    return summary
-
-
-def evaluate_file(
-    path: Path, engine: str, split: Split, name: str = "test", own: Network | None = None
-) -> dict[str, Any]:
-    """Return the size, ratio and error of a .rmc file; see `codec.container.parse_model` for `own`.
-
-    Returns
-    -------
-    dict
-        bytes and bits_total: of the whole file; index_bits: of its indices, or of the bytes of
-        its entropy-coded integers and theta; ratio: the weights
-        as float32 over the bytes; NAME_error in [0, 1]; NAME_images; sha256 of the file.
-
-    Raises
-    ------
-    InputError
-        If the file is not an intact .rmc file, or its network does not take these images.
-    """
-    model, data = read_model(path, own)
-    loaded = get_engine(engine)
-    network = model.layout.network
-    if model.code == MRC:  # whole bytes would count the padding
-        index_bits = model.bits_per_block * model.layout.blocks()
-    else:
-        index_bits = 8 * len(model.payload())
-    check_split(split, network)
-    weights = decode_model(model, loaded)
-    return {
-        "bytes": len(data),
-        "bits_total": 8 * len(data),
-        "index_bits": index_bits,
-        "ratio": network.count() * BYTES_PER_WEIGHT / len(data),
-        f"{name}_error": error_rate(network, loaded, weights, split.images, split.labels),
-        f"{name}_images": len(split.images),
-        "sha256": hashlib.sha256(data).hexdigest(),
     }

@@ -19,6 +19,10 @@ from refmiracle.errors import INTERRUPTED
 Handler = Callable[[int, Any], Any]
 
 
+class Stopped(KeyboardInterrupt):
+    """Work that was asked to stop has stopped at a good place, and can go on from there."""
+
+
 def end_at_once(signum: int, frame: Any) -> NoReturn:
     """End the process as a kill does, with one line.
 

@@ -19,7 +19,7 @@ from refmiracle.codec.container import UNUSED, CompressedModel
 from refmiracle.codec.integers import coded_bits
 from refmiracle.engines import get_engine
 from refmiracle.engines.contract import Array
-from refmiracle.errors import InputError
+from refmiracle.errors import InputError, named
 from refmiracle.nn.contract import Weights
 from refmiracle.nn.evaluation import classes
 from refmiracle.numerics.philox import Stream, stream_permutation
@@ -271,7 +271,7 @@ class Trainer:
             )
         except InputError as e:
             raise InputError(
-                f"--code {c.code} cannot send group {group + 1} of {c.groups}: {e}"
+                f"{named('code')} {c.code} cannot send group {group + 1} of {c.groups}: {e}"
             ) from e
         if codes.find_code(c.code).of != BLOCK:
             sent = np.where(self.places.used[blocks], sent, UNUSED)

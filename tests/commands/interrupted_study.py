@@ -12,6 +12,7 @@ import sys
 from tiny import TINY
 
 from refmiracle.commands import study
+from refmiracle.studies import runs
 from refmiracle.studies.rate_distortion import SWEEPS, Sweep
 from refmiracle.training import run
 from refmiracle.training.stopping import answer_interrupts, end_at_once
@@ -38,14 +39,14 @@ def is_second(trainer):
     return trainer.config.block_size != FIRST and trainer.state.step == 3
 
 
-def second_is_measured(path, *rest):
-    return str(FIRST) not in path.parent.name
+def second_is_measured(trainer, *rest):
+    return trainer.config.block_size != FIRST
 
 
 if WHERE in ("training", "second"):
     run.Trainer.train_step = interrupted(run.Trainer.train_step, is_second)
 elif WHERE == "measuring":
-    run.evaluate_file = interrupted(run.evaluate_file, second_is_measured)
+    runs.finish = interrupted(runs.finish, second_is_measured)
 elif WHERE == "starting" and __name__ != "__main__":
     press()  # this process is being imported
 

@@ -12,9 +12,9 @@ import pytest
 from oracles import run_python
 from tiny import TINY
 
+from refmiracle import given as known
 from refmiracle.codec.container import parse_model
 from refmiracle.commands import decode, evaluate, report, train
-from refmiracle.commands import networks as given
 from refmiracle.commands.networks import given_network
 from refmiracle.errors import InputError
 from refmiracle.nn import networks
@@ -23,8 +23,9 @@ from refmiracle.nn.layers import Dense, Flatten
 from refmiracle.nn.network import Network
 from refmiracle.nn.networks import LENET_300_100, NETWORKS, network_text
 from refmiracle.studies.runs import train_one
-from refmiracle.training.config import PRESETS, check_config, config_from_dict
+from refmiracle.training.config import PRESETS, config_from_dict
 from refmiracle.training.data import default_folder
+from refmiracle.training.settings import check_config
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ def own(tmp_path, monkeypatch):
     path = tmp_path / "own_networks.py"
     path.write_text(OWN)
     monkeypatch.setattr(networks, "NETWORKS", dict(NETWORKS))
-    monkeypatch.setattr(given, "NETWORKS", networks.NETWORKS)
+    monkeypatch.setattr(known, "NETWORKS", networks.NETWORKS)
     return path
 
 

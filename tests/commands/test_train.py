@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from tiny import TINY
 
+from refmiracle import run as face
 from refmiracle.codec.container import parse_model
 from refmiracle.commands import decode, evaluate, train
 from refmiracle.commands.options import quoted
@@ -23,6 +24,7 @@ from refmiracle.start import main as refmiracle_main
 from refmiracle.training import run
 from refmiracle.training.config import PRESETS
 from refmiracle.training.data import default_folder
+from refmiracle.training.settings import choose_config
 from refmiracle.training.state import load_checkpoint
 
 SUMMARY = {
@@ -210,8 +212,8 @@ def test_what_a_code_cannot_send_is_one_line_and_keeps_the_checkpoint(
 
 def test_a_code_chooses_a_selection_that_it_has():
     given = {"preset": "default", "code": "gprs-s"}
-    assert train.choose_config(given, "", None).selection == "sample"
-    assert train.choose_config({"preset": "default"}, "", None).selection == "best"
+    assert choose_config(given, "", None).selection == "sample"
+    assert choose_config({"preset": "default"}, "", None).selection == "best"
 
 
 def test_a_finished_run_resumes_to_itself(finished, tiny):
@@ -292,12 +294,13 @@ def test_nothing_to_resume_is_said_and_a_run_begins(tmp_path, few, capsys):
 
 @pytest.mark.parametrize("better", [False, True])
 def test_a_network_no_better_than_chance_says_so(tmp_path, few, monkeypatch, capsys, better):
-    measure = train.finish
+    measure = face.finish
 
     def finish(*arguments):
-        return {**measure(*arguments), "test_error": 0.5 if better else 0.86}
+        model, summary = measure(*arguments)
+        return model, {**summary, "test_error": 0.5 if better else 0.86}
 
-    monkeypatch.setattr(train, "finish", finish)
+    monkeypatch.setattr(face, "finish", finish)
     assert train.main(["--preset", "smoke", "--out", str(tmp_path / "run")]) == 0
     lines = own_lines(capsys.readouterr().err)
     assert [line for line in lines if "is no better than chance" in line] == lines
@@ -364,15 +367,15 @@ def test_a_checkpoint_of_training_that_went_wrong_is_one_line(tmp_path, few, mon
 
 
 def test_an_interrupt_while_the_file_is_measured(tmp_path, few, monkeypatch, capsys):
-    measure = run.evaluate_file
+    measure = face.figures_of
 
-    def evaluate_file(*arguments):
+    def figures_of(*arguments):
         os.kill(os.getpid(), signal.SIGINT)
         return measure(*arguments)
 
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(run, "evaluate_file", evaluate_file)
+        patch.setattr(face, "figures_of", figures_of)
         assert train.main(["--preset", "smoke", "--out", str(out)]) == 130
     (line,) = own_lines(capsys.readouterr().err)
     assert line.endswith(f"after 11 of 11 steps; go on with --resume --out {out}")
@@ -387,6 +390,7 @@ TWICE = textwrap.dedent(
     sys.path.append(sys.argv[1])
     import drive
     from pathlib import Path
+    from refmiracle import run as face
     from refmiracle.training import run
     from refmiracle.training.stopping import answer_interrupts, end_at_once
 
@@ -406,7 +410,7 @@ TWICE = textwrap.dedent(
     target, name = {
         "step": (run.Trainer, "train_step"),
         "checkpoint": (run, "save_checkpoint"),
-        "end": (run, "evaluate_file"),
+        "end": (face, "figures_of"),
     }[sys.argv[3]]
     setattr(target, name, twice(getattr(target, name)))
     folder = Path(sys.argv[2])
@@ -493,13 +497,13 @@ def test_interrupt_writes_a_checkpoint_and_exits_with_130(tmp_path, tiny, monkey
 
 CHILD = textwrap.dedent(
     """
-    import functools
     import sys
     from dataclasses import replace
+    from refmiracle import run as face
     from refmiracle.commands import train
     from refmiracle.training import config, run
     run.CHECKPOINT_SECONDS = 0.0
-    train.run_training = functools.partial(run.run_training, steps_per_line=10)
+    face.STEPS_PER_LINE = 10
     config.PRESETS["smoke"] = replace(
         config.PRESETS["smoke"],
         bits_per_block=4,

@@ -13,6 +13,7 @@ import pytest
 from docs.blocks import ROOT
 from tiny import TINY
 
+from refmiracle import run as face
 from refmiracle.commands import evaluate, report, train
 from refmiracle.exports.layers import EXPORTS
 from refmiracle.nn.networks import NETWORKS
@@ -83,8 +84,8 @@ def clone(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     # Other tests have backends of that name too.
     monkeypatch.delitem(sys.modules, "my_backend", raising=False)
-    choose = train.choose_config
-    monkeypatch.setattr(train, "choose_config", lambda *given: shrink(choose(*given)))
+    choose = face.choose_config
+    monkeypatch.setattr(face, "choose_config", lambda *given: shrink(choose(*given)))
     for command in (evaluate, report, train):
         monkeypatch.setattr(command, "load_split", few_images)
     sweep = Sweep(TINY, bits=(3,), block_sizes=(60, 90))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import shutil
 import signal
@@ -17,7 +16,7 @@ sys.path += [str(HERE), str(HERE.parents[1] / "tools")]
 
 import drive  # noqa: E402
 
-from refmiracle.commands import train  # noqa: E402
+from refmiracle import run as face  # noqa: E402
 from refmiracle.training import config, run  # noqa: E402
 
 
@@ -35,8 +34,7 @@ def patch_small(patch):
     """See `drive.make_tiny`."""
     patch.setitem(config.PRESETS, "smoke", drive.SMALL)
     patch.setattr(run, "CHECKPOINT_SECONDS", -1.0)
-    whole = functools.partial(run.run_training, steps_per_line=1)
-    patch.setattr(train, "run_training", whole)
+    patch.setattr(face, "STEPS_PER_LINE", 1)
 
 
 @pytest.fixture

@@ -23,8 +23,9 @@ from refmiracle.engines import get_engine
 from refmiracle.engines.numpy_engine import nodes, partition
 from refmiracle.numerics import philox
 from refmiracle.rec.codes import CODES
-from refmiracle.training.config import PRESETS, check_config
+from refmiracle.training.config import PRESETS
 from refmiracle.training.posterior import load_posterior
+from refmiracle.training.settings import check_config
 from refmiracle.training.state import load_checkpoint
 
 LARGEST_BYTES = 200e6

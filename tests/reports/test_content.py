@@ -8,16 +8,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from refmiracle.codec.anatomy import find_fields
 from refmiracle.codec.model import decode_model
 from refmiracle.commands import train
 from refmiracle.engines import get_engine
 from refmiracle.rec import minimal_random_coding
 from refmiracle.reports import content, pictures
-from refmiracle.reports.anatomy import find_fields
 from refmiracle.reports.example import follow_block
 from refmiracle.reports.opening import open_folder
 from refmiracle.reports.page import describe_classes
-from refmiracle.training.config import PARAMETERIZATIONS, PRESETS, check_config, preset_config
+from refmiracle.training.config import PARAMETERIZATIONS, PRESETS, preset_config
+from refmiracle.training.settings import check_config, choose_config
 from refmiracle.training.trainer import Trainer
 
 
@@ -45,7 +46,7 @@ def test_the_command_trains_the_run_again(preset, parameterization, changes):
     assert words[:3] == ["python", "-m", "refmiracle.train"]
     arguments = train.build_parser().parse_args(words[3:])
     given = {n: v for n in train.SETTINGS if (v := getattr(arguments, n)) is not None}
-    assert train.choose_config(given, config.data, None) == config
+    assert choose_config(given, config.data, None) == config
     assert arguments.out.name == "a run"
 
 

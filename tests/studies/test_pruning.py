@@ -7,13 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from refmiracle.figures import figures_of
+from refmiracle.loading import load
 from refmiracle.studies import pruning as study
 from refmiracle.studies.comparison import open_runs
 from refmiracle.studies.pruning import ORDERS, area_rows, make_claims, pruned, pruning, scores
 from refmiracle.studies.results import FAILS, HOLDS
 from refmiracle.training.config import PARAMETERIZATIONS
 from refmiracle.training.data import Split, default_folder, load_split
-from refmiracle.training.run import evaluate_file, model_path
+from refmiracle.training.run import model_path
 
 KL, VAR = PARAMETERIZATIONS
 
@@ -112,7 +114,7 @@ def test_the_whole_study(comparison, study_folder, monkeypatch):
         rows = list(csv.DictReader(f))
     assert len(rows) == 5 * 6 * len(ORDERS) * 2
     path = model_path(study_folder / "runs" / comparison.run_name(KL, comparison.lengths[-1], 1))
-    error = evaluate_file(path, "numba", few)["test_error"]
+    error = figures_of(load(path), few)["test_error"]
     whole = [
         float(r["test_error"])
         for r in rows

@@ -8,6 +8,8 @@ import pytest
 from tiny import TINY
 
 from refmiracle.errors import InputError
+from refmiracle.figures import figures_of
+from refmiracle.loading import load
 from refmiracle.studies.rate_distortion import (
     STUDY,
     SWEEPS,
@@ -16,7 +18,6 @@ from refmiracle.studies.rate_distortion import (
     rate_distortion,
 )
 from refmiracle.training.data import default_folder, load_split
-from refmiracle.training.run import evaluate_file
 
 SWEEP = Sweep(TINY, bits=(3, 4), block_sizes=(40, 90))
 
@@ -76,7 +77,7 @@ def test_only_the_frontier_meets_the_test_set(results):
     for p in found["points"]:
         if p["name"] in found["frontier"]:
             path = out / "runs" / p["name"] / "model.rmc"
-            assert p["test_error"] == evaluate_file(path, "numba", test)["test_error"]
+            assert p["test_error"] == figures_of(load(path), test)["test_error"]
         else:
             assert p["test_error"] is None
 

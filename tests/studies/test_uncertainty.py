@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from refmiracle.errors import InputError
+from refmiracle.figures import figures_of
+from refmiracle.loading import load
 from refmiracle.studies import foreign, scores
 from refmiracle.studies import uncertainty as study
 from refmiracle.studies.comparison import open_run
@@ -24,7 +26,7 @@ from refmiracle.studies.uncertainty import (
 )
 from refmiracle.training.config import PARAMETERIZATIONS, fingerprint
 from refmiracle.training.data import Split, default_folder, load_split
-from refmiracle.training.run import evaluate_file, model_path
+from refmiracle.training.run import model_path
 
 KL, VAR = PARAMETERIZATIONS
 IMAGES = 2000
@@ -143,7 +145,7 @@ def test_the_decoded_file_is_the_file(written, comparison, study_folder, paramet
     _, tables = written
     run, folder = run_of(comparison, study_folder, parameterization, 1)
     test = study.load_split(default_folder(), "t10k")
-    file = evaluate_file(model_path(folder), run.config.engine, test)["test_error"]
+    file = figures_of(load(model_path(folder), engine=run.config.engine), test)["test_error"]
     (row,) = (
         r
         for r in tables["scores"]

@@ -57,7 +57,7 @@ def test_two_processes(owner, tmp_path):
         with pytest.raises(InputError) as e, locked(tmp_path):
             pass
         assert f"{tmp_path}: process {number} on " in str(e.value)
-        assert "works there; wait for its end, or name another --out" in str(e.value)
+        assert "works there; wait for its end, or name another out" in str(e.value)
     process.stdin.close()
     assert process.wait() == 0
     assert not [*tmp_path.iterdir()]

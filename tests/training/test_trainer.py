@@ -13,7 +13,7 @@ from refmiracle.errors import InputError
 from refmiracle.posterior.mean_var import MeanVar
 from refmiracle.rec.codes import CODES, encode_blocks
 from refmiracle.training.config import ENCODING_FACTOR, SETTLING_FACTOR
-from refmiracle.training.run import run_training
+from refmiracle.training.run import Folder, run_training
 from refmiracle.training.state import OPEN, load_checkpoint, save_checkpoint
 from refmiracle.training.trainer import Trainer
 
@@ -273,6 +273,6 @@ def test_the_best_candidates_are_nearer_to_the_posterior(mnist):
 def test_training_learns(tmp_path, mnist):
     config = replace(TINY, bits_per_block=14, steps=250, batch_size=64, groups=4, group_steps=10)
     trainer = Trainer(config, mnist[0])
-    run_training(trainer, mnist[1], tmp_path)
+    run_training(trainer, mnist[1], Folder(tmp_path))
     # Chance is 0.9; at this length about 0.15.
     assert trainer.validation_error(mnist[1]) < 0.5

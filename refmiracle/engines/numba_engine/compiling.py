@@ -30,7 +30,7 @@ from numba.core.serialize import dumps
 from numba.misc.appdirs import AppDirs
 
 import refmiracle
-from refmiracle.errors import InputError
+from refmiracle.errors import InputError, named
 from refmiracle.files import first_line
 
 
@@ -45,7 +45,7 @@ def check_settings() -> None:
     config: Any = numba.config
     if config.DISABLE_JIT:
         raise InputError(
-            "NUMBA_DISABLE_JIT is set, and engine numba is compiled; use --engine numpy"
+            f"NUMBA_DISABLE_JIT is set, and engine numba is compiled; use {named('engine')} numpy"
         )
     for feature in (config.CPU_FEATURES or "").split(","):
         if feature and feature[0] not in "+-":

@@ -5,11 +5,11 @@ import re
 import numpy as np
 import pytest
 
+from refmiracle.codec.anatomy import KINDS, describe_bytes, find_fields
 from refmiracle.codec.container import CompressedModel
 from refmiracle.nn.networks import LENET5
 from refmiracle.numerics.varints import read_varint
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
-from refmiracle.reports.anatomy import KINDS, describe_bytes, find_fields
 
 OWNER = re.compile(r"block (\d+), index ([\d,]+), bits (\d+) to (\d+) of (\d+)")
 

@@ -1,0 +1,243 @@
+"""The settings of a run as they come from outside: which there are, and whether they are in range.
+
+A message names the argument, or, within a command, the flag (`errors.named`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import numbers
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Any, TypedDict
+
+from refmiracle.codec.container import check_size
+from refmiracle.engines import ENGINES
+from refmiracle.errors import InputError, named
+from refmiracle.nn.network import Network, check_network
+from refmiracle.nn.networks import LENET5
+from refmiracle.numerics.whole import described, whole_number
+from refmiracle.posterior.scales import LARGEST
+from refmiracle.rec.codes import MRC, PFR, SP_PFR, find_code
+from refmiracle.rec.minimal_random_coding import SELECTIONS
+from refmiracle.training.config import (
+    LARGEST_EXACT_BITS,
+    LARGEST_SHIFT,
+    LONGEST,
+    PARAMETERIZATIONS,
+    PRESETS,
+    Config,
+    preset_config,
+    same_images,
+)
+from refmiracle.training.state import State
+
+
+class Settings(TypedDict, total=False):
+    """What may be set of a run beside its preset, its network and its images; see `Config`."""
+
+    engine: str
+    parameterization: str
+    seed: int
+    bits_per_block: int
+    block_size: int
+    code: str
+    selection: str
+    hash_factors: Sequence[int]
+    steps: int
+    batch_size: int
+    rate: float
+    variance_rate: float
+    initial_beta: float
+    scale_rate: float
+    groups: int
+    group_steps: int
+    encoding_rate: float
+    final_rate: float
+    shift: int
+    flip: int
+    spread: float
+    rho_gain: float
+
+
+# Smallest and largest whole numbers; a block has at most as many variables as there are.
+WHOLE = {
+    "bits_per_block": (1, 24),
+    "seed": (0, 2**32 - 1),
+    "steps": (1, LONGEST),
+    "batch_size": (1, LONGEST),
+    "groups": (1, LONGEST),
+    "group_steps": (1, LONGEST),
+    "validation": (0, LONGEST),
+    "shift": (0, LARGEST_SHIFT),
+    "flip": (0, 1),
+}
+# Real numbers that are above 0, and those that may be 0: then nothing moves, or nothing is spread.
+ABOVE_0 = ("rate", "encoding_rate", "final_rate", "initial_beta", "rho_gain")
+FROM_0 = ("variance_rate", "scale_rate", "spread")
+CHOICES: dict[str, Sequence[str]] = {
+    "engine": tuple(ENGINES),
+    "parameterization": PARAMETERIZATIONS,
+    "selection": SELECTIONS,
+}
+
+
+def check_factors(network: Network, factors: Sequence[int]) -> tuple[int, ...]:
+    """Return hash factors that fit the network's tensors.
+
+    Raises
+    ------
+    InputError
+        If there is not one for each tensor, from 1 to its number of weights.
+    """
+    tensors, name = network.tensors(), named("hash_factors")
+    if not isinstance(factors, Sequence) or isinstance(factors, str):
+        raise InputError(f"{name} is {described(factors)}; expected a list of whole numbers")
+    if len(factors) != len(tensors):
+        raise InputError(
+            f"{name}: {len(factors)} numbers; expected {len(tensors)}, one for each tensor"
+            f" of {network.name}"
+        )
+    checked = []
+    for tensor, given in zip(tensors, factors, strict=True):
+        factor = whole_number(f"{name} for {tensor.name}", given, -LONGEST, LONGEST)
+        size = math.prod(tensor.shape)
+        if not 1 <= factor <= size:
+            raise InputError(
+                f"{name} {factor} for {tensor.name} is out of range; expected 1 to {size}"
+            )
+        checked.append(factor)
+    return tuple(checked)
+
+
+def check_code(config: Config) -> None:
+    """Refuse a code with which a run could not end.
+
+    Raises
+    ------
+    InputError
+        If the code is unknown, or does not go with the other settings.
+    """
+    code = find_code(config.code).name
+    if code != MRC and config.selection != "sample":
+        raise InputError(
+            f"{named('selection')} {config.selection} goes with {named('code')} {MRC} only;"
+            f" {named('code')} {code} needs {named('selection')} sample"
+        )
+    if code in (PFR, SP_PFR) and config.bits_per_block > LARGEST_EXACT_BITS:
+        raise InputError(
+            f"{named('code')} {code} with {named('bits_per_block')} {config.bits_per_block} would"
+            f" search for ever; expected at most {LARGEST_EXACT_BITS}, and smaller blocks, such as"
+            f" {named('block_size')} 17"
+        )
+
+
+def real_number(name: str, value: Any, low_too: bool, high: float = math.inf) -> float:
+    """Return a finite real number from 0, or above it, to `high`.
+
+    Raises
+    ------
+    InputError
+        If it is none.
+    """
+    is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    number = float(value) if is_real else math.nan
+    if not (math.isfinite(number) and (number >= 0 if low_too else number > 0) and number <= high):
+        most = f" to {high:g}" if high < math.inf else ""
+        raise InputError(
+            f"{name} is {described(value)}; expected a number {'of 0' if low_too else 'above 0'}"
+            f"{most or (' or more' if low_too else '')}"
+        )
+    return number
+
+
+def check_config(config: Config) -> Config:
+    """Return the config, its numbers as Python's own, if all of its values are in range.
+
+    Raises
+    ------
+    InputError
+        If one is not; the message names it.
+    """
+    if not isinstance(config.network, Network):
+        raise InputError(f"{named('network')} is {described(config.network)}; expected a Network")
+    factors = check_factors(check_network(config.network), config.hash_factors)
+    for name, choices in CHOICES.items():
+        check_choice(name, getattr(config, name), choices)
+    config = replace(config, hash_factors=factors)
+    variables = replace(config, block_size=1, seed=0).layout().variables()
+    checked: dict[str, Any] = {
+        name: whole_number(named(name), getattr(config, name), low, high + 1)
+        for name, (low, high) in {**WHOLE, "block_size": (1, variables)}.items()
+    }
+    for name in (*ABOVE_0, *FROM_0):
+        most = LARGEST if name == "rho_gain" else math.inf
+        checked[name] = real_number(named(name), getattr(config, name), name in FROM_0, most)
+    config = replace(config, **checked)
+    check_code(config)
+    check_size(config.layout(), config.code, config.bits_per_block)
+    config = replace(config, groups=min(config.groups, config.layout().blocks()))
+    if config.total_steps() > LONGEST:
+        raise InputError(f"a run of {config.total_steps()} steps; at most {LONGEST} are possible")
+    return config
+
+
+def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
+    """Refuse what is none of the choices.
+
+    Raises
+    ------
+    InputError
+        If it is so; the message names them.
+    """
+    if not isinstance(value, str) or value not in choices:
+        raise InputError(
+            f"{named(name)} {described(value)} is unknown; expected one of {', '.join(choices)}"
+        )
+
+
+def choose_config(
+    given: Mapping[str, Any], data: str, found: tuple[Config, State] | None
+) -> Config:
+    """Return the config of a run from what was given, or from the checkpoint that it goes on from.
+
+    Parameters
+    ----------
+    given : mapping of str to object
+        Fields of `Config`; what is not given, or None, is the preset's.
+    data : str
+        `config.fingerprint` of the training images.
+    found : (Config, State), optional
+
+    Raises
+    ------
+    InputError
+        If something given is no setting, out of range, or does not agree with the checkpoint; or
+        the data do not.
+    """
+    known = [f.name for f in fields(Config) if f.name != "data"]
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            meant = f"; did you mean {near[0]}?" if near else f"; expected {', '.join(known)}"
+            raise InputError(f"{name} is no setting of a run{meant}")
+    given = {name: value for name, value in given.items() if value is not None}
+    if found is None:
+        preset = given.get("preset", "default")
+        parameterization = given.get("parameterization", PARAMETERIZATIONS[0])
+        check_choice("preset", preset, list(PRESETS))
+        check_choice("parameterization", parameterization, PARAMETERIZATIONS)
+        base = preset_config(
+            preset, parameterization, given.get("code", MRC), given.get("network", LENET5)
+        )
+        return check_config(replace(base, **{**given, "data": data}))
+    config = found[0]
+    for name, value in given.items():
+        started = getattr(config, name)
+        if (tuple(value) if name == "hash_factors" else value) != started:
+            one, other = (n.name if isinstance(n, Network) else n for n in (value, started))
+            raise InputError(f"{named(name)} {one}: the run to resume was started with {other}")
+    if not same_images(config.data, data):
+        raise InputError("the run to resume was started with other training images")
+    return config
