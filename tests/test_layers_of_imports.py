@@ -40,6 +40,7 @@ LAYERS = {
     "loading": 5,
     "model": 5,
     "run": 5,
+    "sklearn": 6,
     "drawing": 5,
     "studies": 6,
     "reports": 6,

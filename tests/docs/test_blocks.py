@@ -37,6 +37,7 @@ CELLS = {"{code-cell}"}
 NEEDS = {
     "README.md": ("jinja2", "matplotlib"),
     "docs/guide/evaluate.md": ("jinja2", "matplotlib"),
+    "docs/guide/scikit-learn.md": ("sklearn",),
     "docs/guide/export.md": ("jax", "onnx", "onnxruntime", "safetensors", "torch"),
 }
 # Commands that are not run, and why; that their own parsers take the arguments is checked.
