@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from refmiracle.conformance.check import check_backend
     from refmiracle.errors import CheckError, InputError
     from refmiracle.fitting import fit
-    from refmiracle.loading import load
+    from refmiracle.loading import load, load_images
     from refmiracle.meankl import mean_kl
     from refmiracle.model import Model
     from refmiracle.nn.network import Network
@@ -41,6 +41,7 @@ __all__ = [
     "fit",
     "layers",
     "load",
+    "load_images",
     "mean_kl",
 ]
 
@@ -57,6 +58,7 @@ _HOMES = {
     "fit": "fitting:fit",
     "layers": "layers",
     "load": "loading:load",
+    "load_images": "loading:load_images",
     "mean_kl": "meankl:mean_kl",
 }
 

@@ -91,6 +91,13 @@ class Budget:
         The KL of each element in nats; sums to the budget of the group.
     reach : ndarray of float64, same shape
         sqrt(2 kappa), also where kappa underflows: what `mean_kl` takes as `reach`.
+
+    Examples
+    --------
+    >>> import refmiracle
+    >>> shares = refmiracle.budget([0.0, -705.0], nats=1e-20)
+    >>> float(shares.kappa[1]), bool(shares.reach[1] > 0)
+    (0.0, True)
     """
 
     share: Array
@@ -125,6 +132,14 @@ class Budget:
         ------
         InputError
             Unless one of the two is given, of the shape of phi.
+
+        Examples
+        --------
+        With one share of nearly all, what is left of the other's is not lost:
+
+        >>> import refmiracle
+        >>> refmiracle.budget([60.0, 0.0], nats=1.0).vjp(dkappa=[1.0, 2.0])
+        array([-8.75651076e-27,  8.75651076e-27])
         """
         name, value = one_of(dkappa=dkappa, dreach=dreach)
         gradient = real_numbers(name, value)

@@ -194,10 +194,10 @@ def as_network(given: Given, images: ArrayLike, channels: Channels) -> Network:
     """
     if isinstance(given, Network):
         return known_network(check_network(given))
-    if isinstance(given, bytes | bytearray):
-        return shipped(from_description(bytes(given)))
     if isinstance(given, str):
         return _of_text(given)
+    if isinstance(given, bytes | bytearray):
+        return _of_description(bytes(given))
     if not isinstance(given, Sequence) or not all(hasattr(layer, "output") for layer in given):
         raise InputError(
             f"network is {described(given)}; expected a name, a Network, a description or a list of"
@@ -210,7 +210,17 @@ def as_network(given: Given, images: ArrayLike, channels: Channels) -> Network:
         raise InputError(f"the layers end with shape {end}; expected one number for each class")
     network = Network("layers", DESCRIBED, shape, end[0], layers)
     check_network(network)
-    return shipped(from_description(to_description(network)))
+    try:
+        return _of_description(to_description(network))
+    except InputError as e:
+        raise InputError(f"network: {e}") from e
+
+
+def _of_description(data: bytes) -> Network:
+    try:
+        return shipped(from_description(data))
+    except InputError as e:
+        raise InputError(f"network: {e}") from e
 
 
 def _of_text(text: str) -> Network:

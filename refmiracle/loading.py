@@ -1,15 +1,20 @@
-"""Layer 5: the model of a file, wherever it is: `load`."""
+"""Layer 5: what stands in files: a model, `load`, and images, `load_images`."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from refmiracle.codec.container import read_model
 from refmiracle.errors import InputError
 from refmiracle.model import Model
 from refmiracle.nn.network import Network
 from refmiracle.numerics.whole import described
-from refmiracle.training.data import default_folder
+from refmiracle.training.data import DataSet, default_folder, load_split
+from refmiracle.training.settings import check_choice
 
 SUFFIX = ".rmc"
 
@@ -70,3 +75,50 @@ def find_model(given: str | Path) -> Path:
     if str(given) != path.name or path.exists():
         return path
     return shipped_models().get(path.name.removesuffix(SUFFIX), path)
+
+
+def load_images(
+    path: str | Path | None = None,
+    *,
+    part: Literal["train", "test"] = "test",
+    transposed: bool | None = None,
+    labels_from: int | None = None,
+) -> tuple[NDArray[np.uint8], NDArray[np.unsignedinteger]]:
+    """Return the images of a data set, and their labels.
+
+    Parameters
+    ----------
+    path : str or Path, optional
+        Of a data set in one of the forms of the guide to data: IDX files, an .npz file, CIFAR, a
+        folder of pictures for each class.  By default the MNIST that refmiracle carries.
+    part : str
+        ``train`` or ``test``.
+    transposed : bool, optional
+        Whether the files have rows and columns swapped; only EMNIST's have by default.
+    labels_from : int, optional
+        The files' label of the first class: 1 for EMNIST's letters, 0 otherwise.
+
+    Returns
+    -------
+    images : ndarray of uint8, shape (images, height, width) or (images, height, width, channels)
+        Read-only.
+    labels : ndarray of uint8 or uint16, shape (images,)
+        From 0 on; read-only.
+
+    Raises
+    ------
+    InputError
+        If it is no such data set, or a file is missing or damaged.
+
+    Examples
+    --------
+    >>> import refmiracle
+    >>> images, labels = refmiracle.load_images()
+    >>> images.shape, labels[:3]
+    ((10000, 28, 28), array([7, 2, 1], dtype=uint8))
+    """
+    check_choice("part", part, ("train", "test"))
+    place = DataSet(default_folder() if path is None else Path(path), transposed, labels_from)
+    split = load_split(place, "train" if part == "train" else "t10k")
+    images = split.images
+    return (np.moveaxis(images, 1, -1) if images.ndim == 4 else images), split.labels

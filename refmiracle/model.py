@@ -271,6 +271,10 @@ class Model:
     def save(self, path: str | Path) -> None:
         """Write the file, whole or not at all.
 
+        Parameters
+        ----------
+        path : str or Path
+
         Raises
         ------
         InputError
@@ -293,6 +297,10 @@ class Model:
     def to_npz(self, path: str | Path) -> None:
         """Write the weights as an .npz file, one array for each tensor.
 
+        Parameters
+        ----------
+        path : str or Path
+
         Raises
         ------
         InputError
@@ -310,6 +318,10 @@ class Model:
     def to_safetensors(self, path: str | Path) -> None:
         """Write the weights as a .safetensors file; needs the extra ``safetensors``.
 
+        Parameters
+        ----------
+        path : str or Path
+
         Raises
         ------
         InputError
@@ -326,7 +338,13 @@ class Model:
         write_atomically(Path(path), self.exported("safetensors"))
 
     def to_onnx(self, path: str | Path) -> None:
-        """Write the network as an ONNX file, which takes bytes; needs the extra ``onnx``.
+        """Write the network as an ONNX file; needs the extra ``onnx``.
+
+        It takes floats in [0, 1], of shape (images, channels, height, width), and gives logits.
+
+        Parameters
+        ----------
+        path : str or Path
 
         Raises
         ------
@@ -344,6 +362,10 @@ class Model:
 
     def to_torch(self, path: str | Path) -> None:
         """Write the weights as a PyTorch state dict; needs the extra ``torch``.
+
+        Parameters
+        ----------
+        path : str or Path
 
         Raises
         ------

@@ -204,7 +204,7 @@ class Run:
     >>> images, labels = np.zeros((40, 4, 4)), np.arange(40) % 2
     >>> run = refmiracle.fit(
     ...     images, labels, network=[Flatten(), Dense(2)], steps=6, groups=2, group_steps=4,
-    ...     batch_size=10, bits_per_block=4, steps_per_point=5, progress=False,
+    ...     batch_size=10, bits_per_block=4, block_size=17, steps_per_point=5, progress=False,
     ... )
     >>> run.finished, run.step
     (True, 10)
@@ -292,7 +292,7 @@ class Run:
         }
 
     def resume(self, *, progress: bool = True) -> Run:
-        """Go on to the end, or to the next Ctrl-C; return this run.
+        """Go on to the end, or to the next Ctrl-C.
 
         The bytes are those of a run that was not stopped.  A finished run stays as it is.
 
@@ -300,6 +300,11 @@ class Run:
         ----------
         progress : bool
             See `refmiracle.fit`.
+
+        Returns
+        -------
+        Run
+            This one.
 
         Raises
         ------

@@ -9,6 +9,7 @@ import pytest
 from oracles import run_python
 
 import refmiracle
+from refmiracle.start import COMMANDS
 
 ROOT = Path(refmiracle.__file__).parent
 LONGEST_MODULE = 400
@@ -116,6 +117,16 @@ def test_imports_run_downwards(module):
     assert part in LAYERS, "give the new module a layer"
     for imported in own_parts(MODULES[module].read_text(encoding="utf-8")):
         assert LAYERS[imported] <= LAYERS[part], f"{module} imports {imported}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_nothing_imports_what_starts_a_command_or_the_face(module):
+    """Who imports `refmiracle.train` binds that name; the face would import all below it."""
+    found = imports(MODULES[module].read_text(encoding="utf-8"))
+    started = {f"refmiracle.{name}" for name in COMMANDS if f"{name}.__main__" not in MODULES}
+    assert not {".".join(name.split(".")[:2]) for name in found} & started
+    values = {name for name, home in refmiracle._HOMES.items() if ":" in home}
+    assert not found & {f"refmiracle.{name}" for name in values}
 
 
 @pytest.mark.parametrize("module", ["", "errors", "files", "streams", "extras", "processors"])

@@ -42,6 +42,14 @@ class BackendCheck:
         Everything, in the order in which it was found.
     target : str
         The backend as the command ``python -m refmiracle.conformance`` is told it.
+
+    Examples
+    --------
+    >>> from refmiracle import check_backend
+    >>> from refmiracle.conformance.engine_backend import numpy_backend
+    >>> check = check_backend(numpy_backend, cases="numerics/gaussian_kl")
+    >>> check.ok, len(check.passed) > 10, check.failures
+    (True, True, ())
     """
 
     report: Report
@@ -87,15 +95,42 @@ class BackendCheck:
         return dict(self.report.unmatched)
 
     def table(self) -> str:
-        """Return what the command prints: a line for each operation, and what is wrong."""
+        """Return what the command prints: a line for each operation, and what is wrong.
+
+        Examples
+        --------
+        >>> from refmiracle import check_backend
+        >>> from refmiracle.conformance.engine_backend import numpy_backend
+        >>> check = check_backend(numpy_backend, cases="numerics/gaussian_kl")
+        >>> print(check.table().splitlines()[0])
+        stage     operation    passed  failed  skipped  known  worst error / bound
+        """
         return to_text(self.report, self.target)
 
     def to_json(self) -> dict[str, Any]:
-        """Return what the command writes with ``--json``: all results as plain values."""
+        """Return what the command writes with ``--json``: all results as plain values.
+
+        Examples
+        --------
+        >>> from refmiracle import check_backend
+        >>> from refmiracle.conformance.engine_backend import numpy_backend
+        >>> check = check_backend(numpy_backend, cases="numerics/gaussian_kl")
+        >>> check.to_json()["counts"]["failed"]
+        0
+        """
         return to_json(self.report, self.target)
 
     def complaint(self) -> str:
-        """Return in one line what is wrong; empty if nothing is."""
+        """Return in one line what is wrong; empty if nothing is.
+
+        Examples
+        --------
+        >>> from refmiracle import check_backend
+        >>> from refmiracle.conformance.engine_backend import numpy_backend
+        >>> check = check_backend(numpy_backend, cases="numerics/gaussian_kl")
+        >>> check.complaint()
+        ''
+        """
         parts = [
             f"{name}: a {what} is declared for no case" for name, what in self.unmatched.items()
         ]
@@ -116,6 +151,13 @@ class BackendCheck:
         ------
         BackendError
             Else; its one line names the first failure, its attribute `check` is this object.
+
+        Examples
+        --------
+        >>> from refmiracle import check_backend
+        >>> from refmiracle.conformance.engine_backend import numpy_backend
+        >>> check = check_backend(numpy_backend, cases="numerics/gaussian_kl")
+        >>> check.raise_if_failed()
         """
         if not self.ok:
             raise BackendError(self)
@@ -177,7 +219,7 @@ def check_backend(
     ...     def gaussian_kl(self, delta, log_s):
     ...         return 0.5 * (delta**2 + np.exp(log_s) - 1.0 - log_s)
     >>> check = refmiracle.check_backend(Mine, cases="numerics/gaussian_kl")
-    >>> check
+    >>> check  # doctest: +ELLIPSIS
     <BackendCheck: 15 passed, 5 failed, 19 skipped; mine 0.1; ...>
     >>> check.failures[1].id
     'numerics/gaussian_kl/near-s-1'

@@ -37,6 +37,12 @@ class Conv2d:
         Rows and columns of zeros on each side, less than the kernel has.
     groups : int
         1: each output reads all channels; as many as there are channels: each reads one.
+
+    Examples
+    --------
+    >>> from refmiracle.layers import Conv2d
+    >>> Conv2d(20, kernel=5).output((1, 28, 28))
+    (20, 24, 24)
     """
 
     outputs: int
@@ -107,6 +113,12 @@ class Dense:
     Parameters
     ----------
     outputs : int
+
+    Examples
+    --------
+    >>> from refmiracle.layers import Dense
+    >>> Dense(10).output((500,))
+    (10,)
     """
 
     outputs: int
@@ -150,7 +162,14 @@ class Dense:
 
 @dataclass(frozen=True)
 class Flatten(Weightless):
-    """Maps as one column: feature (c height + i) width + j is channel c, row i, column j."""
+    """Maps as one column: feature (c height + i) width + j is channel c, row i, column j.
+
+    Examples
+    --------
+    >>> from refmiracle.layers import Flatten
+    >>> Flatten().output((50, 4, 4))
+    (800,)
+    """
 
     word: ClassVar[str] = "flatten"
     opcode: ClassVar[int] = 3
@@ -176,7 +195,14 @@ class Flatten(Weightless):
 
 @dataclass(frozen=True)
 class MaxPool2d(Weightless):
-    """Maximum of each 2x2 window; an odd last row or column is dropped."""
+    """Maximum of each 2x2 window; an odd last row or column is dropped.
+
+    Examples
+    --------
+    >>> from refmiracle.layers import MaxPool2d
+    >>> MaxPool2d().output((20, 24, 24))
+    (20, 12, 12)
+    """
 
     word: ClassVar[str] = "maxpool"
     opcode: ClassVar[int] = 4
@@ -215,6 +241,12 @@ class GroupNorm:
     ----------
     groups : int
         Of as many channels each.
+
+    Examples
+    --------
+    >>> from refmiracle.layers import GroupNorm
+    >>> GroupNorm(4).output((16, 8, 8))
+    (16, 8, 8)
     """
 
     groups: int
@@ -264,6 +296,12 @@ class MeanPool2d(Weightless):
     ----------
     window : int or (int, int)
         Height and width; one number is both, and none the whole map.
+
+    Examples
+    --------
+    >>> from refmiracle.layers import MeanPool2d
+    >>> MeanPool2d().output((64, 8, 8))
+    (64, 1, 1)
     """
 
     window: Sides = 0
@@ -306,7 +344,14 @@ class MeanPool2d(Weightless):
 
 @dataclass(frozen=True)
 class Relu(Weightless):
-    """max(x, 0)."""
+    """max(x, 0).
+
+    Examples
+    --------
+    >>> from refmiracle.layers import Relu
+    >>> Relu().output((500,))
+    (500,)
+    """
 
     word: ClassVar[str] = "relu"
     opcode: ClassVar[int] = 7

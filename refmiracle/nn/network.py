@@ -37,6 +37,14 @@ class Network:
     layers : tuple of Layer
     hash_factors : tuple of int
         For each tensor how many weights share one coded variable, by default; empty: one each.
+
+    Examples
+    --------
+    >>> from refmiracle import Network
+    >>> from refmiracle.layers import Dense, Flatten
+    >>> network = Network("linear", 0, (1, 28, 28), 10, (Flatten(), Dense(10)))
+    >>> network.count()
+    7850
     """
 
     name: str = field(compare=False)

@@ -140,6 +140,13 @@ class Residual:
     body : tuple of Layer
     shortcut : tuple of Layer
         Empty: x itself.
+
+    Examples
+    --------
+    >>> from refmiracle.layers import Conv2d, Relu, Residual
+    >>> block = Residual((Conv2d(8, kernel=3, padding=1), Relu()))
+    >>> block.output((8, 16, 16))
+    (8, 16, 16)
     """
 
     body: tuple[Layer, ...]

@@ -76,6 +76,7 @@ WHOLE = {
 # Real numbers that are above 0, and those that may be 0: then nothing moves, or nothing is spread.
 ABOVE_0 = ("rate", "encoding_rate", "final_rate", "initial_beta", "rho_gain")
 FROM_0 = ("variance_rate", "scale_rate", "spread")
+LARGEST_REAL = 1000.0  # far beyond all that trains
 CHOICES: dict[str, Sequence[str]] = {
     "engine": tuple(ENGINES),
     "parameterization": PARAMETERIZATIONS,
@@ -133,8 +134,8 @@ def check_code(config: Config) -> None:
         )
 
 
-def real_number(name: str, value: Any, low_too: bool, high: float = math.inf) -> float:
-    """Return a finite real number from 0, or above it, to `high`.
+def real_number(name: str, value: Any, with_0: bool, high: float) -> float:
+    """Return a real number from 0, or above it, to `high`.
 
     Raises
     ------
@@ -143,13 +144,25 @@ def real_number(name: str, value: Any, low_too: bool, high: float = math.inf) ->
     """
     is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
     number = float(value) if is_real else math.nan
-    if not (math.isfinite(number) and (number >= 0 if low_too else number > 0) and number <= high):
-        most = f" to {high:g}" if high < math.inf else ""
-        raise InputError(
-            f"{name} is {described(value)}; expected a number {'of 0' if low_too else 'above 0'}"
-            f"{most or (' or more' if low_too else '')}"
-        )
+    if not (0 <= number <= high and (with_0 or number)):
+        low = "from 0" if with_0 else "above 0,"
+        raise InputError(f"{name} is {described(value)}; expected a number {low} to {high:g}")
     return number
+
+
+def check_layout(config: Config) -> tuple[Config, int]:
+    """Return the config if its network and hash factors are what they must be; and its variables.
+
+    Raises
+    ------
+    InputError
+        If they are not.
+    """
+    if not isinstance(config.network, Network):
+        raise InputError(f"{named('network')} is {described(config.network)}; expected a Network")
+    factors = check_factors(check_network(config.network), config.hash_factors)
+    config = replace(config, hash_factors=factors)
+    return config, replace(config, block_size=1, seed=0).layout().variables()
 
 
 def check_config(config: Config) -> Config:
@@ -160,19 +173,15 @@ def check_config(config: Config) -> Config:
     InputError
         If one is not; the message names it.
     """
-    if not isinstance(config.network, Network):
-        raise InputError(f"{named('network')} is {described(config.network)}; expected a Network")
-    factors = check_factors(check_network(config.network), config.hash_factors)
+    config, variables = check_layout(config)
     for name, choices in CHOICES.items():
         check_choice(name, getattr(config, name), choices)
-    config = replace(config, hash_factors=factors)
-    variables = replace(config, block_size=1, seed=0).layout().variables()
     checked: dict[str, Any] = {
         name: whole_number(named(name), getattr(config, name), low, high + 1)
         for name, (low, high) in {**WHOLE, "block_size": (1, variables)}.items()
     }
     for name in (*ABOVE_0, *FROM_0):
-        most = LARGEST if name == "rho_gain" else math.inf
+        most = LARGEST if name == "rho_gain" else LARGEST_REAL
         checked[name] = real_number(named(name), getattr(config, name), name in FROM_0, most)
     config = replace(config, **checked)
     check_code(config)
@@ -231,7 +240,11 @@ def choose_config(
         base = preset_config(
             preset, parameterization, given.get("code", MRC), given.get("network", LENET5)
         )
-        return check_config(replace(base, **{**given, "data": data}))
+        config = replace(base, **{**given, "data": data})
+        if "block_size" not in given:  # a small network has fewer variables than a preset's block
+            config, variables = check_layout(config)
+            config = replace(config, block_size=min(config.block_size, variables))
+        return check_config(config)
     config = found[0]
     for name, value in given.items():
         started = getattr(config, name)
