@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from conformance.faults import FAULTS
 from conformance.faults_of_layers import OF_LAYERS
+from conformance.faults_of_writers import OF_WRITERS
 
 from refmiracle.conformance.backends import PythonBackend
 from refmiracle.conformance.operations import OPERATIONS
@@ -30,6 +31,7 @@ def test_the_table_lists_the_operations():
 
 def test_the_number_of_faults():
     assert f"plants {len(FAULTS)} faults" in DOCUMENT
+    assert f"{len(OF_WRITERS)} in\n[`faults_of_writers.py`]" in DOCUMENT
     assert f"{len(OF_LAYERS)} more\nstand in [`faults_of_layers.py`]" in DOCUMENT
 
 

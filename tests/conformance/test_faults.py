@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from conformance.faults import FAULTS, spoil
 from conformance.faults_of_layers import OF_LAYERS
+from conformance.faults_of_writers import OF_WRITERS
 from conformance.unseen_faults import FREE, UNSEEN
 
 from refmiracle.conformance.backends import PythonBackend
@@ -62,9 +63,9 @@ def test_there_are_enough_faults_of_all_stages():
 
 def test_there_are_unseen_faults_of_all_operations():
     # Some operations are younger than they are.
-    younger = {"describe_file"} | {f.operation for f in OF_LAYERS}
+    younger = {"describe_file"} | {f.operation for f in [*OF_LAYERS, *OF_WRITERS]}
     assert {f.operation for f in UNSEEN} == set(OPERATIONS) - younger
-    every = [*FAULTS, *OF_LAYERS, *UNSEEN]
+    every = [*FAULTS, *OF_LAYERS, *OF_WRITERS, *UNSEEN]
     assert len({f.name for f in every}) == len(every)
 
 
@@ -83,7 +84,7 @@ def catches(golden, planted):
 
 @pytest.mark.parametrize(
     "planted",
-    [f for f in [*FAULTS, *OF_LAYERS, *UNSEEN] if f.name not in FREE],
+    [f for f in [*FAULTS, *OF_LAYERS, *OF_WRITERS, *UNSEEN] if f.name not in FREE],
     ids=lambda f: f.name,
 )
 def test_fault_is_caught(golden, planted):
