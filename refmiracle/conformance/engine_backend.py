@@ -11,7 +11,7 @@ import numpy as np
 
 import refmiracle
 from refmiracle.codec.bits import pack_indices, unpack_indices
-from refmiracle.codec.container import CompressedModel, message_count, parse_model
+from refmiracle.codec.container import CompressedModel, in_blocks, message_count, parse_model
 from refmiracle.codec.integers import read_integers, write_integers
 from refmiracle.codec.model import decode_model
 from refmiracle.conformance.arguments import (
@@ -43,7 +43,7 @@ from refmiracle.posterior.blocks import (
 )
 from refmiracle.posterior.scales import quantise_scales
 from refmiracle.rec import minimal_random_coding
-from refmiracle.rec.codes import CODES
+from refmiracle.rec.codes import CODES, MRC, VARIABLE
 
 Results = tuple[Any, ...]
 # Operations that are functions of an engine.
@@ -103,28 +103,11 @@ class EngineBackend:
         return network, grouping, signs, bits, *rest
 
     def write_container(
-        self,
-        network: Array,
-        grouping: Array,
-        signs: Array,
-        bits: Array,
-        block_size: Array,
-        seed: Array,
-        factors: Array,
-        rho: Array,
-        indices: Array,
+        self, network: Array, grouping: Array, signs: Array, bits: Array, *rest: Array
     ) -> Array:
         """Return the bytes of a .rmc file with these fields."""
-        layout = BlockLayout(
-            network_by_number(int(network)),
-            tuple(int(f) for f in factors),
-            Grouping(int(grouping)),
-            Signs(int(signs)),
-            int(block_size),
-            int(seed),
-        )
-        scales = np.asarray(rho, dtype=np.uint16).view(np.float16)
-        return as_uint8(CompressedModel(layout, int(bits), scales, indices).to_bytes())
+        zero = np.array(0)
+        return self.compose_file(network, grouping, signs, zero, bits, zero, *rest)
 
     def describe_file(self, data: Array) -> Results:
         """Return the fields of a file of any code; theta is 0 where there is none."""
@@ -143,6 +126,40 @@ class EngineBackend:
             model.rho.view(np.uint16),
             model.indices.ravel()[: message_count(layout, model.code)],
         )
+
+    def compose_file(
+        self,
+        network: Array,
+        grouping: Array,
+        signs: Array,
+        code: Array,
+        bits: Array,
+        theta: Array,
+        block_size: Array,
+        seed: Array,
+        factors: Array,
+        rho: Array,
+        messages: Array,
+    ) -> Array:
+        """Return the bytes of a file of any code: `describe_file` undone."""
+        layout = BlockLayout(
+            network_by_number(int(network)),
+            tuple(int(f) for f in factors),
+            Grouping(int(grouping)),
+            Signs(int(signs)),
+            int(block_size),
+            int(seed),
+        )
+        name = CODE_NAMES[int(code)]
+        if (int(theta) == 0) != (name == MRC):
+            raise InputError(f"theta {int(theta)} of the code {name}")
+        if len(messages) != message_count(layout, name):
+            raise InputError(f"{len(messages)} messages; expected {message_count(layout, name)}")
+        if CODES[name].of == VARIABLE:
+            messages = in_blocks(layout, messages)
+        scales = np.asarray(rho, dtype=np.uint16).view(np.float16)
+        model = CompressedModel(layout, int(bits), scales, messages, name, int(theta))
+        return as_uint8(model.to_bytes())
 
     def block_layout(
         self,
@@ -239,6 +256,13 @@ class EngineBackend:
         """Return one index for each block."""
         number = bits_of(bits)
         return minimal_random_coding.encode(self.engine, int(seed), number, blocks, delta, log_s)
+
+    def best_indices(self, seed: Array, bits: Array, delta: Array, log_s: Array) -> Array:
+        """Return for each block the candidate with the largest q / p."""
+        blocks, number = np.arange(len(delta)), bits_of(bits)
+        return minimal_random_coding.encode(
+            self.engine, int(seed), number, blocks, delta, log_s, "best"
+        )
 
     def decode_blocks(self, seed: Array, indices: Array, dimension: Array, rho: Array) -> Array:
         """Return rho z for the rows that indices name; rho as float16 bits, one a place."""

@@ -64,8 +64,9 @@ def _fit(name: str, array: Any, text: str, sizes: Sizes) -> Any:
             fits = fits and (length > 0 or dim[0].isupper())
             fits = fits and sizes.setdefault(dim, length) == length
     if not fits:
-        axes = ", ".join(str(sizes.get(d, d)) if len(shape) == len(dims) else str(d) for d in dims)
-        raise InputError(f"{name} of shape {shape}; expected ({axes}{',' * (len(dims) == 1)})")
+        known = sizes if len(shape) in (0, len(dims)) else {}
+        axes = ", ".join(str(known.get(d, d)) for d in dims) + "," * (len(dims) == 1)
+        raise InputError(f"{name} of shape {shape or '(), one number'}; expected ({axes})")
     sizes[axes_of] = shape
     return array
 
