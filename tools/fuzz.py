@@ -29,6 +29,7 @@ from fuzz_files import Files, seed_files
 from refmiracle.codec.container import parse_model
 from refmiracle.codec.model import decode_rows
 from refmiracle.engines import get_engine
+from refmiracle.nn.description import DESCRIBED
 
 LONGEST_SECONDS = 10.0
 HANG_SECONDS = 900.0
@@ -43,6 +44,7 @@ REFUSALS = {
     "too short": "cannot hold a header",
     "version": "format version",
     "checksum": "the checksum is",
+    "description": "network number 0: ",
     "network": "network number",
     "code": "random code",
     "layout": "layout flags",
@@ -206,10 +208,12 @@ class Fuzzer:
         want: dict[int, str | None] = {}
         for decoder in self.decoders:
             known = self.known[decoder.name]
+            often = self.weights_every * decoder.decodes
+            # Described networks are small, so that a slow decoder has the time too.
             own = [
                 n
                 for n in chosen
-                if files[n][4:6] in known and n % (self.weights_every * decoder.decodes) == 0
+                if files[n][4:6] in known and (n % often == 0 or files[n][4] == DESCRIBED)
             ]
             got = self.ask(decoder, "weights", own, files)
             want = want or got

@@ -1,9 +1,10 @@
 """Files that decoders must refuse, or agree on: file number i of a seed is always the same bytes.
 
 A file begins as one of the seeds, the models in data/models and small files of every network and
-code.  One to three of its fields are then changed to what a hostile writer would choose, or bytes
-are flipped, cut out, put in or spliced; some files get a payload that fits the changed header
-again; and the checksum is mended, for nine in ten, so that the change is what the decoder meets.
+code, those of random networks that they describe (fuzz_networks.py) among them.  One to three of
+its fields are then changed to what a hostile writer would choose, or bytes are flipped, cut out,
+put in or spliced; some files get a payload that fits the changed header again; and the checksum is
+mended, for nine in ten, so that the change is what the decoder meets.
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from fuzz_networks import changed_description, random_network
 
 from refmiracle.codec.bits import pack_indices
 from refmiracle.codec.container import CompressedModel, message_count, parse_model
 from refmiracle.codec.integers import best_theta16, write_integers
+from refmiracle.errors import InputError
+from refmiracle.nn.description import DESCRIBED, from_description, to_description
 from refmiracle.nn.network import Network
 from refmiracle.nn.networks import NETWORKS
 from refmiracle.numerics.varints import write_varint
@@ -36,6 +40,9 @@ EDGES = (0, 1, 2, 3, 7, 8, 9, 127, 128, 255, 256, 16383, 16384, 2**21 - 1, 2**21
 FORMS = ("8000", "8100", "80808080 10", "8080808010", "808080808001", "ffffffff1f", "ffffffffff")
 PATTERNS = (0x0000, 0x8000, 0x0001, 0x03FF, 0x0400, 0x7BFF, 0x7C00, 0x7C01, 0x7E00, 0xB000, 0xFFFF)
 CODE_NUMBERS = range(len(CODES))
+# Random networks among the seeds, for each code; larger ones that a change makes get no new header.
+NETWORKS_EACH = 3
+LARGEST_NETWORK = 4096
 
 
 def small_factors(network: Network, largest: int) -> tuple[int, ...]:
@@ -45,9 +52,9 @@ def small_factors(network: Network, largest: int) -> tuple[int, ...]:
 
 def small_file(network: Network, code: str, largest: int, bits: int = 5) -> bytes:
     """Return a valid file with few variables in each tensor, and messages of all lengths."""
-    layout = BlockLayout(
-        network, small_factors(network, largest), Grouping.OUTPUTS, Signs.UNIT, 3, 300
-    )
+    factors = small_factors(network, largest)
+    size = min(3, len(factors))  # there are as many variables as tensors, or more
+    layout = BlockLayout(network, factors, Grouping.OUTPUTS, Signs.UNIT, size, 300)
     count = message_count(layout, code)
     raw = raw_bits(code, bits)
     top = {"mrc": bits, "orc": bits, "pfr": 31, "sp-pfr": 31}.get(code, 61)
@@ -68,6 +75,11 @@ def seed_files() -> dict[str, bytes]:
             for largest in (1, 8):
                 name = f"{network.name} {code} {largest}"
                 files[name] = small_file(network, code, largest)
+    rng = random.Random("networks")
+    for number in range(NETWORKS_EACH * len(CODES)):
+        code = list(CODES)[number % len(CODES)]
+        largest = rng.choice((1, 3, 8))
+        files[f"described {number} {code}"] = small_file(random_network(rng), code, largest)
     return files
 
 
@@ -75,6 +87,8 @@ def cut(data: bytes) -> Parts:
     """Return the fields of a valid file."""
     layout = parse_model(data).layout
     parts = {"magic": data[:3]} | {n: data[3 + i : 4 + i] for i, n in enumerate(FIXED[1:])}
+    if layout.network.number == DESCRIBED:
+        parts["description"] = to_description(layout.network)
     numbers = {"block_size": layout.block_size, "seed": layout.seed}
     numbers |= {f"factor{t}": f for t, f in enumerate(layout.factors)}
     parts |= {name: write_varint(value) for name, value in numbers.items()}
@@ -145,6 +159,22 @@ def _payload(rng: random.Random, parts: Parts) -> None:
     parts["payload"] = scramble(rng, parts["payload"])
 
 
+def _network(rng: random.Random, parts: Parts) -> None:
+    """Describe a changed or another network, whether the header goes with it or not."""
+    if "description" not in parts:
+        return _number(rng, parts)
+    if rng.random() < 0.2:
+        parts["description"] = to_description(random_network(rng))
+    elif rng.random() < 0.9:
+        parts["description"] = changed_description(rng, parts["description"])
+    else:
+        parts["description"] = scramble(rng, parts["description"])
+    network = network_of(parts)
+    if network and network.count() <= LARGEST_NETWORK and rng.random() < 0.8:
+        refit(rng, parts, network)
+    return None
+
+
 def _messages(rng: random.Random, parts: Parts) -> None:
     """Write integers that suit the header but for one, which may be too large, or one too many."""
     parts.update(fitting_payload(rng, parts, spoiled=True) or {})
@@ -170,17 +200,43 @@ def scramble(rng: random.Random, data: bytes) -> bytes:
 
 CHANGES: tuple[Callable[[random.Random, Parts], None], ...] = (
     _number, _number, _form, _byte, _byte, _scale, _theta, _payload, _payload, _messages, _messages,
+    _network, _network, _network,
 )  # fmt: skip
 
 
-# --- payloads that fit a changed header
+# --- headers and payloads that fit what was changed
+
+
+def network_of(parts: Parts) -> Network | None:
+    """Return the network that a header says, if there is one."""
+    if parts["network"] == bytes([DESCRIBED]):
+        try:
+            return from_description(parts.get("description", b""))
+        except InputError:
+            return None
+    return next((n for n in NETWORKS.values() if n.number == parts["network"][0]), None)
+
+
+def refit(rng: random.Random, parts: Parts, network: Network) -> None:
+    """Give a described network factors, scales and a payload of few variables."""
+    factors = small_factors(network, rng.choice((1, 2, 5)))
+    head = [*FIXED, "description", "block_size", "seed"]
+    kept = {name: parts[name] for name in head if name in parts}
+    kept |= {f"factor{t}": write_varint(f) for t, f in enumerate(factors)}
+    kept |= {f"rho{t}": (0x3000 + t).to_bytes(2, "little") for t in range(len(factors))}
+    parts.clear()
+    parts.update(kept, block_size=write_varint(rng.randint(1, len(factors))))
+    if kept["code"] != b"\0":
+        parts["theta"] = b"\x00\x80"
+    parts["payload"] = b""
+    parts.update(fitting_payload(rng, parts) or {})
 
 
 def small_layout(parts: Parts) -> BlockLayout | None:
     """Return what a header says, if it is possible and of few variables."""
     numbers = [parts[n] for n in parts if n in ("block_size", "seed") or n.startswith("factor")]
     values = [sum((b & 127) << 7 * i for i, b in enumerate(data)) for data in numbers]
-    network = next((n for n in NETWORKS.values() if n.number == parts["network"][0]), None)
+    network = network_of(parts)
     if network is None or len(values) != 2 + len(network.tensors()):
         return None
     if not all(f >= 1 for f in values[2:]):

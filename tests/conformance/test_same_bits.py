@@ -1,4 +1,4 @@
-"""One file, one set of weights: whoever decodes it, for every code and both networks.
+"""One file, one set of weights: whoever decodes it, for every code and network.
 
 The plain Python decoder, which was written from docs/SPEC.md, gives the SHA-256 of all weights;
 both engines and the backends in PyTorch, JAX and C must come to the same.
@@ -7,15 +7,18 @@ both engines and the backends in PyTorch, JAX and C must come to the same.
 import functools
 import hashlib
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import spec_decoder
+from nn.trees import DEPTHWISE, NORMED, TREE
 
 from refmiracle.codec.container import CompressedModel
 from refmiracle.conformance.backends import load_python_backend
-from refmiracle.nn.networks import NETWORKS
+from refmiracle.nn.description import DESCRIBED
+from refmiracle.nn.networks import NETWORKS, RESNET8
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
 from refmiracle.rec.codes import CODES, ORC, SP_PFR, VARIABLE, from_positive
 
@@ -28,11 +31,16 @@ BACKENDS = {
     "jax": "jax_backend:BACKEND",
 }
 BITS, BLOCK_SIZE = 11, 7
+# Those with a number, and some that their files describe.
+EVERY_NETWORK = (
+    *NETWORKS.values(),
+    *(replace(network, number=DESCRIBED) for network in (TREE, NORMED, DEPTHWISE)),
+)
 
 
 def random_file(code, network):
-    """A file of some 60 variables, the last block short, the integers of all sizes."""
-    rng = np.random.default_rng([CODES[code].number, network.number])
+    """A file of few variables, the last block short, the integers of all sizes."""
+    rng = np.random.default_rng([CODES[code].number, network.number, *network.name.encode()])
     sizes = [int(np.prod(t.shape)) for t in network.tensors()]
     factors = tuple(-(-n // int(rng.integers(1, 12))) for n in sizes)
     grouping, signs = Grouping(rng.integers(2)), Signs(rng.integers(3))
@@ -58,9 +66,10 @@ FILES = {
     **{path.stem: path.read_bytes() for path in sorted((ROOT / "data/models").glob("*.rmc"))},
     **{
         f"{network.name}-{code}": random_file(code, network)
-        for network in NETWORKS.values()
+        for network in EVERY_NETWORK
         for code in CODES
     },
+    "resnet8": random_file("mrc", RESNET8),
 }
 
 
@@ -72,7 +81,7 @@ def digest(name):
 
 def test_there_is_a_file_of_every_code_and_network():
     headers = {(data[4], data[5]) for data in FILES.values()}
-    assert headers == {(n.number, c.number) for n in NETWORKS.values() for c in CODES.values()}
+    assert headers == {(n.number, c.number) for n in EVERY_NETWORK for c in CODES.values()}
     assert len({digest(name) for name in FILES}) == len(FILES)
 
 
