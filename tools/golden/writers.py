@@ -11,7 +11,10 @@ from typing import Any
 
 import numpy as np
 from golden import coding
+from golden.coded_files import NODES, payload_of
+from golden.containers import Fields, header_of, seal
 from golden.edges_of_files import described, files_of_all_kinds
+from golden.related import family
 from golden.selection import Codebook
 from golden.writer import BOTH, make_case, write_file
 
@@ -30,7 +33,7 @@ def write(golden: Path) -> None:
         "compose_file",
         source="files put together by hand, byte by byte, from docs/SPEC.md section 2",
         notes={},
-        cases=composed() + refused(),
+        cases=[*composed(), *refused(), *composed_alike()],
     )
     write_file(
         golden,
@@ -42,7 +45,7 @@ def write(golden: Path) -> None:
             "short-block": "places that hold no weight have delta = 0 and log s = 0",
             "tie": "the two best are equal to the last bit; the gap is that to the third",
         },
-        cases=best(),
+        cases=[*best(), *best_alike()],
     )
 
 
@@ -80,7 +83,7 @@ def fields_of(code: int, messages: Sequence[int], **changed: Any) -> dict[str, A
 
 def refused() -> list[Case]:
     """Return fields that no file may have."""
-    nodes, rows, bins = (1, 6, 2, 1, 3, 1, 45, 1), (39, 32, 62), (40, 33, 63)
+    nodes, rows, bins = NODES, (39, 32, 62), (40, 33, 63)
     outside = "a message is out of range"
     small = {"bits": 6}
     many = "more or fewer messages than the file holds"
@@ -119,6 +122,35 @@ def refused() -> list[Case]:
 
 def _scales(first: int) -> Any:
     return np.array([first, *range(0x3100, 0x3800, 0x100)], dtype=np.uint16)
+
+
+def composed_alike() -> list[Case]:
+    """Return a file of nodes, and for each field one that differs in it alone."""
+
+    def answer(**inputs: Any) -> Any:
+        given = {k: v.tolist() for k, v in inputs.items()}
+        code, theta, messages = (given.pop(name) for name in ("code", "theta", "messages"))
+        given["factors"], given["rho"] = tuple(given["factors"]), tuple(given["rho"])
+        data = seal(header_of(Fields(**given), code) + payload_of(theta, tuple(messages)))
+        return {"data": data}, None
+
+    # The first tensor, of 500 weights, has two variables.
+    factors = np.array([400, *fields_of(11, NODES)["factors"].tolist()[1:]])
+    base = fields_of(11, (*NODES, 9), factors=factors)
+    changes = {
+        "grouping": 1,
+        "signs": 2,
+        "code": 12,
+        "bits": 6,
+        "theta": 50000,
+        "block_size": 4,
+        "seed": 8,
+        "factors": np.array([300, *factors.tolist()[1:]]),
+        "rho": _scales(0x3001),
+        "messages": np.array((*NODES, 10), dtype=np.int64),
+    }
+    arrays = {k: np.asarray(v) for k, v in changes.items()}
+    return family("bits/compose_file", answer, base, arrays, since=SINCE)
 
 
 # --- best_indices
@@ -196,3 +228,23 @@ def best() -> list[Case]:
             )
         ],
     ]
+
+
+def best_alike() -> list[Case]:
+    """Return a question, and for each argument one that differs in it alone, all answers too."""
+
+    def answer(**inputs: Any) -> Any:
+        case = best_case("kept", **inputs)
+        return case["outputs"], case["gap"]
+
+    for seed in range(400, 1000, 4):
+        (delta, log_s), (others, narrow) = (coding.posterior(seed + i, 3, 4, 5) for i in (0, 2))
+        base = {"seed": 81, "bits": 6, "delta": delta, "log_s": log_s}
+        changes = {"seed": 82, "bits": 3, "delta": others, "log_s": narrow}
+        try:
+            cases = family("coding/best_indices", answer, base, changes, dtypes=BOTH, since=SINCE)
+        except ValueError:  # a close one
+            continue
+        if len({tuple(c["outputs"]["indices"].tolist()) for c in cases}) == len(cases):
+            return cases
+    raise ValueError("no question has another answer for each argument")
