@@ -31,8 +31,16 @@ class Choice:
 
 def candidate(seed: int, index: int, dimension: int) -> list[float]:
     """Return a row of the codebook: float32 numbers."""
-    words = spec_decoder.words(seed, CODEBOOK, index, dimension)
-    return [spec_decoder.normal(w) for w in words]
+    (row,) = candidates(seed, [index], dimension)
+    return row
+
+
+def candidates(seed: int, indices: Sequence[int], dimension: int) -> list[list[float]]:
+    """Return some rows of the codebook, drawn at once."""
+    rows = spec_decoder.words_of_rows(seed, CODEBOOK, indices, dimension)
+    return [
+        list(spec_decoder.all_to_float32([spec_decoder.normal64(w) for w in row])) for row in rows
+    ]
 
 
 def terms(
@@ -64,7 +72,7 @@ class Codebook:
 
     def __init__(self, seed: int, bits: int, dimension: int) -> None:
         self.seed, self.size = seed, 2**bits
-        self.rows = [candidate(seed, k, dimension) for k in range(self.size)]
+        self.rows = candidates(seed, range(self.size), dimension)
 
     def choose(
         self, block: int, delta: Sequence[float], log_s: Sequence[float], tie: bool = False
