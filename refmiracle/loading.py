@@ -27,8 +27,8 @@ def load(
     Parameters
     ----------
     source : str, Path or bytes
-        Where the file is; or its name, where refmiracle carries it (``lenet5-1551``); or what
-        stands in it.
+        Where the file is; or, as a str, its name, where refmiracle carries it (``lenet5-1551``);
+        or what stands in it.
     engine : str
         Which engine answers: ``numba``, compiled, in float32, or ``numpy``, the reference, in
         float64.  The weights are the same bits.
@@ -55,8 +55,8 @@ def load(
         return Model(bytes(source), engine=engine, network=network)
     if not isinstance(source, str | Path):
         raise InputError(f"{described(source)} is no path, and no bytes of a .rmc file")
-    path = find_model(source)
-    if not path.exists() and str(source) == path.name:
+    path = find_model(source) if isinstance(source, str) else source
+    if source == path.name and not path.exists():
         carried = ", ".join(shipped_models())
         raise InputError(f"{path}: there is no such file here; refmiracle carries {carried}")
     parsed, data = read_model(path, network)
@@ -69,10 +69,10 @@ def shipped_models() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob(f"*{SUFFIX}"))}
 
 
-def find_model(given: str | Path) -> Path:
+def find_model(text: str) -> Path:
     """Return the path of a .rmc file, or of a shipped one where only the name of it is given."""
-    path = Path(given)
-    if str(given) != path.name or path.exists():
+    path = Path(text)
+    if text != path.name or path.exists():
         return path
     return shipped_models().get(path.name.removesuffix(SUFFIX), path)
 

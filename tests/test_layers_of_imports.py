@@ -28,6 +28,9 @@ LAYERS = {
     "nn": 2,
     "rec": 2,
     "posterior": 2,
+    "budgets": 2,
+    "meankl": 2,
+    "codes": 2,
     "codec": 3,
     "training": 4,
     "exports": 4,
@@ -38,6 +41,7 @@ LAYERS = {
     "loading": 5,
     "model": 5,
     "run": 5,
+    "sklearn": 6,
     "drawing": 5,
     "studies": 6,
     "reports": 6,
@@ -140,6 +144,7 @@ def test_modules_are_short(module):
     [
         ("import refmiracle", {"numba", "scipy", "numpy"}),
         ("from refmiracle.engines import get_engine; get_engine('numpy')", {"numba", "scipy"}),
+        ("from refmiracle import budget, codes, mean_kl; mean_kl(0.0, 1.0)", {"numba", "scipy"}),
     ],
 )
 def test_what_importing_does_not_load(statement, absent):

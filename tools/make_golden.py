@@ -18,6 +18,7 @@ LATER_BY_TORCH = ("ties", "related_torch", "tiles_of_layers", "described_network
 PARTS = (
     "bits",
     "edges_of_files",
+    "writers",
     "numerics",
     "posterior",
     "around",

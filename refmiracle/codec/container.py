@@ -265,10 +265,14 @@ def _read_messages(
     check_messages(code, bits, messages)
     if find_code(code).of != VARIABLE:
         return theta16, messages
-    shape = layout.blocks(), layout.block_size
-    indices = np.full(shape, UNUSED, dtype=np.int64)
-    indices.ravel()[:count] = messages
-    return theta16, indices
+    return theta16, in_blocks(layout, messages)
+
+
+def in_blocks(layout: BlockLayout, messages: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the messages of all variables as those of blocks, shape (blocks, block_size)."""
+    indices = np.full((layout.blocks(), layout.block_size), UNUSED, dtype=np.int64)
+    indices.ravel()[: len(messages)] = messages
+    return indices
 
 
 def write_model(path: Path, model: CompressedModel) -> bytes:

@@ -15,8 +15,8 @@ from refmiracle.conformance.patience import DEADLINE, MOST_MISSED, Patience
 from refmiracle.conformance.programs import CommandBackend
 from refmiracle.conformance.report import to_json, to_junit, to_markdown, to_text
 from refmiracle.conformance.runner import run_suite
-from refmiracle.conformance.vectors import all_cases, default_golden, load_golden
-from refmiracle.errors import CHECK_FAILED, InputError
+from refmiracle.conformance.vectors import check_wanted, default_golden, load_golden
+from refmiracle.errors import CHECK_FAILED
 from refmiracle.files import printable, write_atomically
 from refmiracle.training.progress import progress_bar
 
@@ -77,10 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_outs((arguments.json, arguments.junit, arguments.markdown))
     files = load_golden(arguments.golden or default_golden())
     only = tuple(c.rstrip("/") for c in arguments.case)
-    ids = [case.id for case in all_cases(files)]
-    for wanted in only:
-        if not any(i == wanted or i.startswith(f"{wanted}/") for i in ids):
-            raise InputError(f"--case {wanted}: there is no such case")
+    check_wanted(files, only, "--case")
     backend, target = open_backend(arguments)
     if arguments.golden:
         target += f" --golden {quoted(arguments.golden)}"

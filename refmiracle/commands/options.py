@@ -31,7 +31,8 @@ def quoted(argument: str | Path) -> str:
 
 def model_file(text: str) -> Path:
     """Return the path of a .rmc file, or of a shipped model where only the name of one is given."""
-    return find_model(a_path(text))
+    a_path(text)  # refuses an empty one
+    return find_model(text)
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:

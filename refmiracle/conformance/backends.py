@@ -191,8 +191,17 @@ class PythonBackend(Introduced):
         self.patience.close()
 
 
-def load_python_backend(name: str, patience: Patience | None = None) -> PythonBackend:
+def load_python_backend(
+    name: str, patience: Patience | None = None, asked_by: str = "--backend"
+) -> PythonBackend:
     """Load ``module:object``; an object that is a class or function is called for the backend.
+
+    Parameters
+    ----------
+    name : str
+    patience : Patience, optional
+    asked_by : str
+        What messages call the name.
 
     Raises
     ------
@@ -201,19 +210,23 @@ def load_python_backend(name: str, patience: Patience | None = None) -> PythonBa
     """
     module, _, attribute = name.partition(":")
     if not (module and attribute):
-        raise InputError(f"--backend {name}: expected module:object")
+        raise InputError(f"{asked_by} {name}: expected module:object")
     patience = patience or Patience()
+
+    def found() -> PythonBackend:
+        return PythonBackend(made(getattr(importlib.import_module(module), attribute)), patience)
+
     sys.path.insert(0, os.getcwd())
     try:
-        return patience.ask(lambda: PythonBackend(_make(module, attribute), patience))
+        return patience.ask(found)
     except (InputError, LateError) as e:
-        raise InputError(f"--backend {name}: {e}") from e
+        raise InputError(f"{asked_by} {name}: {e}") from e
     except (Exception, SystemExit) as e:  # whatever a module does while it is imported
-        raise InputError(f"--backend {name}: {type(e).__name__}: {legible(first_line(e))}") from e
+        raise InputError(f"{asked_by} {name}: {type(e).__name__}: {legible(first_line(e))}") from e
     finally:
         sys.path.pop(0)
 
 
-def _make(module: str, attribute: str) -> Any:
-    target = getattr(importlib.import_module(module), attribute)
+def made(target: Any) -> Any:
+    """Return a backend; what is a class or a function is called for it."""
     return target() if isinstance(target, type) or inspect.isroutine(target) else target

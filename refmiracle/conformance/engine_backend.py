@@ -5,14 +5,11 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 import refmiracle
-from refmiracle.codec.bits import pack_indices, unpack_indices
-from refmiracle.codec.container import CompressedModel, message_count, parse_model
-from refmiracle.codec.integers import read_integers, write_integers
+from refmiracle.codec.container import CompressedModel, parse_model
 from refmiracle.codec.model import decode_model
 from refmiracle.conformance.arguments import (
     as_bytes,
@@ -22,6 +19,7 @@ from refmiracle.conformance.arguments import (
     lenet5_layout,
     sum_by_tensor,
 )
+from refmiracle.conformance.file_backend import CODE_NAMES, FileBackend, Results
 from refmiracle.engines import get_engine
 from refmiracle.engines.contract import Array, Engine
 from refmiracle.errors import InputError
@@ -30,22 +28,15 @@ from refmiracle.nn.description import from_description
 from refmiracle.nn.evaluation import classes, forward
 from refmiracle.nn.gradients import loss_and_grads
 from refmiracle.nn.network import Network
-from refmiracle.nn.networks import LENET5, network_by_number
-from refmiracle.numerics.philox import stream_permutation, stream_words
-from refmiracle.numerics.whole import whole_numbers
+from refmiracle.nn.networks import LENET5
 from refmiracle.posterior.blocks import (
-    BlockLayout,
-    Grouping,
-    Signs,
     find_places,
     to_variable_gradients,
     to_weights,
 )
 from refmiracle.posterior.scales import quantise_scales
 from refmiracle.rec import minimal_random_coding
-from refmiracle.rec.codes import CODES
 
-Results = tuple[Any, ...]
 # Operations that are functions of an engine.
 SAME = (
     *("philox4x32", "normal_quantile", "log_s", "ds_dx"),
@@ -55,10 +46,9 @@ SAME = (
     *("relu", "dense", "softmax_cross_entropy", "log_weights"),
 )
 SAMPLE_STRIDE = 997
-CODE_NAMES = {code.number: code.name for code in CODES.values()}
 
 
-class EngineBackend:
+class EngineBackend(FileBackend):
     """An engine behind the names of `refmiracle.conformance.operations`."""
 
     def __init__(self, engine: Engine) -> None:
@@ -68,95 +58,6 @@ class EngineBackend:
         self.dtypes: Sequence[str] = (str(engine.dtype),)
         for same in SAME:
             setattr(self, same, getattr(engine, same))
-
-    # --- bits
-
-    def stream_words(
-        self, seed: Array, stream: Array, row: Array, first: Array, count: Array
-    ) -> Array:
-        """Return words of a stream."""
-        return stream_words(int(seed), int(stream), [int(row)], int(count), int(first))[0]
-
-    def stream_permutation(self, seed: Array, stream: Array, row: Array, count: Array) -> Array:
-        """Return a permutation drawn from a stream."""
-        return stream_permutation(int(seed), int(stream), int(row), int(count))
-
-    def pack_indices(self, indices: Array, bits: Array) -> Array:
-        """Return indices as bytes."""
-        return as_uint8(pack_indices(indices, int(bits)))
-
-    def unpack_indices(self, payload: Array, bits: Array, count: Array) -> Array:
-        """Return the indices that bytes hold."""
-        return unpack_indices(as_bytes(payload), int(bits), int(count))
-
-    def read_integers(self, payload: Array, count: Array, theta: Array, raw: Array) -> Array:
-        """Return the integers of a code word."""
-        return read_integers(as_bytes(payload), int(count), int(theta), int(raw))
-
-    def write_integers(self, integers: Array, theta: Array, raw: Array) -> Array:
-        """Return the code word of integers."""
-        return as_uint8(write_integers(integers, int(theta), int(raw)))
-
-    def read_container(self, data: Array) -> Results:
-        """Return the fields of a .rmc file."""
-        network, grouping, signs, _, bits, _, *rest = self.describe_file(data)
-        return network, grouping, signs, bits, *rest
-
-    def write_container(
-        self,
-        network: Array,
-        grouping: Array,
-        signs: Array,
-        bits: Array,
-        block_size: Array,
-        seed: Array,
-        factors: Array,
-        rho: Array,
-        indices: Array,
-    ) -> Array:
-        """Return the bytes of a .rmc file with these fields."""
-        layout = BlockLayout(
-            network_by_number(int(network)),
-            tuple(int(f) for f in factors),
-            Grouping(int(grouping)),
-            Signs(int(signs)),
-            int(block_size),
-            int(seed),
-        )
-        scales = np.asarray(rho, dtype=np.uint16).view(np.float16)
-        return as_uint8(CompressedModel(layout, int(bits), scales, indices).to_bytes())
-
-    def describe_file(self, data: Array) -> Results:
-        """Return the fields of a file of any code; theta is 0 where there is none."""
-        model = parse_model(as_bytes(data))
-        layout = model.layout
-        return (
-            layout.network.number,
-            int(layout.grouping),
-            int(layout.signs),
-            CODES[model.code].number,
-            model.bits_per_block,
-            model.theta16,
-            layout.block_size,
-            layout.seed,
-            np.array(layout.factors),
-            model.rho.view(np.uint16),
-            model.indices.ravel()[: message_count(layout, model.code)],
-        )
-
-    def block_layout(
-        self,
-        block_size: Array,
-        seed: Array,
-        factors: Array,
-        grouping: Array,
-        signs: Array,
-        weights: Array,
-    ) -> Results:
-        """Return place and sign of some weights, numbered through all tensors."""
-        places = find_places(lenet5_layout(block_size, seed, factors, grouping, signs))
-        weights = whole_numbers("weights", weights, end=LENET5.count())
-        return places.of_weights[weights], places.signs[weights].astype(np.int64)
 
     # --- numerics and posterior
 
@@ -239,6 +140,13 @@ class EngineBackend:
         """Return one index for each block."""
         number = bits_of(bits)
         return minimal_random_coding.encode(self.engine, int(seed), number, blocks, delta, log_s)
+
+    def best_indices(self, seed: Array, bits: Array, delta: Array, log_s: Array) -> Array:
+        """Return for each block the candidate with the largest q / p."""
+        blocks, number = np.arange(len(delta)), bits_of(bits)
+        return minimal_random_coding.encode(
+            self.engine, int(seed), number, blocks, delta, log_s, "best"
+        )
 
     def decode_blocks(self, seed: Array, indices: Array, dimension: Array, rho: Array) -> Array:
         """Return rho z for the rows that indices name; rho as float16 bits, one a place."""

@@ -248,3 +248,25 @@ def load_golden(folder: Path) -> list[VectorFile]:
 def all_cases(files: Iterable[VectorFile]) -> list[Case]:
     """Return the cases of several files."""
     return [case for f in files for case in f.cases]
+
+
+def check_wanted(files: Iterable[VectorFile], only: Iterable[str], asked_by: str) -> None:
+    """Refuse the names of cases that are not there.
+
+    Parameters
+    ----------
+    files : iterable of VectorFile
+    only : iterable of str
+        Ids, or what stands before a slash in some.
+    asked_by : str
+        What the message calls them.
+
+    Raises
+    ------
+    InputError
+        If one names no case.
+    """
+    ids = [case.id for case in all_cases(files)]
+    for wanted in only:
+        if not any(i == wanted or i.startswith(f"{wanted}/") for i in ids):
+            raise InputError(f"{asked_by} {wanted}: there is no such case")

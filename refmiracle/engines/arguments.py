@@ -19,12 +19,11 @@ from typing import Any
 import numpy as np
 
 from refmiracle.errors import InputError
-from refmiracle.numerics.whole import BEYOND, WORD, as_array, described, whole_number, whole_numbers
+from refmiracle.numerics.whole import BEYOND, WORD, as_array, whole_number, whole_numbers
 
 # Lengths by name, and numbers that lengths depend on.
 Sizes = dict[Any, Any]
 ANY, SAME, LEADING = ("any",), ("same",), "..."
-REAL = (float, int, np.floating, np.integer)
 DOUBLE, BYTE, INT64 = np.dtype(np.float64), np.dtype(np.uint8), np.dtype(np.int64)
 
 
@@ -64,8 +63,9 @@ def _fit(name: str, array: Any, text: str, sizes: Sizes) -> Any:
             fits = fits and (length > 0 or dim[0].isupper())
             fits = fits and sizes.setdefault(dim, length) == length
     if not fits:
-        axes = ", ".join(str(sizes.get(d, d)) if len(shape) == len(dims) else str(d) for d in dims)
-        raise InputError(f"{name} of shape {shape}; expected ({axes}{',' * (len(dims) == 1)})")
+        known = sizes if len(shape) in (0, len(dims)) else {}
+        axes = ", ".join(str(known.get(d, d)) for d in dims) + "," * (len(dims) == 1)
+        raise InputError(f"{name} of shape {shape or '(), one number'}; expected ({axes})")
     sizes[axes_of] = shape
     return array
 
@@ -306,76 +306,6 @@ class Flags(Argument):
             raise InputError(f"{self.name} of {array.dtype}; expected True or False")
         array = _plain(array, None)
         return _fit(self.name, array, self.shape, sizes)
-
-
-@dataclass(frozen=True)
-class Number(Argument):
-    """A whole number, low <= number < end; others may have as many elements."""
-
-    low: int = 0
-    end: int = WORD
-
-    def early(self) -> bool:
-        """Return that it depends on no other."""
-        return True
-
-    def take(self, value: Any, sizes: Sizes, own: np.dtype[Any]) -> Any:
-        """Return the int."""
-        sizes[self.name] = whole_number(self.name, value, self.low, self.end)
-        return sizes[self.name]
-
-
-@dataclass(frozen=True)
-class Real(Argument):
-    """A real number."""
-
-    def take(self, value: Any, sizes: Sizes, own: np.dtype[Any]) -> Any:
-        """Return the float."""
-        plain = value[()] if isinstance(value, np.ndarray) and value.shape == () else value
-        try:
-            if isinstance(plain, REAL) and not isinstance(plain, bool):
-                return float(plain)
-        except OverflowError:  # an int beyond all floats
-            pass
-        raise InputError(f"{self.name} is {described(value)}; expected a real number")
-
-
-@dataclass(frozen=True)
-class Reals(Argument):
-    """As many real numbers as `count` says."""
-
-    count: int = 2
-
-    def take(self, value: Any, sizes: Sizes, own: np.dtype[Any]) -> Any:
-        """Return the floats."""
-        numbers = list(value) if isinstance(value, list | tuple | np.ndarray) else []
-        if len(numbers) != self.count:
-            raise InputError(
-                f"{self.name} is {described(value)}; expected {self.count} real numbers"
-            )
-        return tuple(Real(self.name).take(number, sizes, own) for number in numbers)
-
-
-@dataclass(frozen=True)
-class Truth(Argument):
-    """True or False."""
-
-    def take(self, value: Any, sizes: Sizes, own: np.dtype[Any]) -> Any:
-        """Return the bool."""
-        if not isinstance(value, bool | np.bool_):
-            raise InputError(f"{self.name} is {described(value)}; expected True or False")
-        return bool(value)
-
-
-@dataclass(frozen=True)
-class Text(Argument):
-    """A name."""
-
-    def take(self, value: Any, sizes: Sizes, own: np.dtype[Any]) -> Any:
-        """Return the str."""
-        if not isinstance(value, str):
-            raise InputError(f"{self.name} is {described(value)}; expected a name")
-        return str(value)
 
 
 @dataclass(frozen=True)

@@ -23,16 +23,12 @@ from refmiracle.engines.arguments import (
     Kernel,
     Listed,
     Moments,
-    Number,
     Pixels,
     Pooled,
-    Real,
-    Reals,
-    Text,
     Tiled,
-    Truth,
     Whole,
 )
+from refmiracle.engines.scalars import Number, Real, Reals, Text, Truth
 from refmiracle.errors import InputError
 from refmiracle.numerics.limits import LARGEST_PARTITION_BITS, LARGEST_SEARCH_BITS
 from refmiracle.numerics.whole import BEYOND, ROW_WORDS, SMALLEST

@@ -83,3 +83,20 @@ def check_targets(delta: ArrayLike, log_s: ArrayLike) -> None:
             f"a target's mean is {np.max(np.abs(delta)):.3g} standard deviations of P out, where P"
             f" has no samples; all but {OUTSIDE:g} of a target must lie within {SUPPORT:g}"
         )
+
+
+def check_weighable(delta: ArrayLike, log_s: ArrayLike) -> None:
+    """Refuse whitened targets for which log q / p of a candidate would not be finite.
+
+    Minimal random coding sends any others; without a word an argmax would name candidate 0.
+
+    Raises
+    ------
+    InputError
+        If a target is not finite, or so far out or so narrow that log q / p is not.
+    """
+    delta, log_s = np.asarray(delta, dtype=np.float64), np.asarray(log_s, dtype=np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        far = (np.abs(delta) + 10.0) ** 2 * np.exp(-log_s)
+    if not np.all(np.isfinite(far) & np.isfinite(log_s)):
+        raise InputError("a target's mean or variance is not finite, or log q / p would not be")

@@ -42,6 +42,13 @@ class Code:
     tree : str or None
         How nodes split their region: ``none``, ``sample`` or ``dyadic``; None for block codes.
     source : str
+
+    Examples
+    --------
+    >>> from refmiracle import codes
+    >>> code = codes.describe("pfr")
+    >>> code.number, code.exact, code.of
+    (2, True, 'block')
     """
 
     name: str
@@ -87,6 +94,16 @@ class Message:
         How many of the bits (or, for `dad-star`, of the depth) are above the KL.
     shape : tuple of int
         Of the sample.
+
+    Examples
+    --------
+    What was sent as plain integers is a message again:
+
+    >>> from refmiracle import codes
+    >>> sent = codes.encode(([0.5], [0.5]), (0.0, 1.0), seed=3, code="mrc", bits=4).integers
+    >>> message = codes.Message("mrc", sent, block_bits=4, oversampling=0, shape=(1,))
+    >>> codes.decode(message, (0.0, 1.0), seed=3).shape
+    (1,)
     """
 
     code: str

@@ -18,6 +18,15 @@ class Gaussian:
     ----------
     mean, sigma : ndarray, shape (targets, dimensions) or (targets,)
         (targets,) stands for one dimension.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refmiracle import codes
+    >>> Q = codes.Gaussian(np.array([0.5, 1.0]), np.array([0.1, 0.2]))
+    >>> P = codes.Gaussian(np.zeros(2), np.ones(2))
+    >>> codes.decode(codes.encode(Q, P, seed=1), P, seed=1).shape
+    (2,)
     """
 
     mean: Array

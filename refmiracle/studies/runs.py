@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from refmiracle.errors import InputError
+from refmiracle.errors import InputError, speaking_of_flags
 from refmiracle.files import write_atomically
 from refmiracle.run import finish
 from refmiracle.streams import Output
@@ -58,6 +58,7 @@ def runs_folder(out: Path) -> Path:
     return out / "runs"
 
 
+@speaking_of_flags()
 def train_one(config: Config, data: Data, folder: Path) -> Files:
     """Train and encode one model in a folder, going on where an earlier run stopped.
 

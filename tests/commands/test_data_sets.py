@@ -11,6 +11,7 @@ from tiny import TINY
 
 from refmiracle.commands import evaluate, report, study, train
 from refmiracle.commands.options import data_flags
+from refmiracle.errors import InputError
 from refmiracle.training.config import PRESETS
 from refmiracle.training.data import DataSet
 
@@ -115,7 +116,7 @@ def test_options_reach_the_reader(tmp_path, monkeypatch, capsys):
 
     def load(data, name):
         seen.append((data, name))
-        raise train.InputError("seen")
+        raise InputError("seen")
 
     for command in (train, evaluate, report):
         monkeypatch.setattr(command, "load_split", load)

@@ -19,6 +19,7 @@ from refmiracle.conformance.vectors import default_golden, load_golden
 NOT_ALONE = {
     ("block_layout", "block_size"): "it shows in neither result",
     ("write_container", "network"): "another network has other numbers of tensors",
+    ("compose_file", "network"): "another network has other numbers of tensors",
     ("conv2d_general", "groups"): "the kernel and the map have their shapes",
     ("conv2d_general_backward", "groups"): "the kernel and the map have their shapes",
     ("mean_kl_backward_around", "nu"): "it moves no gradient of Mean-KL",

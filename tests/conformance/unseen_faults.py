@@ -1,6 +1,7 @@
 """Faults that were written without a look at the cases: what the suite says of the unforeseen.
 
 Planted as those of `faults.py` are.  What a fault keeps between two calls, it keeps in the backend.
+Where a case is named, it is the one that was found to catch the fault, of many that cost time.
 """
 
 from __future__ import annotations
@@ -910,7 +911,7 @@ def single_candidate_of_the_last_tile_like_the_one_before(right, candidates, del
     return log_w
 
 
-@fault("select_indices")
+@fault("select_indices", "half-a-unit-of-a-word")
 def gumbel_uniforms_at_their_lower_end(right, seed, *rest):
     def gumbel(seed, blocks, count, first):
         words = stream_words(seed, Stream.SELECTION, blocks, count, first)
@@ -920,7 +921,7 @@ def gumbel_uniforms_at_their_lower_end(right, seed, *rest):
         return right.select_indices(seed, *rest)
 
 
-@fault("select_indices")
+@fault("select_indices", "index-2-to-the-16")
 def candidates_repeat_after_sixteen_bits(right, *inputs):
     own = coding.codebook_rows
 
@@ -1048,7 +1049,7 @@ def front_intervals(bits, dimension):
     return partition.Intervals(k.astype(np.int64), edges, reach)
 
 
-@fault("partition_messages")
+@fault("partition_messages", "many-of-a-bin")
 def ordinals_begin_anew_with_each_chunk(right, *inputs):
     own = partition._ordinals
 
@@ -1074,7 +1075,7 @@ def proposals_of_more_than_four_words_repeat_them(right, *inputs):
         return right.partition_messages(*inputs)
 
 
-@fault("partition_messages")
+@fault("partition_messages", "bits-25")
 def more_than_24_bits_taken_for_24(right, seed, bits, blocks, delta, log_s):
     if bits > 24:
         return np.full(len(blocks), 1 << 24)
@@ -1126,7 +1127,7 @@ def other_uniforms(function):
     nodes._batch.cache_clear()
 
 
-@fault("variable_messages")
+@fault("variable_messages", "dad-star-typical")
 def bits_of_dad_star_rounded_down(right, *inputs):
     own = variables.encode_unimodal
 
@@ -1137,7 +1138,7 @@ def bits_of_dad_star_rounded_down(right, *inputs):
         return right.variable_messages(*inputs)
 
 
-@fault("variable_messages")
+@fault("variable_messages", "grc-d-typical")
 def greedy_branches_chosen_by_v(right, *inputs):
     def node_uniforms(seed, row, node):
         u, v, _ = nodes.node_uniforms(seed, row, node)
@@ -1147,7 +1148,7 @@ def greedy_branches_chosen_by_v(right, *inputs):
         return right.variable_messages(*inputs)
 
 
-@fault("variable_messages")
+@fault("variable_messages", "gprs-s-turns-to-the-mode")
 def poisson_path_turns_to_the_mean(right, *inputs):
     def encode(target, seed, row):
         table, node, time = poisson.tabulate_sigma(target), nodes.ROOT, 0.0
@@ -1164,7 +1165,7 @@ def poisson_path_turns_to_the_mean(right, *inputs):
         return right.variable_messages(*inputs)
 
 
-@fault("variable_messages")
+@fault("variable_messages", "gprs-d-typical")
 def dyadic_queue_taken_by_the_last_pushed(right, *inputs):
     def push(queue, entry):
         queue.append(entry)
@@ -1174,14 +1175,14 @@ def dyadic_queue_taken_by_the_last_pushed(right, *inputs):
         return right.variable_messages(*inputs)
 
 
-@fault("variable_messages")
+@fault("variable_messages", "as-star-mean-9-out")
 def targets_out_of_reach_get_the_root(right, code, seed, rows, delta, log_s):
     if np.any(np.abs(delta) > 8.0):
         return np.ones(len(rows), dtype=np.int64)
     return right.variable_messages(code, seed, rows, delta, log_s)
 
 
-@fault("variable_messages")
+@fault("variable_messages", "row-2-to-the-32")
 def rows_beyond_a_word_wrap(right, code, seed, rows, delta, log_s):
     return right.variable_messages(code, seed, rows & 0xFFFFFFFF, delta, log_s)
 
@@ -1249,7 +1250,7 @@ def node_zero_taken_for_the_root(right, code, seed, rows, messages):
 # --- the whole network
 
 
-@fault("loss_and_grads")
+@fault("loss_and_grads", "batch-7")
 def last_image_of_an_odd_batch_left_out(right, *inputs):
     *rest, images, labels = inputs
     even = max(1, len(labels) // 2 * 2)
@@ -1267,7 +1268,7 @@ def signs_left_out_of_the_backward_pass(right, *inputs):
         return right.loss_and_grads(*inputs)
 
 
-@fault("loss_and_grads")
+@fault("loss_and_grads", "kept-")
 def places_of_a_layout_kept_without_its_grouping(right, block_size, seed, factors, *rest):
     own, memory = engine_backend.find_places, kept(right)
 
@@ -1350,7 +1351,7 @@ def negative_zeros_made_positive(right, data):
     return as_uint8(hashlib.sha256(flat.tobytes()).digest()), flat[::SAMPLE_STRIDE]
 
 
-@fault("decode_model")
+@fault("decode_model", "decode_model/as-star")
 def row_of_a_node_by_its_variable(right, data):
     layout = container.parse_model(as_bytes(data)).layout
     count = layout.variables()
@@ -1365,7 +1366,7 @@ def row_of_a_node_by_its_variable(right, data):
         return right.decode_model(data)
 
 
-@fault("decode_model")
+@fault("decode_model", "decode_model/orc")
 def bytes_behind_the_code_word_accepted(right, data):
     def read(payload, count, theta16, raw_bits):
         integers._check_theta(theta16)
@@ -1375,7 +1376,7 @@ def bytes_behind_the_code_word_accepted(right, data):
         return right.decode_model(data)
 
 
-@fault("decode_model")
+@fault("decode_model", "decode_model/orc")
 def rows_of_the_codebook_counted_from_one(right, data):
     with replaced(container, from_positive=lambda code, sent: np.asarray(sent)):
         return right.decode_model(data)
@@ -1384,13 +1385,13 @@ def rows_of_the_codebook_counted_from_one(right, data):
 # --- predictions
 
 
-@fault("predict")
+@fault("predict", "equal-logits-of-three")
 def last_of_equal_logits_wins(right, data, images):
     logits, _ = right.predict(data, images)
     return logits, len(logits) - 1 - logits[::-1].argmax(axis=0)
 
 
-@fault("predict")
+@fault("predict", "images-9")
 def single_image_of_the_last_tile_like_the_one_before(right, data, images):
     logits, classes = (a.copy() for a in right.predict(data, images))
     if has_one_over(len(images)):
@@ -1405,7 +1406,7 @@ def no_images_give_no_classes(right, data, images):
     return right.predict(data, images)
 
 
-@fault("predict")
+@fault("predict", "predict/lenet-300-100")
 def second_network_reads_columns_first(right, data, images):
     turned = images.transpose(0, 2, 1) if data[4] == 2 else images
     return right.predict(data, np.ascontiguousarray(turned))

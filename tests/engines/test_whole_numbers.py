@@ -8,8 +8,9 @@ from contract_calls import arguments, results
 from oracles import same_bits
 
 from refmiracle.engines import get_engine
-from refmiracle.engines.arguments import Number, Real, Reals, Text, Truth, Whole
+from refmiracle.engines.arguments import Whole
 from refmiracle.engines.operations import OPERATIONS
+from refmiracle.engines.scalars import Number, Real, Reals, Text, Truth
 from refmiracle.errors import InputError
 from refmiracle.numerics.philox import stream_permutation, stream_words
 from refmiracle.numerics.whole import whole_number, whole_numbers

@@ -83,6 +83,9 @@ def test_all_that_ships_is_loaded_by_name():
     [
         ("nothing", "nothing: there is no such file here; refmiracle carries lenet5-1128, "),
         ("no/such/file.rmc", "file.rmc: No such file or directory"),
+        (f"./{NAME}", "No such file or directory"),
+        (Path(NAME), "No such file or directory"),
+        ("", ".: "),
         (b"", "it does not begin with the magic"),
         (b"RMC\x01" + bytes(100), "the checksum is"),
         (5, "5 is no path, and no bytes of a .rmc file"),

@@ -231,7 +231,7 @@ def test_any_bytes_are_a_network_or_refused(given_numbers):
         assert "\n" not in str(e)
         return
     assert to_description(network) == data
-    assert 1 <= network.count() <= 2**24
+    assert 1 <= network.count() <= 2**22
 
 
 def test_nothing_is_allocated_by_a_claim():

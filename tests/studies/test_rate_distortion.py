@@ -44,7 +44,7 @@ def test_every_combination_is_a_point():
     assert len(configs) == 8
     settings = {(c.bits_per_block, c.block_size, c.seed) for c in configs.values()}
     assert settings == {(b, s, seed) for b in (3, 4) for s in (40, 90) for seed in (0, 5)}
-    with pytest.raises(InputError, match="--bits-per-block 40 is out of range"):
+    with pytest.raises(InputError, match="bits_per_block 40 is out of range"):
         Sweep(TINY, (40,), (30,)).configs("data")
     for sweep in SWEEPS.values():
         assert sweep.configs("")

@@ -108,7 +108,7 @@ def test_what_a_code_cannot_send_changes_nothing(mnist):
         trainer.train_step()
     trainer.state.parameters["tau"][trainer.groups[0][0], 3] = np.nan
     before = trainer.state.indices.copy()
-    with pytest.raises(InputError, match="--code gprs-s cannot send group 1 of 3: a target's"):
+    with pytest.raises(InputError, match="code gprs-s cannot send group 1 of 3: a target's"):
         trainer.encode_group(0)
     assert np.array_equal(trainer.state.indices, before)
     assert trainer.sent_bits() == 0

@@ -6,7 +6,7 @@ The float64 pass only proposes; the answer, and its distance from the second, ar
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,8 +31,16 @@ class Choice:
 
 def candidate(seed: int, index: int, dimension: int) -> list[float]:
     """Return a row of the codebook: float32 numbers."""
-    words = spec_decoder.words(seed, CODEBOOK, index, dimension)
-    return [spec_decoder.normal(w) for w in words]
+    (row,) = candidates(seed, [index], dimension)
+    return row
+
+
+def candidates(seed: int, indices: Sequence[int], dimension: int) -> list[list[float]]:
+    """Return some rows of the codebook, drawn at once."""
+    rows = spec_decoder.words_of_rows(seed, CODEBOOK, indices, dimension)
+    return [
+        list(spec_decoder.all_to_float32([spec_decoder.normal64(w) for w in row])) for row in rows
+    ]
 
 
 def terms(
@@ -64,7 +72,7 @@ class Codebook:
 
     def __init__(self, seed: int, bits: int, dimension: int) -> None:
         self.seed, self.size = seed, 2**bits
-        self.rows = [candidate(seed, k, dimension) for k in range(self.size)]
+        self.rows = candidates(seed, range(self.size), dimension)
 
     def choose(
         self, block: int, delta: Sequence[float], log_s: Sequence[float], tie: bool = False
@@ -78,22 +86,35 @@ class Codebook:
             is none.
         """
         words = spec_decoder.words(self.seed, SELECTION, block, self.size)
+        rough = [-math.log(-math.log((w + 0.5) / 2**32)) for w in words]
+        return self._decide(rough, lambda k: gumbel(words[k]), delta, log_s, tie)
+
+    def best(self, delta: Sequence[float], log_s: Sequence[float], tie: bool = False) -> Choice:
+        """Return argmax_k log w_k, the lowest index of equals; see `choose`."""
+        return self._decide([0.0] * self.size, lambda k: mpf(0), delta, log_s, tie)
+
+    def _decide(
+        self,
+        rough_variates: Sequence[float],
+        variate: Callable[[int], Any],
+        delta: Sequence[float],
+        log_s: Sequence[float],
+        tie: bool,
+    ) -> Choice:
         rough = [
-            sum(terms(z, delta, log_s, float, math.exp)) - math.log(-math.log((w + 0.5) / 2**32))
-            for z, w in zip(self.rows, words, strict=True)
+            sum(terms(z, delta, log_s, float, math.exp)) + g
+            for z, g in zip(self.rows, rough_variates, strict=True)
         ]
         finalists = sorted(range(self.size), key=lambda k: (-rough[k], k))[:FINALISTS]
         with mpmath.workdps(DIGITS):
-            exact = {
-                k: log_weight(self.rows[k], delta, log_s) + gumbel(words[k]) for k in finalists
-            }
+            exact = {k: log_weight(self.rows[k], delta, log_s) + variate(k) for k in finalists}
         order = sorted(finalists, key=lambda k: (-exact[k], k))
         if tie and exact[order[0]] != exact[order[1]]:
-            raise ValueError(f"block {block}: the best two are not equal")
+            raise ValueError("the best two are not equal")
         gap = float(exact[order[0]] - exact[order[2 if tie else 1]])
         magnitude = max(
             sum(map(abs, terms(self.rows[k], delta, log_s, float, math.exp))) for k in order[:3]
         )
         if gap < max(TOLERANCE, SHARE_OF_TERMS * magnitude):
-            raise ValueError(f"block {block}: the best leads by {gap} only")
+            raise ValueError(f"the best leads by {gap} only")
         return Choice(order[0], gap)

@@ -26,6 +26,7 @@ from refmiracle.engines.numba_engine.normals import (
 )
 from refmiracle.engines.numba_engine.threads import parallel_map, row_parts
 from refmiracle.numerics.arrays import read_only, read_only_view
+from refmiracle.numerics.limits import check_weighable
 from refmiracle.numerics.philox import Stream
 
 FUSED: dict[str, Any] = {**EXACT, "fastmath": {"contract"}, "forceinline": True}
@@ -246,6 +247,7 @@ def log_weights(candidates, delta, log_s):
 
 def select_indices(seed, bits, blocks, delta, log_s, best=False):
     """See `numpy_engine.coding.select_indices`; each thread passes over its own candidates."""
+    check_weighable(delta, log_s)
     blocks = np.asarray(blocks, dtype=np.uint64)
     dimension = delta.shape[1]
     targets = _targets(delta, log_s)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from refmiracle.numerics.arrays import tiles
+from refmiracle.numerics.limits import check_weighable
 from refmiracle.numerics.normal import normal_quantile
 from refmiracle.numerics.philox import Stream, stream_words, words_to_uniform
 
@@ -114,7 +115,13 @@ def select_indices(
     Returns
     -------
     ndarray of int64, shape (R,)
+
+    Raises
+    ------
+    InputError
+        If log q / p of a target would not be finite.
     """
+    check_weighable(delta, log_s)
     blocks = np.asarray(blocks)
     highest = np.full(len(blocks), -np.inf)
     index = np.zeros(len(blocks), dtype=np.int64)

@@ -1,0 +1,110 @@
+"""The public door to the relative entropy codes: every kind of array, every code, one line each."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+import refmiracle
+from refmiracle import codes
+from refmiracle.rec import codes as inner
+
+MEAN = np.array([[0.5, -0.3, 0.1], [0.0, 0.9, -0.7]])
+SIGMA = np.array([[0.3, 0.9, 1.0], [0.5, 0.25, 0.8]])
+
+
+def test_names_are_all_codes():
+    assert codes.names() == tuple(inner.CODES)
+    assert [codes.describe(name).number for name in codes.names()] == list(range(13))
+
+
+@pytest.mark.parametrize("code", codes.names())
+def test_every_code_goes_there_and_back(code):
+    """What the door sends is what is behind it; the sample is decoded from the message alone."""
+    message = codes.encode((MEAN, SIGMA), (0.0, 1.0), 5, code, engine="numpy")
+    want = inner.encode(
+        codes.Gaussian(MEAN, SIGMA),
+        codes.Gaussian(np.zeros((2, 3)), np.ones((2, 3))),
+        5,
+        code,
+        engine="numpy",
+    )
+    assert np.array_equal(message.integers, want.integers)
+    sample = codes.decode(message, (0.0, 1.0), 5, engine="numpy")
+    assert sample.shape == (2, 3)
+    assert np.all(np.abs(sample) < 6.0)
+    assert np.array_equal(sample, codes.decode(message, (0.0, 1.0), 5, engine="numpy"))
+
+
+def kinds(array):
+    """The same numbers as people have them."""
+    wide = np.zeros((4, 6), array.dtype)
+    wide[::2, ::2] = array
+    return (
+        array.tolist(),
+        array.astype(np.float32),
+        np.asfortranarray(array),
+        wide[::2, ::2],
+        array.astype(">f8"),
+        array[::-1][::-1],
+    )
+
+
+def test_every_kind_of_array():
+    mean, sigma = np.round(MEAN * 8) / 8, np.round(SIGMA * 8) / 8  # float32 holds them
+    want = codes.encode((mean, sigma), (0, 1), 1, "pfr", engine="numpy").integers
+    for m, s in zip(kinds(mean), kinds(sigma), strict=True):
+        for target in ((m, s), [m, s], codes.Gaussian(m, s)):
+            message = codes.encode(target, ([0.0], [1.0]), 1, "pfr", engine="numpy")
+            assert np.array_equal(message.integers, want)
+            codes.decode(message, [[0, 0, 0], [1, 1, 1]], 1, engine="numpy")
+
+
+def test_what_mean_kl_makes():
+    q = refmiracle.mean_kl(np.zeros((4, 5)), bits=2.0, rho=0.1, nu=3.0)
+    p = codes.Gaussian(np.float32(3.0), np.float32(0.1))
+    message = codes.encode(q, p, seed=2, code="mrc", bits=10, engine="numpy")
+    sample = codes.decode(message, p, seed=2, engine="numpy")
+    assert message.integers.shape == (4, 1)
+    assert message.bits(10.0).tolist() == [10.0] * 4
+    assert np.all(np.abs(sample - 3.0) < 0.1 * 3)
+    assert np.mean(np.abs(sample - 3.0)) < 0.05  # Q is a tenth as wide as P: 2 bits, no mean
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: codes.describe("zip"), "code 'zip' is unknown; expected one of mrc, orc"),
+        (lambda: codes.encode((0.0, 1.0), (0.0, 1.0), 0), "targets of 0 axes"),
+        (lambda: codes.encode("q", (0.0, 1.0), 0), "the target is a str; expected"),
+        (lambda: codes.encode((["a"], [1.0]), (0.0, 1.0), 0), "the target's mean of <U1"),
+        (lambda: codes.encode(([1j], [1.0]), (0.0, 1.0), 0), "the target's mean of complex128"),
+        (lambda: codes.encode(([0.0], [1.0]), (0.0, None), 0), "distribution's sigma of object"),
+        (lambda: codes.encode(([0.0], [2.0]), (0.0, 1.0), 0), "expected at most 0"),
+        (lambda: codes.encode(([0.0], [0.0]), (0.0, 1.0), 0), "deviation is not positive"),
+        (lambda: codes.encode(([0.0, 1.0], [1.0]), ([0.0] * 3, 1.0), 0), "do not go together"),
+        (
+            lambda: codes.encode(([0.0], [1.0]), (0.0, 1.0), 0.5),
+            "the seed is 0.5; expected a whole",
+        ),
+        (lambda: codes.encode(([0.0], [1.0]), (0.0, 1.0), 0, engine="gpu"), "gpu"),
+        (lambda: codes.decode([1, 2], (0.0, 1.0), 0), "a list is no message; expected"),
+        (
+            lambda: codes.encode((np.ma.masked_array([0.0], [True]), [1.0]), (0.0, 1.0), 0),
+            "the target's mean has a mask",
+        ),
+    ],
+)
+def test_refused_in_one_line(call, said):
+    with pytest.raises(refmiracle.InputError, match=said) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_message_for_another_shape_is_refused():
+    message = codes.encode(([0.5], [0.5]), (0.0, 1.0), 0, engine="numpy")
+    with pytest.raises(refmiracle.InputError, match=r"the coding distribution is not one of shape"):
+        codes.decode(message, (np.zeros(3), 1.0), 0, engine="numpy")
+    assert math.isfinite(message.bits(1.0)[0])
