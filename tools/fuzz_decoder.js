@@ -7,7 +7,8 @@ const path = require("path");
 const vm = require("vm");
 
 const NAMES = [
-  "philox", "normal", "codes", "integers", "networks", "container", "layout", "decoder", "sha256",
+  ...["philox", "normal", "codes", "integers", "networks", "description", "container", "layout"],
+  ...["decoder", "sha256"],
 ];
 const folder = path.join(__dirname, "..", "docs", "interactive");
 const sources = NAMES.map((name) => fs.readFileSync(path.join(folder, `${name}.js`), "utf8"));

@@ -139,7 +139,8 @@ function readDescription(body, start) {
     check(named.length > 0, "it has no weights");
     check(end.length === 1 && end[0] === classes, `it ends with another shape than (${classes})`);
     const name = `a network of its own (${image.join(" x ")}, ${classes} classes)`;
-    return [{ number: DESCRIBED, name, image, classes, named }, offset];
+    const { layers } = read;
+    return [{ number: DESCRIBED, name, image, classes, layers, named }, offset];
   } catch (error) {
     if (!(error instanceof InvalidFileError)) throw error;
     throw new InvalidFileError(`network number ${DESCRIBED} with a wrong description:`

@@ -48,7 +48,7 @@ function tensorsOf(network) {
   return named.map(([name, shape]) => tensor(name, shape));
 }
 
-// The page has the forward pass of networks that have a number, not of those that a file describes.
+// What is drawn has 28x28 pixels, and is one of ten digits.
 function readsDigits(network) {
   return network.number !== DESCRIBED;
 }
@@ -98,9 +98,8 @@ function multiply(x, w, b) {
   return y;
 }
 
-// The ten logits of one image of 28x28 pixels.
+// The logits of one image, its pixels in the order channel, row, column.
 function logitsOf(network, weights, pixels) {
-  check(readsDigits(network), "the page does not run networks that a file describes");
   const tensors = tensorsOf(network).values();
 
   function nextTensor() {
@@ -108,6 +107,10 @@ function logitsOf(network, weights, pixels) {
     return weights.subarray(first, first + size);
   }
 
+  if (network.number === DESCRIBED) {
+    const image = { shape: network.image, values: scalePixels(pixels) };
+    return passThrough(network.layers, image, nextTensor).values;
+  }
   let x = scalePixels(pixels), channels = 1;
   for (const layer of network.layers) {
     if (layer.kind === "relu") x = x.map((value) => Math.max(value, 0));

@@ -130,11 +130,13 @@
     },
     predict: (data, images) => {
       const { file, weights } = decodeModel(data.data);
-      const count = images.shape[0], size = images.data.length / count;
+      const { number, image, classes } = file.network;
+      const [count, ...axes] = images.shape, size = images.data.length / count;
+      check(axes.join() === (number === DESCRIBED ? image : [28, 28]).join(), "images do not fit");
       const logits = Array.from({ length: count }, (_, n) => logitsOf(
         file.network, weights, images.data.subarray(n * size, (n + 1) * size)));
       return [
-        write("float64", [10, count], logits[0].reduce(
+        write("float64", [classes ?? 10, count], logits[0].reduce(
           (all, _, k) => [...all, ...logits.map((l) => l[k])], [])),
         flat("int64", logits.map(classOf)),
       ];
