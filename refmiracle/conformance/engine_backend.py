@@ -200,21 +200,10 @@ class EngineBackend(FileBackend):
         return self.gradients(from_description(as_bytes(description)), *arguments)
 
     def gradients(
-        self,
-        network: Network,
-        block_size: Array,
-        seed: Array,
-        factors: Array,
-        grouping: Array,
-        signs: Array,
-        bits: Array,
-        tau: Array,
-        phi: Array,
-        rho: Array,
-        eps: Array,
-        images: Array,
+        self, network: Network, block_size: Array, seed: Array, factors: Array, grouping: Array,
+        signs: Array, bits: Array, tau: Array, phi: Array, rho: Array, eps: Array, images: Array,
         labels: Array,
-    ) -> Results:
+    ) -> Results:  # fmt: skip
         """Return the loss of one sample of the posterior and its gradients; rho by tensor."""
         places = find_places(layout_of(network, block_size, seed, factors, grouping, signs))
         budget = int(bits) * math.log(2)
@@ -233,22 +222,10 @@ class EngineBackend(FileBackend):
         return self.engine.adam_step(theta, g, m, v, int(step), float(rate))
 
     def train_steps(
-        self,
-        block_size: Array,
-        seed: Array,
-        factors: Array,
-        grouping: Array,
-        signs: Array,
-        bits: Array,
-        tau: Array,
-        phi: Array,
-        log_rho: Array,
-        eps: Array,
-        images: Array,
-        labels: Array,
-        rates: Array,
-        scale_rate: Array,
-    ) -> Results:
+        self, block_size: Array, seed: Array, factors: Array, grouping: Array, signs: Array,
+        bits: Array, tau: Array, phi: Array, log_rho: Array, eps: Array, images: Array,
+        labels: Array, rates: Array, scale_rate: Array,
+    ) -> Results:  # fmt: skip
         """Return the loss of each step, and the parameters behind the last."""
         parameters = {"tau": tau, "phi": phi, "log_rho": log_rho}
         moments = {n: (np.zeros_like(p), np.zeros_like(p)) for n, p in parameters.items()}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from refmiracle.engines.contract import Array, Engine
+from refmiracle.engines.contract import Engine
 from refmiracle.errors import InputError
 from refmiracle.nn.contract import Weights
-from refmiracle.nn.network import Network, kernels
+from refmiracle.nn.network import Network
 
 
 def check_images(network: Network, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -79,10 +79,3 @@ def all_finite(network: Network, engine: Engine, weights: Weights) -> bool:
     with np.errstate(over="ignore"):
         given = (np.asarray(weights[t.name], engine.dtype) for t in network.tensors())
         return all(np.isfinite(w).all() for w in given)
-
-
-def unshared_units(network: Network, weights: Weights) -> tuple[Array, list[Array]]:
-    """Return the weights as the units of a pass without sharing, and signs of +1."""
-    tensors = network.tensors()
-    units = np.concatenate([np.asarray(weights[t.name], np.float32).ravel() for t in tensors])
-    return units, [np.ones(tensors[n].shape[-1], np.float32) for n in kernels(network)]

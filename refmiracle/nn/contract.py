@@ -8,7 +8,7 @@ what depends on the input's shape is a function of it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 from refmiracle.engines.contract import Array, Engine, LayerSpec
 from refmiracle.errors import InputError
@@ -42,11 +42,22 @@ class Tensor:
     role: str = WEIGHT
 
 
+class Numbers(Protocol):
+    """A description of layers as it is read, one number after the other."""
+
+    def number(self) -> int:
+        """Return the next number."""
+
+    def layers(self) -> tuple[Layer, ...]:
+        """Return the next list of layers, one that stands within a layer."""
+
+
 class Layer(Protocol):
     """One step of a network: y = f(weights, x), and dx and the weights' gradients from dy.
 
     Weights and gradients are by the tensors' names within the layer.  A kind that
-    `nn.description` knows also has an `opcode` and `numbers()`, which make it again.
+    `nn.description` knows also has an `opcode`, `numbers()` that stand behind it in a file, and
+    `described(numbers)`, a class method that makes the layer again.
     """
 
     word: ClassVar[str]
@@ -83,6 +94,11 @@ class Weightless:
         """Return what a file says of the layer: nothing but its kind."""
         return ()
 
+    @classmethod
+    def described(cls, numbers: Numbers) -> Self:
+        """Return the layer that `numbers` says."""
+        return cls()
+
     def output(self, shape: Shape) -> Shape:
         """Return the same shape."""
         return shape
@@ -90,6 +106,21 @@ class Weightless:
     def tensors(self, shape: Shape) -> tuple[Tensor, ...]:
         """Return no tensors."""
         return ()
+
+
+class OneNumber:
+    """What layers share that a single number makes."""
+
+    def numbers(self) -> tuple[int, ...]:
+        """Return what a file says of the layer."""
+        return tuple(vars(self).values())
+
+    @classmethod
+    def described(cls, numbers: Numbers) -> Self:
+        """Return the layer that `numbers` says."""
+        make: Any = cls
+        made: Self = make(numbers.number())
+        return made
 
 
 def maps_of(shape: Shape) -> Shape:

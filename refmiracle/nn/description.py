@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from refmiracle.errors import InputError
 from refmiracle.nn.contract import Layer
 from refmiracle.nn.layers import Conv2d, Dense, Flatten, GroupNorm, MaxPool2d, MeanPool2d, Relu
 from refmiracle.nn.network import Network
-from refmiracle.nn.tree import Residual, place, through, values_of
+from refmiracle.nn.tree import Residual, numbers_of, place, tensors_of, through, values_of
 from refmiracle.numerics.varints import read_varint, write_varint
 
 DESCRIBED = 0  # the number of a network that a file describes
@@ -31,18 +30,11 @@ DEEPEST = 4  # residuals within residuals
 MOST_WEIGHTS = 2**22  # so that a file of a few bytes costs little: docs/SPEC.md, section 2.6
 MOST_ACTIVATIONS = 2**24  # of one image, behind any layer
 
-# By opcode: how many numbers follow, and what makes the layer of them.
-KINDS: dict[int, tuple[int, Callable[..., Layer]]] = {
-    Conv2d.opcode: (6, lambda kh, kw, stride, padding, groups, outputs: Conv2d(
-        outputs, (kh, kw), stride, padding, groups
-    )),
-    Dense.opcode: (1, Dense),
-    Flatten.opcode: (0, Flatten),
-    MaxPool2d.opcode: (0, MaxPool2d),
-    MeanPool2d.opcode: (2, lambda height, width: MeanPool2d((height, width))),
-    GroupNorm.opcode: (1, GroupNorm),
-    Relu.opcode: (0, Relu),
-}  # fmt: skip
+# By opcode; each kind says and reads its own numbers.
+KINDS: dict[int, Any] = {
+    kind.opcode: kind
+    for kind in (Conv2d, Dense, Flatten, MaxPool2d, MeanPool2d, GroupNorm, Relu, Residual)
+}
 
 
 def to_description(network: Network) -> bytes:
@@ -53,31 +45,13 @@ def to_description(network: Network) -> bytes:
     InputError
         If no reader would accept it, or a layer is of a kind that has no opcode.
     """
-    numbers = (*network.input, network.classes, *_of_list(network.layers))
+    numbers = (*network.input, network.classes, *numbers_of(network.layers))
     outside = [n for n in numbers if not 0 <= n <= LARGEST_VALUE]
     if outside:
         raise InputError(f"{outside[0]} is out of range; a description has numbers below 2^16")
     data = b"".join(map(write_varint, numbers))
     from_description(data)
     return data
-
-
-def _of_list(layers: Sequence[Layer]) -> Iterator[int]:
-    """Yield the numbers of a list of layers."""
-    yield len(layers)
-    for layer in layers:
-        if isinstance(layer, Residual):
-            yield Residual.opcode
-            yield from _of_list(layer.body)
-            yield from _of_list(layer.shortcut)
-        elif getattr(layer, "opcode", None) in KINDS:
-            known: Any = layer
-            yield from (known.opcode, *known.numbers())
-        else:
-            raise InputError(
-                f"{layer} is of a kind that a file cannot describe; give its network a number of"
-                " its own, from 200 on"
-            )
 
 
 def from_description(data: bytes) -> Network:
@@ -107,7 +81,7 @@ def read_description(data: bytes, start: int) -> tuple[Network, int]:
     """
     reader = _Reader(data, start)
     channels, height, width, classes = (reader.number() for _ in range(4))
-    layers = reader.list_of_layers(0)
+    layers = reader.outermost()
     written = data[start : reader.at]
     name = f"described-{hashlib.sha256(written).hexdigest()[:8]}"
     shape = channels, height, width
@@ -127,7 +101,7 @@ class _Reader:
 
     def __init__(self, data: bytes, start: int) -> None:
         self.data, self.at, self.end = data, start, start + LARGEST_BYTES
-        self.layers = 0
+        self.count = self.depth = 0  # of layers, and of the residuals around the next one
 
     def number(self) -> int:
         """Return the next number.
@@ -144,31 +118,36 @@ class _Reader:
             raise InputError(f"{value} in a network's description; expected numbers below 2^16")
         return value
 
-    def list_of_layers(self, depth: int) -> tuple[Layer, ...]:
-        """Return a list of layers, within so many residuals.
+    def layers(self) -> tuple[Layer, ...]:
+        """Return the next list of layers, within a residual.
 
         Raises
         ------
         InputError
             If there are too many layers, too deep, or one is of an unknown kind.
         """
-        count = self.number()
-        self.layers += count
-        if self.layers > MOST_LAYERS:
-            raise InputError(f"a network of more than {MOST_LAYERS} layers")
-        return tuple(self._layer(depth) for _ in range(count))
+        if self.depth == DEEPEST:
+            raise InputError(f"residuals within residuals, more than {DEEPEST} deep")
+        self.depth += 1
+        found = self.outermost()
+        self.depth -= 1
+        return found
 
-    def _layer(self, depth: int) -> Layer:
+    def outermost(self) -> tuple[Layer, ...]:
+        """Return the next list of layers, within none; see `layers`."""
+        count = self.number()
+        self.count += count
+        if self.count > MOST_LAYERS:
+            raise InputError(f"a network of more than {MOST_LAYERS} layers")
+        return tuple(self._layer() for _ in range(count))
+
+    def _layer(self) -> Layer:
         opcode = self.number()
-        if opcode == Residual.opcode:
-            if depth == DEEPEST:
-                raise InputError(f"residuals within residuals, more than {DEEPEST} deep")
-            return Residual(self.list_of_layers(depth + 1), self.list_of_layers(depth + 1))
         if opcode not in KINDS:
-            known = ", ".join(map(str, sorted([*KINDS, Residual.opcode])))
+            known = ", ".join(map(str, sorted(KINDS)))
             raise InputError(f"opcode {opcode} of a layer is unknown; expected one of {known}")
-        count, make = KINDS[opcode]
-        return make(*(self.number() for _ in range(count)))
+        layer: Layer = KINDS[opcode].described(self)
+        return layer
 
 
 def _check_shapes(network: Network) -> None:
@@ -180,15 +159,13 @@ def _check_shapes(network: Network) -> None:
         If they do; nothing but shapes has been worked out then.
     """
     placed, end = place(network.layers, network.input)
-    weights = 0
     for layer in through(placed):
         after = layer.layer.output(layer.shape)
         if math.prod(after) > MOST_ACTIVATIONS:
             raise InputError(f"{layer.path} gives an image more than 2^24 values: shape {after}")
         if values_of(layer) > MOST_ACTIVATIONS:
             raise InputError(f"{layer.path} reads more than 2^24 values, with its zeros around")
-        if not isinstance(layer.layer, Residual):
-            weights += sum(math.prod(t.shape) for t in layer.tensors())
+    weights = sum(math.prod(t.shape) for t in tensors_of(placed))
     if not 1 <= weights <= MOST_WEIGHTS:
         raise InputError(f"a network of {weights} weights; expected 1 to 2^22")
     if end != (network.classes,):

@@ -7,16 +7,11 @@ from numpy.typing import NDArray
 
 from refmiracle.engines.contract import Array, Engine
 from refmiracle.errors import InputError
-from refmiracle.nn.arguments import (
-    all_finite,
-    check_images,
-    check_labels,
-    check_weights,
-    unshared_units,
-)
+from refmiracle.nn.arguments import all_finite, check_images, check_labels, check_weights
 from refmiracle.nn.contract import Weights
-from refmiracle.nn.network import Network, kernels, network_pass
+from refmiracle.nn.network import Network
 from refmiracle.nn.tree import through, values_of
+from refmiracle.nn.unshared import unshared_pass
 
 EVALUATION_BATCH = 500
 VALUES_AT_ONCE = 2**25  # of a batch, behind or before any layer, if one image has no more
@@ -24,7 +19,7 @@ VALUES_AT_ONCE = 2**25  # of a batch, behind or before any layer, if one image h
 
 def forward(network: Network, engine: Engine, weights: Weights, x: Array) -> Array:
     """Return the logits, shape (classes, batch), of x, shape (channels, height, width, batch)."""
-    for layer in network.placed:
+    for layer in network.placed:  # what a backward pass would need is let go of at once
         x, _ = layer.forward(engine, weights, x)
     return x
 
@@ -79,10 +74,9 @@ def logits(network: Network, engine: Engine, weights: Weights, pixels: NDArray[n
     pixels = check_images(network, pixels)
     if not all_finite(network, engine, weights):
         return np.full((network.classes, len(pixels)), np.nan, engine.dtype)
-    whole = network_pass(network, engine, (1,) * len(kernels(network)))
+    whole = unshared_pass(network, engine, weights)
     if whole is not None:
-        units, signs = unshared_units(network, weights)
-        return whole.logits(units, signs, pixels)
+        return whole.logits(pixels)
 
     batch = images_at_once(network)
 

@@ -9,16 +9,11 @@ from numpy.typing import NDArray
 
 from refmiracle.engines.contract import Engine
 from refmiracle.errors import InputError
-from refmiracle.nn.arguments import (
-    all_finite,
-    check_images,
-    check_labels,
-    check_weights,
-    unshared_units,
-)
+from refmiracle.nn.arguments import all_finite, check_images, check_labels, check_weights
 from refmiracle.nn.contract import Weights
-from refmiracle.nn.network import Network, kernels, network_pass, split_tensors
+from refmiracle.nn.network import Network
 from refmiracle.nn.tree import backward_through, forward_through
+from refmiracle.nn.unshared import unshared_pass
 
 
 def _shard_gradients(
@@ -76,12 +71,9 @@ def loss_and_grads(
     if not all_finite(network, engine, weights):
         nothing = {t.name: np.full(t.shape, np.nan, engine.dtype) for t in network.tensors()}
         return math.nan, nothing
-    whole = network_pass(network, engine, (1,) * len(kernels(network)))
+    whole = unshared_pass(network, engine, weights)
     if whole is not None:
-        units, signs = unshared_units(network, weights)
-        flat = np.empty_like(units)
-        loss = whole.loss_and_grads(units, signs, pixels, labels, flat)
-        return loss, split_tensors(network, flat)
+        return whole.loss_and_grads(pixels, labels)
     scale = 1.0 / len(labels)
     parts = engine.map(
         lambda s: _shard_gradients(network, engine, weights, pixels[s], labels[s], scale),

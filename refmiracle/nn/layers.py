@@ -7,11 +7,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from refmiracle.engines.contract import Array, Engine, LayerSpec
 from refmiracle.errors import InputError
-from refmiracle.nn.contract import BIAS, GAIN, Shape, Tensor, Weightless, Weights, maps_of
+from refmiracle.nn.contract import (
+    BIAS,
+    GAIN,
+    Numbers,
+    OneNumber,
+    Shape,
+    Tensor,
+    Weightless,
+    Weights,
+    maps_of,
+)
 
 Sides = int | tuple[int, int]
 
@@ -60,6 +70,12 @@ class Conv2d:
     def numbers(self) -> tuple[int, ...]:
         """Return what a file says of the layer."""
         return *_pair(self.kernel), self.stride, self.padding, self.groups, self.outputs
+
+    @classmethod
+    def described(cls, numbers: Numbers) -> Self:
+        """Return the layer that `numbers` says."""
+        kh, kw, stride, padding, groups, outputs = (numbers.number() for _ in range(6))
+        return cls(outputs, (kh, kw), stride, padding, groups)
 
     def output(self, shape: Shape) -> Shape:
         """Return (outputs, rows, columns)."""
@@ -113,7 +129,7 @@ class Conv2d:
 
 
 @dataclass(frozen=True)
-class Dense:
+class Dense(OneNumber):
     """y = W^T x + b.
 
     Parameters
@@ -130,10 +146,6 @@ class Dense:
     outputs: int
     word: ClassVar[str] = "dense"
     opcode: ClassVar[int] = 2
-
-    def numbers(self) -> tuple[int, ...]:
-        """Return what a file says of the layer."""
-        return (self.outputs,)
 
     def output(self, shape: Shape) -> Shape:
         """Return (outputs,)."""
@@ -238,7 +250,7 @@ class MaxPool2d(Weightless):
 
 
 @dataclass(frozen=True)
-class GroupNorm:
+class GroupNorm(OneNumber):
     """(1 + gain) (x - mean) / sqrt(var + 1e-5) + bias, over a group of channels of one image.
 
     The gain's variables lie around 0, as all others do.
@@ -258,10 +270,6 @@ class GroupNorm:
     groups: int
     word: ClassVar[str] = "norm"
     opcode: ClassVar[int] = 6
-
-    def numbers(self) -> tuple[int, ...]:
-        """Return what a file says of the layer."""
-        return (self.groups,)
 
     def output(self, shape: Shape) -> Shape:
         """Return the same shape."""
@@ -321,6 +329,11 @@ class MeanPool2d(Weightless):
     def numbers(self) -> tuple[int, ...]:
         """Return what a file says of the layer."""
         return _pair(self.window)
+
+    @classmethod
+    def described(cls, numbers: Numbers) -> Self:
+        """Return the layer that `numbers` says."""
+        return cls((numbers.number(), numbers.number()))
 
     def _sides(self, shape: Shape) -> tuple[int, int]:
         return (shape[1], shape[2]) if self.window == (0, 0) else _pair(self.window)

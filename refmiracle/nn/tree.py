@@ -11,14 +11,14 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from refmiracle.engines.contract import Array, Engine, LayerSpec
 from refmiracle.errors import InputError
 from refmiracle.files import first_line
-from refmiracle.nn.contract import Layer, Shape, Tensor, Weights
+from refmiracle.nn.contract import Layer, Numbers, Shape, Tensor, Weights
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,24 @@ def tensors_of(placed: Sequence[Placed]) -> tuple[Tensor, ...]:
     return tuple(t for layer in placed for t in layer.tensors())
 
 
+def numbers_of(layers: Sequence[Any]) -> Iterator[int]:
+    """Yield what a file says of a list of layers: how many they are, then each.
+
+    Raises
+    ------
+    InputError
+        If a layer is of a kind that has no opcode.
+    """
+    yield len(layers)
+    for layer in layers:
+        if not hasattr(layer, "opcode"):
+            raise InputError(
+                f"{layer} is of a kind that a file cannot describe; give its network a number of"
+                " its own, from 200 on"
+            )
+        yield from (layer.opcode, *layer.numbers())
+
+
 def forward_through(
     placed: Sequence[Placed], engine: Engine, weights: Weights, x: Array
 ) -> tuple[Array, list[Any]]:
@@ -154,6 +172,15 @@ class Residual:
     shortcut: tuple[Layer, ...] = ()
     word: ClassVar[str] = "stage"
     opcode: ClassVar[int] = 8
+
+    def numbers(self) -> tuple[int, ...]:
+        """Return what a file says of both lists."""
+        return *numbers_of(self.body), *numbers_of(self.shortcut)
+
+    @classmethod
+    def described(cls, numbers: Numbers) -> Self:
+        """Return the layer that `numbers` says."""
+        return cls(numbers.layers(), numbers.layers())
 
     def placed(self, shape: Shape) -> tuple[tuple[Placed, ...], tuple[Placed, ...]]:
         """Return both lists at their places in the residual."""

@@ -12,6 +12,7 @@ import zlib
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 
 import mpmath
 import numpy as np
@@ -660,12 +661,12 @@ def test_opcodes_of_the_document():
     rows = [row for row in table("3.1") if row[0].isdigit()]
     assert [int(row[0]) for row in rows] == list(range(1, 9))
     for opcode, _, numbers, *_, tensors in rows[:-1]:
-        count, make = KINDS[int(opcode)]
-        assert count == spec_networks.NUMBERS[int(opcode)]
+        count = spec_networks.NUMBERS[int(opcode)]
         assert count == (0 if numbers == "-" else len(numbers.split(", ")))
-        layer, shape = make(*[1] * count), (2, 3, 3)
-        layer = make(1, 1, 1, 0, 1, 1) if opcode == "1" else layer
-        names = [t.name for t in layer.tensors(shape)]
+        given = [1] * count
+        layer = KINDS[int(opcode)].described(SimpleNamespace(number=iter(given).__next__))
+        assert list(layer.numbers()) == given
+        names = [t.name for t in layer.tensors((2, 3, 3))]
         assert re.findall(r"weight|gain|bias", tensors) == names
 
 

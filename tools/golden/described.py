@@ -20,6 +20,7 @@ from golden.descriptions import (
     mean,
     network,
     norm,
+    read,
     residual,
 )
 from golden.sources import spec_decoder
@@ -32,10 +33,7 @@ SINCE = "1.4"
 
 def tensors_of(description: bytes) -> tuple[int, ...]:
     """Return the numbers of weights of a valid description's tensors."""
-    read, end = spec_decoder.read_network(0, bytes(8) + description)
-    if end != 8 + len(description):
-        raise ValueError("bytes behind a description")
-    return tuple(math.prod(shape) for _, shape in read.tensors)
+    return tuple(math.prod(shape) for _, shape in read(description).tensors)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from golden import described, network, nonfinite
-from golden.descriptions import FLATTEN, RELU, conv, dense, residual
+from golden.descriptions import FLATTEN, RELU, conv, dense, read, residual
 from golden.descriptions import network as describe
 from golden.related import family
 from golden.sources import spec_decoder
@@ -29,7 +29,6 @@ from golden.torch_networks import (
     forward_of,
     layout_of,
     pictures,
-    read,
     scales_of,
 )
 from golden.writer import BOTH, later, make_case, write_file

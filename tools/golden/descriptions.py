@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from golden.containers import varint
+from golden.sources import spec_decoder
 
 
 def numbers(*values: int) -> bytes:
@@ -47,3 +50,11 @@ def residual(body: tuple[bytes, ...], shortcut: tuple[bytes, ...]) -> bytes:
 def network(image: tuple[int, int, int], classes: int, *of_list: bytes) -> bytes:
     """Return a description."""
     return numbers(*image, classes) + layers(*of_list)
+
+
+def read(description: bytes) -> Any:
+    """Return the network of a valid description; see tests/spec_networks.py."""
+    found, end = spec_decoder.read_network(0, bytes(8) + description)
+    if end != 8 + len(description):
+        raise ValueError("bytes behind a description")
+    return found

@@ -21,11 +21,11 @@ from golden.descriptions import (
     dense,
     mean,
     norm,
+    read,
     residual,
 )
 from golden.descriptions import network as describe
 from golden.general_layers import normalise
-from golden.sources import spec_decoder
 from golden.torch_inputs import Draw
 from golden.torch_layout import Layout
 from golden.torch_lenet5 import Forward, Kinks
@@ -73,14 +73,6 @@ def through(
             body = through(numbers[0], weights, x, kinks)
             x = body + through(numbers[1], weights, x, kinks)
     return x
-
-
-def read(description: bytes) -> Any:
-    """Return the network of a valid description; see tests/spec_networks.py."""
-    found, end = spec_decoder.read_network(0, bytes(8) + description)
-    if end != 8 + len(description):
-        raise ValueError("bytes behind a description")
-    return found
 
 
 def forward_of(description: bytes) -> Forward:
