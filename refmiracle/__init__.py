@@ -74,5 +74,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """Return what is here, and what would be loaded."""
-    return sorted({*globals(), *__all__})
+    """Return the face alone: what else is here are modules that something has loaded."""
+    return sorted([*__all__, "__doc__", "__version__"])

@@ -4,8 +4,6 @@ The sender has a Gaussian Q, the receiver knows P and the seed; what is sent nam
 in randomness that both can compute, in about KL[Q || P] bits.  docs/CODES.md defines each code and
 says which to use when.
 
-Examples
---------
 >>> from refmiracle import codes
 >>> message = codes.encode(([1.2, -0.7], [0.1, 0.2]), coding=(0.0, 1.0), seed=7, code="gprs-d")
 >>> message.integers.ravel()

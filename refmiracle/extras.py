@@ -25,6 +25,8 @@ from refmiracle.errors import InputError
 
 # Python looks for these in the current folder first.
 CORE = ("llvmlite", "numba", "numpy", "scipy")
+# What is installed under another name than it is imported by.
+INSTALLED_AS = {"PIL": "pillow", "sklearn": "scikit-learn"}
 _turn = threading.RLock()
 
 
@@ -107,7 +109,7 @@ def _refuse_folder(library: ModuleType, name: str, install: str) -> None:
         return
     folder = next(iter(library.__path__), name)
     try:
-        importlib.metadata.version(name)
+        importlib.metadata.version(INSTALLED_AS.get(name, name))
     except importlib.metadata.PackageNotFoundError:
         raise InputError(
             f"{name} is not installed, and the folder {folder} is taken for it; {install}"
@@ -130,7 +132,8 @@ def _describe(library: str, problem: BaseException | str, reads: str) -> str:
     mend = f"mend {reads}, or " if reads else ""
     return (
         f"{library} is installed but cannot be loaded{where} ({reason});"
-        f" {mend}install it again: pip install --force-reinstall {library}"
+        f" {mend}install it again: pip install --force-reinstall"
+        f" {INSTALLED_AS.get(library, library)}"
     )
 
 

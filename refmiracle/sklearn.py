@@ -98,7 +98,7 @@ class MiracleClassifier(ClassifierMixin, BaseEstimator):
         The compressed network; its classes are places in `classes_`.
     n_features_in_ : int
         Numbers of a sample: of an image height * width * channels.
-    low_, range_ : ndarray of float64, shape (n_features_in_,)
+    low_, range_ : ndarray of float64, shape (features,)
         Of ``scale="minmax"``.
 
     Examples

@@ -101,6 +101,15 @@ def test_whatever_a_library_raises_is_one_line(fake, code):
     assert not isinstance(caught.value, NotInstalledError)
 
 
+def test_what_is_installed_under_another_name(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    write_package(tmp_path, "sklearn", "raise ImportError('DLL load failed')")
+    for name in [n for n in sys.modules if n.split(".")[0] == "sklearn"]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(InputError, match=r"pip install --force-reinstall scikit-learn$"):
+        import_extra("sklearn.base", "sklearn")
+
+
 def test_a_library_that_is_missing_is_told_from_a_broken_one():
     with pytest.raises(NotInstalledError, match=r"^no_such_library is not installed; pip install"):
         import_extra("no_such_library.part", "onnx")
@@ -133,7 +142,7 @@ def test_a_module_of_a_library_and_what_it_says_while_it_is_loaded(fake, capsys)
 
 
 def test_no_other_module_imports_an_extra_by_itself():
-    extras = {*NEEDED, "PIL", "jax", "tqdm", "onnxruntime"}
+    extras = {*NEEDED, "PIL", "jax", "tqdm", "onnxruntime", "sklearn"}
     for path in ROOT.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [alias.name for alias in getattr(node, "names", []) if hasattr(alias, "name")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -67,6 +68,12 @@ def test_the_same_bytes_as_the_command(tmp_path, tiny, small_mnist, capsys):
     assert train.main(["--resume", "--out", str(tmp_path / "ours")]) == 0  # it is one of its own
     again = refmiracle.fit(mnist.images, mnist.labels, out=tmp_path / "command", resume=True)
     assert again.model.data == data
+
+
+def test_fits_in_several_threads(shapes, whole):
+    with ThreadPoolExecutor(3) as pool:
+        runs = list(pool.map(lambda _: refmiracle.fit(*shapes, **QUICK), range(3)))
+    assert {run.model.data for run in runs} == {whole.model.data}
 
 
 def test_a_finished_run(whole, shapes):
