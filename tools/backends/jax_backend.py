@@ -44,6 +44,8 @@ CANDIDATES_AT_ONCE = 1 << 14
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 NORM_EPSILON = 1e-5
 AXES = ("CHWN", "HWIO", "CHWN")
+# A network runs once or twice here, so what counts is how long XLA takes to compile it.
+QUICKLY = {"xla_backend_optimization_level": 0}
 
 
 def double(a: Array) -> jax.Array:
@@ -712,7 +714,6 @@ def through(layers: Any, weights: Iterator[jax.Array], x: jax.Array) -> jax.Arra
     return x
 
 
-@partial(jax.jit, static_argnums=2)
 def forward(flat: jax.Array, pixels: jax.Array, network: net.Network) -> jax.Array:
     """Return the logits (classes, batch) from all weights in a row."""
     parts = jnp.split(flat, np.cumsum([math.prod(shape) for shape in network.shapes])[:-1])
@@ -721,28 +722,33 @@ def forward(flat: jax.Array, pixels: jax.Array, network: net.Network) -> jax.Arr
     return through(network.layers, (part.reshape(shape) for part, shape in pairs), x)
 
 
-@partial(jax.jit, static_argnums=3)
+predictions = jax.jit(forward, static_argnums=2, compiler_options=QUICKLY)
+
+
+@partial(jax.jit, static_argnums=3, compiler_options=QUICKLY)
+@jax.value_and_grad
 def network_loss(
     flat: jax.Array, pixels: jax.Array, labels: jax.Array, network: net.Network
 ) -> jax.Array:
-    """Return the mean loss of a batch from all weights in a row."""
+    """Return the mean loss of a batch, and its gradient by all weights in a row."""
     return cross_entropy(forward(flat, pixels, network), labels).mean()
 
 
-def batch_loss(
-    tau: jax.Array, phi: jax.Array, log_scale: jax.Array, rho: jax.Array, budget: Any,
-    places: spec.Places, network: net.Network, eps: jax.Array, pixels: jax.Array,
-    labels: jax.Array,
-) -> jax.Array:  # fmt: skip
-    """Return the mean loss of a batch; rho by tensor, times exp(log_scale)."""
-    scale = (rho * jnp.exp(log_scale))[places.tensors]
-    w = jax.jit(sample)(*(a.astype(jnp.float64) for a in (tau, phi, scale)), budget, eps)
-    # In float64, so that the gradients of up to 400,000 weights are summed in it.
-    flat = jax.jit(expand)(w, places.of_weights, places.signs)
-    return network_loss(flat.astype(tau.dtype), pixels, labels, network)
+def loss_gradients(
+    tau: jax.Array, phi: jax.Array, rho: jax.Array, budget: Any, places: spec.Places,
+    network: net.Network, eps: jax.Array, pixels: jax.Array, labels: jax.Array,
+) -> Results:  # fmt: skip
+    """Return the mean loss of a batch, and its gradients by tau, phi and log rho."""
 
+    def weights(tau: jax.Array, phi: jax.Array, log_scale: jax.Array) -> jax.Array:
+        scale = (rho * jnp.exp(log_scale))[places.tensors]
+        w = jax.jit(sample)(*(a.astype(jnp.float64) for a in (tau, phi, scale)), budget, eps)
+        # In float64, so that the gradients of up to 400,000 weights are summed in it.
+        return jax.jit(expand)(w, places.of_weights, places.signs).astype(tau.dtype)
 
-loss_gradients = jax.value_and_grad(batch_loss, (0, 1, 2))
+    flat, back = jax.vjp(weights, tau, phi, jnp.zeros_like(rho))
+    loss, slopes = network_loss(flat, pixels, labels, network)
+    return loss, back(slopes)
 
 
 def batch_gradients(
@@ -752,10 +758,8 @@ def batch_gradients(
     """Return the mean loss of a batch and its gradients by tau, phi and log rho."""
     pixels = spec.check_images(images, layout)
     labels = integers(labels, layout.whole.classes)
-    budget, at = int(bits) * math.log(2.0), np.zeros(len(layout.shapes))
-    loss, grads = loss_gradients(
-        tau, phi, at, double(rho), budget, places, layout.whole, double(eps), pixels, labels
-    )
+    budget, data = int(bits) * math.log(2.0), (double(eps), pixels, labels)
+    loss, grads = loss_gradients(tau, phi, double(rho), budget, places, layout.whole, *data)
     return loss, *like(tau, *grads)
 
 
@@ -864,7 +868,8 @@ def predict(data: Array, images: Array) -> Results:
     header = spec.read_file(data)
     flat = decode_weights(header).astype(jnp.float64)
     require(len(images), "there are no images to classify")
-    logits = forward(flat, spec.check_images(images, header.layout), header.layout.whole)
+    pixels = spec.check_images(images, header.layout)
+    logits = predictions(flat, pixels, header.layout.whole)
     require(jnp.isfinite(logits).all(), "a logit is not finite: no class")
     return logits, logits.argmax(axis=0)
 
