@@ -32,11 +32,12 @@ class Network:
         self.layers = self.list_of_layers(0)
         require(0 not in self.image and math.prod(self.image) <= MOST_VALUES, "images out of range")
         require(self.classes >= 2, "classes out of range")
-        self.largest, self.tensors = 0, []
+        self.largest, self.with_zeros, self.tensors = 0, 0, []
         end = self.shape_of(self.layers, tuple(self.image), "")
         require(self.largest <= MOST_VALUES, "too many values")
         weights = sum(math.prod(shape) for _, shape in self.tensors)
         require(1 <= weights <= MOST_WEIGHTS, "weights out of range")
+        require(self.with_zeros <= MOST_VALUES, "too many values")
         require(end == (self.classes,), "another end")
 
     def number(self):
@@ -76,7 +77,9 @@ class Network:
             else:
                 before, shape = shape, output(opcode, numbers, shape)
                 if opcode == CONV:
-                    kh, kw, _, _, groups, outputs = numbers
+                    kh, kw, _, padding, groups, outputs = numbers
+                    sides = before[1] + 2 * padding, before[2] + 2 * padding
+                    self.with_zeros = max(self.with_zeros, before[0] * math.prod(sides))
                     kernel = (kh, kw, before[0] // groups, outputs)
                     self.tensors += [(here + "weight", kernel), (here + "bias", (outputs,))]
                 elif opcode == DENSE:
@@ -105,7 +108,6 @@ def output(opcode, numbers, shape):
         require(groups in (1, channels) and outputs % groups == 0, "groups")
         rows, columns = height + 2 * padding - kh, width + 2 * padding - kw
         require(min(rows, columns) >= 0, "kernel")
-        require(channels * (rows + kh) * (columns + kw) <= MOST_VALUES, "too many zeros")
         return outputs, rows // stride + 1, columns // stride + 1
     if opcode == NORM:
         require(numbers[0] >= 1 and channels % numbers[0] == 0, "norm")

@@ -29,6 +29,8 @@ ROUNDING = 1e-9
 VARIABLE_REACH, CODEBOOK_REACH = 8.25, 6.338
 # Q may have no more than OUTSIDE of its mass beyond SUPPORT standard deviations of P.
 SUPPORT, OUTSIDE = 8.0, 1e-6
+# Minimal random coding takes the nearest of its candidates, as long as they can be told apart.
+FARTHEST = 2**20
 # The number of standard deviations above which a normal has the mass OUTSIDE.
 _FAR = 4.753424308822899
 
@@ -93,10 +95,16 @@ def check_weighable(delta: ArrayLike, log_s: ArrayLike) -> None:
     Raises
     ------
     InputError
-        If a target is not finite, or so far out or so narrow that log q / p is not.
+        If a target is not finite, so narrow that log q / p is not, or so far out that float64 has
+        no digits left for what z adds to it.
     """
     delta, log_s = np.asarray(delta, dtype=np.float64), np.asarray(log_s, dtype=np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
         far = (np.abs(delta) + 10.0) ** 2 * np.exp(-log_s)
     if not np.all(np.isfinite(far) & np.isfinite(log_s)):
         raise InputError("a target's mean or variance is not finite, or log q / p would not be")
+    if np.any(np.abs(delta) > FARTHEST):
+        raise InputError(
+            f"a target's mean is {np.max(np.abs(delta)):.3g} standard deviations of P out; at most"
+            f" {FARTHEST} are possible"
+        )

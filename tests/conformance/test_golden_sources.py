@@ -43,6 +43,7 @@ for module in make_golden.LATER:
     importlib.import_module(f"golden.{module}")
 # Behind the others: cases stand in the order in which modules are loaded.
 described = importlib.import_module("golden.described")
+writers = importlib.import_module("golden.writers")
 
 GOLDEN = default_golden()
 EPSILON = 2.0**-52
@@ -270,6 +271,28 @@ def test_descriptions_by_the_bytes_themselves(case):
         assert integers_tool.code_word(sent, fields["theta"], raw) == rest[2:]
     else:
         assert containers.pack(fields["messages"], data[7]) == rest
+
+
+@cases_of("compose_file")
+def test_composed_files_say_what_they_are_made_of(case):
+    """Read by the decoder in plain Python, which writes none."""
+    file = spec_decoder.parse(case.outputs["data"].tobytes())
+    fields = {name: value.tolist() for name, value in case.inputs.items()}
+    names = ("network", "grouping", "signs", "code", "bits", "block_size", "seed")
+    assert [fields[n] for n in names] == [getattr(file, n) for n in names]
+    scales = np.array(case.inputs["rho"], np.uint16).view(np.float16)
+    assert scales.tolist() == list(file.rho)
+    assert fields["factors"] == list(file.factors)
+    assert fields["messages"] == list(file.indices)
+
+
+@cases_of("best_indices")
+def test_the_best_candidates_by_all_log_weights_in_doubles(case):
+    seed, bits, delta, log_s = values(case.inputs, *case.inputs)
+    rows = np.array([selection.candidate(seed, k, delta.shape[1]) for k in range(2**bits)])
+    y = rows - delta[:, None]
+    log_w = (rows**2 - y**2 * np.exp(-log_s)[:, None] - log_s[:, None]).sum(axis=2) / 2
+    assert case.outputs["indices"].tolist() == log_w.argmax(axis=1).tolist()
 
 
 def test_every_code_and_both_networks_have_cases():
@@ -828,6 +851,9 @@ def test_the_tools_write_the_same_bytes_again(part, tmp_path):
     importlib.import_module(f"golden.{part}").write(tmp_path)
     if part == "bits":
         edges_of_files.write(tmp_path)
+        writers.write_files(tmp_path)
+    if part == "coding":
+        writers.write_choices(tmp_path)
     written = sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*") if p.is_file())
     kept = sorted(
         p.relative_to(GOLDEN)

@@ -14,7 +14,7 @@ from docs.check_links import check_site
 @pytest.mark.slow
 def test_the_site_is_built_without_a_warning(tmp_path):
     """With the lessons, which are executed: some minutes."""
-    for module in ("sphinx", "numpydoc", "myst_nb", "pydata_sphinx_theme", "ipykernel"):
+    for module in ("sphinx", "numpydoc", "myst_nb", "pydata_sphinx_theme", "ipykernel", "sklearn"):
         pytest.importorskip(module)
     options = ["-W", "--keep-going", "-n", "-q", "-b", "html", "-d", str(tmp_path / "trees")]
     command = [sys.executable, "-m", "sphinx", *options, "docs", str(tmp_path / "html")]

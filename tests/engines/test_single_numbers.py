@@ -112,10 +112,24 @@ def test_no_index_where_a_weight_is_not_finite(engine, wrong, at, best):
 
 @pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
 def test_no_index_where_log_weights_overflow(engine):
-    for delta, log_s in ((0.0, -720.0), (1e200, 0.0), (0.0, -1e308), (0.0, 800.0)):
+    for delta, log_s in ((0.0, -720.0), (1e200, 0.0), (0.0, -1e308), (0.0, 600.0)):
         arguments_of = 3, 4, [0], [[delta]], [[log_s]]
         if log_s > 0.0:  # wide, but all log-weights are numbers
             assert 0 <= engine.select_indices(*arguments_of)[0] < 16
             continue
         with pytest.raises(InputError, match="would not be"):
             engine.select_indices(*arguments_of)
+
+
+@pytest.mark.parametrize("best", [False, True])
+def test_no_index_where_no_digits_are_left(best):
+    """Far out, over a P that is narrower than Q, log q / p is a difference of like terms."""
+    for sign in (-1.0, 1.0):
+        near = [
+            engine.select_indices(3, 10, [0], [[sign * 2.0**20]], [[0.5]], best)[0]
+            for engine in ENGINES
+        ]
+        assert near[0] == near[1]
+        for engine in ENGINES:
+            with pytest.raises(InputError, match="at most 1048576 are possible"):
+                engine.select_indices(3, 10, [0], [[sign * 1e100]], [[300.0]], best)

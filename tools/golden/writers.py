@@ -27,6 +27,12 @@ LARGEST_NODE = 2**62 - 1
 
 def write(golden: Path) -> None:
     """Write both operations."""
+    write_files(golden)
+    write_choices(golden)
+
+
+def write_files(golden: Path) -> None:
+    """Write the files of all codes, and fields that none has."""
     write_file(
         golden,
         "bits",
@@ -35,6 +41,10 @@ def write(golden: Path) -> None:
         notes={},
         cases=[*composed(), *refused(), *composed_alike()],
     )
+
+
+def write_choices(golden: Path) -> None:
+    """Write the best candidates."""
     write_file(
         golden,
         "coding",
