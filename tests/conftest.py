@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from compile_engine import compile_at_two_ends
 from hypothesis import settings
 from tiny import TINY
 
@@ -24,6 +25,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # The same examples on every run, and no deadline: the first example may compile.
 settings.register_profile("refmiracle", deadline=None, derandomize=True, max_examples=100)
 settings.load_profile("refmiracle")
+
+
+def pytest_configure(config):
+    """Compile before pytest-xdist starts its workers."""
+    if config.getoption("tx", None) and not hasattr(config, "workerinput"):
+        compile_at_two_ends()
 
 
 @pytest.fixture(scope="session", autouse=True)
