@@ -240,10 +240,10 @@ def select_indices() -> list[Case]:
     raise ValueError("no target is decided by half a unit")
 
 
-def widest_targets(seed: int, count: int, mean: float) -> Any:
+def widest_targets(seed: int, count: int, mean: float, log_s: float = -0.5) -> Any:
     """Return targets nearly as wide as P, whose ratio is far larger beyond their mean."""
     delta = mean + 0.125 * np.abs(noise(seed, (count, 1), 1.0))
-    return delta, np.full((count, 1), -0.5)
+    return delta, np.full((count, 1), log_s)
 
 
 def later_than_the_mean(operation: str, bits_: int | None) -> Case:
@@ -292,7 +292,7 @@ def partition_messages() -> list[Case]:
 def variable_messages() -> list[Case]:
     """Paths that must turn to the mode of the ratio, not to the mean or to 0."""
     for seed in TRIES:
-        delta, log_s = widest_targets(1200 + seed, 12, 0.5)
+        delta, log_s = widest_targets(1200 + seed, 12, 0.5, -0.25)
         targets = delta[:, 0].tolist(), log_s[:, 0].tolist()
         try:
             case = codes.message_case("gprs-s", "turns-to-the-mode", 96 + seed, range(12), targets)
