@@ -27,10 +27,26 @@ settings.register_profile("refmiracle", deadline=None, derandomize=True, max_exa
 settings.load_profile("refmiracle")
 
 
+# The modules that take longest, in this order: begun last, one of them would keep one worker busy
+# while the others have nothing left to do.
+LONGEST = (
+    *("jax_backend", "torch_backend", "golden_sources", "faults", "many_threads", "study"),
+    *("hostile_files", "container", "spec_decoder", "every_death", "classifier", "c_backend"),
+    *("train", "minimal_random_coding", "array_kinds", "documented", "all_layers", "pruning"),
+)
+
+
 def pytest_configure(config):
-    """Compile before pytest-xdist starts its workers."""
+    """Compile before pytest-xdist starts its workers, and keep the order of the modules."""
+    config.option.loadscopereorder = False
     if config.getoption("tx", None) and not hasattr(config, "workerinput"):
         compile_at_two_ends()
+
+
+def pytest_collection_modifyitems(items):
+    """Put the longest modules first."""
+    place = {f"test_{name}": number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
 
 
 @pytest.fixture(scope="session", autouse=True)
