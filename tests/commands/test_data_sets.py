@@ -208,3 +208,13 @@ def test_a_report_on_many_units_and_on_few_variables(tmp_path, monkeypatch, shap
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert said in page
     assert "--block-size" not in page.partition("<pre><code>")[2].partition("</code>")[0]
+
+
+@pytest.mark.parametrize(("image", "farthest"), [((1, 9), 0), ((1, 1), 0), ((5, 7), 2)])
+def test_no_image_is_moved_out_of_itself(tmp_path, capsys, image, farthest):
+    text = network_text(Network("own", 0, (1, *image), 3, (Flatten(), Dense(3))))
+    data = str(write_npz(tmp_path / "d.npz", image))
+    flags = ["--preset", "smoke", "--data", data, "--network", text, "--out", str(tmp_path / "o")]
+    assert train.main([*flags, "--shift", str(farthest + 1)]) == 2
+    said = f"--shift {farthest + 1} is out of range; expected 0 to {farthest}"
+    assert said in capsys.readouterr().err
