@@ -14,7 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from refmiracle.errors import InputError
 from refmiracle.nn.contract import Layer, Shape
-from refmiracle.nn.description import DESCRIBED, from_description, to_description
+from refmiracle.nn.description import from_description, to_description
+from refmiracle.nn.limits import DESCRIBED
 from refmiracle.nn.network import Network, check_network
 from refmiracle.nn.networks import DESCRIPTION, NETWORKS, find_network, network_of_text, shipped
 from refmiracle.nn.tree import place

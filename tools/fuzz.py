@@ -29,7 +29,7 @@ from fuzz_files import Files, seed_files
 from refmiracle.codec.container import parse_model
 from refmiracle.codec.model import decode_rows
 from refmiracle.engines import get_engine
-from refmiracle.nn.description import DESCRIBED
+from refmiracle.nn.limits import DESCRIBED
 
 LONGEST_SECONDS = 10.0
 HANG_SECONDS = 900.0

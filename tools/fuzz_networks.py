@@ -6,8 +6,8 @@ import random
 from collections.abc import Sequence
 
 from refmiracle.nn.contract import Layer, Shape
-from refmiracle.nn.description import DESCRIBED
 from refmiracle.nn.layers import Conv2d, Dense, Flatten, GroupNorm, MaxPool2d, MeanPool2d, Relu
+from refmiracle.nn.limits import DESCRIBED
 from refmiracle.nn.network import Network
 from refmiracle.nn.tree import Residual
 from refmiracle.numerics.varints import read_varint, write_varint

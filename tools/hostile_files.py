@@ -26,8 +26,8 @@ import spec_decoder
 from refmiracle.codec.container import CompressedModel, message_count, parse_model
 from refmiracle.codec.model import decode_model
 from refmiracle.engines import get_engine
-from refmiracle.nn.description import DESCRIBED
 from refmiracle.nn.layers import Dense, Flatten
+from refmiracle.nn.limits import DESCRIBED
 from refmiracle.nn.network import Network
 from refmiracle.nn.networks import LENET_300_100, network_by_number
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs

@@ -14,7 +14,8 @@ from refmiracle.codec.bits import LARGEST_BITS, pack_indices, packed_size, unpac
 from refmiracle.codec.integers import best_theta16, check_count, read_integers, write_integers
 from refmiracle.errors import InputError
 from refmiracle.files import write_atomically
-from refmiracle.nn.description import DESCRIBED, read_description, to_description
+from refmiracle.nn.description import read_description, to_description
+from refmiracle.nn.limits import DESCRIBED
 from refmiracle.nn.network import Network
 from refmiracle.nn.networks import network_by_number, shipped
 from refmiracle.numerics.varints import read_varint, write_varint

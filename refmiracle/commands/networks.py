@@ -35,8 +35,11 @@ def given_network(text: str) -> Network:
     """
     source, colon, name = text.rpartition(":")
     if not colon or text.startswith(DESCRIPTION):
-        return network_of_text(text)
-    network = getattr(_load(source, text), name, None)
+        try:
+            return network_of_text(text)
+        except InputError as e:
+            raise InputError(f"{e}; --network takes {FORMS}") from e
+    network = _load(source, text, name)
     if not isinstance(network, Network):
         raise InputError(f"--network {text}: {name} is no Network there; expected {FORMS}")
     check_network(network)
@@ -46,17 +49,20 @@ def given_network(text: str) -> Network:
         raise InputError(f"--network {text}: {e}") from e
 
 
-def _load(source: str, text: str) -> ModuleType:
-    """Run a file, or import a module, which may stand in the current folder."""
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
+def _load(source: str, text: str, name: str) -> object:
+    """Return an object of a file or a module, or None; both find what stands beside them."""
+    is_file = source.endswith(".py")
+    here = [str(Path.cwd()), *([str(Path(source).resolve().parent)] if is_file else [])]
+    sys.path[:0] = here
     try:
-        return _run(Path(source)) if source.endswith(".py") else importlib.import_module(source)
-    except Exception as e:  # whatever somebody's own code raises
+        module = _run(Path(source)) if is_file else importlib.import_module(source)
+        return getattr(module, name, None)
+    except (Exception, SystemExit) as e:  # whatever somebody's own code raises
         said = f"{type(e).__name__}: {first_line(e)}"
         raise InputError(f"--network {text}: {source} cannot be loaded: {said}") from e
     finally:
-        sys.path.remove(here)
+        for place in here:
+            sys.path.remove(place)
 
 
 def _run(path: Path) -> ModuleType:

@@ -11,6 +11,7 @@ from refmiracle.commands.options import (
     add_engine,
     check_out,
     chosen_data,
+    data_flags,
     say_written,
 )
 from refmiracle.commands.running import run_command
@@ -55,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise InputError(f"{arguments.run}: trained on other images; name them by --data")
     network = opened.run.config.layout().network
     test = check_split(load_split(chosen_data(arguments), "t10k"), network)
-    page = build_page(opened, test, arguments.engine, of_mnist=arguments.data is None)
+    page = build_page(opened, test, arguments.engine, data_flags(arguments))
     write_atomically(out, page)
     say_written(out, f"{len(page)} bytes; open it in a browser")
     return 0

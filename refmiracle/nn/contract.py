@@ -7,11 +7,13 @@ what depends on the input's shape is a function of it.
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, Self
 
 from refmiracle.engines.contract import Array, Engine, LayerSpec
 from refmiracle.errors import InputError
+from refmiracle.numerics.whole import described
 
 Weights = dict[str, Array]
 Shape = tuple[int, ...]
@@ -111,6 +113,10 @@ class Weightless:
 class OneNumber:
     """What layers share that a single number makes."""
 
+    def __post_init__(self) -> None:
+        """Refuse what is no whole number."""
+        whole_fields(self, next(iter(vars(self))))
+
     def numbers(self) -> tuple[int, ...]:
         """Return what a file says of the layer."""
         return tuple(vars(self).values())
@@ -121,6 +127,51 @@ class OneNumber:
         make: Any = cls
         made: Self = make(numbers.number())
         return made
+
+
+def whole(what: str, value: Any) -> int:
+    """Return a number of a layer or a network as Python's own; whether it fits is seen later.
+
+    Raises
+    ------
+    InputError
+        If it is no whole number.
+    """
+    try:
+        if not isinstance(value, bool):
+            return operator.index(value)
+    except TypeError:
+        pass
+    raise InputError(f"{what} is {described(value)}; expected a whole number")
+
+
+def whole_pair(what: str, sides: Any) -> tuple[int, int]:
+    """Return one number or two as two.
+
+    Raises
+    ------
+    InputError
+        If they are no whole numbers.
+    """
+    if not isinstance(sides, tuple | list):
+        side = whole(what, sides)
+        return side, side
+    if len(sides) != 2:
+        raise InputError(f"{what} is {described(sides)}; expected a number, or two")
+    return whole(what, sides[0]), whole(what, sides[1])
+
+
+def whole_fields(layer: Any, *names: str) -> None:
+    """Make some numbers of a layer Python's own, so that equal layers are equal.
+
+    Raises
+    ------
+    InputError
+        If one is no whole number.
+    """
+    for name in names:
+        number = whole(f"{type(layer).__name__}: {name}", getattr(layer, name))
+        object.__setattr__(layer, name, number)
 
 
 def maps_of(shape: Shape) -> Shape:

@@ -18,17 +18,19 @@ from typing import Any
 from refmiracle.errors import InputError
 from refmiracle.nn.contract import Layer
 from refmiracle.nn.layers import Conv2d, Dense, Flatten, GroupNorm, MaxPool2d, MeanPool2d, Relu
+from refmiracle.nn.limits import (
+    DEEPEST,
+    DESCRIBED,
+    MOST_ACTIVATIONS,
+    MOST_LAYERS,
+    check_shapes,
+)
 from refmiracle.nn.network import Network
-from refmiracle.nn.tree import Residual, numbers_of, place, tensors_of, through, values_of
+from refmiracle.nn.tree import Residual, numbers_of
 from refmiracle.numerics.varints import read_varint, write_varint
 
-DESCRIBED = 0  # the number of a network that a file describes
 LARGEST_BYTES = 4096
 LARGEST_VALUE = 2**16 - 1
-MOST_LAYERS = 256  # all lists together
-DEEPEST = 4  # residuals within residuals
-MOST_WEIGHTS = 2**22  # so that a file of a few bytes costs little: docs/SPEC.md, section 2.6
-MOST_ACTIVATIONS = 2**24  # of one image, behind any layer
 
 # By opcode; each kind says and reads its own numbers.
 KINDS: dict[int, Any] = {
@@ -92,7 +94,7 @@ def read_description(data: bytes, start: int) -> tuple[Network, int]:
     if classes < 2:
         raise InputError(f"a network of {classes} classes; expected 2 to {LARGEST_VALUE}")
     network = Network(name, DESCRIBED, shape, classes, layers)
-    _check_shapes(network)
+    check_shapes(layers, shape, classes)
     return network, reader.at
 
 
@@ -148,25 +150,3 @@ class _Reader:
             raise InputError(f"opcode {opcode} of a layer is unknown; expected one of {known}")
         layer: Layer = KINDS[opcode].described(self)
         return layer
-
-
-def _check_shapes(network: Network) -> None:
-    """Refuse layers that do not fit each other, or give more than a reader has room for.
-
-    Raises
-    ------
-    InputError
-        If they do; nothing but shapes has been worked out then.
-    """
-    placed, end = place(network.layers, network.input)
-    for layer in through(placed):
-        after = layer.layer.output(layer.shape)
-        if math.prod(after) > MOST_ACTIVATIONS:
-            raise InputError(f"{layer.path} gives an image more than 2^24 values: shape {after}")
-        if values_of(layer) > MOST_ACTIVATIONS:
-            raise InputError(f"{layer.path} reads more than 2^24 values, with its zeros around")
-    weights = sum(math.prod(t.shape) for t in tensors_of(placed))
-    if not 1 <= weights <= MOST_WEIGHTS:
-        raise InputError(f"a network of {weights} weights; expected 1 to 2^22")
-    if end != (network.classes,):
-        raise InputError(f"a network that ends with shape {end}; expected ({network.classes},)")

@@ -21,6 +21,8 @@ from refmiracle.nn.contract import (
     Weightless,
     Weights,
     maps_of,
+    whole_fields,
+    whole_pair,
 )
 
 Sides = int | tuple[int, int]
@@ -65,7 +67,8 @@ class Conv2d:
 
     def __post_init__(self) -> None:
         """Make a pair of a kernel's side, so that equal layers are equal."""
-        object.__setattr__(self, "kernel", _pair(self.kernel))
+        object.__setattr__(self, "kernel", whole_pair("Conv2d: kernel", self.kernel))
+        whole_fields(self, "outputs", "stride", "padding", "groups")
 
     def numbers(self) -> tuple[int, ...]:
         """Return what a file says of the layer."""
@@ -324,7 +327,7 @@ class MeanPool2d(Weightless):
 
     def __post_init__(self) -> None:
         """Make a pair of a window's side, so that equal layers are equal."""
-        object.__setattr__(self, "window", _pair(self.window))
+        object.__setattr__(self, "window", whole_pair("MeanPool2d: window", self.window))
 
     def numbers(self) -> tuple[int, ...]:
         """Return what a file says of the layer."""

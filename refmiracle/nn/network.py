@@ -13,8 +13,10 @@ from refmiracle.engines import get_engine
 from refmiracle.engines.contract import Array, Engine, LayerSpec, NetworkPass
 from refmiracle.errors import InputError
 from refmiracle.files import first_line
-from refmiracle.nn.contract import WEIGHT, Layer, Shape, Tensor, Weights
-from refmiracle.nn.tree import Placed, place, tensors_of
+from refmiracle.nn.contract import WEIGHT, Layer, Shape, Tensor, Weights, whole
+from refmiracle.nn.limits import DESCRIBED, check_shapes, check_tree
+from refmiracle.nn.tree import Placed, as_layers, place, tensors_of
+from refmiracle.numerics.whole import described
 
 LARGEST_NUMBER = 255
 
@@ -53,6 +55,19 @@ class Network:
     classes: int
     layers: tuple[Layer, ...]
     hash_factors: tuple[int, ...] = field(default=(), compare=False)
+
+    def __post_init__(self) -> None:
+        """Make tuples of lists, and numbers Python's own, so that equal networks are equal."""
+        own: dict[str, Any] = {"layers": as_layers("layers", self.layers)}
+        for name in ("number", "classes"):
+            own[name] = whole(name, getattr(self, name))
+        for name in ("input", "hash_factors"):
+            numbers = getattr(self, name)
+            if not isinstance(numbers, tuple | list):
+                raise InputError(f"{name} is {described(numbers)}; expected a list of numbers")
+            own[name] = tuple(whole(name, n) for n in numbers)
+        for name, value in own.items():
+            object.__setattr__(self, name, value)
 
     @cached_property
     def placed(self) -> tuple[Placed, ...]:
@@ -140,6 +155,8 @@ def check_network(network: Network) -> Network:
             " width) and a class, all of 1 or more",
         )
     try:
+        if network.number == DESCRIBED:
+            check_tree(network.layers)
         placed, end = place(network.layers, network.input)
     except InputError as e:
         raise _misfit(network, str(e)) from e
@@ -151,6 +168,11 @@ def check_network(network: Network) -> Network:
     if end != (network.classes,):
         raise _misfit(network, f"it ends with shape {end}; expected ({network.classes},)")
     _check_factors(network, tensors)
+    if network.number == DESCRIBED:
+        try:  # before the network takes memory
+            check_shapes(network.layers, network.input, network.classes)
+        except InputError as e:
+            raise _misfit(network, str(e)) from e
     engine = get_engine("numpy")
     weights = {t.name: np.zeros(t.shape) for t in tensors}
     _check_backward(network, engine, weights, _check_forward(network, engine, weights))

@@ -19,10 +19,12 @@ from collections.abc import Sequence
 
 from refmiracle.errors import InputError
 from refmiracle.nn.contract import Layer
-from refmiracle.nn.description import DESCRIBED, from_description, to_description
+from refmiracle.nn.description import from_description, to_description
 from refmiracle.nn.layers import Conv2d, Dense, Flatten, GroupNorm, MaxPool2d, MeanPool2d, Relu
+from refmiracle.nn.limits import DESCRIBED
 from refmiracle.nn.network import Network
 from refmiracle.nn.tree import Residual
+from refmiracle.numerics.whole import described
 
 DESCRIPTION = "description:"
 
@@ -181,5 +183,8 @@ def network_of_text(text: str) -> Network:
     try:
         data = bytes.fromhex(text.removeprefix(DESCRIPTION))
     except ValueError as e:
-        raise InputError(f"network {text!r}: expected hexadecimal digits") from e
-    return shipped(from_description(data))
+        raise InputError(f"network {described(text)}: expected hexadecimal digits") from e
+    try:
+        return shipped(from_description(data))
+    except InputError as e:
+        raise InputError(f"network {described(text)}: {e}") from e

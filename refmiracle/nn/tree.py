@@ -19,6 +19,7 @@ from refmiracle.engines.contract import Array, Engine, LayerSpec
 from refmiracle.errors import InputError
 from refmiracle.files import first_line
 from refmiracle.nn.contract import Layer, Numbers, Shape, Tensor, Weights
+from refmiracle.numerics.whole import described
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,19 @@ def place(
     return tuple(placed), shape
 
 
+def as_layers(what: str, layers: Any) -> tuple[Layer, ...]:
+    """Return a list of layers as a tuple.
+
+    Raises
+    ------
+    InputError
+        If it is no list.
+    """
+    if not isinstance(layers, tuple | list):
+        raise InputError(f"{what} is {described(layers)}; expected a list of layers")
+    return tuple(layers)
+
+
 def tensors_of(placed: Sequence[Placed]) -> tuple[Tensor, ...]:
     """Return all tensors of placed layers, in order."""
     return tuple(t for layer in placed for t in layer.tensors())
@@ -172,6 +186,12 @@ class Residual:
     shortcut: tuple[Layer, ...] = ()
     word: ClassVar[str] = "stage"
     opcode: ClassVar[int] = 8
+
+    def __post_init__(self) -> None:
+        """Make tuples of lists, so that equal layers are equal."""
+        for name in ("body", "shortcut"):
+            layers = as_layers(f"Residual: {name}", getattr(self, name))
+            object.__setattr__(self, name, layers)
 
     def numbers(self) -> tuple[int, ...]:
         """Return what a file says of both lists."""

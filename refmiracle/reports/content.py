@@ -14,6 +14,7 @@ from scipy.special import softmax
 
 from refmiracle.nn.contract import WEIGHT
 from refmiracle.nn.evaluation import classes
+from refmiracle.nn.network import Network
 from refmiracle.nn.networks import LENET5, network_text
 from refmiracle.numerics.philox import Stream
 from refmiracle.rec.codes import MRC, find_code
@@ -22,10 +23,9 @@ from refmiracle.training.config import (
     PARAMETERIZATIONS,
     PRESETS,
     Config,
-    preset_config,
 )
 from refmiracle.training.data import Split
-from refmiracle.training.settings import check_config
+from refmiracle.training.settings import choose_config
 
 Array = NDArray[np.float64]
 
@@ -52,7 +52,7 @@ FLAGS = (
 )
 
 
-def train_command(config: Config, name: str) -> tuple[str, list[str]]:
+def train_command(config: Config, name: str, data: str = "") -> tuple[str, list[str]]:
     """Return the command that trains a run again, and the settings that no flag gives.
 
     Parameters
@@ -60,28 +60,36 @@ def train_command(config: Config, name: str) -> tuple[str, list[str]]:
     config : Config
     name : str
         Of the folder to write to.
+    data : str, optional
+        The options that name the images, each behind a space.
     """
     preset = config.preset if config.preset in PRESETS else "default"
-    # Checked, so that more groups than blocks are as few as in the run.
-    base = check_config(preset_config(preset, config.parameterization, config.code, config.network))
+    # As the command takes it: with no more groups than blocks, no larger blocks than there are.
+    chosen = {n: getattr(config, n) for n in ("parameterization", "code", "network")}
+    base = choose_config({"preset": preset, **chosen}, config.data, None)
     given = {n: getattr(config, n) for n in FLAGS if getattr(config, n) != getattr(base, n)}
     if config.parameterization != PARAMETERIZATIONS[0]:
         given["parameterization"] = config.parameterization
     if config.code != MRC:
         given["code"] = config.code
     if config.network != LENET5:
-        given["network"] = network_text(config.network)
+        given["network"] = config.network
     words = ["python", "-m", "refmiracle.train", "--preset", preset]
     for flag, value in given.items():
-        text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-        words += [f"--{flag.replace('_', '-')}", text]
+        words += [f"--{flag.replace('_', '-')}", _as_argument(value)]
     repeated = replace(base, **given)
     other = [
         f"{f.name} = {getattr(config, f.name)}"
         for f in fields(config)
         if f.name not in ("preset", "data") and getattr(config, f.name) != getattr(repeated, f.name)
     ]
-    return shlex.join([*words, "--out", name]), other
+    return f"{shlex.join(words)}{data} {shlex.join(['--out', name])}", other
+
+
+def _as_argument(value: Any) -> str:
+    if isinstance(value, Network):
+        return network_text(value)
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def block_bits(run: Run) -> Array:
@@ -236,9 +244,9 @@ def likely_classes(mistake: Mistake) -> list[int]:
 def first_layer(run: Run) -> tuple[Array, Array]:
     """Return what units of the first layer look for, before and after, as small pictures.
 
-    Shape (units, rows, columns): kernels of a convolution, or the weights of a dense layer laid
-    out as the image, of units that do not share their variables and at most `MOST_UNITS` of them.
-    A network that begins otherwise has none.
+    Shape (units, channels, rows, columns): kernels of a convolution, or the weights of a dense
+    layer laid out as the image, of units that do not share their variables.  A network that begins
+    otherwise has none.
 
     Before: the means of the posterior; after: as decoded.  Of variables that several weights
     share (hash factor above 1) each weight gets its own, with its sign.
@@ -248,17 +256,17 @@ def first_layer(run: Run) -> tuple[Array, Array]:
     count = math.prod(tensor.shape)
     place, sign = run.places.of_weights[:count], run.places.signs[:count]
     if len(tensor.shape) == 4:
-        shape, step = tensor.shape[:2], 1
-    elif tensor.role == WEIGHT and image[0] == 1 and tensor.shape[:-1] == (math.prod(image),):
-        shape, step = image[1:], factor
+        shape, channels, step = tensor.shape[:3], 2, 1
+    elif tensor.role == WEIGHT and tensor.shape[:-1] == (math.prod(image),):
+        shape, channels, step = image, 0, factor
     else:
-        return np.zeros((0, 1, 1)), np.zeros((0, 1, 1))
+        return np.zeros((0, 1, 1, 1)), np.zeros((0, 1, 1, 1))
 
     def units(variables: Array) -> Array:
         blocks = np.zeros(run.places.tensor.size)
         blocks[run.places.of_variables] = variables
-        weights = (sign * blocks[place]).reshape(*shape, -1, tensor.shape[-1])
-        return np.moveaxis(weights[:, :, 0, ::step], -1, 0)[:MOST_UNITS]
+        weights = (sign * blocks[place]).reshape(*shape, tensor.shape[-1])
+        return np.moveaxis(weights[..., ::step], (-1, channels), (0, 1))
 
     return units(run.posterior.mu), units(run.decoded)
 

@@ -52,9 +52,7 @@ def load_jinja() -> Any:
     return import_extra("jinja2", EXTRA, ("Environment", "FileSystemLoader", "StrictUndefined"))
 
 
-def build_page(
-    opened: OpenedRun, test: Split, engine: str = "numba", of_mnist: bool = True
-) -> bytes:
+def build_page(opened: OpenedRun, test: Split, engine: str = "numba", data: str = "") -> bytes:
     """Return the page about a run: the same bytes for the same run and images.
 
     Parameters
@@ -64,8 +62,8 @@ def build_page(
         The test images.
     engine : str
         Classifies them: the one that trained may be the reference engine, which is far slower.
-    of_mnist : bool
-        Whether the images are those that refmiracle carries.
+    data : str
+        The options that name the images, each behind a space; none: refmiracle carries them.
     """
     jinja2 = load_jinja()
     environment = jinja2.Environment(
@@ -77,19 +75,19 @@ def build_page(
     )
     with drawing.own_style(figures.STYLE):
         parts = {
-            **_results(opened),
+            **_results(opened, data),
             **_bits_and_example(opened),
             **_network(opened, test, engine),
-            "of_mnist": of_mnist,
+            "of_mnist": not data,
             "css": (FOLDER / "style.css").read_text(encoding="utf-8"),
             "script": (FOLDER / "script.js").read_text(encoding="utf-8"),
         }
     return (environment.get_template(TEMPLATE).render(parts) + "\n").encode()
 
 
-def _results(opened: OpenedRun) -> dict[str, Any]:
+def _results(opened: OpenedRun, data: str) -> dict[str, Any]:
     config = opened.run.config
-    command, other = content.train_command(config, opened.name)
+    command, other = content.train_command(config, opened.name, data)
     return {
         "name": opened.name,
         "config": config,
@@ -134,10 +132,10 @@ def _example(opened: OpenedRun, example: Example) -> dict[str, Any]:
     _, kernels = content.first_layer(opened.run)
     limit = float(np.abs(kernels).max(initial=0.0)) or 1.0
     first = opened.model.layout.network.tensors()[0]
-    marked: dict[int, list[tuple[int, ...]]] = {}
+    marked: dict[tuple[int, int], list[tuple[int, ...]]] = {}
     for variable in example.variables if len(first.shape) == 4 else ():
         for position in variable.positions if variable.tensor == first.name else ():
-            marked.setdefault(position[-1], []).append(position[:2])
+            marked.setdefault((position[3], position[2]), []).append(position[:2])
     return {
         "example": example,
         "example_rows": [(v, describe_places(v)) for v in example.variables[:MOST_VARIABLES]],
@@ -147,9 +145,10 @@ def _example(opened: OpenedRun, example: Example) -> dict[str, Any]:
             if (count := sum(v.tensor == t.name for v in example.variables))
         ],
         "example_kernels": [
-            (number, pixels, pictures.kernel_svg(kernels[number], limit, pixels, label))
-            for number, pixels in sorted(marked.items())
-            for label in [f"kernel {number}, with a frame around the weights of this block"]
+            (name, pixels, pictures.kernel_svg(kernels[place], limit, pixels, label))
+            for place, pixels in sorted(marked.items())
+            for name in [f"kernel {place[0]}" + f", input {place[1]}" * (kernels.shape[1] > 1)]
+            for label in [f"{name}, with a frame around the weights of this block"]
         ],
         "framed": sum(map(len, marked.values())),
         "better": int(np.count_nonzero(example.others > example.log_weight)),
@@ -185,8 +184,9 @@ def _network(opened: OpenedRun, test: Split, engine: str) -> dict[str, Any]:
     predictions = content.predict(run, test)
     count, mistakes = content.find_mistakes(predictions, test)
     curve = content.pruning_curve(run, test)
-    before, after = content.first_layer(run)
-    limit = float(np.abs([before, after]).max(initial=0.0)) or 1.0
+    kernels = [k[: content.MOST_UNITS] for k in content.first_layer(run)]
+    units = [pictures.as_kernels(k) for k in kernels]
+    limit = float(np.abs(units).max(initial=0.0)) or 1.0
     names = [test.name(i) for i in range(len(predictions.decoded))]
     _, height, width = test.input_shape()
     return {
@@ -199,10 +199,12 @@ def _network(opened: OpenedRun, test: Split, engine: str) -> dict[str, Any]:
         "curve": curve,
         "pruning_figure": figures.draw_pruning(curve),
         "kernels": [
-            [pictures.png_uri(pictures.colour_weights(k, limit)) for k in pair]
-            for pair in zip(before, after, strict=True)
+            [pictures.png_uri(pictures.weights_picture(k, limit)) for k in pair]
+            for pair in zip(*units, strict=True)
         ],
-        "unit_size": before.shape[1:],
+        "unit_size": units[0].shape[1:3],
+        "in_colour": units[0].ndim == 4,
+        "kernel_channels": kernels[0].shape[1],
         "limit": limit,
         "colours": (pictures.NEGATIVE, pictures.ZERO, pictures.POSITIVE),
         "mistakes": [

@@ -54,6 +54,30 @@ def as_picture(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.round(pixels.mean(axis=0)).astype(np.uint8)
 
 
+def as_kernels(kernels: Array) -> Array:
+    """Return kernels as they are shown: three channels in colour, of others their mean.
+
+    Parameters
+    ----------
+    kernels : ndarray, shape (units, channels, rows, columns)
+
+    Returns
+    -------
+    ndarray, shape (units, rows, columns) or (units, rows, columns, 3)
+    """
+    return np.moveaxis(kernels, 1, 3) if kernels.shape[1] == 3 else kernels.mean(axis=1)
+
+
+def weights_picture(kernel: Array, limit: float) -> NDArray[np.uint8]:
+    """Return a kernel of `as_kernels` as a picture.
+
+    In red, green and blue a weight of zero is medium grey, a positive one brighter.
+    """
+    if kernel.ndim == 2:
+        return colour_weights(kernel, limit)
+    return np.round(127.5 * (1 + np.clip(kernel / limit, -1.0, 1.0))).astype(np.uint8)
+
+
 def colour_weights(weights: Array, limit: float) -> NDArray[np.uint8]:
     """Return weights as colours: blue below zero, white at it, orange above.
 

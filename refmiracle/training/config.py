@@ -19,7 +19,6 @@ from refmiracle.training.data import VALIDATION_IMAGES, Split
 PARAMETERIZATIONS = ("mean-kl", "mean-var")
 # Rows of noise below this are for training, those above for validation.
 LONGEST = 2**31 - 1
-LARGEST_SHIFT = 14
 # Exact codes of blocks try some 2^D_inf candidates, or little less, and far more than 2^KL.
 LARGEST_EXACT_BITS = 8
 # Mean-Var's factors on beta after `steps`: until every block is within its budget, and then.

@@ -23,7 +23,6 @@ from refmiracle.rec.codes import MRC, PFR, SP_PFR, find_code
 from refmiracle.rec.minimal_random_coding import SELECTIONS
 from refmiracle.training.config import (
     LARGEST_EXACT_BITS,
-    LARGEST_SHIFT,
     LONGEST,
     PARAMETERIZATIONS,
     PRESETS,
@@ -61,7 +60,8 @@ class Settings(TypedDict, total=False):
     rho_gain: float
 
 
-# Smallest and largest whole numbers; a block has at most as many variables as there are.
+# Smallest and largest whole numbers; a block has at most as many variables as there are, and an
+# image is moved by half of its shorter side at most.
 WHOLE = {
     "bits_per_block": (1, 24),
     "seed": (0, 2**32 - 1),
@@ -70,7 +70,6 @@ WHOLE = {
     "groups": (1, LONGEST),
     "group_steps": (1, LONGEST),
     "validation": (0, LONGEST),
-    "shift": (0, LARGEST_SHIFT),
     "flip": (0, 1),
 }
 # Real numbers that are above 0, and those that may be 0: then nothing moves, or nothing is spread.
@@ -176,9 +175,11 @@ def check_config(config: Config) -> Config:
     config, variables = check_layout(config)
     for name, choices in CHOICES.items():
         check_choice(name, getattr(config, name), choices)
+    farthest = min(config.network.input[1:]) // 2
+    ranges = {**WHOLE, "block_size": (1, variables), "shift": (0, farthest)}
     checked: dict[str, Any] = {
         name: whole_number(named(name), getattr(config, name), low, high + 1)
-        for name, (low, high) in {**WHOLE, "block_size": (1, variables)}.items()
+        for name, (low, high) in ranges.items()
     }
     for name in (*ABOVE_0, *FROM_0):
         most = LARGEST if name == "rho_gain" else LARGEST_REAL

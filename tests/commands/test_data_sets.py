@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import shlex
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +14,9 @@ from tiny import TINY
 from refmiracle.commands import evaluate, report, study, train
 from refmiracle.commands.options import data_flags
 from refmiracle.errors import InputError
+from refmiracle.nn.layers import Conv2d, Dense, Flatten, MeanPool2d
+from refmiracle.nn.network import Network
+from refmiracle.nn.networks import network_text
 from refmiracle.training.config import PRESETS
 from refmiracle.training.data import DataSet
 
@@ -157,7 +162,59 @@ def test_a_network_of_another_shape_the_whole_way(tmp_path, monkeypatch, capsys,
     assert evaluate.main([str(out / "model.rmc"), "--data", data, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["test_error"] == summary["test_error"]
     assert report.main([str(out), "--data", data, "--out", str(tmp_path / "page.html")]) == 0
-    assert "description:0308" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert (
+        "4 units of the first layer, 3\N{MULTIPLICATION SIGN}3 weights each for red, green" in page
+    )
+    assert "These settings have no flag" not in page
+    command = html.unescape(page.partition("<pre><code>")[2].partition("</code>")[0])
+    words = shlex.split(command)[3:]
+    assert words[words.index("--network") + 1].startswith("description:0308")
+    again = str(tmp_path / "again")
+    assert train.main([*words[:-1], again, "--steps", "5"]) == 0
+    assert (tmp_path / "again" / "model.rmc").read_bytes() == (out / "model.rmc").read_bytes()
     model = str(out / "model.rmc")
     assert evaluate.main([model]) == 2  # MNIST
     assert "takes 3x8x9" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("shape", "layers", "said"),
+    [
+        ((1, 2, 2), (Conv2d(300, kernel=1), MeanPool2d(), Flatten(), Dense(3)), "60 units"),
+        (
+            (2, 3, 4),
+            (Flatten(), Dense(3)),
+            "3\N{MULTIPLICATION SIGN}4 weights each, their mean over",
+        ),
+        ((1, 1, 1), (Flatten(), Dense(3)), "3 units of the first layer"),
+    ],
+)
+def test_a_report_on_many_units_and_on_few_variables(tmp_path, monkeypatch, shape, layers, said):
+    """More units than are shown, fewer variables than the preset's blocks have."""
+    monkeypatch.setitem(PRESETS, "smoke", replace(TINY, preset="smoke"))
+    count, *image = shape
+    axes = image if count == 1 else (count, *image)
+    arrays = {}
+    for part, size in (("train", 80), ("test", 20)):
+        arrays[f"x_{part}"] = RNG.integers(0, 256, (size, *axes), dtype=np.uint8)
+        arrays[f"y_{part}"] = np.arange(size) % 3
+    data, out = str(tmp_path / "d.npz"), str(tmp_path / "run")
+    np.savez(data, **arrays)
+    text = network_text(Network("own", 0, shape, 3, layers))
+    flags = ["--preset", "smoke", "--network", text, "--engine", "numpy", "--validation", "20"]
+    assert train.main([*flags, "--data", data, "--out", out]) == 0
+    assert report.main([out, "--data", data, "--engine", "numpy"]) == 0
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert said in page
+    assert "--block-size" not in page.partition("<pre><code>")[2].partition("</code>")[0]
+
+
+@pytest.mark.parametrize(("image", "farthest"), [((1, 9), 0), ((1, 1), 0), ((5, 7), 2)])
+def test_no_image_is_moved_out_of_itself(tmp_path, capsys, image, farthest):
+    text = network_text(Network("own", 0, (1, *image), 3, (Flatten(), Dense(3))))
+    data = str(write_npz(tmp_path / "d.npz", image))
+    flags = ["--preset", "smoke", "--data", data, "--network", text, "--out", str(tmp_path / "o")]
+    assert train.main([*flags, "--shift", str(farthest + 1)]) == 2
+    said = f"--shift {farthest + 1} is out of range; expected 0 to {farthest}"
+    assert said in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
@@ -19,7 +20,7 @@ from refmiracle.commands.networks import given_network
 from refmiracle.errors import InputError
 from refmiracle.nn import networks
 from refmiracle.nn.contract import Tensor, Weightless
-from refmiracle.nn.layers import Dense, Flatten
+from refmiracle.nn.layers import Conv2d, Dense, Flatten
 from refmiracle.nn.network import Network
 from refmiracle.nn.networks import LENET_300_100, NETWORKS, network_text
 from refmiracle.studies.runs import train_one
@@ -171,6 +172,14 @@ NETWORK = Network("own", 0, (1, 28, 28), 10, LAYERS)
 NUMBERED = Network("numbered", 231, (1, 28, 28), 10, LAYERS)
 WRONG = Network("wrong", 0, (1, 28, 28), 10, LAYERS[:-1])
 TEXT = "NETWORK"
+
+
+def __getattr__(name):
+    if name == "EXITS":
+        raise SystemExit(3)
+    if name == "RAISES":
+        raise OSError("asked for RAISES")
+    raise AttributeError(name)
 """
 
 
@@ -228,13 +237,16 @@ assert decode.main([{str(out / "model.rmc")!r}, "--out", {str(tmp_path / "w.npz"
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("lenet6", "network 'lenet6' is unknown"),
+        ("lenet6", "network 'lenet6' is unknown; expected one of lenet5,"),
+        ("mine.py", "--network takes a name, FILE.py:OBJECT, MODULE:OBJECT or description:HEX"),
         ("FILE:TEXT", "TEXT is no Network there"),
         ("FILE:NOTHING", "NOTHING is no Network there"),
         ("FILE:WRONG", "network wrong: it ends with shape"),
         ("nowhere.py:NETWORK", "nowhere.py cannot be loaded: FileNotFoundError"),
         ("no.such.module:NETWORK", "no.such.module cannot be loaded: ModuleNotFoundError"),
-        ("description:00", "ends within"),
+        ("FILE:EXITS", "cannot be loaded: SystemExit: 3"),
+        ("FILE:RAISES", "cannot be loaded: OSError: asked for RAISES"),
+        ("description:00", "network 'description:00': the file ends within"),
     ],
 )
 def test_what_is_no_network_is_one_line(tmp_path, own, capsys, text, message):
@@ -255,6 +267,14 @@ def test_a_number_that_is_taken_is_refused(own):
     own.write_text(OWN.replace('Network("numbered", 231', 'Network("lenet5", 231'))
     with pytest.raises(InputError, match="there is another network named lenet5"):
         given_network(f"{own}:NUMBERED")
+
+
+def test_a_file_finds_what_stands_beside_it(tmp_path, own):
+    (tmp_path / "own_widths.py").write_text("WIDTH = 4")
+    own.write_text(f"from own_widths import WIDTH\n{OWN.replace('Conv2d(4', 'Conv2d(WIDTH')}")
+    before = list(sys.path)
+    assert given_network(f"{own}:NETWORK").layers[0] == Conv2d(4, kernel=3, stride=3)
+    assert sys.path == before
 
 
 def test_a_module_in_the_current_folder(own, monkeypatch):

@@ -17,7 +17,7 @@ from nn.trees import DEPTHWISE, NORMED, TREE
 
 from refmiracle.codec.container import CompressedModel
 from refmiracle.conformance.backends import load_python_backend
-from refmiracle.nn.description import DESCRIBED
+from refmiracle.nn.limits import DESCRIBED
 from refmiracle.nn.networks import NETWORKS, RESNET8
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
 from refmiracle.rec.codes import CODES, ORC, SP_PFR, VARIABLE, from_positive

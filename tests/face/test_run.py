@@ -246,7 +246,7 @@ REFUSED = [
     ({"seed": "7"}, "seed is '7'; expected a whole number from 0 to 4294967295"),
     ({"bits_per_block": 25}, "bits_per_block 25 is out of range; expected 1 to 24"),
     ({"block_size": 10_000}, "block_size 10000 is out of range; expected 1 to 323"),
-    ({"shift": 15}, "shift 15 is out of range; expected 0 to 14"),
+    ({"shift": 4}, "shift 4 is out of range; expected 0 to 3"),
     ({"flip": 2}, "flip 2 is out of range; expected 0 to 1"),
     ({"rate": 0}, "rate is 0; expected a number above 0, to 1000"),
     ({"rate": float("nan")}, "rate is nan; expected a number above 0, to 1000"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 from dataclasses import dataclass, replace
 
@@ -187,6 +188,86 @@ def test_layers_that_do_not_fit_are_one_clear_line(network, message):
         check_network(network)
     assert str(caught.value).startswith("network wrong: ")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("wrong", [1.5, 2.0, math.nan, True, "2", None])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda n: Conv2d(n, kernel=3),
+        lambda n: Conv2d(4, kernel=n),
+        lambda n: Conv2d(4, kernel=(3, n)),
+        lambda n: Conv2d(4, kernel=3, stride=n),
+        lambda n: Conv2d(4, kernel=3, padding=n),
+        lambda n: Conv2d(4, kernel=3, groups=n),
+        MeanPool2d,
+        lambda n: MeanPool2d((n, 1)),
+        Dense,
+        GroupNorm,
+        lambda n: misfit(Flatten(), Dense(10), classes=n),
+        lambda n: misfit(Flatten(), Dense(10), number=n),
+        lambda n: misfit(Flatten(), Dense(10), image=(1, n, 28)),
+        lambda n: misfit(Flatten(), Dense(10), factors=(1, n)),
+    ],
+)
+def test_numbers_are_whole(make, wrong):
+    with pytest.raises(InputError, match=r"is (1\.5|2\.0|nan|True|'2'|None); expected a whole num"):
+        make(wrong)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: Conv2d(4, kernel=(3, 3, 3)),
+            r"Conv2d: kernel is \(3, 3, 3\); expected a number, or",
+        ),
+        (lambda: MeanPool2d(()), "MeanPool2d: window is .*expected a number, or two"),
+        (lambda: Residual(Relu()), r"Residual: body is Relu\(\); expected a list of layers"),
+        (lambda: Residual((), None), "Residual: shortcut is None; expected a list of layers"),
+        (lambda: misfit(image=None), "input is None; expected a list of numbers"),
+        (lambda: replace(LENET5, layers=5), "layers is 5; expected a list of layers"),
+    ],
+)
+def test_what_is_no_list_is_told(make, message):
+    with pytest.raises(InputError, match=message):
+        make()
+
+
+def test_lists_and_numbers_of_numpy_make_the_same_network():
+    four, three = np.int64(4), np.array(3)
+    conv = Conv2d(four, kernel=[three, 3], stride=np.uint8(1))
+    layers = [Residual([conv], [Conv2d(4, kernel=three)]), MeanPool2d([2, 2]), Flatten()]
+    given = Network("given", 0, [1, 28, np.int32(28)], np.int64(10), [*layers, Dense(np.int64(10))])
+    expected = Residual((Conv2d(4, kernel=3),), (Conv2d(4, kernel=3),))
+    same = (expected, MeanPool2d(2), Flatten(), Dense(10))
+    assert given == Network("same", 0, (1, 28, 28), 10, same)
+    assert hash(given) == hash(Network("same", 0, (1, 28, 28), 10, same))
+    assert from_description(to_description(given)) == given
+    assert all(type(n) is int for n in (*given.input, given.classes, *conv.numbers()))
+
+
+def nested(depth):
+    layer = Relu()
+    for _ in range(depth):
+        layer = Residual((layer,))
+    return layer
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ((Flatten(), Dense(10**9), Dense(10)), "more than 2.24 values"),
+        ((Flatten(), Dense(65535), Dense(65535), Dense(10)), "weights; expected 1 to 2"),
+        ((Conv2d(10**9, kernel=3), MeanPool2d(), Flatten(), Dense(10)), "more than 2.24 values"),
+        ((nested(5), Flatten(), Dense(10)), "residuals within residuals, more than 4 deep"),
+        ((nested(3000), Flatten(), Dense(10)), "residuals within residuals, more than 4 deep"),
+        ((*(Relu(),) * 255, Flatten(), Dense(10)), "more than 256 layers"),
+    ],
+)
+def test_what_no_file_could_describe_takes_no_memory(layers, message):
+    with pytest.raises(InputError, match=f"network wrong: .*{message}"):
+        check_network(misfit(*layers, number=0, factors=()))
 
 
 def test_no_compiled_pass_reads_beyond_its_buffers():

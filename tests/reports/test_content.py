@@ -85,16 +85,16 @@ def test_pruning_begins_with_the_whole_network(opened, predictions, few_images):
 def test_the_first_layer_is_that_of_the_file(opened):
     weights = decode_model(opened.model, get_engine("numpy"))["conv1.weight"]
     before, after = content.first_layer(opened.run)
-    assert before.shape == after.shape == (20, 5, 5)
-    assert np.array_equal(after[3], weights[:, :, 0, 3])
+    assert before.shape == after.shape == (20, 1, 5, 5)
+    assert np.array_equal(after[3, 0], weights[:, :, 0, 3])
 
 
 def test_the_first_layer_of_dense_units_is_laid_out_as_the_image(dense_run):
     run = open_folder(dense_run).run
     weights = decode_model(open_folder(dense_run).model, get_engine("numpy"))["dense1.weight"]
     before, after = content.first_layer(run)
-    assert before.shape == after.shape == (300 // 10, 28, 28)
-    assert np.array_equal(after[2], weights[:, 20].reshape(28, 28))
+    assert before.shape == after.shape == (300 // 10, 1, 28, 28)
+    assert np.array_equal(after[2, 0], weights[:, 20].reshape(28, 28))
 
 
 def test_the_command_of_another_network(dense_run):
