@@ -18,7 +18,7 @@ from typing import Any
 from refmiracle.errors import InputError
 from refmiracle.nn.contract import Layer
 from refmiracle.nn.layers import Conv2d, Dense, Flatten, GroupNorm, MaxPool2d, MeanPool2d, Relu
-from refmiracle.nn.network import Network
+from refmiracle.nn.network import MOST_WEIGHTS, Network
 from refmiracle.nn.tree import Residual, numbers_of, place, tensors_of, through, values_of
 from refmiracle.numerics.varints import read_varint, write_varint
 
@@ -27,7 +27,6 @@ LARGEST_BYTES = 4096
 LARGEST_VALUE = 2**16 - 1
 MOST_LAYERS = 256  # all lists together
 DEEPEST = 4  # residuals within residuals
-MOST_WEIGHTS = 2**22  # so that a file of a few bytes costs little: docs/SPEC.md, section 2.6
 MOST_ACTIVATIONS = 2**24  # of one image, behind any layer
 
 # By opcode; each kind says and reads its own numbers.

@@ -15,8 +15,11 @@ from refmiracle.errors import InputError
 from refmiracle.files import first_line
 from refmiracle.nn.contract import WEIGHT, Layer, Shape, Tensor, Weights
 from refmiracle.nn.tree import Placed, place, tensors_of
+from refmiracle.numerics.whole import described
 
 LARGEST_NUMBER = 255
+# Of one that a file describes, so that a file of a few bytes costs little: docs/SPEC.md, 2.6.
+MOST_WEIGHTS = 2**22
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,12 @@ class Network:
     classes: int
     layers: tuple[Layer, ...]
     hash_factors: tuple[int, ...] = field(default=(), compare=False)
+
+    def __post_init__(self) -> None:
+        # What is written as a list is meant as a tuple: a network is a value, and has a hash.
+        for name in ("input", "layers", "hash_factors"):
+            if isinstance(getattr(self, name), list):
+                object.__setattr__(self, name, tuple(getattr(self, name)))
 
     @cached_property
     def placed(self) -> tuple[Placed, ...]:
@@ -131,13 +140,18 @@ def check_network(network: Network) -> Network:
     InputError
         If they do not; the message names the layer.
     """
-    if not 0 <= network.number <= LARGEST_NUMBER:
+    if not isinstance(network.name, str):
+        raise InputError(f"a network named {described(network.name)}; expected a str")
+    if not _whole(network.number) or not 0 <= network.number <= LARGEST_NUMBER:
         raise _misfit(network, f"its number is {network.number}; expected 0 to {LARGEST_NUMBER}")
-    if len(network.input) != 3 or min(network.input) < 1 or network.classes < 1:
+    if not isinstance(network.layers, tuple):
+        raise _misfit(network, f"layers {described(network.layers)}; expected a tuple of layers")
+    sizes = network.input if isinstance(network.input, tuple) else ()
+    if len(sizes) != 3 or not all(_whole(n) and n >= 1 for n in (*sizes, network.classes)):
         raise _misfit(
             network,
             f"input {network.input} and {network.classes} classes; expected (channels, height,"
-            " width) and a class, all of 1 or more",
+            " width) and a class, all whole numbers of 1 or more",
         )
     try:
         placed, end = place(network.layers, network.input)
@@ -151,10 +165,20 @@ def check_network(network: Network) -> Network:
     if end != (network.classes,):
         raise _misfit(network, f"it ends with shape {end}; expected ({network.classes},)")
     _check_factors(network, tensors)
+    for t in tensors:
+        if not all(map(_whole, t.shape)):
+            raise _misfit(network, f"{t.name} of shape {t.shape}; expected whole numbers")
+    if network.number == 0 and network.count() > MOST_WEIGHTS:
+        raise _misfit(network, f"a network of {network.count()} weights; expected 1 to 2^22")
     engine = get_engine("numpy")
     weights = {t.name: np.zeros(t.shape) for t in tensors}
     _check_backward(network, engine, weights, _check_forward(network, engine, weights))
     return network
+
+
+def _whole(number: Any) -> bool:
+    """Tell whether a size is a whole number, and no boolean."""
+    return isinstance(number, int) and not isinstance(number, bool)
 
 
 def _misfit(network: Network, text: str) -> InputError:
@@ -169,7 +193,7 @@ def _check_factors(network: Network, tensors: tuple[Tensor, ...]) -> None:
         said = f"{len(factors)} hash factors; expected {len(tensors)}, one for each tensor"
         raise _misfit(network, said)
     for t, factor in zip(tensors, factors, strict=True):
-        if not 1 <= factor <= math.prod(t.shape):
+        if not _whole(factor) or not 1 <= factor <= math.prod(t.shape):
             raise _misfit(network, f"hash factor {factor} of {t.name} is out of range")
 
 
