@@ -16,7 +16,8 @@ _flags = ContextVar("_flags", default=False)
 class InputError(ValueError):
     """Bad input from outside: a file, a folder, an argument or a flag.
 
-    The message is one line that says what is wrong, where, and what was expected.
+    The message is one line that says what is wrong, where, and what was expected; what a name or
+    a library brings into it is brought into that line too.
 
     Examples
     --------
@@ -27,6 +28,9 @@ class InputError(ValueError):
     ...     print(e)
     it does not begin with the magic b'RMC', so it is no .rmc file
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
 
 
 class CheckError(Exception):
@@ -40,6 +44,15 @@ class CheckError(Exception):
     >>> issubclass(refmiracle.CheckError, refmiracle.InputError)  # the input was fine
     False
     """
+
+
+def one_line(text: str) -> str:
+    r"""Return a text in one line that every output can show.
+
+    >>> one_line("a\\nb")
+    'a b'
+    """
+    return " ".join(text.encode("utf-8", "backslashreplace").decode("utf-8").splitlines())
 
 
 def named(argument: str) -> str:

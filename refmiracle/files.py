@@ -40,6 +40,28 @@ def printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def as_path(name: str, given: Any) -> Path:
+    """Return a path from outside.
+
+    Parameters
+    ----------
+    name : str
+        What the message calls it.
+    given : str or os.PathLike of str
+
+    Raises
+    ------
+    InputError
+        If it is none that a system could have: empty, or with a zero byte in it.
+    """
+    text = os.fspath(given) if isinstance(given, os.PathLike) else given
+    if not isinstance(text, str):
+        raise InputError(f"{name} is {given!r:.40}; expected a path, as a str or a Path")
+    if not text or "\0" in text:
+        raise InputError(f"{name} {text!r} is no path")
+    return Path(text)
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file whole or not at all, a pipe or a device as it comes.
 

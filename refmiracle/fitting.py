@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from refmiracle.errors import InputError
+from refmiracle.files import as_path
 from refmiracle.given import Channels, Given, as_labels, as_network, as_pixels
 from refmiracle.nn.network import Network
 from refmiracle.nn.networks import LENET5
-from refmiracle.numerics.whole import whole_number
+from refmiracle.numerics.whole import truth, whole_number
 from refmiracle.run import Run, carry_out
 from refmiracle.training.config import LONGEST
 from refmiracle.training.data import VALIDATION_IMAGES, Split
@@ -31,7 +32,7 @@ def fit(
     network: Given | None = None,
     preset: str | None = None,
     validation: int | tuple[ArrayLike, ArrayLike] | None = None,
-    out: str | Path | None = None,
+    out: str | os.PathLike[str] | None = None,
     resume: bool = False,
     channels: Channels = "last",
     progress: bool = True,
@@ -58,12 +59,13 @@ def fit(
     validation : int or (images, labels), optional
         How many of the images, the last ones, are not trained on but measured by; or others for
         that.  By default a tenth, at most 5,000; 0 trains on all.
-    out : str or Path, optional
+    out : str or path-like, optional
         A folder for the run: model.rmc, checkpoint, curves and figures, as the command leaves them.
         By default nothing is written.
     resume : bool
         Whether to go on with the run in `out`, if there is one, to the same bytes as if it had not
-        stopped.  What is not given is then as it was; what is given must be as it was.
+        stopped; there must be an `out`.  What is not given is then as it was; what is given must
+        be as it was.
     channels : str
         ``last``, as Keras and Pillow have them, or ``first``, as PyTorch has them.
     progress : bool
@@ -99,10 +101,14 @@ def fit(
     >>> run.finished, run.model.classes, run.model.nbytes < 100
     (True, 2, True)
     """
-    place = Memory() if out is None else Folder(Path(out))
+    resume, progress = truth("resume", resume), truth("progress", progress)
+    folder = None if out is None else as_path("out", out)
+    if resume and folder is None:
+        raise InputError("resume without out, the folder of the run to go on with")
+    place = Memory() if folder is None else Folder(folder)
     started = None
-    if resume and out is not None and place.holds_run():
-        started = load_checkpoint(checkpoint_path(Path(out)))[0]
+    if resume and folder is not None and place.holds_run():
+        started = load_checkpoint(checkpoint_path(folder))[0]
     if network is None:
         chosen = started.network if started else LENET5
     else:
@@ -132,6 +138,11 @@ def _own_images(
         if len(validation) != 2:
             raise InputError("validation: expected a number, or images and labels")
         others = _pair(validation[0], validation[1], network, channels)
+        if len(others[0]) > len(pixels):
+            raise InputError(
+                f"validation: {len(others[0])} images; expected at most as many as there are to"
+                f" train on, {len(pixels)}"
+            )
         pixels, known = (np.concatenate(both) for both in zip((pixels, known), others, strict=True))
         kept = len(others[0])
     elif validation is not None:

@@ -64,7 +64,7 @@ def as_pixels(
 def _forms(shape: tuple[int, int, int], channels: Channels) -> tuple[Shape, ...]:
     """Return the shapes that an image may have, the usual one first, flat last."""
     count, height, width = shape
-    if channels not in ("last", "first"):
+    if not isinstance(channels, str) or channels not in ("last", "first"):
         raise InputError(f'channels is {described(channels)}; expected "last" or "first"')
     whole = (height, width, count) if channels == "last" else shape
     plain = ((height, width),) if count == 1 else ()
@@ -103,7 +103,7 @@ def _as_bytes(images: ArrayLike) -> NDArray[np.uint8]:
         raise InputError("images with NaN among them; expected floats in [0, 1], or uint8")
     if not (low >= 0.0 and high <= 1.0):
         raise InputError(
-            f"images with values from {low:.4g} to {high:.4g}; expected floats in [0, 1], or uint8"
+            f"images with values from {low!r} to {high!r}; expected floats in [0, 1], or uint8"
         )
     wide = array.astype(np.float32) if array.dtype.itemsize < 4 else array
     return np.rint(wide * wide.dtype.type(WHITE)).astype(np.uint8)
@@ -131,7 +131,8 @@ def input_of(images: ArrayLike, channels: Channels) -> tuple[int, int, int]:
     Raises
     ------
     InputError
-        If they are not of two, three or four axes.
+        If they are not of two, three or four axes, or have their channels elsewhere: one or three
+        of them before, or behind, the sides of a square.
     """
     axes = np.shape(as_array("images", images))[1:]
     if not 1 <= len(axes) <= 3:
@@ -141,6 +142,13 @@ def input_of(images: ArrayLike, channels: Channels) -> tuple[int, int, int]:
         )
     if len(axes) == 3:
         turned = (axes[2], *axes[:2]) if channels == "last" else axes
+        other = axes if channels == "last" else (axes[2], *axes[:2])
+        if other[0] in (1, 3) and other[1] == other[2] > 4:
+            told = "first" if channels == "last" else "last"
+            raise InputError(
+                f"images of shape {np.shape(images)} have their channels {told};"
+                f' say so by channels="{told}", or give a Network, whose input is said'
+            )
         return turned[0], turned[1], turned[2]
     return (1, 1, axes[0]) if len(axes) == 1 else (1, axes[0], axes[1])
 
@@ -165,7 +173,8 @@ def as_labels(labels: ArrayLike, images: int, classes: int) -> NDArray[np.unsign
         If they are anything else.
     """
     array = as_array("labels", labels)
-    array = array if array.ndim else array[None]  # of one image alone
+    if not array.ndim and array.dtype.kind in "iu":  # of one image alone
+        array = array[None]
     if array.dtype.kind not in "iu" or array.shape not in ((images,), (images, 1)):
         raise InputError(
             f"labels of {array.dtype} and of shape {array.shape}; expected whole numbers from 0 to"
@@ -197,9 +206,9 @@ def as_network(given: Given, images: ArrayLike, channels: Channels) -> Network:
         return known_network(check_network(given))
     if isinstance(given, str):
         return _of_text(given)
-    if isinstance(given, bytes | bytearray):
+    if isinstance(given, bytes | bytearray | memoryview):
         return _of_description(bytes(given))
-    if not isinstance(given, Sequence) or not all(hasattr(layer, "output") for layer in given):
+    if not isinstance(given, Sequence) or not all(map(_is_layer, given)):
         raise InputError(
             f"network is {described(given)}; expected a name, a Network, a description or a list of"
             " layers"
@@ -215,6 +224,10 @@ def as_network(given: Given, images: ArrayLike, channels: Channels) -> Network:
         return _of_description(to_description(network))
     except InputError as e:
         raise InputError(f"network: {e}") from e
+
+
+def _is_layer(given: Any) -> bool:
+    return hasattr(given, "output") and not isinstance(given, type)
 
 
 def _of_description(data: bytes) -> Network:
@@ -244,6 +257,12 @@ def known_network(network: Network) -> Network:
     """
     if network.number == DESCRIBED:
         return network
-    if NETWORKS.setdefault(network.name, network) != network:
-        raise InputError(f"there is another network named {network.name}")
-    return find_network(network.name)
+    for other in list(NETWORKS.values()):
+        if other != network and other.name == network.name:
+            raise InputError(f"there is another network named {network.name}")
+        if other != network and other.number == network.number:
+            raise InputError(
+                f"network {network.name}: number {network.number} is already {other.name}'s;"
+                " expected one from 200 on that no other has"
+            )
+    return NETWORKS.setdefault(network.name, network)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -10,9 +11,10 @@ from numpy.typing import NDArray
 
 from refmiracle.codec.container import read_model
 from refmiracle.errors import InputError
+from refmiracle.files import as_path
 from refmiracle.model import Model
 from refmiracle.nn.network import Network
-from refmiracle.numerics.whole import described
+from refmiracle.numerics.whole import described, truth, whole_number
 from refmiracle.training.data import DataSet, default_folder, load_split
 from refmiracle.training.settings import check_choice
 
@@ -20,20 +22,21 @@ SUFFIX = ".rmc"
 
 
 def load(
-    source: str | Path | bytes, *, engine: str = "numba", network: Network | None = None
+    source: str | os.PathLike[str] | bytes, *, engine: str = "numba", network: Network | None = None
 ) -> Model:
     """Return the model that a .rmc file holds.
 
     Parameters
     ----------
-    source : str, Path or bytes
+    source : str, path-like or bytes
         Where the file is; or, as a str, its name, where refmiracle carries it (``lenet5-1551``);
         or what stands in it.
     engine : str
         Which engine answers: ``numba``, compiled, in float32, or ``numpy``, the reference, in
         float64.  The weights are the same bits.
     network : Network, optional
-        Of a file that gives its network a number of its own, from 200 on.
+        The one that the file must be of; needed where it gives its network a number of its own,
+        from 200 on.
 
     Returns
     -------
@@ -42,7 +45,8 @@ def load(
     Raises
     ------
     InputError
-        If it cannot be read, or is not an intact .rmc file; or there is no engine of that name.
+        If it cannot be read, is not an intact .rmc file, or is of another network; or there is no
+        engine of that name.
 
     Examples
     --------
@@ -51,12 +55,15 @@ def load(
     >>> model.nbytes
     891
     """
+    if not (network is None or isinstance(network, Network)):
+        raise InputError(f"network is {described(network)}; expected a Network")
     if isinstance(source, bytes | bytearray | memoryview):
         return Model(bytes(source), engine=engine, network=network)
-    if not isinstance(source, str | Path):
+    if not isinstance(source, str | os.PathLike):
         raise InputError(f"{described(source)} is no path, and no bytes of a .rmc file")
-    path = find_model(source) if isinstance(source, str) else source
-    if source == path.name and not path.exists():
+    as_path("the path of a model", source)
+    path = find_model(source) if isinstance(source, str) else Path(source)
+    if source == path.name and not os.path.exists(path):
         carried = ", ".join(shipped_models())
         raise InputError(f"{path}: there is no such file here; refmiracle carries {carried}")
     parsed, data = read_model(path, network)
@@ -72,13 +79,13 @@ def shipped_models() -> dict[str, Path]:
 def find_model(text: str) -> Path:
     """Return the path of a .rmc file, or of a shipped one where only the name of it is given."""
     path = Path(text)
-    if text != path.name or path.exists():
+    if text != path.name or os.path.exists(path):
         return path
     return shipped_models().get(path.name.removesuffix(SUFFIX), path)
 
 
 def load_images(
-    path: str | Path | None = None,
+    path: str | os.PathLike[str] | None = None,
     *,
     part: Literal["train", "test"] = "test",
     transposed: bool | None = None,
@@ -88,7 +95,7 @@ def load_images(
 
     Parameters
     ----------
-    path : str or Path, optional
+    path : str or path-like, optional
         Of a data set in one of the forms of the guide to data: IDX files, an .npz file, CIFAR, a
         folder of pictures for each class.  By default the MNIST that refmiracle carries.
     part : str
@@ -108,7 +115,7 @@ def load_images(
     Raises
     ------
     InputError
-        If it is no such data set, or a file is missing or damaged.
+        If it is no such data set, a file is missing or damaged, or an argument is not as said.
 
     Examples
     --------
@@ -118,7 +125,10 @@ def load_images(
     ((10000, 28, 28), array([7, 2, 1], dtype=uint8))
     """
     check_choice("part", part, ("train", "test"))
-    place = DataSet(default_folder() if path is None else Path(path), transposed, labels_from)
+    turned = None if transposed is None else truth("transposed", transposed)
+    first = None if labels_from is None else whole_number("labels_from", labels_from)
+    found = default_folder() if path is None else as_path("the path of a data set", path)
+    place = DataSet(found, turned, first)
     split = load_split(place, "train" if part == "train" else "t10k")
     images = split.images
     return (np.moveaxis(images, 1, -1) if images.ndim == 4 else images), split.labels

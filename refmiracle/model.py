@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from functools import cached_property
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -16,18 +16,21 @@ from refmiracle.codec.model import Float32Weights, decode_model
 from refmiracle.codec.shown import to_html
 from refmiracle.engines import ENGINES, get_engine
 from refmiracle.engines.contract import Array, Engine
+from refmiracle.errors import InputError
 from refmiracle.exports.formats import exported
-from refmiracle.files import write_atomically
+from refmiracle.files import as_path, write_atomically
 from refmiracle.given import Channels, as_labels, as_pixels
 from refmiracle.nn import evaluation
 from refmiracle.nn.network import Network
 from refmiracle.numerics.arrays import read_only
+from refmiracle.numerics.frozen import Frozen
+from refmiracle.numerics.whole import described
 from refmiracle.training.settings import check_choice
 
 BYTES_PER_WEIGHT = 4
 
 
-class Model:
+class Model(Frozen):
     """A compressed network: what it answers, what it weighs, and what its bytes are.
 
     It never changes, and any number of threads may ask it.  It pickles as the bytes of its file.
@@ -53,7 +56,8 @@ class Model:
     Raises
     ------
     InputError
-        If the bytes are not exactly one intact file, or there is no engine of that name.
+        If the bytes are not exactly one intact file, or are of another network; or there is no
+        engine of that name.
 
     Examples
     --------
@@ -70,6 +74,7 @@ class Model:
     engine: str
     network: Network
     compressed: CompressedModel
+    _own: Network | None
 
     def __init__(
         self,
@@ -80,10 +85,16 @@ class Model:
         _parsed: CompressedModel | None = None,
     ) -> None:
         check_choice("engine", engine, tuple(ENGINES))
-        self._own = network
-        self.compressed = _parsed or parse_model(data, network)
-        self.data, self.engine = bytes(data), engine
-        self.network = self.compressed.layout.network
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise InputError(f"{described(data)} is no bytes of a file; refmiracle.load reads one")
+        data = bytes(data)
+        compressed = _parsed or parse_model(data, network)
+        found = compressed.layout.network
+        if network is not None and found != network:
+            raise InputError(f"the file is of the network {found.name}, not of {network.name}")
+        vars(self).update(
+            _own=network, compressed=compressed, data=data, engine=engine, network=found
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _from_pickle, (self.data, self.engine, self._own)
@@ -268,12 +279,12 @@ class Model:
         checked = as_labels(labels, len(pixels), self.classes)
         return evaluation.error_rate(self.network, self._engine, self._weights, pixels, checked)
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write the file, whole or not at all.
 
         Parameters
         ----------
-        path : str or Path
+        path : str or path-like
 
         Raises
         ------
@@ -288,18 +299,18 @@ class Model:
         >>> refmiracle.load("mine.rmc") == model
         True
         """
-        write_atomically(Path(path), self.data)
+        write_atomically(as_path("path", path), self.data)
 
     def exported(self, form: str) -> bytes:
         """Return the network as a file of another format, one of `exports.formats.FORMATS`."""
         return exported(form, self.network, self._weights, self.data)
 
-    def to_npz(self, path: str | Path) -> None:
+    def to_npz(self, path: str | os.PathLike[str]) -> None:
         """Write the weights as an .npz file, one array for each tensor.
 
         Parameters
         ----------
-        path : str or Path
+        path : str or path-like
 
         Raises
         ------
@@ -313,14 +324,14 @@ class Model:
         >>> np.load("weights.npz")["dense2.weight"].shape
         (500, 10)
         """
-        write_atomically(Path(path), self.exported("npz"))
+        write_atomically(as_path("path", path), self.exported("npz"))
 
-    def to_safetensors(self, path: str | Path) -> None:
+    def to_safetensors(self, path: str | os.PathLike[str]) -> None:
         """Write the weights as a .safetensors file; needs the extra ``safetensors``.
 
         Parameters
         ----------
-        path : str or Path
+        path : str or path-like
 
         Raises
         ------
@@ -335,16 +346,16 @@ class Model:
         >>> load_file("weights.safetensors")["dense2.weight"].shape
         (500, 10)
         """
-        write_atomically(Path(path), self.exported("safetensors"))
+        write_atomically(as_path("path", path), self.exported("safetensors"))
 
-    def to_onnx(self, path: str | Path) -> None:
+    def to_onnx(self, path: str | os.PathLike[str]) -> None:
         """Write the network as an ONNX file; needs the extra ``onnx``.
 
         It takes floats in [0, 1], of shape (images, channels, height, width), and gives logits.
 
         Parameters
         ----------
-        path : str or Path
+        path : str or path-like
 
         Raises
         ------
@@ -358,14 +369,14 @@ class Model:
         >>> [given.name for given in onnx.load("network.onnx").graph.input]
         ['images']
         """
-        write_atomically(Path(path), self.exported("onnx"))
+        write_atomically(as_path("path", path), self.exported("onnx"))
 
-    def to_torch(self, path: str | Path) -> None:
+    def to_torch(self, path: str | os.PathLike[str]) -> None:
         """Write the weights as a PyTorch state dict; needs the extra ``torch``.
 
         Parameters
         ----------
-        path : str or Path
+        path : str or path-like
 
         Raises
         ------
@@ -379,7 +390,7 @@ class Model:
         >>> tuple(torch.load("weights.pt", weights_only=True)["dense2.weight"].shape)
         (10, 500)
         """
-        write_atomically(Path(path), self.exported("torch"))
+        write_atomically(as_path("path", path), self.exported("torch"))
 
 
 def _from_pickle(data: bytes, engine: str, network: Network | None) -> Model:

@@ -10,6 +10,8 @@ import contextlib
 import json
 import threading
 from collections.abc import Callable, Mapping
+from copy import deepcopy
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,7 @@ from refmiracle.files import write_atomically
 from refmiracle.loading import load
 from refmiracle.model import Model
 from refmiracle.numerics.arrays import read_only
+from refmiracle.numerics.whole import truth
 from refmiracle.training.batches import check_count
 from refmiracle.training.config import Config, fingerprint
 from refmiracle.training.data import Split, check_split, split_validation
@@ -194,8 +197,6 @@ class Run:
         Where it left its files.
     step, steps : int
         Training steps done, and all there are.
-    settings : dict
-        All that its result depends on, as JSON has it.
 
     Examples
     --------
@@ -227,7 +228,12 @@ class Run:
         self._model, self._summary = model, summary
         self.folder = place.folder
         self.step, self.steps = steps
-        self.settings = config.to_dict()
+        self._config = config
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that the result depends on, as JSON has it."""
+        return self._config.to_dict()
 
     @property
     def finished(self) -> bool:
@@ -258,7 +264,7 @@ class Run:
         """
         if self._summary is None:
             raise self._unfinished()
-        return self._summary
+        return deepcopy(self._summary)
 
     def _unfinished(self) -> InputError:
         return InputError(
@@ -326,9 +332,14 @@ class Run:
         >>> run.resume() is run
         True
         """
+        progress = truth("progress", progress)
         if not self.finished:
+            if not self._place.holds_run():
+                raise InputError(f"{self.folder}: the run that was stopped there is gone")
+            names = (f.name for f in fields(Config) if f.name != "data")
+            started = {name: getattr(self._config, name) for name in names}
             every = self._steps_per_line
-            run = carry_out(self._everything, None, {}, self._place, True, progress, every)
+            run = carry_out(self._everything, None, started, self._place, True, progress, every)
             self._model, self._summary = run._model, run._summary
             self.step, self.steps = run.step, run.steps
         return self

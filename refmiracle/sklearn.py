@@ -19,8 +19,9 @@ from refmiracle.fitting import fit
 from refmiracle.given import Channels, Given, as_network
 from refmiracle.model import Model
 from refmiracle.nn.layers import Dense, Flatten, Relu
-from refmiracle.numerics.whole import described
+from refmiracle.numerics.whole import as_array, described
 from refmiracle.training.config import PRESETS
+from refmiracle.training.settings import Settings, check_choice
 
 if TYPE_CHECKING:
     from typing import Self
@@ -86,7 +87,7 @@ class MiracleClassifier(ClassifierMixin, BaseEstimator):
         of at most all samples.
     rate : float, optional
     settings : mapping, optional
-        Other settings of it, by name.
+        Other settings of it, by name; the seed is `random_state`.
     progress : bool
         Whether to show how far the training is.
 
@@ -178,7 +179,7 @@ class MiracleClassifier(ClassifierMixin, BaseEstimator):
         KeyboardInterrupt
             If it was stopped by Ctrl-C.
         """
-        if self.scale not in (None, "minmax"):
+        if not (self.scale is None or (isinstance(self.scale, str) and self.scale == "minmax")):
             raise InputError(f"scale is {described(self.scale)}; expected None or 'minmax'")
         flat, shape, labels = self._rows(X, y)
         _targets.check_classification_targets(labels)
@@ -227,11 +228,34 @@ class MiracleClassifier(ClassifierMixin, BaseEstimator):
             "rate",
         )
         given = {name: getattr(self, name) for name in own} | {"engine": self.engine}
-        given |= dict(self.settings or {})
-        if given["batch_size"] is None and self.preset in PRESETS:
+        given |= self._other_settings()
+        check_choice("preset", self.preset, tuple(PRESETS))
+        if given["batch_size"] is None:
             given["batch_size"] = min(PRESETS[self.preset].batch_size, samples)
         given["seed"] = self._seed()
         return {name: value for name, value in given.items() if value is not None}
+
+    def _other_settings(self) -> dict[str, Any]:
+        """Return what `settings` holds.
+
+        Raises
+        ------
+        InputError
+            If that is no mapping, or has what a parameter of the classifier says.
+        """
+        if self.settings is None:
+            return {}
+        if not isinstance(self.settings, Mapping):
+            raise InputError(f"settings is {described(self.settings)}; expected a mapping")
+        others = dict(self.settings)
+        known = [name for name in Settings.__annotations__ if name != "seed"]
+        for name in others:
+            if name not in known:
+                said = "is said by random_state" if name == "seed" else "is none"
+                raise InputError(
+                    f"settings: {described(name)} {said}; expected some of {', '.join(known)}"
+                )
+        return others
 
     def _seed(self) -> Any:
         """Return the seed: a whole number as it is, else one that is drawn."""
@@ -245,9 +269,10 @@ class MiracleClassifier(ClassifierMixin, BaseEstimator):
         Without labels the samples must be such as `fit` has seen.
         """
         shape: tuple[int, ...] = ()
-        X = X if hasattr(X, "ndim") else np.asarray(X)
+        if isinstance(X, np.ma.MaskedArray) or not hasattr(X, "ndim"):
+            X = as_array("X", X)
         if X.ndim > 2:
-            X = np.asarray(X)
+            X = as_array("X", X)
             shape = X.shape[1:]
             X = X.reshape(len(X), math.prod(shape))
         if y is _NONE:

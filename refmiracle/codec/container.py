@@ -296,6 +296,8 @@ def read_model(path: Path, own: Network | None = None) -> tuple[CompressedModel,
             data = f.read(LARGEST_FILE + 1)
     except OSError as e:
         raise InputError(f"{path}: {e.strerror or e}") from e
+    except ValueError as e:  # no system has such a name
+        raise InputError(f"{path}: {e}") from e
     if len(data) > LARGEST_FILE:
         raise InputError(f"{path}: it is larger than {LARGEST_FILE} bytes, so it is no .rmc file")
     try:

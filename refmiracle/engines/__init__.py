@@ -32,7 +32,7 @@ def get_engine(name: str) -> Engine:
     InputError
         If there is no engine of that name, or what it is made with cannot be loaded.
     """
-    if name not in ENGINES:
+    if not isinstance(name, str) or name not in ENGINES:
         raise InputError(f"engine {name!r} is unknown; expected one of {', '.join(ENGINES)}")
     try:
         engine: Engine = _load(name)

@@ -146,6 +146,8 @@ def check_network(network: Network) -> Network:
     InputError
         If they do not; the message names the layer.
     """
+    if not isinstance(network.name, str):
+        raise InputError(f"a network named {described(network.name)}; expected a str")
     if not 0 <= network.number <= LARGEST_NUMBER:
         raise _misfit(network, f"its number is {network.number}; expected 0 to {LARGEST_NUMBER}")
     if len(network.input) != 3 or min(network.input) < 1 or network.classes < 1:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from refmiracle.errors import InputError
+from refmiracle.files import first_line
 
 # Seeds, streams, rows and words of counters are 32-bit words (docs/SPEC.md, section 4).
 WORD = 2**32
@@ -66,6 +67,19 @@ def described(value: Any) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
+def truth(name: str, value: Any) -> bool:
+    """Return True or False from outside.
+
+    Raises
+    ------
+    InputError
+        If it is neither: the text "no" would be taken for a yes.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise InputError(f"{name} is {described(value)}; expected True or False")
+    return bool(value)
+
+
 def whole_numbers(
     name: str, values: ArrayLike, low: int = 0, end: int = WORD, dtype: np.dtype[Any] = INT64
 ) -> NDArray[Any]:
@@ -110,11 +124,16 @@ def as_array(name: str, values: ArrayLike) -> NDArray[Any]:
     Raises
     ------
     InputError
-        If it has a mask, which would be lost, or rows of different lengths.
+        If it has a mask, which would be lost, or rows of different lengths; or if somebody else's
+        array, such as one on a GPU, does not give its numbers.
     """
-    if isinstance(values, np.ma.MaskedArray):
+    parts = values if isinstance(values, list | tuple) else ()
+    if any(isinstance(a, np.ma.MaskedArray) for a in (values, *parts)):
         raise InputError(f"{name} has a mask; expected an array without one")
     try:
         return np.asarray(values)
-    except ValueError:
-        raise InputError(f"{name} is no array: its parts have different shapes") from None
+    except MemoryError:
+        raise
+    except Exception as e:  # what has a method __array__ may raise anything
+        said = "its parts have different shapes" if parts else first_line(e)
+        raise InputError(f"{name} is no array: {said}") from None

@@ -19,6 +19,7 @@ from refmiracle.numerics.limits import LARGEST_NODE, LARGEST_PARTITION_BITS, LAR
 from refmiracle.numerics.whole import BEYOND, SMALLEST, WORD, as_array, whole_number, whole_numbers
 from refmiracle.rec import minimal_random_coding
 from refmiracle.rec.gaussians import Gaussian, whitened
+from refmiracle.rec.given import kl_of, shape_of
 from refmiracle.rec.lengths import log_geometric_bits, theta_of_kl
 
 BLOCK, VARIABLE = "block", "variable"
@@ -123,7 +124,13 @@ class Message:
         ----------
         kl_bits : float
             Mean KL of what one integer sends, a block or a variable, in bits.
+
+        Raises
+        ------
+        InputError
+            If that is no number from 0 to 1000.
         """
+        kl_bits = kl_of(kl_bits)
         if self.code == MRC:
             return np.full(len(self.integers), float(self.block_bits))
         raw = raw_bits(self.code, self.block_bits)
@@ -142,7 +149,7 @@ def find_code(name: str) -> Code:
     InputError
         If there is no such code.
     """
-    if name not in CODES:
+    if not isinstance(name, str) or name not in CODES:
         raise InputError(f"code {name!r} is unknown; expected one of {', '.join(CODES)}")
     return CODES[name]
 
@@ -185,8 +192,7 @@ def encode(
     kind, loaded = find_code(code), get_engine(engine)
     delta, log_s, shape = whitened(target, coding)
     kl = loaded.gaussian_kl(delta, log_s).sum(axis=1) / math.log(2)
-    if bits is None:
-        bits = _default_bits(code, kl, oversampling)
+    bits = _default_bits(code, kl, oversampling) if bits is None else bits
     _check_bits(code, bits)
     integers = encode_blocks(
         loaded, code, seed, bits, np.arange(len(delta)), delta, log_s, oversampling=oversampling
@@ -208,20 +214,20 @@ def decode(
         If a number is out of range, an integer names no candidate, or shapes do not go together.
     """
     seed = whole_number("the seed", seed)
-    _check_bits(message.code, message.block_bits)
-    targets, dimension = (*message.shape, 1, 1)[:2]
-    fits = np.shape(message.integers) == (targets, integers_per_block(message.code, dimension))
-    if not (fits and targets * dimension and message.block_bits >= 0):
+    code, bits, shape = message.code, message.block_bits, shape_of(message.shape)
+    _check_bits(code, bits)
+    targets, dimension = (*shape, 1, 1)[:2]
+    integers = as_array("integers", message.integers)
+    fits = integers.shape == (targets, integers_per_block(code, dimension))
+    if not (fits and targets * dimension and bits >= 0):
         raise InputError(
-            f"integers of shape {np.shape(message.integers)} and {message.block_bits} bits for a"
-            f" sample of shape {message.shape}"
+            f"integers of shape {integers.shape} and {bits} bits for a sample of shape {shape}"
         )
-    check_messages(message.code, message.block_bits, message.integers)
-    sent = np.arange(targets), message.integers
-    z = decode_blocks(get_engine(engine), message.code, seed, message.block_bits, *sent, dimension)
-    sample = z.astype(np.float64).reshape(message.shape)
-    if whitened(Gaussian(sample, np.ones(())), coding)[2] != message.shape:
-        raise InputError(f"the coding distribution is not one of shape {message.shape}")
+    check_messages(code, bits, integers)
+    z = decode_blocks(get_engine(engine), code, seed, bits, np.arange(targets), integers, dimension)
+    sample = z.astype(np.float64).reshape(shape)
+    if whitened(Gaussian(sample, np.ones(())), coding)[2] != shape:
+        raise InputError(f"the coding distribution is not one of shape {shape}")
     return np.asarray(coding.mean + coding.sigma * sample)
 
 
@@ -390,5 +396,5 @@ def _default_bits(code: str, kl_bits: Array, oversampling: int) -> int:
 def _check_bits(code: str, bits: int) -> None:
     largest = {MRC: LARGEST_SEARCH_BITS, ORC: LARGEST_SEARCH_BITS, SP_PFR: LARGEST_PARTITION_BITS}
     bits = whole_number("bits", bits, SMALLEST, BEYOND)
-    if code in largest and not 0 <= bits <= largest[code]:
+    if find_code(code).name in largest and not 0 <= bits <= largest[code]:
         raise InputError(f"{bits} bits for the code {code}; expected 0 to {largest[code]}")

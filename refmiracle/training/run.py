@@ -91,6 +91,13 @@ class Memory:
         self._at_work = threading.Lock()
         self._whole = True
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return all but the lock: nobody is at work in a copy."""
+        return {name: value for name, value in vars(self).items() if name != "_at_work"}
+
+    def __setstate__(self, values: dict[str, Any]) -> None:
+        vars(self).update(values, _at_work=threading.Lock())
+
     def holds_run(self) -> bool:
         """Tell whether a state was saved."""
         return self.found is not None

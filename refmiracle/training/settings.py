@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, TypedDict
 
+import numpy as np
+
 from refmiracle.codec.container import check_size
 from refmiracle.engines import ENGINES
 from refmiracle.errors import InputError, named
@@ -142,7 +144,10 @@ def real_number(name: str, value: Any, with_0: bool, high: float) -> float:
         If it is none.
     """
     is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    number = float(value) if is_real else math.nan
+    try:
+        number = float(value) if is_real else math.nan
+    except OverflowError:  # an int beyond all floats
+        number = math.inf
     if not (0 <= number <= high and (with_0 or number)):
         low = "from 0" if with_0 else "above 0,"
         raise InputError(f"{name} is {described(value)}; expected a number {low} to {high:g}")
@@ -207,6 +212,13 @@ def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
         )
 
 
+def _agrees(given: Any, started: Any) -> bool:
+    """Tell whether a setting from outside is the one that a run was started with."""
+    if isinstance(started, tuple):
+        return isinstance(given, Sequence) and list(given) == list(started)
+    return np.ndim(given) == 0 and bool(given == started)
+
+
 def choose_config(
     given: Mapping[str, Any], data: str, found: tuple[Config, State] | None
 ) -> Config:
@@ -229,7 +241,9 @@ def choose_config(
     known = [f.name for f in fields(Config) if f.name != "data"]
     for name in given:
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
+            # learning_rate is nearer to rate than to any longer name that ends so
+            near = [k for k in known if k in str(name).split("_")]
+            near += difflib.get_close_matches(str(name), known, 1)
             meant = f"; did you mean {near[0]}?" if near else f"; expected {', '.join(known)}"
             raise InputError(f"{name} is no setting of a run{meant}")
     given = {name: value for name, value in given.items() if value is not None}
@@ -249,8 +263,9 @@ def choose_config(
     config = found[0]
     for name, value in given.items():
         started = getattr(config, name)
-        if (tuple(value) if name == "hash_factors" else value) != started:
+        if not _agrees(value, started):
             one, other = (n.name if isinstance(n, Network) else n for n in (value, started))
+            one = one if isinstance(one, str) else described(one)
             raise InputError(f"{named(name)} {one}: the run to resume was started with {other}")
     if not same_images(config.data, data):
         raise InputError("the run to resume was started with other training images")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import numpy as np
 import pytest
 
 from refmiracle.layers import Dense, Flatten, Relu
+from refmiracle.training import run as loop
 
 QUICK = {
     "network": [Flatten(), Dense(8), Relu(), Dense(3)],
@@ -28,3 +32,15 @@ def shapes():
     for label in range(3):
         images[labels == label, 2 * label : 2 * label + 2] += 127
     return images, labels
+
+
+def press_at(monkeypatch, step):
+    """Send Ctrl-C before the training step of that number."""
+    whole = loop.Trainer.train_step
+
+    def train_step(trainer):
+        if trainer.state.step == step:
+            os.kill(os.getpid(), signal.SIGINT)
+        return whole(trainer)
+
+    monkeypatch.setattr(loop.Trainer, "train_step", train_step)

@@ -45,7 +45,7 @@ CALLED = {name: f for name, f in DOCUMENTED.items() if inspect.isfunction(f)}
 INNER = {"Model.exported"}
 
 
-@pytest.mark.parametrize("name", DOCUMENTED.keys() - INNER)
+@pytest.mark.parametrize("name", sorted(DOCUMENTED.keys() - INNER))
 def test_examples_run(name, tmp_path, monkeypatch):
     found = DOCUMENTED[name]
     library = LIBRARIES.get(name.rpartition(".")[2])
@@ -61,7 +61,7 @@ def test_examples_run(name, tmp_path, monkeypatch):
         assert doctest.DocTestRunner().run(test).failed == 0
 
 
-@pytest.mark.parametrize("name", CALLED.keys() - INNER)
+@pytest.mark.parametrize("name", sorted(CALLED.keys() - INNER))
 def test_arguments_results_and_errors_are_said(name):
     text, signature = inspect.getdoc(CALLED[name]), inspect.signature(CALLED[name])
     for argument in signature.parameters:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from face.conftest import QUICK
+from face.conftest import QUICK, press_at
 from tiny import TINY
 
 import refmiracle
@@ -26,18 +24,6 @@ from refmiracle.training.data import default_folder, load_split
 @pytest.fixture
 def tiny(monkeypatch):
     monkeypatch.setitem(PRESETS, "smoke", replace(TINY, preset="smoke"))
-
-
-def press_at(monkeypatch, step):
-    """Send Ctrl-C before the training step of that number."""
-    whole = loop.Trainer.train_step
-
-    def train_step(trainer):
-        if trainer.state.step == step:
-            os.kill(os.getpid(), signal.SIGINT)
-        return whole(trainer)
-
-    monkeypatch.setattr(loop.Trainer, "train_step", train_step)
 
 
 @pytest.fixture(scope="module")
