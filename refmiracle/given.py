@@ -258,9 +258,9 @@ def known_network(network: Network) -> Network:
     if network.number == DESCRIBED:
         return network
     for other in list(NETWORKS.values()):
-        if other != network and other.name == network.name:
+        if other.name == network.name and other != network:
             raise InputError(f"there is another network named {network.name}")
-        if other != network and other.number == network.number:
+        if other.name != network.name and other.number == network.number:
             raise InputError(
                 f"network {network.name}: number {network.number} is already {other.name}'s;"
                 " expected one from 200 on that no other has"

@@ -22,7 +22,10 @@ SUFFIX = ".rmc"
 
 
 def load(
-    source: str | os.PathLike[str] | bytes, *, engine: str = "numba", network: Network | None = None
+    source: str | os.PathLike[str] | bytes | bytearray | memoryview,
+    *,
+    engine: str = "numba",
+    network: Network | None = None,
 ) -> Model:
     """Return the model that a .rmc file holds.
 

@@ -251,10 +251,8 @@ class MiracleClassifier(ClassifierMixin, BaseEstimator):
         known = [name for name in Settings.__annotations__ if name != "seed"]
         for name in others:
             if name not in known:
-                said = "is said by random_state" if name == "seed" else "is none"
-                raise InputError(
-                    f"settings: {described(name)} {said}; expected some of {', '.join(known)}"
-                )
+                said = "is said by random_state" if name == "seed" else "is no setting of a run"
+                raise InputError(f"settings: {name} {said}; expected some of {', '.join(known)}")
         return others
 
     def _seed(self) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from refmiracle.conformance.backends import PythonBackend, load_python_backend, made
@@ -15,6 +14,7 @@ from refmiracle.conformance.report import summary_line, to_json, to_text
 from refmiracle.conformance.runner import KNOWN, PASSED, RED, SKIPPED, Report, Result, run_suite
 from refmiracle.conformance.vectors import check_wanted, default_golden, load_golden
 from refmiracle.errors import CheckError, InputError
+from refmiracle.files import as_path
 from refmiracle.numerics.whole import described, whole_number
 
 
@@ -224,7 +224,7 @@ def check_backend(
     >>> check.failures[1].id
     'numerics/gaussian_kl/near-s-1'
     """
-    only = (cases,) if isinstance(cases, str) else tuple(cases)
+    only = (cases,) if isinstance(cases, str) or not isinstance(cases, Iterable) else tuple(cases)
     if not all(isinstance(c, str) for c in only):
         raise InputError(
             f"cases are {described(cases)}; expected their ids, or what ids begin with"
@@ -232,7 +232,7 @@ def check_backend(
     only = tuple(c.rstrip("/") for c in only)
     if isinstance(deadline, bool) or not isinstance(deadline, (int, float)):
         raise InputError(f"deadline is {described(deadline)}; expected seconds")
-    files = load_golden(default_golden() if golden is None else Path(golden))
+    files = load_golden(default_golden() if golden is None else as_path("golden", golden))
     check_wanted(files, only, "cases:")
     order = None if order is None else whole_number("order", order)
     held, target = _open(backend, Patience(float(deadline)))

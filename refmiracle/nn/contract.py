@@ -89,7 +89,7 @@ class Layer(Protocol):
         """Return dx (None unless needed) and the gradients of the layer's tensors."""
 
 
-class Weightless:
+class Weightless(Layer):
     """What layers without tensors share; unless they say otherwise the shape stays."""
 
     def numbers(self) -> tuple[int, ...]:
@@ -110,7 +110,7 @@ class Weightless:
         return ()
 
 
-class OneNumber:
+class OneNumber(Layer):
     """What layers share that a single number makes."""
 
     def __post_init__(self) -> None:

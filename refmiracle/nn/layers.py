@@ -14,6 +14,7 @@ from refmiracle.errors import InputError
 from refmiracle.nn.contract import (
     BIAS,
     GAIN,
+    Layer,
     Numbers,
     OneNumber,
     Shape,
@@ -33,7 +34,7 @@ def _pair(sides: Sides) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
-class Conv2d:
+class Conv2d(Layer):
     """Cross-correlation, with zeros outside.
 
     y[o,i,j] = b[o] + sum over u, v, c of w[u,v,c,o] x[c, stride i + u - padding, ...]

@@ -163,7 +163,7 @@ def backward_through(
 
 
 @dataclass(frozen=True)
-class Residual:
+class Residual(Layer):
     """y = body(x) + shortcut(x), each a list of layers.
 
     The gradient dy goes back through both, and the sum of theirs is dx.

@@ -135,5 +135,6 @@ def as_array(name: str, values: ArrayLike) -> NDArray[Any]:
     except MemoryError:
         raise
     except Exception as e:  # what has a method __array__ may raise anything
-        said = "its parts have different shapes" if parts else first_line(e)
+        ragged = parts and isinstance(e, ValueError)
+        said = "its parts have different shapes" if ragged else first_line(e)
         raise InputError(f"{name} is no array: {said}") from None

@@ -260,6 +260,22 @@ def test_other_settings_of_a_run_to_resume(shapes, tmp_path, given, message):
     assert message in refusal(refmiracle.fit, *shapes, out=out, resume=True, **given)
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"cases": 3}, "cases are 3; expected their ids"),
+        ({"cases": [3]}, "cases are [3]; expected their ids"),
+        ({"golden": 3}, "golden is 3; expected a path"),
+    ],
+)
+def test_backends(given, message):
+    assert message in refusal(refmiracle.check_backend, object(), **given)
+
+
+def test_arrays_in_a_list_that_do_not_give_their_numbers(model):
+    assert "images is no array: it is on a device" in refusal(model.predict, [Elsewhere()])
+
+
 P = (0.0, 1.0)
 
 
