@@ -158,7 +158,7 @@ class Wrong(Dense):
             misfit(Flatten(), Dense(10), image=(28, 28)),
             r"input \(28, 28\) and 10 classes; exp",
         ),
-        (misfit(Flatten(), Dense(10), image=(0, 28, 28)), "all whole numbers of 1 or more"),
+        (misfit(Flatten(), Dense(10), image=(0, 28, 28)), "all of 1 or more"),
         (misfit(Flatten(), classes=0), "and 0 classes"),
         (misfit(Dense), "layer 0, .*: TypeError: "),
         (misfit(Flatten(), Wrong(10, "names")), "two of its tensors have the same name"),
