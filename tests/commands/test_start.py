@@ -124,4 +124,4 @@ def test_a_line_feed_in_a_name_makes_no_second_line(capsys):
         raise InputError("na\nme.npz: cannot be written")
 
     assert run_command(argparse.ArgumentParser().parse_args, body, []) == 2
-    assert capsys.readouterr().err == "refmiracle: error: na\\nme.npz: cannot be written\n"
+    assert capsys.readouterr().err == "refmiracle: error: na me.npz: cannot be written\n"

@@ -43,6 +43,7 @@ for module in make_golden.LATER:
     importlib.import_module(f"golden.{module}")
 # Behind the others: cases stand in the order in which modules are loaded.
 described = importlib.import_module("golden.described")
+around = importlib.import_module("golden.around")
 writers = importlib.import_module("golden.writers")
 
 GOLDEN = default_golden()
@@ -852,6 +853,8 @@ def test_the_tools_write_the_same_bytes_again(part, tmp_path):
     if part == "bits":
         edges_of_files.write(tmp_path)
         writers.write_files(tmp_path)
+    if part == "posterior":
+        around.write(tmp_path)
     if part == "coding":
         writers.write_choices(tmp_path)
     written = sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*") if p.is_file())

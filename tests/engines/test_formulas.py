@@ -41,6 +41,7 @@ def test_every_formula_of_the_suite_is_scanned():
     wanted = {name for name, o in OPERATIONS.items() if o.stage in stages}
     wanted |= {"log_weights", "softmax_cross_entropy", "group_norm", "group_norm_backward"}
     wanted -= {"codebook", "expand_hash", "expand_hash_backward"}
+    wanted -= {name for name in OPERATIONS if name.endswith("_around")}  # and a sum with nu
     assert wanted <= {f.name for f in FORMULAS}
 
 

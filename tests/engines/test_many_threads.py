@@ -237,6 +237,8 @@ def kept_by_cache(seed=3):
         "conformance.pytest_suite._load": None,  # a backend, which pytest asks in one thread
         "nn.network.Network.placed": NET.placed,
         "nn.network.Network._tensors": NET.tensors(),
+        "model.Model._engine": None,
+        "model.Model._weights": tuple(refmiracle.load("lenet5-891")._weights.values()),
         "studies.comparison.Run.places": None,  # values of the run, as its other fields are
         "studies.comparison.Run.network": None,
     }

@@ -219,14 +219,14 @@ def test_a_damaged_summary_is_made_again(plan, studies, broken, summary):
 
 def test_a_point_that_cannot_be_tested_is_a_failure(tmp_path, monkeypatch):
     sweep = Sweep(TINY, bits=(3,), block_sizes=(60, 90))
-    test = sweep_study.evaluate_file
+    load = sweep_study.load
 
-    def gone(path, engine, split):
+    def gone(path, **options):
         if "-60-" in str(path):
             raise OSError(5, "Input/output error", str(path))
-        return test(path, engine, split)
+        return load(path, **options)
 
-    monkeypatch.setattr(sweep_study, "evaluate_file", gone)
+    monkeypatch.setattr(sweep_study, "load", gone)
     monkeypatch.setattr(sweep_study, "frontier", lambda points: [p["name"] for p in points])
     with ThreadPoolExecutor(1) as executor:
         results = rate_distortion(sweep, default_folder(), tmp_path, executor)

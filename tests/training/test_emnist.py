@@ -110,7 +110,7 @@ def test_labels_from_and_transposed_are_options_of_any_data(tmp_path):
         assert fingerprint(again) == fingerprint(own)
         assert again.classes == own.classes
     assert refusal(DataSet(copy, labels_from=2)).startswith("label 1; expected labels from 2 on")
-    assert refusal(DataSet(copy, labels_from=-1)).startswith("--labels-from -1 is out of range")
+    assert refusal(DataSet(copy, labels_from=-1)).startswith("labels_from -1 is out of range")
     assert len(both(tmp_path, labels_from=0)[0].classes) == 27
 
 

@@ -125,9 +125,9 @@ def folders() -> tuple[Path, ...]:
     not be written to, in the user's own.  All are read: who installs may compile for all users.
     """
     name = f"{PREFIX}{of_source()}-{of_surroundings()}"
-    named = numba.config.CACHE_DIR  # type: ignore[attr-defined]
-    if named:
-        return (Path(named).absolute() / name,)
+    chosen = numba.config.CACHE_DIR  # type: ignore[attr-defined]
+    if chosen:
+        return (Path(chosen).absolute() / name,)
     own = Path(AppDirs("refmiracle", appauthor=False).user_cache_dir)
     beside = HERE / "__pycache__" / name
     return (beside, own / name) if own.is_absolute() else (beside,)  # not where there is no home
