@@ -78,7 +78,7 @@ def reference(problem, eps, rows):
     loss, grads = loss_and_grads(
         layout.network, engine, weights, problem["pixels"][rows], problem["labels"][rows]
     )
-    g = to_variable_gradients(layout.network, engine, places, grads)
+    g = to_variable_gradients(layout.network, engine, places, grads).reshape(rho.shape)
     dtau, dphi, dlog_rho = engine.mean_kl_backward(tau, phi, rho, budget, eps, g)
     by_tensor = np.bincount(places.tensor.ravel(), weights=dlog_rho.ravel())
     return loss, {"tau": dtau, "phi": dphi, "log_rho": by_tensor}

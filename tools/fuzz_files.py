@@ -19,8 +19,9 @@ import numpy as np
 from fuzz_networks import changed_description, random_network
 
 from refmiracle.codec.bits import pack_indices
-from refmiracle.codec.container import CompressedModel, message_count, parse_model
+from refmiracle.codec.container import CompressedModel, parse_model
 from refmiracle.codec.integers import best_theta16, write_integers
+from refmiracle.codec.payload import message_count
 from refmiracle.errors import InputError
 from refmiracle.nn.description import DESCRIBED, from_description, to_description
 from refmiracle.nn.network import Network

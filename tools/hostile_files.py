@@ -23,8 +23,9 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 
 import spec_decoder
 
-from refmiracle.codec.container import CompressedModel, message_count, parse_model
+from refmiracle.codec.container import CompressedModel, parse_model
 from refmiracle.codec.model import decode_model
+from refmiracle.codec.payload import message_count
 from refmiracle.engines import get_engine
 from refmiracle.nn.layers import Dense, Flatten
 from refmiracle.nn.limits import DESCRIBED

@@ -11,14 +11,9 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from refmiracle.codec.container import (
-    CRC_BYTES,
-    MAGIC,
-    THETA_BYTES,
-    VERSION,
-    CompressedModel,
-    message_count,
-)
+from refmiracle.codec.container import CompressedModel
+from refmiracle.codec.envelope import CRC_BYTES, MAGIC, VERSION
+from refmiracle.codec.payload import THETA_BYTES, message_count
 from refmiracle.numerics.varints import write_varint
 from refmiracle.posterior.blocks import Grouping, Signs
 from refmiracle.rec.codes import MRC, find_code

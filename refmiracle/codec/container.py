@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import math
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from refmiracle.codec.bits import LARGEST_BITS, pack_indices, packed_size, unpack_indices
-from refmiracle.codec.integers import best_theta16, check_count, read_integers, write_integers
+from refmiracle.codec.bits import LARGEST_BITS
+from refmiracle.codec.envelope import (
+    MAGIC,
+    UPDATES,
+    VERSION,
+    base_checksum,
+    read_bytes,
+    seal,
+    unseal,
+)
+from refmiracle.codec.payload import check_length, read_payload, write_payload
 from refmiracle.errors import InputError
 from refmiracle.files import write_atomically
 from refmiracle.nn.description import read_description, to_description
@@ -20,24 +28,8 @@ from refmiracle.nn.network import Network
 from refmiracle.nn.networks import network_by_number, shipped
 from refmiracle.numerics.varints import read_varint, write_varint
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
-from refmiracle.rec.codes import (
-    CODES,
-    MRC,
-    VARIABLE,
-    check_messages,
-    find_code,
-    from_positive,
-    raw_bits,
-    to_positive,
-)
+from refmiracle.rec.codes import CODES, MRC, find_code
 
-MAGIC = b"RMC"
-VERSION = 1
-LARGEST_FILE = 1 << 22
-CRC_BYTES = 4
-THETA_BYTES = 2
-# What stands at the places behind the last variable, which no file holds.
-UNUSED = 1
 CODES_BY_NUMBER = {code.number: code for code in CODES.values()}
 
 
@@ -100,9 +92,7 @@ class CompressedModel:
             + self.rho.astype("<f2").tobytes()
             + self.payload()
         )
-        data = body + zlib.crc32(body).to_bytes(CRC_BYTES, "little")
-        if len(data) > LARGEST_FILE:
-            raise InputError(f"a file of {len(data)} bytes; at most {LARGEST_FILE} are possible")
+        data = seal(body)
         if self.indices.shape != parse_model(data, layout.network).indices.shape:
             raise InputError(f"{len(self.indices)} indices do not fit {layout.blocks()} blocks")
         return data
@@ -127,34 +117,8 @@ class CompressedModel:
 
     def payload(self) -> bytes:
         """Return the bytes of the messages, those of theta included."""
-        if self.code == MRC:
-            return pack_indices(self.indices, self.bits_per_block)
-        check_messages(self.code, self.bits_per_block, self.indices)
-        raw = raw_bits(self.code, self.bits_per_block)
-        sent = to_positive(self.code, self.indices.ravel()[: message_count(self.layout, self.code)])
-        theta16 = self.theta16 or best_theta16(sent, raw)
-        coded = write_integers(sent, theta16, raw)
-        return theta16.to_bytes(THETA_BYTES, "little") + coded
-
-
-def message_count(layout: BlockLayout, code: str) -> int:
-    """Return how many integers a file holds: one for each block, or for each variable."""
-    return layout.variables() if find_code(code).of == VARIABLE else layout.blocks()
-
-
-def check_size(layout: BlockLayout, code: str, bits: int) -> None:
-    """Refuse a layout whose file would be beyond the limits of docs/SPEC.md, section 2.6.
-
-    Raises
-    ------
-    InputError
-        If its messages are more, or its indices take more bytes, than a file may hold.
-    """
-    count = message_count(layout, code)
-    if code == MRC and packed_size(bits, count) > LARGEST_FILE:
-        raise InputError(f"{count} indices of {bits} bits: a file has at most {LARGEST_FILE} bytes")
-    if code != MRC:
-        check_count(count)
+        bits, indices = self.bits_per_block, self.indices
+        return write_payload(self.layout, self.code, bits, indices, self.theta16)
 
 
 def parse_model(data: bytes, own: Network | None = None) -> CompressedModel:
@@ -180,19 +144,13 @@ def parse_model(data: bytes, own: Network | None = None) -> CompressedModel:
     """
     data = data if isinstance(data, bytes) else bytes(memoryview(data))
     fixed = len(MAGIC) + 5
-    if data[: len(MAGIC)] != MAGIC:
-        raise InputError(f"it does not begin with the magic {MAGIC!r}, so it is no .rmc file")
-    if len(data) < fixed + CRC_BYTES:
-        raise InputError(f"it is cut off: {len(data)} bytes cannot hold a header and a checksum")
-    version, number, code, flags, bits = data[len(MAGIC) : fixed]
-    if version != VERSION:
-        raise InputError(f"format version {version} is unknown; expected {VERSION}")
-    body, stored = data[:-CRC_BYTES], int.from_bytes(data[-CRC_BYTES:], "little")
-    if zlib.crc32(body) != stored:
+    body = unseal(data, {VERSION, *UPDATES})
+    if body[len(MAGIC)] != VERSION:
         raise InputError(
-            f"the checksum is {zlib.crc32(body):08x}, the file says {stored:08x}: it is damaged,"
-            " cut off, or has bytes behind its end"
+            f"it is an update, of the file with the checksum {base_checksum(body):08x}, and says"
+            " nothing without that"
         )
+    number, code, flags, bits = body[len(MAGIC) + 1 : fixed]
     network, offset = _read_network(number, body, fixed, own)
     if code not in CODES_BY_NUMBER:
         raise InputError(f"random code {code} is unknown; expected 0 to {max(CODES_BY_NUMBER)}")
@@ -218,15 +176,12 @@ def parse_model(data: bytes, own: Network | None = None) -> CompressedModel:
         )
     payload = offset + 2 * len(factors)
     name = CODES_BY_NUMBER[code].name
-    _check_length(len(body), payload, layout, bits, name)
+    check_length(len(body), payload, layout, bits, name)
     rho = np.frombuffer(body[offset:payload], dtype="<f2").astype(np.float16)
     if not np.all(np.isfinite(rho) & (rho >= np.finfo(np.float16).smallest_normal)):
         raise InputError("a scale rho is not a positive normal float16")
-    if name == MRC:
-        indices = unpack_indices(body[payload:], bits, layout.blocks())
-        return CompressedModel(layout, bits, rho, indices)
-    theta16, messages = _read_messages(body[payload:], layout, bits, name)
-    return CompressedModel(layout, bits, rho, messages, name, theta16)
+    indices, theta16 = read_payload(body[payload:], layout, name, bits)
+    return CompressedModel(layout, bits, rho, indices, name, theta16)
 
 
 def _read_network(number: int, body: bytes, start: int, own: Network | None) -> tuple[Network, int]:
@@ -239,41 +194,6 @@ def _read_network(number: int, body: bytes, start: int, own: Network | None) -> 
     except InputError as e:
         raise InputError(f"network number {DESCRIBED}: {e}") from e
     return (own if own == network else shipped(network)), end
-
-
-def _check_length(size: int, payload: int, layout: BlockLayout, bits: int, code: str) -> None:
-    """Refuse a body of `size` bytes that is not as long as its header calls for."""
-    if code == MRC:
-        expected = payload + packed_size(bits, layout.blocks())
-        fits, most = size == expected, ""
-    else:  # how long the integers are, only they say
-        expected = payload + THETA_BYTES + 1
-        fits, most = size >= expected, " or more"
-    if not fits:
-        raise InputError(
-            f"it has {size + CRC_BYTES} bytes; its header calls for {expected + CRC_BYTES}{most}"
-        )
-
-
-def _read_messages(
-    payload: bytes, layout: BlockLayout, bits: int, code: str
-) -> tuple[int, NDArray[np.int64]]:
-    """Return theta16 and the messages, shaped as `CompressedModel.indices`."""
-    theta16 = int.from_bytes(payload[:THETA_BYTES], "little")
-    count, raw = message_count(layout, code), raw_bits(code, bits)
-    sent = read_integers(payload[THETA_BYTES:], count, theta16, raw)
-    messages = from_positive(code, sent)
-    check_messages(code, bits, messages)
-    if find_code(code).of != VARIABLE:
-        return theta16, messages
-    return theta16, in_blocks(layout, messages)
-
-
-def in_blocks(layout: BlockLayout, messages: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the messages of all variables as those of blocks, shape (blocks, block_size)."""
-    indices = np.full((layout.blocks(), layout.block_size), UNUSED, dtype=np.int64)
-    indices.ravel()[: len(messages)] = messages
-    return indices
 
 
 def write_model(path: Path, model: CompressedModel) -> bytes:
@@ -291,15 +211,7 @@ def read_model(path: Path, own: Network | None = None) -> tuple[CompressedModel,
     InputError
         If the file cannot be read or is not an intact .rmc file; the message names it.
     """
-    try:
-        with open(path, "rb") as f:
-            data = f.read(LARGEST_FILE + 1)
-    except OSError as e:
-        raise InputError(f"{path}: {e.strerror or e}") from e
-    except ValueError as e:  # no system has such a name
-        raise InputError(f"{path}: {e}") from e
-    if len(data) > LARGEST_FILE:
-        raise InputError(f"{path}: it is larger than {LARGEST_FILE} bytes, so it is no .rmc file")
+    data = read_bytes(path)
     try:
         return parse_model(data, own), data
     except InputError as e:

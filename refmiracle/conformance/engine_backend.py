@@ -212,6 +212,7 @@ class EngineBackend(FileBackend):
         weights = to_weights(network, self.engine, places, w)
         loss, grads = loss_and_grads(network, self.engine, weights, images, labels)
         g = to_variable_gradients(network, self.engine, places, grads)
+        g = g.reshape(places.tensor.shape)
         dtau, dphi, dlog_rho = self.engine.mean_kl_backward(tau, phi, scales, budget, eps, g)
         return loss, dtau, dphi, sum_by_tensor(places, dlog_rho, len(network.tensors()))
 

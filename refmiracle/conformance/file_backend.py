@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from refmiracle.codec.bits import pack_indices, unpack_indices
-from refmiracle.codec.container import CompressedModel, in_blocks, message_count, parse_model
+from refmiracle.codec.container import CompressedModel, parse_model
 from refmiracle.codec.integers import read_integers, write_integers
+from refmiracle.codec.payload import in_blocks, message_count
 from refmiracle.conformance.arguments import as_bytes, as_uint8, lenet5_layout
 from refmiracle.engines.contract import Array
 from refmiracle.errors import InputError

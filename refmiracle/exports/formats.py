@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from refmiracle.codec import container
+from refmiracle.codec.envelope import VERSION
 from refmiracle.exports.onnx_graph import load_onnx, onnx_bytes
 from refmiracle.exports.state_dict import load_torch, torch_bytes
 from refmiracle.exports.tensors import load_safetensors, npz_bytes, safetensors_bytes
@@ -83,7 +83,7 @@ def metadata_of(network: Network, rmc: bytes) -> dict[str, str]:
         The version of the .rmc format, the network's name, the file's SHA-256.
     """
     return {
-        "rmc_version": str(container.VERSION),
+        "rmc_version": str(VERSION),
         "network": network.name,
         "rmc_sha256": hashlib.sha256(rmc).hexdigest(),
     }

@@ -52,6 +52,11 @@ class BlockLayout:
     block_size : int
         Variables in a block; the last block may be short.
     seed : int
+    coded : tuple of bool, optional
+        Whether the variables of each tensor are in the blocks; all are by default.  Those of an
+        update are not where it keeps a tensor of its base.
+    sign_seed : int, optional
+        Names the signs; `seed` by default.  An update has those of its root.
     """
 
     network: Network
@@ -60,15 +65,30 @@ class BlockLayout:
     signs: Signs
     block_size: int
     seed: int
+    coded: tuple[bool, ...] | None = None
+    sign_seed: int | None = None
 
     def sizes(self) -> list[int]:
-        """Return the number of coded variables of each tensor: ceil(weights / factor)."""
+        """Return the number of variables of each tensor: ceil(weights / factor)."""
         tensors = self.network.tensors()
         return [-(-math.prod(t.shape) // f) for t, f in zip(tensors, self.factors, strict=True)]
 
+    def coded_sizes(self) -> list[int]:
+        """Return the number of coded variables of each tensor."""
+        coded = self.coded or (True,) * len(self.factors)
+        return [size * codes for size, codes in zip(self.sizes(), coded, strict=True)]
+
+    def is_coded(self) -> NDArray[np.bool_]:
+        """Return for each variable, tensors one after the other, whether it is in the blocks."""
+        return np.repeat([size > 0 for size in self.coded_sizes()], self.sizes())
+
     def variables(self) -> int:
         """Return the number of coded variables."""
-        return sum(self.sizes())
+        return sum(self.coded_sizes())
+
+    def kept(self) -> int:
+        """Return the number of variables that are not coded."""
+        return sum(self.sizes()) - self.variables()
 
     def blocks(self) -> int:
         """Return the number of blocks."""
@@ -86,7 +106,8 @@ def tensor_signs(layout: BlockLayout, number: int) -> NDArray[np.float32]:
     count = {Signs.NONE: 0, Signs.UNIT: shape[-1], Signs.WEIGHT: math.prod(shape)}[layout.signs]
     if count == 0 or layout.factors[number] == 1:
         return np.ones(math.prod(shape), dtype=np.float32)
-    words = stream_words(layout.seed, Stream.SIGNS, [number], count)[0]
+    seed = layout.seed if layout.sign_seed is None else layout.sign_seed
+    words = stream_words(seed, Stream.SIGNS, [number], count)[0]
     signs = np.where(words >> np.uint32(31), np.float32(-1), np.float32(1))
     return np.tile(signs, math.prod(shape) // count)
 
@@ -116,9 +137,9 @@ class Places:
     ----------
     of_weights : ndarray of int64, shape (weights,)
         For each weight, tensors one after the other in C order, the place of its variable in
-        the flat array of all blocks.
-    of_variables : ndarray of int64, shape (variables,)
-        The place of each coded variable, tensors one after the other.
+        the flat array of all blocks, behind which the variables stand that are not coded.
+    of_variables : ndarray of int64, shape (all variables,)
+        The place of each variable in that array, tensors one after the other.
     signs : ndarray of float32, shape (weights,)
     tensor : ndarray of int64, shape (blocks, block_size)
         Which tensor each place belongs to; 0 for unused places.
@@ -132,14 +153,21 @@ class Places:
     tensor: NDArray[np.int64]
     used: NDArray[np.bool_]
 
+    def size(self) -> int:
+        """Return the length of the flat array: all blocks, and what is not coded."""
+        return self.tensor.size + len(self.of_variables) - int(np.count_nonzero(self.used))
+
 
 def find_places(layout: BlockLayout) -> Places:
     """Spell out a layout; see docs/SPEC.md for the same in words."""
     tensors, sizes = layout.network.tensors(), layout.sizes()
-    variables = layout.variables()
+    coded, variables = layout.is_coded(), layout.variables()
+    shape = (layout.blocks(), layout.block_size)
     permutation = stream_permutation(layout.seed, Stream.PERMUTATION, 0, variables)
-    place = np.empty(variables, dtype=np.int64)
-    place[permutation] = np.arange(variables)
+    rank = np.empty(variables, dtype=np.int64)
+    rank[permutation] = np.arange(variables)
+    place = np.empty(len(coded), dtype=np.int64)
+    place[coded], place[~coded] = rank, math.prod(shape) + np.arange(layout.kept())
 
     of_weights, signs = [], []
     first = 0
@@ -148,9 +176,8 @@ def find_places(layout: BlockLayout) -> Places:
         signs.append(tensor_signs(layout, number))
         first += size
 
-    shape = (layout.blocks(), layout.block_size)
     tensor = np.zeros(math.prod(shape), dtype=np.int64)
-    tensor[:variables] = np.repeat(np.arange(len(tensors)), sizes)[permutation]
+    tensor[:variables] = np.repeat(np.arange(len(tensors)), layout.coded_sizes())[permutation]
     return Places(
         of_weights=np.concatenate(of_weights),
         of_variables=place,
@@ -161,7 +188,7 @@ def find_places(layout: BlockLayout) -> Places:
 
 
 def to_weights(network: Network, engine: Engine, places: Places, variables: Array) -> Weights:
-    """Return the weights by tensor name from the coded variables, shape (blocks, block_size)."""
+    """Return the weights by tensor name from the variables, any shape, flat as `Places` says."""
     flat = engine.expand_hash(variables, places.of_weights, places.signs)
     return split_tensors(network, flat)
 
@@ -169,8 +196,7 @@ def to_weights(network: Network, engine: Engine, places: Places, variables: Arra
 def to_variable_gradients(
     network: Network, engine: Engine, places: Places, grads: Weights
 ) -> Array:
-    """Return dL/dvariable, shape (blocks, block_size), from dL/dweight by tensor name."""
+    """Return dL/dvariable, flat as `Places` says, from dL/dweight by tensor name."""
     flat = np.concatenate([grads[t.name].ravel() for t in network.tensors()])
-    count = places.tensor.size
-    g = engine.expand_hash_backward(flat, places.of_weights, places.signs, count)
-    return g.reshape(places.tensor.shape)
+    count = places.size()
+    return engine.expand_hash_backward(flat, places.of_weights, places.signs, count)

@@ -72,6 +72,7 @@ class VariablePass:
             first = weights.stop
         self.signs = [signs[number] for number in kernels(network)]
         self.place = places.of_variables
+        self.unused = slice(layout.variables(), places.tensor.size)
         self.count = len(self.place) if self.shared else network.count()
         self.spares = Spares(1)
 
@@ -84,7 +85,7 @@ class VariablePass:
 
         Parameters
         ----------
-        variables, out : ndarray, shape (blocks, block_size)
+        variables, out : ndarray, shape (blocks, block_size), or flat as `Places` says
             Unused places of `out` are set to zero.
         pixels : ndarray of uint8, shape (batch, channels, height, width)
             One channel has no axis.
@@ -94,7 +95,7 @@ class VariablePass:
         if self.whole is None:
             weights = to_weights(network, engine, self.places, variables)
             loss, grads = loss_and_grads(network, engine, weights, pixels, labels)
-            out[:] = to_variable_gradients(network, engine, self.places, grads)
+            out.reshape(-1)[:] = to_variable_gradients(network, engine, self.places, grads)
             return loss
         places = self.places
         with self.spares.one(None, self._room) as (units, gradients):
@@ -107,7 +108,7 @@ class VariablePass:
                 return loss
             self._gather(variables, units)
             loss = self._pass(self.whole, units, pixels, labels, gradients)
-            out.reshape(-1)[len(self.place) :] = 0
+            out.reshape(-1)[self.unused] = 0
             out.reshape(-1)[self.place] = gradients
             return loss
 
@@ -138,7 +139,7 @@ class VariablePass:
 
         Parameters
         ----------
-        variables : ndarray, shape (blocks, block_size)
+        variables : ndarray, shape (blocks, block_size), or flat as `Places` says
         pixels : ndarray of uint8, shape (images, channels, height, width)
             One channel has no axis.
         """

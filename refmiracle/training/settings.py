@@ -14,7 +14,7 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-from refmiracle.codec.container import check_size
+from refmiracle.codec.payload import check_size
 from refmiracle.engines import ENGINES
 from refmiracle.errors import InputError, named
 from refmiracle.nn.network import Network, check_network

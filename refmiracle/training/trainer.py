@@ -15,8 +15,9 @@ from typing import Concatenate, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from refmiracle.codec.container import UNUSED, CompressedModel
+from refmiracle.codec.container import CompressedModel
 from refmiracle.codec.integers import coded_bits
+from refmiracle.codec.payload import UNUSED
 from refmiracle.engines import get_engine
 from refmiracle.engines.contract import Array
 from refmiracle.errors import InputError, named

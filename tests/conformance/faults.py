@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import scipy.special
 
-from refmiracle.codec import container
+from refmiracle.codec import payload
 from refmiracle.codec.bits import pack_indices
 from refmiracle.conformance import engine_backend
 from refmiracle.conformance.engine_backend import EngineBackend, as_bytes, as_uint8
@@ -1463,13 +1463,13 @@ def signs_forgotten_in_decoding(right, data):
 
 @fault("decode_model", "/pfr")
 def rows_of_the_codebook_from_one(right, data):
-    name = "refmiracle.codec.container.from_positive"
+    name = "refmiracle.codec.payload.from_positive"
     return patched(name, lambda _, integers: integers, right.decode_model)(data)
 
 
 @fault("decode_model", "worked-example-gprs-s")
 def integers_for_unused_places_too(right, data):
-    name = "refmiracle.codec.container.message_count"
+    name = "refmiracle.codec.payload.message_count"
     count = patched(name, lambda layout, _: layout.blocks() * layout.block_size, right.decode_model)
     return count(data)
 
@@ -1479,7 +1479,7 @@ def theta_in_big_endian(right, data):
     def swapped(payload, *rest):
         return read_messages(payload[1::-1] + payload[2:], *rest)
 
-    name, read_messages = "refmiracle.codec.container._read_messages", container._read_messages
+    name, read_messages = "refmiracle.codec.payload._read_messages", payload._read_messages
     return patched(name, swapped, right.decode_model)(data)
 
 
@@ -1508,7 +1508,7 @@ def rows_out_of_range_cut(right, data):
     def unchecked(code, bits, messages):
         np.copyto(messages, messages % 2 ** min(bits, 32))
 
-    return patched("refmiracle.codec.container.check_messages", unchecked, right.decode_model)(data)
+    return patched("refmiracle.codec.payload.check_messages", unchecked, right.decode_model)(data)
 
 
 @fault("predict", "lenet-300-100")

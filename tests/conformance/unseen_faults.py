@@ -19,7 +19,7 @@ import numpy as np
 from conformance.faults import Fault, registers_in
 
 from refmiracle.codec import bits as codec_bits
-from refmiracle.codec import container, integers
+from refmiracle.codec import container, integers, payload
 from refmiracle.codec.model import decode_model
 from refmiracle.conformance import engine_backend
 from refmiracle.conformance.engine_backend import (
@@ -1372,13 +1372,13 @@ def bytes_behind_the_code_word_accepted(right, data):
         integers._check_theta(theta16)
         return integers._decode(payload, count, theta16, raw_bits)[0]
 
-    with replaced(container, read_integers=read):
+    with replaced(payload, read_integers=read):
         return right.decode_model(data)
 
 
 @fault("decode_model", "decode_model/orc")
 def rows_of_the_codebook_counted_from_one(right, data):
-    with replaced(container, from_positive=lambda code, sent: np.asarray(sent)):
+    with replaced(payload, from_positive=lambda code, sent: np.asarray(sent)):
         return right.decode_model(data)
 
 

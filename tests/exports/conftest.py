@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from refmiracle.codec.container import CompressedModel, message_count, read_model, write_model
+from refmiracle.codec.container import CompressedModel, read_model, write_model
 from refmiracle.codec.model import decode_model
+from refmiracle.codec.payload import message_count
 from refmiracle.engines import get_engine
 from refmiracle.nn.layers import Conv2d, Dense, Flatten, MaxPool2d, Relu
 from refmiracle.nn.network import Network

@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 import spec_decoder
 
-from refmiracle.codec import container, integers
-from refmiracle.codec.container import message_count, parse_model
+from refmiracle.codec import envelope, integers, payload
+from refmiracle.codec.container import parse_model
 from refmiracle.codec.model import decode_model
+from refmiracle.codec.payload import message_count
 from refmiracle.engines import get_engine
 from refmiracle.engines.numpy_engine import nodes, partition
 from refmiracle.numerics import philox
@@ -163,14 +164,14 @@ def test_runs_whose_file_would_be_too_large(monkeypatch):
     monkeypatch.setattr(integers, "LARGEST_COUNT", 26_579)
     with pytest.raises(integers.InputError, match="26580 integers; expected 0 to 26579"):
         check_config(replace(settings, code="gprs-s"))
-    monkeypatch.setattr(container, "LARGEST_FILE", 1000)
+    monkeypatch.setattr(payload, "LARGEST_FILE", 1000)
     with pytest.raises(integers.InputError, match="a file has at most 1000 bytes"):
         check_config(replace(settings, code="mrc"))
 
 
 def test_no_file_is_written_that_no_reader_need_read(monkeypatch):
     model = parse_model(hostile_files.make_small("gprs-s", 1))
-    monkeypatch.setattr(container, "LARGEST_FILE", 40)
+    monkeypatch.setattr(envelope, "LARGEST_FILE", 40)
     with pytest.raises(integers.InputError, match="at most 40 are possible"):
         model.to_bytes()
 
