@@ -10,6 +10,8 @@ CHECK_FAILED = 1
 BAD_INPUT = 2
 INTERRUPTED = 130
 
+# Flags that are not called as their arguments are.
+FLAGS = {"nbytes": "--bytes"}
 _flags = ContextVar("_flags", default=False)
 
 
@@ -64,7 +66,8 @@ def named(argument: str) -> str:
     ...     named("block_size")
     '--block-size'
     """
-    return f"--{argument.replace('_', '-')}" if _flags.get() else argument
+    flag = FLAGS.get(argument, f"--{argument.replace('_', '-')}")
+    return flag if _flags.get() else argument
 
 
 @contextlib.contextmanager

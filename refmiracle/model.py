@@ -11,9 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from refmiracle.codec.chain import check_base
 from refmiracle.codec.container import CompressedModel, parse_model
-from refmiracle.codec.model import Float32Weights, decode_model
+from refmiracle.codec.envelope import checksum_of
+from refmiracle.codec.model import Float32Weights, decode_update, decode_variables, weights_of
 from refmiracle.codec.shown import to_html
+from refmiracle.codec.update import CompressedUpdate, parse_update
 from refmiracle.engines import ENGINES, get_engine
 from refmiracle.engines.contract import Array, Engine
 from refmiracle.errors import InputError
@@ -50,8 +53,10 @@ class Model(Frozen):
         The name of the engine that answers.
     network : Network
         Its layers, its input and its classes.
-    compressed : CompressedModel
+    compressed : CompressedModel or CompressedUpdate
         What the file says, before it is decoded.
+    base : Model or None
+        What the file is an update of, if it is one.
 
     Raises
     ------
@@ -73,7 +78,8 @@ class Model(Frozen):
     data: bytes
     engine: str
     network: Network
-    compressed: CompressedModel
+    compressed: CompressedModel | CompressedUpdate
+    base: Model | None
     _own: Network | None
 
     def __init__(
@@ -82,30 +88,35 @@ class Model(Frozen):
         *,
         engine: str = "numba",
         network: Network | None = None,
+        base: Model | None = None,
         _parsed: CompressedModel | None = None,
     ) -> None:
         check_choice("engine", engine, tuple(ENGINES))
         if not isinstance(data, bytes | bytearray | memoryview):
             raise InputError(f"{described(data)} is no bytes of a file; refmiracle.load reads one")
         data = bytes(data)
-        compressed = _parsed or parse_model(data, network)
+        if base is None:
+            compressed: CompressedModel | CompressedUpdate = _parsed or parse_model(data, network)
+        else:
+            compressed = parse_update(data, base.compressed.layout)
+            check_base(compressed, checksum_of(base.data))
         found = compressed.layout.network
         if network is not None and found != network:
             raise InputError(f"the file is of the network {found.name}, not of {network.name}")
         vars(self).update(
-            _own=network, compressed=compressed, data=data, engine=engine, network=found
+            _own=network, compressed=compressed, data=data, engine=engine, network=found, base=base
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _from_pickle, (self.data, self.engine, self._own)
+        return _from_pickle, (self.data, self.engine, self._own, self.base)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Model):
             return NotImplemented
-        return (self.data, self.network) == (other.data, other.network)
+        return (self.chain, self.network) == (other.chain, other.network)
 
     def __hash__(self) -> int:
-        return hash(self.data)
+        return hash(self.chain)
 
     def __repr__(self) -> str:
         channels, height, width = self.network.input
@@ -137,9 +148,28 @@ class Model(Frozen):
     def _engine(self) -> Engine:
         return get_engine(self.engine)
 
+    @property
+    def chain(self) -> tuple[bytes, ...]:
+        """The files that this one needs, itself the last: a model, and the updates behind it."""
+        return (self.data,) if self.base is None else (*self.base.chain, self.data)
+
+    @cached_property
+    def _root_rho(self) -> NDArray[np.float16]:
+        if isinstance(self.compressed, CompressedModel):
+            return self.compressed.rho
+        assert self.base is not None
+        return self.base._root_rho
+
+    @cached_property
+    def _variables(self) -> NDArray[np.float32]:
+        if isinstance(self.compressed, CompressedModel):
+            return decode_variables(self.compressed, self._engine)
+        assert self.base is not None
+        return decode_update(self.compressed, self._root_rho, self.base._variables, self._engine)
+
     @cached_property
     def _weights(self) -> Float32Weights:
-        weights = decode_model(self.compressed, self._engine)
+        weights = weights_of(self.compressed.layout, self._variables)
         return {name: read_only(array) for name, array in weights.items()}
 
     @property
@@ -393,5 +423,5 @@ class Model(Frozen):
         write_atomically(as_path("path", path), self.exported("torch"))
 
 
-def _from_pickle(data: bytes, engine: str, network: Network | None) -> Model:
-    return Model(data, engine=engine, network=network)
+def _from_pickle(data: bytes, engine: str, network: Network | None, base: Model | None) -> Model:
+    return Model(data, engine=engine, network=network, base=base)

@@ -17,11 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refmiracle.codec.container import write_model
+from refmiracle.codec.envelope import read_bytes
 from refmiracle.errors import InputError
 from refmiracle.figures import figures_of, size_of
 from refmiracle.files import write_atomically
-from refmiracle.loading import load
 from refmiracle.model import Model
 from refmiracle.numerics.arrays import read_only
 from refmiracle.numerics.whole import truth
@@ -32,7 +31,7 @@ from refmiracle.training.progress import Silence
 from refmiracle.training.run import (
     STEPS_PER_LINE,
     Place,
-    model_path,
+    file_path,
     run_training,
     summary_path,
 )
@@ -180,10 +179,20 @@ def finish(
 def _keep_model(trainer: Trainer, place: Place) -> Model:
     """Return the model as it stands where it is kept."""
     compressed, config = trainer.compressed(), trainer.config
-    if place.folder is None:
-        return Model(compressed.to_bytes(), engine=config.engine, network=config.network)
-    write_model(model_path(place.folder), compressed)
-    return load(model_path(place.folder), engine=config.engine, network=config.network)
+    data, base = compressed.to_bytes(), base_of(config)
+    if place.folder is not None:
+        path = file_path(place.folder, config)
+        write_atomically(path, data)
+        data = read_bytes(path)
+    return Model(data, engine=config.engine, network=config.network, base=base)
+
+
+def base_of(config: Config) -> Model | None:
+    """Return the model that a run makes an update of, if it does."""
+    base = None
+    for data in config.base:
+        base = Model(data, engine=config.engine, network=config.network, base=base)
+    return base
 
 
 class Run:

@@ -73,6 +73,14 @@ class CompressedModel:
         """
         layout = self.layout
         self._check()
+        data = seal(self.header() + self.payload())
+        if self.indices.shape != parse_model(data, layout.network).indices.shape:
+            raise InputError(f"{len(self.indices)} indices do not fit {layout.blocks()} blocks")
+        return data
+
+    def header(self) -> bytes:
+        """Return all that stands before the messages."""
+        layout = self.layout
         head = bytes(
             [
                 *MAGIC,
@@ -83,19 +91,14 @@ class CompressedModel:
                 self.bits_per_block,
             ]
         )
-        body = (
+        return (
             head
             + self.description()
             + write_varint(layout.block_size)
             + write_varint(layout.seed)
             + b"".join(write_varint(f) for f in layout.factors)
             + self.rho.astype("<f2").tobytes()
-            + self.payload()
         )
-        data = seal(body)
-        if self.indices.shape != parse_model(data, layout.network).indices.shape:
-            raise InputError(f"{len(self.indices)} indices do not fit {layout.blocks()} blocks")
-        return data
 
     def _check(self) -> None:
         """Refuse what would not even give bytes; `parse_model` sees to the rest."""

@@ -28,16 +28,23 @@ class MeanKL:
     places : Places
     budget : float
         C, nats in each block.
+    nu : ndarray, shape (blocks, block_size), optional
+        What P lies around: the base of an update; 0 by default.
     """
 
     engine: Engine
     places: Places
     budget: float
+    nu: Array | None = None
     name: str = "mean-kl"
 
     def initial(self, seed: int, spread: float, rho: Array) -> Parameters:
-        """Return tau ~ N(0, spread^2) and equal shares, with no share for unused places."""
+        """Return tau ~ N(0, spread^2) and equal shares, with no share for unused places.
+
+        Around a base tau is 0: there the training begins at what the base is.
+        """
         used, dtype = self.places.used, self.engine.dtype
+        spread = spread if self.nu is None else 0.0
         tau = spread * self.engine.normals(seed, Stream.INITIALISATION, [0], used.size)
         return {
             "tau": np.where(used, tau.reshape(used.shape), 0).astype(dtype),
@@ -49,7 +56,7 @@ class MeanKL:
     ) -> None:
         """Fill eps with a row of noise and w = mu + sigma eps; shape (blocks, block_size)."""
         tau, phi = parameters["tau"], parameters["phi"]
-        self.engine.mean_kl_sample(tau, phi, rho, self.budget, seed, row, w, eps)
+        self.engine.mean_kl_sample(tau, phi, rho, self.budget, seed, row, w, eps, self.nu)
 
     def update(
         self,
@@ -81,7 +88,10 @@ class MeanKL:
         )
 
     def whitened(self, parameters: Parameters, rho: Array) -> tuple[Array, Array]:
-        """Return delta = mu / rho and log s = log(sigma^2 / rho^2), shape (blocks, block_size)."""
+        """Return delta = (mu - nu) / rho and log s = log(sigma^2 / rho^2).
+
+        Both have the shape (blocks, block_size).
+        """
         return self.engine.mean_kl(parameters["tau"], parameters["phi"], self.budget)
 
     def anneal(self, parameters: Parameters, rho: Array, factor: float, falls: bool) -> bool:

@@ -32,12 +32,15 @@ class MeanVar:
         C, nats in each block: what beta steers each block's KL to.
     initial_beta : float
         Per nat.
+    nu : ndarray, shape (blocks, block_size), optional
+        What P lies around: the base of an update; 0 by default.
     """
 
     engine: Engine
     places: Places
     budget: float
     initial_beta: float
+    nu: Array | None = None
     name: str = "mean-var"
     beta: Array = field(init=False)
 
@@ -46,11 +49,15 @@ class MeanVar:
         object.__setattr__(self, "beta", beta)
 
     def initial(self, seed: int, spread: float, rho: Array) -> Parameters:
-        """Return mu ~ N(0, (spread rho)^2) and sigma = spread rho / 10."""
+        """Return mu ~ N(0, (spread rho)^2) and sigma = spread rho / 10.
+
+        Around a base mu is nu: there the training begins at what the base is.
+        """
         shape, dtype = self.places.used.shape, self.engine.dtype
         z = self.engine.normals(seed, Stream.INITIALISATION, [0], self.places.used.size)
+        mu = spread * rho * z.reshape(shape) if self.nu is None else self.nu
         return {
-            "mu": (spread * rho * z.reshape(shape)).astype(dtype),
+            "mu": mu.astype(dtype),
             "log_sigma": np.log(0.1 * spread * rho).astype(dtype),
         }
 
@@ -89,12 +96,16 @@ class MeanVar:
             step,
             rates,
             dlog_rho,
+            self.nu,
         )
 
     def whitened(self, parameters: Parameters, rho: Array) -> tuple[Array, Array]:
-        """Return delta = mu / rho and log s = log(sigma^2 / rho^2), shape (blocks, block_size)."""
-        used = self.places.used
-        delta = np.where(used, parameters["mu"] / rho, 0)
+        """Return delta = (mu - nu) / rho and log s = log(sigma^2 / rho^2).
+
+        Both have the shape (blocks, block_size).
+        """
+        used, mu = self.places.used, parameters["mu"]
+        delta = np.where(used, (mu if self.nu is None else mu - self.nu) / rho, 0)
         log_s = np.where(used, 2 * (parameters["log_sigma"] - np.log(rho)), 0)
         return delta.astype(self.engine.dtype), log_s.astype(self.engine.dtype)
 

@@ -8,6 +8,9 @@ that the root of its chain has for the tensor, or 0 for a tensor that is not cod
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any, Protocol
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -52,3 +55,49 @@ def quantise_levels(log_rho: ArrayLike, root: NDArray[np.float16]) -> NDArray[np
     ratio = np.asarray(log_rho, dtype=np.float64) - np.log(root.astype(np.float64))
     level = np.rint(SAME + STEPS * ratio / np.log(2.0))
     return np.clip(level, UNCODED + 1, HIGHEST).astype(np.uint8)
+
+
+class Scales(Protocol):
+    """How the scales of a file are sent."""
+
+    def quantise(self, log_rho: ArrayLike) -> NDArray[Any]:
+        """Return what is sent for rho = exp(log rho), shape (tensors,)."""
+
+    def values(self, sent: NDArray[Any]) -> NDArray[np.float32]:
+        """Return the scales that were sent."""
+
+
+class Halves:
+    """The scales of a model: float16 each."""
+
+    def quantise(self, log_rho: ArrayLike) -> NDArray[np.float16]:
+        """Return `quantise_scales`."""
+        return quantise_scales(log_rho)
+
+    def values(self, sent: NDArray[Any]) -> NDArray[np.float32]:
+        """Return them in float32."""
+        return sent.astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Levels:
+    """The scales of an update: a level each.
+
+    Parameters
+    ----------
+    root : ndarray of float16, shape (tensors,)
+        Those of the model at the root of its chain.
+    coded : tuple of bool
+        Whether each tensor is coded; the others have level 0.
+    """
+
+    root: NDArray[np.float16]
+    coded: tuple[bool, ...]
+
+    def quantise(self, log_rho: ArrayLike) -> NDArray[np.uint8]:
+        """Return `quantise_levels` of the tensors that are coded."""
+        return np.where(self.coded, quantise_levels(log_rho, self.root), np.uint8(UNCODED))
+
+    def values(self, sent: NDArray[Any]) -> NDArray[np.float32]:
+        """Return `scales_of_levels`."""
+        return scales_of_levels(sent, self.root)

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from refmiracle.codec.container import parse_model
+from refmiracle.codec.update import update_layout
 from refmiracle.errors import InputError
 from refmiracle.nn.network import Network
 from refmiracle.nn.networks import LENET5, network_of_text, network_text
@@ -24,6 +26,8 @@ LARGEST_EXACT_BITS = 8
 # Mean-Var's factors on beta after `steps`: until every block is within its budget, and then.
 SETTLING_FACTOR, ENCODING_FACTOR = 1.005, 1.0005
 LARGE_BETA = 1e-4
+# What configs had before they named it.
+LATER_FIELDS = {"code": MRC, "network": LENET5.name, "flip": 0, "base": [], "tensors": []}
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,12 @@ class Config:
         Standard deviation of the initial tau (Mean-KL), or of mu / rho (Mean-Var).
     rho_gain : float
         The scales begin at rho_gain / sqrt(fan-in).
+    base : tuple of bytes
+        The files that an update is relative to: a model, and the updates behind it, in order.
+        None: what is trained is a model.
+    tensors : tuple of str
+        Which tensors an update may change, by their names or those of their layers (``conv1``);
+        none: all of them.
     data : str
         The training images and labels, as `fingerprint` gives them.
     """
@@ -100,10 +110,15 @@ class Config:
     flip: int = 0
     spread: float = 0.3
     rho_gain: float = 2.0
+    base: tuple[bytes, ...] = ()
+    tensors: tuple[str, ...] = ()
     data: str = ""
 
     def layout(self) -> BlockLayout:
         """Return the description of the coded variables."""
+        if self.base:
+            root = parse_model(self.base[0], self.network).layout
+            return update_layout(root, self.block_size, self.seed, self.coded())
         return BlockLayout(
             network=self.network,
             factors=self.hash_factors,
@@ -112,6 +127,11 @@ class Config:
             block_size=self.block_size,
             seed=self.seed,
         )
+
+    def coded(self) -> tuple[bool, ...]:
+        """Return which tensors the file codes."""
+        names = [t.name for t in self.network.tensors()]
+        return tuple(not self.tensors or any(within(n, own) for own in self.tensors) for n in names)
 
     def encoding_steps(self) -> int:
         """Return the training steps between groups."""
@@ -140,7 +160,8 @@ class Config:
         """Return a dict that JSON gives back unchanged."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         network = network_text(self.network)
-        return {**values, "network": network, "hash_factors": list(self.hash_factors)}
+        lists = {"hash_factors": list(self.hash_factors), "tensors": list(self.tensors)}
+        return {**values, "network": network, **lists, "base": [b.hex() for b in self.base]}
 
 
 # What docs/FRONTIER.md found to be best, at a thousandth of the network's size.
@@ -159,34 +180,62 @@ PRESETS = {
 MEAN_VAR = {"rate": 2e-2, "variance_rate": 0.5, "encoding_rate": 6e-3, "initial_beta": 1e-6}
 
 
-def preset_config(
-    preset: str, parameterization: str, code: str = MRC, network: Network = LENET5
-) -> Config:
-    """Return a preset with the settings that suit a parameterization, a code and a network.
+# Of an update, where a preset has other settings for a model: it begins near its end.
+UPDATE = {
+    **{"rate": 2e-2, "encoding_rate": 6e-3, "final_rate": 1e-3, "rho_gain": 0.3},
+    **{"bits_per_block": 20, "selection": "best"},
+}
+UPDATE_LENGTHS = {
+    "smoke": {"steps": 200, "groups": 5, "group_steps": 10},
+    "default": {"steps": 1000, "groups": 40, "group_steps": 20},
+    "paper": {"steps": 4000, "groups": 100, "group_steps": 30},
+}
 
-    Codes other than minimal random coding have no best candidate to send.
+
+def within(tensor: str, name: str) -> bool:
+    """Tell whether a tensor is the one of a name, or belongs to the layer of that name."""
+    return tensor == name or tensor.startswith(f"{name}.")
+
+
+def preset_config(
+    preset: str,
+    parameterization: str,
+    code: str = MRC,
+    network: Network = LENET5,
+    base: tuple[bytes, ...] = (),
+) -> Config:
+    """Return a preset with the settings that suit a parameterization, a code, a network, a base.
+
+    Codes other than minimal random coding have no best candidate to send.  An update has the
+    network and the hash factors of its base.
     """
-    own: dict[str, Any] = dict(MEAN_VAR) if parameterization == "mean-var" else {}
+    own: dict[str, Any] = {**UPDATE, **UPDATE_LENGTHS[preset]} if base else {}
+    if parameterization == "mean-var":
+        own |= MEAN_VAR
     if code != MRC:
         own["selection"] = "sample"
-    if network != LENET5:
+    if base:
+        root = parse_model(base[0], network).layout
+        own |= {"network": root.network, "hash_factors": root.factors, "base": base}
+    elif network != LENET5:
         own |= {"network": network, "hash_factors": network.factors()}
     return replace(PRESETS[preset], parameterization=parameterization, code=code, **own)
 
 
 def config_from_dict(values: dict[str, Any]) -> Config:
-    """Return the config that `Config.to_dict` wrote, also before it had a code, network or flip.
+    """Return the config that `Config.to_dict` wrote, also before it had all of its fields.
 
     Raises
     ------
     InputError
         If its fields are not those of this version, or its network is not known.
     """
-    values = {"code": MRC, "network": LENET5.name, "flip": 0, **values}
+    values = {**LATER_FIELDS, **values}
     if set(values) != {f.name for f in fields(Config)}:
         raise InputError("its settings are not those of this version of refmiracle")
-    network, factors = network_of_text(values["network"]), tuple(values["hash_factors"])
-    return Config(**{**values, "network": network, "hash_factors": factors})
+    lists = {name: tuple(values[name]) for name in ("hash_factors", "tensors")}
+    network, base = network_of_text(values["network"]), tuple(map(bytes.fromhex, values["base"]))
+    return Config(**{**values, "network": network, **lists, "base": base})
 
 
 def fingerprint(train: Split) -> str:

@@ -33,6 +33,16 @@ def model_path(out: Path) -> Path:
     return out / "model.rmc"
 
 
+def update_path(out: Path) -> Path:
+    """Return where a run around a base writes its update."""
+    return out / "update.rmc"
+
+
+def file_path(out: Path, config: Config) -> Path:
+    """Return where a run writes its file."""
+    return update_path(out) if config.base else model_path(out)
+
+
 def checkpoint_path(out: Path) -> Path:
     """Return where a run keeps its checkpoint."""
     return out / "checkpoint.npz"
@@ -185,11 +195,12 @@ class Folder:
                     f" name another {named('out')}"
                 )
             return load_checkpoint(checkpoint)
-        if model_path(self.path).name in names:
-            raise InputError(
-                f"{self.path}: it holds a model.rmc without its checkpoint; name another"
-                f" {named('out')}"
-            )
+        for path in (model_path(self.path), update_path(self.path)):
+            if path.name in names:
+                raise InputError(
+                    f"{self.path}: it holds {path.name} without its checkpoint; name another"
+                    f" {named('out')}"
+                )
         return None
 
     def begin(self, state: State) -> None:

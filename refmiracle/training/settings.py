@@ -14,7 +14,10 @@ from typing import Any, TypedDict
 
 import numpy as np
 
+from refmiracle.codec.container import CompressedModel
 from refmiracle.codec.payload import check_size
+from refmiracle.codec.sizes import least_block_size
+from refmiracle.codec.update import CompressedUpdate
 from refmiracle.engines import ENGINES
 from refmiracle.errors import InputError, named
 from refmiracle.nn.network import Network, check_network
@@ -31,6 +34,7 @@ from refmiracle.training.config import (
     Config,
     preset_config,
     same_images,
+    within,
 )
 from refmiracle.training.state import State
 
@@ -60,6 +64,8 @@ class Settings(TypedDict, total=False):
     flip: int
     spread: float
     rho_gain: float
+    tensors: Sequence[str]
+    nbytes: int
 
 
 # Smallest and largest whole numbers; a block has at most as many variables as there are, and an
@@ -77,6 +83,7 @@ WHOLE = {
 # Real numbers that are above 0, and those that may be 0: then nothing moves, or nothing is spread.
 ABOVE_0 = ("rate", "encoding_rate", "final_rate", "initial_beta", "rho_gain")
 FROM_0 = ("variance_rate", "scale_rate", "spread")
+UPDATE_BYTES = 140  # of an update of which nobody says how long it may be: an SMS
 LARGEST_REAL = 1000.0  # far beyond all that trains
 CHOICES: dict[str, Sequence[str]] = {
     "engine": tuple(ENGINES),
@@ -166,7 +173,31 @@ def check_layout(config: Config) -> tuple[Config, int]:
         raise InputError(f"{named('network')} is {described(config.network)}; expected a Network")
     factors = check_factors(check_network(config.network), config.hash_factors)
     config = replace(config, hash_factors=factors)
+    config = replace(config, tensors=check_tensors(config))
     return config, replace(config, block_size=1, seed=0).layout().variables()
+
+
+def with_size(config: Config, nbytes: int) -> Config:
+    """Return the config with the smallest blocks whose file has at most so many bytes.
+
+    Raises
+    ------
+    InputError
+        If there are none, or the code does not tell beforehand how long a file is.
+    """
+    if config.code != MRC:
+        raise InputError(
+            f"{named('nbytes')} goes with {named('code')} {MRC} only: how long the messages of"
+            f" {config.code} are is known when they are there"
+        )
+    layout, none = config.layout(), np.zeros(0, np.int64)
+    tensors, bits = len(layout.factors), config.bits_per_block
+    if config.base:
+        levels = np.zeros(tensors, np.uint8)
+        file: CompressedModel | CompressedUpdate = CompressedUpdate(0, layout, bits, levels, none)
+    else:
+        file = CompressedModel(layout, bits, np.zeros(tensors, np.float16), none)
+    return replace(config, block_size=least_block_size(file, nbytes))
 
 
 def check_config(config: Config) -> Config:
@@ -219,6 +250,38 @@ def _agrees(given: Any, started: Any) -> bool:
     return np.ndim(given) == 0 and bool(given == started)
 
 
+def refuse_given(given: Mapping[str, Any], name: str, why: str) -> None:
+    """Refuse a setting that is not for its giver to say.
+
+    Raises
+    ------
+    InputError
+        If it is given.
+    """
+    if name in given:
+        raise InputError(f"{named(name)} cannot be given: {why}")
+
+
+def check_tensors(config: Config) -> tuple[str, ...]:
+    """Return the tensors that an update may change.
+
+    Raises
+    ------
+    InputError
+        If they are no list of names of the network's tensors or layers.
+    """
+    names, tensors = config.tensors, [t.name for t in config.network.tensors()]
+    if not isinstance(names, Sequence) or isinstance(names, str | bytes):
+        raise InputError(f"{named('tensors')} is {described(names)}; expected a list of names")
+    for name in names:
+        if not isinstance(name, str) or not any(within(tensor, name) for tensor in tensors):
+            raise InputError(
+                f"{named('tensors')}: {described(name)} is no tensor or layer of"
+                f" {config.network.name}; expected some of {', '.join(tensors)}"
+            )
+    return tuple(names)
+
+
 def choose_config(
     given: Mapping[str, Any], data: str, found: tuple[Config, State] | None
 ) -> Config:
@@ -227,7 +290,8 @@ def choose_config(
     Parameters
     ----------
     given : mapping of str to object
-        Fields of `Config`; what is not given, or None, is the preset's.
+        Fields of `Config`, and `nbytes`, of which `block_size` follows; what is not given, or
+        None, is the preset's.
     data : str
         `config.fingerprint` of the training images.
     found : (Config, State), optional
@@ -238,7 +302,7 @@ def choose_config(
         If something given is no setting, out of range, or does not agree with the checkpoint; or
         the data do not.
     """
-    known = [f.name for f in fields(Config) if f.name != "data"]
+    known = [*(f.name for f in fields(Config) if f.name != "data"), "nbytes"]
     for name in given:
         if name not in known:
             # learning_rate is nearer to rate than to any longer name that ends so
@@ -247,26 +311,54 @@ def choose_config(
             meant = f"; did you mean {near[0]}?" if near else f"; expected {', '.join(known)}"
             raise InputError(f"{name} is no setting of a run{meant}")
     given = {name: value for name, value in given.items() if value is not None}
+    nbytes = given.pop("nbytes", None)
+    if nbytes is not None:
+        nbytes = whole_number(named("nbytes"), nbytes, 1)
+        if "block_size" in given:
+            raise InputError(
+                f"{named('nbytes')} and {named('block_size')}: one follows from the other; give one"
+            )
     if found is None:
-        preset = given.get("preset", "default")
-        parameterization = given.get("parameterization", PARAMETERIZATIONS[0])
-        check_choice("preset", preset, list(PRESETS))
-        check_choice("parameterization", parameterization, PARAMETERIZATIONS)
-        base = preset_config(
-            preset, parameterization, given.get("code", MRC), given.get("network", LENET5)
-        )
-        config = replace(base, **{**given, "data": data})
-        if "block_size" not in given:  # a small network has fewer variables than a preset's block
-            config, variables = check_layout(config)
-            config = replace(config, block_size=min(config.block_size, variables))
-        return check_config(config)
-    config = found[0]
+        return _new_config(given, nbytes, data)
+    return _started_config(given, nbytes, data, found[0])
+
+
+def _new_config(given: Mapping[str, Any], nbytes: int | None, data: str) -> Config:
+    preset, code = given.get("preset", "default"), given.get("code", MRC)
+    parameterization = given.get("parameterization", PARAMETERIZATIONS[0])
+    check_choice("preset", preset, list(PRESETS))
+    check_choice("parameterization", parameterization, PARAMETERIZATIONS)
+    base = given.get("base", ())
+    if base:
+        refuse_given(given, "hash_factors", "an update has those of its base")
+        if nbytes is None and "block_size" not in given and code == MRC:
+            nbytes = UPDATE_BYTES
+    else:
+        refuse_given(given, "tensors", "a model has all of them, an update those that change")
+    start = preset_config(preset, parameterization, code, given.get("network", LENET5), base)
+    if base and given.get("network", start.network) != start.network:
+        raise InputError(f"{named('network')}: the base is of the network {start.network.name}")
+    config = replace(start, **{**given, "network": start.network, "data": data})
+    config, variables = check_layout(config)
+    if nbytes is not None:
+        config = with_size(config, nbytes)
+    elif "block_size" not in given:  # a small network has fewer variables than a preset's block
+        config = replace(config, block_size=min(config.block_size, variables))
+    return check_config(config)
+
+
+def _started_config(
+    given: Mapping[str, Any], nbytes: int | None, data: str, started: Config
+) -> Config:
+    if nbytes is not None:
+        given = {**given, "block_size": with_size(started, nbytes).block_size}
     for name, value in given.items():
-        started = getattr(config, name)
-        if not _agrees(value, started):
-            one, other = (n.name if isinstance(n, Network) else n for n in (value, started))
+        own = getattr(started, name)
+        if not _agrees(value, own):
+            one, other = (n.name if isinstance(n, Network) else n for n in (value, own))
             one = one if isinstance(one, str) else described(one)
-            raise InputError(f"{named(name)} {one}: the run to resume was started with {other}")
-    if not same_images(config.data, data):
+            told = "another one" if name == "base" else other
+            raise InputError(f"{named(name)} {one}: the run to resume was started with {told}")
+    if not same_images(started.data, data):
         raise InputError("the run to resume was started with other training images")
-    return config
+    return started

@@ -10,14 +10,16 @@ import math
 import threading
 from collections.abc import Callable
 from functools import wraps
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from refmiracle.codec.chain import Base, decode_chain
 from refmiracle.codec.container import CompressedModel
 from refmiracle.codec.integers import coded_bits
 from refmiracle.codec.payload import UNUSED
+from refmiracle.codec.update import CompressedUpdate
 from refmiracle.engines import get_engine
 from refmiracle.engines.contract import Array
 from refmiracle.errors import InputError, named
@@ -27,7 +29,7 @@ from refmiracle.numerics.philox import Stream, stream_permutation
 from refmiracle.posterior.blocks import find_places, to_weights
 from refmiracle.posterior.mean_kl import MeanKL
 from refmiracle.posterior.mean_var import MeanVar
-from refmiracle.posterior.scales import quantise_scales
+from refmiracle.posterior.scales import Halves, Levels, Scales
 from refmiracle.posterior.sharing import VariablePass
 from refmiracle.rec import codes
 from refmiracle.rec.codes import BLOCK, MRC
@@ -91,6 +93,9 @@ class Trainer:
         self.engine = get_engine(config.engine)
         self.layout = config.layout()
         self.places = find_places(self.layout)
+        self.base = self._base()
+        self.scale_kind = self._scale_kind()
+        self.flat = self._kept_variables()
         self.posterior = self._posterior()
         order = stream_permutation(config.seed, Stream.ORDER, 0, self.layout.blocks())
         self.groups = np.array_split(order, config.groups)
@@ -102,21 +107,42 @@ class Trainer:
         self.fixed = np.zeros(self.places.tensor.shape, dtype=np.float32)
         sent = np.flatnonzero(self._sent())
         self.fixed[sent] = self._rows(sent)
-        shape, dtype = self.places.tensor.shape, self.engine.dtype
-        self.w, self.eps, self.g = (np.empty(shape, dtype=dtype) for _ in range(3))
-        self.dlog_rho = np.empty(len(self.layout.sizes()))
+        self.w, self.flat_g = self._blocks_of(self.flat), np.empty_like(self.flat)
+        self.g, self.eps = self._blocks_of(self.flat_g), np.empty_like(self.w)
+        self.dlog_rho = np.empty(len(self.layout.factors))
         self.batches = Batches(config, check_split(train, self.layout.network))
 
+    def _base(self) -> Base | None:
+        config = self.config
+        return decode_chain(config.base, self.engine, config.network) if config.base else None
+
+    def _scale_kind(self) -> Scales:
+        coded = self.layout.coded
+        return Halves() if self.base is None or coded is None else Levels(self.base.rho, coded)
+
+    def _kept_variables(self) -> Array:
+        """Return the flat array of all variables, each what it is in the base, or 0."""
+        flat = np.zeros(self.places.size(), dtype=self.engine.dtype)
+        if self.base is not None:
+            flat[self.places.of_variables] = self.base.variables
+        return flat
+
+    def _blocks_of(self, flat: Array) -> Array:
+        """Return the part of a flat array that is in the blocks, shape (blocks, block_size)."""
+        tensor = self.places.tensor
+        return flat[: tensor.size].reshape(tensor.shape)
+
     def _posterior(self) -> MeanKL | MeanVar:
-        budget = self.config.bits_per_block * math.log(2)
-        if self.config.parameterization == "mean-kl":
-            return MeanKL(self.engine, self.places, budget)
-        return MeanVar(self.engine, self.places, budget, self.config.initial_beta)
+        config, budget = self.config, self.config.bits_per_block * math.log(2)
+        nu = None if self.base is None else self._blocks_of(self.flat).copy()
+        if config.parameterization == "mean-kl":
+            return MeanKL(self.engine, self.places, budget, nu)
+        return MeanVar(self.engine, self.places, budget, config.initial_beta, nu)
 
     def _initial(self) -> State:
         config, tensors = self.config, self.layout.network.tensors()
         log_rho = np.log([config.rho_gain / math.sqrt(t.fan_in) for t in tensors])
-        rho = quantise_scales(log_rho).astype(self.engine.dtype)[self.places.tensor]
+        rho = self._rho(log_rho)
         parameters = self.posterior.initial(config.seed, config.spread, rho)
         parameters["log_rho"] = log_rho.astype(self.engine.dtype)
         per_block = codes.integers_per_block(config.code, config.block_size)
@@ -140,29 +166,42 @@ class Trainer:
         """Return which blocks are encoded, shape (blocks,)."""
         return self.state.indices[:, 0] != OPEN
 
-    def scales(self) -> NDArray[np.float16]:
+    def scales(self) -> NDArray[Any]:
         """Return the scales rho as they will be sent: training uses these."""
-        return quantise_scales(self.state.parameters["log_rho"])
+        return self.scale_kind.quantise(self.state.parameters["log_rho"])
 
     def rho(self) -> Array:
         """Return the scale of each place, shape (blocks, block_size)."""
-        return self.scales().astype(self.engine.dtype)[self.places.tensor]
+        return self._rho(self.state.parameters["log_rho"])
+
+    def _rho(self, log_rho: ArrayLike) -> Array:
+        sent = self.scale_kind.quantise(log_rho)
+        return self.scale_kind.values(sent).astype(self.engine.dtype)[self.places.tensor]
 
     @_by_one_thread
     def sample(self, rho: Array, row: int) -> tuple[Array, Array]:
-        """Return the coded variables (encoded blocks as sent) and the noise that drew them."""
-        w, eps = np.empty_like(self.w), np.empty_like(self.eps)
-        self._draw(rho, row, w, eps)
-        return w, eps
+        """Return all variables, encoded blocks as sent, and the noise that drew the others.
+
+        Returns
+        -------
+        variables : ndarray
+            Flat as `Places` says: the blocks, and behind them what an update does not code.
+        eps : ndarray, shape (blocks, block_size)
+        """
+        flat, eps = self.flat.copy(), np.empty_like(self.eps)
+        self._draw(rho, row, self._blocks_of(flat), eps)
+        return flat, eps
 
     def _draw(self, rho: Array, row: int, w: Array, eps: Array) -> None:
-        self.posterior.sample(self.state.parameters, rho, self.config.seed, row, w, eps)
-        encoded = self._sent()
+        posterior, encoded = self.posterior, self._sent()
+        posterior.sample(self.state.parameters, rho, self.config.seed, row, w, eps)
         if encoded.any():
             np.multiply(rho, self.fixed, out=w, where=encoded[:, None])
+            if posterior.nu is not None:
+                np.add(w, posterior.nu, out=w, where=encoded[:, None])
 
     def weights(self, variables: Array) -> Weights:
-        """Return the network's weights from the coded variables."""
+        """Return the network's weights from the variables."""
         return to_weights(self.layout.network, self.engine, self.places, variables)
 
     def training_steps(self) -> int:
@@ -196,7 +235,7 @@ class Trainer:
         rho, rate = self.rho(), self.rate(step)
         rates = rate, rate * self.config.variance_rate
         self._draw(rho, step, self.w, self.eps)
-        loss = self.network.loss_and_grads(self.w, *self.batches.batch(step), self.g)
+        loss = self.network.loss_and_grads(self.flat, *self.batches.batch(step), self.flat_g)
         self.posterior.update(
             parameters, moments, rho, self.eps, self.g, step + 1, rates, self.dlog_rho
         )
@@ -320,13 +359,12 @@ class Trainer:
         return round(coded_bits(codes.to_positive(c.code, integers.ravel()), raw))
 
     @_by_one_thread
-    def compressed(self) -> CompressedModel:
-        """Return the compressed model; all blocks must be encoded."""
-        of_blocks = codes.find_code(self.config.code).of == BLOCK
-        return CompressedModel(
-            layout=self.layout,
-            bits_per_block=self.config.bits_per_block,
-            rho=self.scales(),
-            indices=(self.state.indices[:, 0] if of_blocks else self.state.indices).copy(),
-            code=self.config.code,
-        )
+    def compressed(self) -> CompressedModel | CompressedUpdate:
+        """Return the compressed model, or update; all blocks must be encoded."""
+        layout, config, scales = self.layout, self.config, self.scales()
+        of_blocks = codes.find_code(config.code).of == BLOCK
+        indices = (self.state.indices[:, 0] if of_blocks else self.state.indices).copy()
+        bits, code = config.bits_per_block, config.code
+        if self.base is None:
+            return CompressedModel(layout, bits, scales, indices, code)
+        return CompressedUpdate(self.base.checksum, layout, bits, scales, indices, code)
