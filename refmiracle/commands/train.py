@@ -20,10 +20,9 @@ from refmiracle.commands.options import (
 from refmiracle.commands.running import run_command
 from refmiracle.nn.networks import SHIPPED
 from refmiracle.rec.codes import CODES
-from refmiracle.rec.minimal_random_coding import SELECTIONS
 from refmiracle.run import carry_out
 from refmiracle.training.checks import chance_error, no_better_than_chance
-from refmiracle.training.config import PARAMETERIZATIONS, PRESETS
+from refmiracle.training.config import PARAMETERIZATIONS, PRESETS, SELECTIONS
 from refmiracle.training.data import load_split
 from refmiracle.training.run import Folder, model_path
 
@@ -86,7 +85,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--selection",
         choices=SELECTIONS,
-        help="with --code mrc, send a candidate drawn as MIRACLE draws it, or the best one"
+        help="with --code mrc, send a candidate drawn as MIRACLE draws it, the best one, or of"
+        " the best few the one with the lowest training loss"
         " (default: the preset's)",
     )
     add_engine(parser, default=None)

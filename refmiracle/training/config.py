@@ -15,9 +15,12 @@ from refmiracle.errors import InputError
 from refmiracle.nn.network import Network
 from refmiracle.nn.networks import LENET5, network_of_text, network_text
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
+from refmiracle.rec import minimal_random_coding
 from refmiracle.rec.codes import MRC
 from refmiracle.training.data import VALIDATION_IMAGES, Split
 
+JUDGED = "judged"
+SELECTIONS = (*minimal_random_coding.SELECTIONS, JUDGED)
 PARAMETERIZATIONS = ("mean-kl", "mean-var")
 # Rows of noise below this are for training, those above for validation.
 LONGEST = 2**31 - 1
@@ -44,7 +47,8 @@ class Config:
         Which relative entropy code sends the blocks, one of `rec.codes.CODES`.
     selection : str
         Which candidate `mrc` sends: ``sample``, one drawn with probability proportional to q / p as
-        in MIRACLE, or ``best``, the one with the largest q / p.
+        in MIRACLE, ``best``, the one with the largest q / p, or ``judged``, the one of the best few
+        with the lowest training loss.
     hash_factors : tuple of int
         One for each tensor of the network.
     steps : int
@@ -182,13 +186,13 @@ MEAN_VAR = {"rate": 2e-2, "variance_rate": 0.5, "encoding_rate": 6e-3, "initial_
 
 # Of an update, where a preset has other settings for a model: it begins near its end.
 UPDATE = {
-    **{"rate": 2e-2, "encoding_rate": 6e-3, "final_rate": 1e-3, "rho_gain": 0.3},
-    **{"bits_per_block": 20, "selection": "best"},
+    **{"rate": 4e-2, "variance_rate": 4.0, "encoding_rate": 6e-3, "final_rate": 1e-3},
+    **{"rho_gain": 0.3, "bits_per_block": 20, "selection": JUDGED},
 }
 UPDATE_LENGTHS = {
     "smoke": {"steps": 200, "groups": 5, "group_steps": 10},
-    "default": {"steps": 1000, "groups": 40, "group_steps": 20},
-    "paper": {"steps": 4000, "groups": 100, "group_steps": 30},
+    "default": {"steps": 1000, "groups": 20, "group_steps": 30},
+    "paper": {"steps": 4000, "groups": 40, "group_steps": 60},
 }
 
 

@@ -25,12 +25,12 @@ from refmiracle.nn.networks import LENET5
 from refmiracle.numerics.whole import described, whole_number
 from refmiracle.posterior.scales import LARGEST
 from refmiracle.rec.codes import MRC, PFR, SP_PFR, find_code
-from refmiracle.rec.minimal_random_coding import SELECTIONS
 from refmiracle.training.config import (
     LARGEST_EXACT_BITS,
     LONGEST,
     PARAMETERIZATIONS,
     PRESETS,
+    SELECTIONS,
     Config,
     preset_config,
     same_images,

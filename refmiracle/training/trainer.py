@@ -33,9 +33,11 @@ from refmiracle.posterior.scales import Halves, Levels, Scales
 from refmiracle.posterior.sharing import VariablePass
 from refmiracle.rec import codes
 from refmiracle.rec.codes import BLOCK, MRC
+from refmiracle.rec.minimal_random_coding import best_few
 from refmiracle.training.batches import Batches
-from refmiracle.training.config import ENCODING_FACTOR, LONGEST, SETTLING_FACTOR, Config
+from refmiracle.training.config import ENCODING_FACTOR, JUDGED, LONGEST, SETTLING_FACTOR, Config
 from refmiracle.training.data import Split, check_split
+from refmiracle.training.judging import FEW, Judge, choose_rows
 from refmiracle.training.state import OPEN, STILL_TRAINING, State
 
 VALIDATION_ROWS = LONGEST + 1
@@ -299,16 +301,19 @@ class Trainer:
         if c.code != MRC:
             log_s = np.minimum(log_s, 0)
         try:
-            sent = codes.encode_blocks(
-                self.engine,
-                c.code,
-                c.seed,
-                c.bits_per_block,
-                blocks,
-                delta[blocks],
-                log_s[blocks],
-                c.selection,
-            )
+            if c.selection == JUDGED:
+                sent = self._judged(blocks, delta, log_s)
+            else:
+                sent = codes.encode_blocks(
+                    self.engine,
+                    c.code,
+                    c.seed,
+                    c.bits_per_block,
+                    blocks,
+                    delta[blocks],
+                    log_s[blocks],
+                    c.selection,
+                )
         except InputError as e:
             raise InputError(
                 f"{named('code')} {c.code} cannot send group {group + 1} of {c.groups}: {e}"
@@ -317,6 +322,23 @@ class Trainer:
             sent = np.where(self.places.used[blocks], sent, UNUSED)
         self.state.indices[blocks] = sent
         self.fixed[blocks] = self._rows(blocks)
+
+    def _judged(self, blocks: NDArray[np.int64], delta: Array, log_s: Array) -> NDArray[np.int64]:
+        """Return for each block the one of its best candidates with the lowest training loss.
+
+        What is encoded stands as it is sent, what is open as its mean.
+        """
+        c, rho = self.config, self.rho()
+        few = best_few(self.engine, c.seed, c.bits_per_block, delta[blocks], log_s[blocks], FEW)
+        flat, nu = self.flat.copy(), self.posterior.nu
+        nu = np.zeros_like(rho) if nu is None else nu
+        w, judge = self._blocks_of(flat), Judge(self.engine, self.network, self.batches)
+        w[:] = nu + rho * np.where(self._sent()[:, None], self.fixed, delta)
+        for number, b in enumerate(blocks):
+            rows = self.engine.codebook_rows(c.seed, few[number], c.block_size)
+            chosen = choose_rows(judge, flat, w[b], nu[b], rho[b], rows)
+            few[number, 0] = few[number, chosen]
+        return few[:, :1]
 
     @_by_one_thread
     def kl_bits(self) -> float:

@@ -274,3 +274,42 @@ def select_indices(seed, bits, blocks, delta, log_s, best=False):
     index = np.stack([r[1] for r in results])
     # The first part with the maximum holds the lowest index, as ties require.
     return index[highest.argmax(axis=0), np.arange(len(blocks))]
+
+
+def _keep_few(scores, numbers, kept, index, block):
+    """Merge a chunk's scores of one block into its `kept` ones, the best first."""
+    above = np.flatnonzero(scores >= kept[block, -1])
+    if len(above):
+        both = np.concatenate([kept[block], scores[above]])
+        names = np.concatenate([index[block], numbers[above]])
+        order = np.lexsort((names, -both))[: kept.shape[1]]
+        kept[block], index[block] = both[order], names[order]
+
+
+def few_indices(seed, bits, delta, log_s, count):
+    """See `numpy_engine.coding.few_indices`; each thread passes over its own candidates."""
+    check_weighable(delta, log_s)
+    blocks = len(delta)
+    shape = blocks, min(count, 2**bits)
+    targets = _targets(delta, log_s)
+    columns = _candidate_of_column(np.arange(CHUNK))
+    depth = _filled_up(delta.shape[1], 4)
+
+    def few_of(part):
+        kept, index = np.full(shape, -np.inf), np.full(shape, 2**bits)
+        scratch, scores = np.empty((depth, CHUNK), np.float32), np.empty((2, CHUNK))
+        for c in range(part.start, part.stop):
+            _fill_chunk(seed, c, scratch)
+            numbers = c * CHUNK + columns
+            for two in range(0, blocks, 2):
+                _score_two(read_only_view(scratch), *(a[two:] for a in targets), scores)
+                scores[:, numbers >= 2**bits] = -np.inf
+                for b in range(two, min(two + 2, blocks)):
+                    _keep_few(scores[b - two], numbers, kept, index, b)
+        return kept, index
+
+    results = parallel_map(few_of, row_parts(-(-(2**bits) // CHUNK)))
+    kept = np.concatenate([r[0] for r in results], axis=1)
+    index = np.concatenate([r[1] for r in results], axis=1)
+    order = np.lexsort((index, -kept), axis=1)[:, : shape[1]]
+    return np.take_along_axis(index, order, axis=1)
