@@ -93,6 +93,7 @@ def load_images(
     part: Literal["train", "test"] = "test",
     transposed: bool | None = None,
     labels_from: int | None = None,
+    channels: Literal["last", "first"] | None = None,
 ) -> tuple[NDArray[np.uint8], NDArray[np.unsignedinteger]]:
     """Return the images of a data set, and their labels.
 
@@ -107,11 +108,15 @@ def load_images(
         Whether the files have rows and columns swapped; only EMNIST's have by default.
     labels_from : int, optional
         The files' label of the first class: 1 for EMNIST's letters, 0 otherwise.
+    channels : str, optional
+        ``first`` or ``last``: which axis of an image has the channels, in a file of arrays or in
+        IDX files with an axis for them.  By default their number tells: there are fewer of them
+        than rows and than columns.
 
     Returns
     -------
     images : ndarray of uint8, shape (images, height, width) or (images, height, width, channels)
-        Read-only.
+        Read-only; the channels are last, wherever they are in the file.
     labels : ndarray of uint8 or uint16, shape (images,)
         From 0 on; read-only.
 
@@ -130,8 +135,10 @@ def load_images(
     check_choice("part", part, ("train", "test"))
     turned = None if transposed is None else truth("transposed", transposed)
     first = None if labels_from is None else whole_number("labels_from", labels_from)
+    if channels is not None:
+        check_choice("channels", channels, ("first", "last"))
     found = default_folder() if path is None else as_path("the path of a data set", path)
-    place = DataSet(found, turned, first)
+    place = DataSet(found, turned, first, channels)
     split = load_split(place, "train" if part == "train" else "t10k")
     images = split.images
     return (np.moveaxis(images, 1, -1) if images.ndim == 4 else images), split.labels

@@ -18,6 +18,7 @@ from refmiracle.bench.timing import OthersWatch, Pace, alternate, ratio
 from refmiracle.codec.container import read_model
 from refmiracle.codec.model import decode_model
 from refmiracle.commands import bench
+from refmiracle.commands.networks import given_network
 from refmiracle.engines import get_engine
 from refmiracle.errors import CheckError
 from refmiracle.nn.gradients import loss_and_grads
@@ -137,9 +138,7 @@ def test_peers_take_steps_of_adam(images, library):
 def test_peers_predict_the_same_classes(images, library):
     module = peer_or_skip(library)
     engine = get_engine("numpy")
-    weights = decode_model(
-        read_model(default_folder().parent / "models" / figures.MODEL)[0], engine
-    )
+    weights = decode_model(read_model(figures.MODEL)[0], engine)
     predicted = module.make_predictor(weights, images.images)()
     assert predicted.shape == images.labels.shape
     assert np.mean(predicted != images.labels) < 0.05
@@ -304,6 +303,46 @@ def test_ours_alone(tiny, tmp_path, capsys):
         low, high = f["refmiracle"]["quartiles"]
         assert 0 < low <= f["refmiracle"]["median"] <= high
         assert f["refmiracle"]["rounds"] >= 2
+
+
+OWN = """
+from refmiracle import Network
+from refmiracle.layers import Conv2d, Dense, Flatten, MaxPool2d, Relu, Residual
+
+BODY = (Relu(), Conv2d(3, kernel=3, padding=1, groups=3), MaxPool2d(), Conv2d(4, kernel=1))
+LAYERS = (
+    *(Conv2d(3, kernel=3, stride=2, padding=1), Residual(BODY, (Conv2d(4, kernel=2, stride=2),))),
+    *(Flatten(), Dense(6)),
+)
+NETWORK = Network("own", 0, (2, 8, 12), 6, LAYERS, (1, 1, 1, 1, 2, 1, 1, 1, 1, 1))
+"""
+
+
+def test_another_network(tiny, tmp_path, capsys):
+    (tmp_path / "own.py").write_text(OWN)
+    path = tmp_path / "bench.json"
+    assert bench.main(["--network", f"{tmp_path / 'own.py'}:NETWORK", "--json", str(path)]) == 0
+    assert "\nown, on images of noise\n" in capsys.readouterr().out
+    results = json.loads(path.read_text())
+    assert results["network"] == "own"
+    assert "read and decode random.rmc" in {f["name"] for f in results["figures"]}
+
+
+def test_flops_of_a_residual_are_those_of_its_layers(tmp_path):
+    """Maps of 4x6 behind the first convolution and within the body, then of 2x3."""
+    (tmp_path / "own.py").write_text(OWN)
+    network = given_network(f"{tmp_path / 'own.py'}:NETWORK")
+    first, depthwise = 9 * 2 * 3 * 24, 9 * 3 * 24
+    pointwise, shortcut, dense = 3 * 4 * 6, 4 * 3 * 4 * 6, 24 * 6
+    for factors, shared in ((None, pointwise), (network.factors(), pointwise // 2)):
+        rest = depthwise + shared + shortcut + dense
+        assert step_flops(network, factors) == 2 * (3 * (first + rest) - first)
+
+
+def test_peers_are_written_for_one_network(tmp_path, capsys):
+    assert bench.main(["--network", "lenet-300-100", "--against", "torch"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "--against torch: the peers are written for lenet5; measure lenet-300-100" in line
 
 
 def test_against_torch(tiny, tmp_path, monkeypatch, capsys):

@@ -3,6 +3,7 @@
 
 {
   let model = null, pixels = null;
+  const pictures = makePicturePart();
 
   const decodeBase64 = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
   const digits = decodeBase64(DIGITS.base64);
@@ -25,6 +26,8 @@
       ? "The same as in the Python package: every bit of every weight agrees." : "";
     byId("which").textContent = `${name}, ${grouped(bytes.length)} bytes for`
       + ` ${grouped(weights.length)} weights of ${file.network.name}`;
+    byId("digit-part").hidden = !readsDigits(file.network);
+    pictures.show(decoded);
     classify();
   }
 
@@ -52,29 +55,17 @@
 
   // --- the digit
 
-  function probabilities(logits) {
-    const largest = Math.max(...logits);
-    const e = Array.from(logits, (logit) => Math.exp(logit - largest));
-    return e.map((value) => value / sum(e));
-  }
-
-  function invitation() {
-    return readsDigits(model.file.network) ? "Draw a digit, or take one below."
-      : "This page decodes the file's network, but does not run it.";
-  }
-
   function showBars(logits) {
     const p = logits ? probabilities(logits) : new Array(10).fill(0);
     const best = logits ? classOf(logits) : -1;
     byId("bars").querySelectorAll("tr").forEach((row, digit) => {
       row.classList.toggle("best", digit === best);
-      row.querySelector(".fill").style.width = `${100 * p[digit]}%`;
-      row.querySelector(".part").textContent = logits ? `${fixed(100 * p[digit], 1)} %` : "";
+      fillBar(row, logits ? p[digit] : null);
     });
     byId("verdict").textContent = logits ? best : "\u2013";
     byId("told").textContent = logits
       ? `The network reads a ${best}, at ${fixed(100 * p[best], 1)} %.`
-      : invitation();
+      : "Draw a digit, or take one below.";
   }
 
   function classify() {
@@ -111,13 +102,7 @@
     byId("digits").append(button);
   }
 
-  function addBar(digit) {
-    const row = byId("bars").insertRow();
-    row.innerHTML = `<th scope="row">${digit}</th><td><div class="groove"><div class="fill"></div>`
-      + '</div></td><td class="part"></td>';
-  }
-
-  for (let digit = 0; digit < 10; digit++) addBar(digit);
+  for (let digit = 0; digit < 10; digit++) byId("bars").append(barOf(digit));
   DIGITS.labels.forEach(addDigit);
   byId("clear").addEventListener("click", clear);
   byId("shipped").addEventListener("click", showShipped);

@@ -49,8 +49,8 @@ function tensorsOf(network) {
 }
 
 // What is drawn has 28x28 pixels, and is one of ten digits.
-function readsDigits(network) {
-  return network.number !== DESCRIBED;
+function readsDigits({ number, image, classes }) {
+  return number !== DESCRIBED || (image.join() === "1,28,28" && classes === 10);
 }
 
 // Pixels 0 to 255 as the network takes them.
@@ -124,5 +124,5 @@ function logitsOf(network, weights, pixels) {
 
 // The class with the largest logit, the lowest of equals.
 function classOf(logits) {
-  return logits.indexOf(Math.max(...logits));
+  return logits.indexOf(logits.reduce((a, b) => Math.max(a, b)));
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from refmiracle.training.config import Config
 from refmiracle.training.data import Split, default_folder
 from refmiracle.training.trainer import Trainer
 
-MODEL = "lenet5-1551.rmc"
+MODEL = default_folder().parent / "models" / "lenet5-1551.rmc"
 OURS = "refmiracle"
 BOOK = "codebook"
 PEAK = "sgemm"
@@ -116,6 +117,8 @@ class Bench:
         To measure against.
     threads : int
         Of refmiracle, and of those peers that can be told.
+    model : Path
+        A .rmc file of the config's network.
     left_out : set of str
         Labels of peers that do not work on this machine.
     peak : float
@@ -128,6 +131,7 @@ class Bench:
     sizes: Sizes
     libraries: tuple[str, ...]
     threads: int
+    model: Path = MODEL
     problem: Problem = field(init=False)
     left_out: set[str] = field(init=False, default_factory=set)
     peak: float = field(init=False, default=0.0)
@@ -209,8 +213,8 @@ def measure_peak_share(bench: Bench, batch: int, shared: bool) -> Figure:
 
 
 def measure_predict(bench: Bench) -> Figure:
-    """Measure the classification of images by the shipped model."""
-    model, _ = read_model(default_folder().parent / "models" / MODEL)
+    """Measure the classification of images by a model of a file."""
+    model, _ = read_model(bench.model)
     weights, network = decode_model(model, bench.engine), model.layout.network
     images = bench.test.images[: bench.sizes.images]
     calls: dict[str, Call] = {OURS: lambda: predict(network, bench.engine, weights, images)}
@@ -281,10 +285,10 @@ def measure_group(bench: Bench) -> Figure:
 
 def measure_decode(bench: Bench) -> Figure:
     """Measure reading and decoding a file to float32 weights."""
-    path = default_folder().parent / "models" / MODEL
+    path = bench.model
     calls: dict[str, Call] = {OURS: lambda: decode_model(read_model(path)[0], bench.engine)}
     ours, _ = split_ours(alternate(calls, bench.sizes.pace), 1e3)
-    return Figure(f"read and decode {MODEL}", "ms", ours)
+    return Figure(f"read and decode {path.name}", "ms", ours)
 
 
 def measure_codebook(bench: Bench) -> Figure:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from refmiracle.engines import get_engine
 from refmiracle.nn.contract import WEIGHT
 from refmiracle.nn.network import Network
+from refmiracle.nn.tree import Placed, Residual
 from refmiracle.posterior.blocks import BlockLayout, find_places
 from refmiracle.training.config import Config
 from refmiracle.training.data import Split
@@ -91,10 +93,20 @@ def step_flops(network: Network, factors: tuple[int, ...] | None = None) -> int:
         Hash factors, if units that share their weights are computed once.
     """
     shared = dict(zip((t.name for t in network.tensors()), factors or (), strict=False))
-    products = []
-    for placed in network.placed:
-        places = math.prod(placed.layer.output(placed.shape)[1:])
-        for t in placed.tensors():
-            if t.role == WEIGHT:
-                products.append(math.prod(t.shape) // shared.get(t.name, 1) * places)
+    products = [
+        math.prod(t.shape) // shared.get(f"{before}{t.name}", 1) * places
+        for before, placed, places in _single_layers(network.placed)
+        for t in placed.tensors()
+        if t.role == WEIGHT
+    ]
     return 2 * (3 * sum(products) - products[0])
+
+
+def _single_layers(layers: Sequence[Placed], before: str = "") -> Iterator[tuple[str, Placed, int]]:
+    """Yield all layers, those of residuals too: the path before it, the layer, its places."""
+    for placed in layers:
+        if isinstance(placed.layer, Residual):
+            for within in placed.layer.placed(placed.shape):
+                yield from _single_layers(within, f"{before}{placed.path}.")
+        else:
+            yield before, placed, math.prod(placed.layer.output(placed.shape)[1:])

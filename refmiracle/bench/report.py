@@ -74,8 +74,10 @@ def peer_to_json(figure: Figure, label: str) -> dict[str, Any]:
     }
 
 
-def to_json(figures: Sequence[Figure], machine: dict[str, Any]) -> dict[str, Any]:
-    """Return all results as plain data."""
+def to_json(
+    figures: Sequence[Figure], machine: dict[str, Any], network: str | None = None
+) -> dict[str, Any]:
+    """Return all results as plain data; `network` names another one than LeNet-5."""
     rows = [
         {
             "name": f.name,
@@ -89,7 +91,8 @@ def to_json(figures: Sequence[Figure], machine: dict[str, Any]) -> dict[str, Any
         }
         for f in figures
     ]
-    return {"schema": SCHEMA, "machine": machine, "figures": rows}
+    named = {} if network is None else {"network": network}
+    return {"schema": SCHEMA, **named, "machine": machine, "figures": rows}
 
 
 def number(value: float) -> str:
@@ -126,8 +129,11 @@ def rows_of(figure: Figure) -> list[tuple[str, ...]]:
     return [(*(first if i == 0 else ("", "", "")), *row) for i, row in enumerate(rows)]
 
 
-def to_text(figures: Sequence[Figure], machine: dict[str, Any]) -> str:
-    """Return the table with the machine above and the notes below."""
+def to_text(figures: Sequence[Figure], machine: dict[str, Any], network: str | None = None) -> str:
+    """Return the table with the machine above and the notes below.
+
+    `network` names another one than LeNet-5.
+    """
     rows = [HEAD, *(row for f in figures for row in rows_of(f))]
     widths = [max(len(row[i]) for row in rows) for i in range(len(HEAD))]
     lines = [
@@ -144,4 +150,5 @@ def to_text(figures: Sequence[Figure], machine: dict[str, Any]) -> str:
     ]
     known = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     head = f"{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads; {known}"
-    return "\n".join([head, "", *lines, "", ABOUT, *notes])
+    of = [] if network is None else [f"{network}, on images of noise"]
+    return "\n".join([head, *of, "", *lines, "", ABOUT, *notes])

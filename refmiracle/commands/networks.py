@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import importlib.util
 import sys
@@ -12,9 +13,18 @@ from refmiracle.errors import InputError
 from refmiracle.files import first_line
 from refmiracle.given import known_network
 from refmiracle.nn.network import Network, check_network
-from refmiracle.nn.networks import DESCRIPTION, network_of_text
+from refmiracle.nn.networks import DESCRIPTION, SHIPPED, network_of_text
 
 FORMS = f"a name, FILE.py:OBJECT, MODULE:OBJECT or {DESCRIPTION}HEX"
+
+
+def add_network(parser: argparse.ArgumentParser) -> None:
+    """Add --network."""
+    parser.add_argument(
+        "--network",
+        metavar="NETWORK",
+        help=f"{FORMS}; names are {', '.join(n.name for n in SHIPPED)} (default: lenet5)",
+    )
 
 
 def given_network(text: str) -> Network:

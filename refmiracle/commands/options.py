@@ -118,17 +118,24 @@ def add_data(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="the label of the first class (default: 1 for EMNIST's letters, 0 otherwise)",
     )
+    parser.add_argument(
+        "--channels",
+        choices=["first", "last"],
+        help="which axis of an image has the channels, in .npz and IDX files (default: their number"
+        " tells: there are fewer of them than rows and than columns)",
+    )
 
 
 def chosen_data(arguments: argparse.Namespace) -> DataSet:
     """Return the data set that the options of `add_data` name."""
     transposed = None if arguments.transposed is None else arguments.transposed == "yes"
-    return DataSet(arguments.data or default_folder(), transposed, arguments.labels_from)
+    path, first = arguments.data or default_folder(), arguments.labels_from
+    return DataSet(path, transposed, first, arguments.channels)
 
 
 def data_flags(arguments: argparse.Namespace) -> str:
     """Return the options that name the same data set again, each behind a space."""
-    given = ("data", "transposed", "labels_from")
+    given = ("data", "transposed", "labels_from", "channels")
     return "".join(
         f" --{name.replace('_', '-')} {quoted(str(value))}"
         for name in given

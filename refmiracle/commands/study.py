@@ -11,11 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from refmiracle.commands.networks import add_network, given_network
 from refmiracle.commands.options import a_path, add_data, add_engine, chosen_data
 from refmiracle.commands.running import run_command
 from refmiracle.drawing import check_drawing
 from refmiracle.errors import CHECK_FAILED, InputError
 from refmiracle.extras import import_extra
+from refmiracle.nn.description import to_description
+from refmiracle.nn.network import Network
 from refmiracle.processors import usable_processors
 from refmiracle.studies.codes import CODES_PLANS, codes
 from refmiracle.studies.comparison import COMPARISONS
@@ -23,6 +26,7 @@ from refmiracle.studies.convergence import convergence
 from refmiracle.studies.pruning import pruning
 from refmiracle.studies.rate_distortion import SWEEPS, describe, rate_distortion
 from refmiracle.studies.results import describe_claims
+from refmiracle.studies.subject import about
 from refmiracle.studies.tails import tails
 from refmiracle.studies.uncertainty import uncertainty
 from refmiracle.studies.workers import Processes
@@ -73,7 +77,14 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", metavar="N", help="seeds to try")
+    add_network(parser)
     add_data(parser)
+    parser.add_argument(
+        "--validation",
+        type=int,
+        metavar="N",
+        help="training images kept for validation (default: 5000)",
+    )
     _add_plan(parser)
 
 
@@ -163,10 +174,33 @@ def run(arguments: argparse.Namespace) -> int:
         plan = replace(plan, engine=arguments.engine)
     elif arguments.engine:
         plan = replace(plan, base=replace(plan.base, engine=arguments.engine))
+    if arguments.study != CODES:
+        network = arguments.network and _travelling(arguments.network)
+        plan = replace(plan, base=about(plan.base, network, arguments.validation))
     out = arguments.out.resolve()
     with open_executor(arguments.dask, arguments.workers) as opened:
         results = _study(arguments, plan, out, *opened)
     return _report(arguments, results)
+
+
+def _travelling(text: str) -> Network:
+    """Return the network of an argument, if other processes know all of its layers.
+
+    Raises
+    ------
+    InputError
+        If they do not, or there is no such network.
+    """
+    network = given_network(text)
+    try:
+        to_description(network)
+    except InputError as e:
+        reason, *_ = str(e).split(";")
+        raise InputError(
+            f"--network {text}: a study trains in processes that know networks as files describe"
+            f" them; {reason}"
+        ) from e
+    return network
 
 
 def _study(
@@ -188,6 +222,8 @@ def _report(arguments: argparse.Namespace, results: Mapping[str, Any]) -> int:
     if results["files"]:
         claims = arguments.study in (*STUDIES, CODES)
         print(describe_claims(results) if claims else describe(results))
+        for note in results.get("notes", ()):
+            print(f"refmiracle: {note}", file=sys.stderr)
         files = ", ".join(["results.json", *results["files"]])
         print(f"{arguments.out / arguments.study}: {files}")
     return CHECK_FAILED if results["failures"] else 0

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from refmiracle.commands.networks import FORMS, given_network
+from refmiracle.commands.networks import add_network, given_network
 from refmiracle.commands.options import (
     a_path,
     add_data,
@@ -18,7 +18,6 @@ from refmiracle.commands.options import (
     quoted,
 )
 from refmiracle.commands.running import run_command
-from refmiracle.nn.networks import SHIPPED
 from refmiracle.rec.codes import CODES
 from refmiracle.run import carry_out
 from refmiracle.training.checks import chance_error, no_better_than_chance
@@ -59,11 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the command's parser; settings that are not given are None."""
     parser = argparse.ArgumentParser(prog="refmiracle train", description=__doc__)
     parser.add_argument("--preset", choices=list(PRESETS), help="how long (default: default)")
-    parser.add_argument(
-        "--network",
-        metavar="NETWORK",
-        help=f"{FORMS}; names are {', '.join(n.name for n in SHIPPED)} (default: lenet5)",
-    )
+    add_network(parser)
     parser.add_argument("--parameterization", choices=PARAMETERIZATIONS, help="default: mean-kl")
     for name, text in NUMBERS.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, metavar="N", help=text)

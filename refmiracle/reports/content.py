@@ -123,7 +123,7 @@ def tensor_bits(run: Run) -> list[TensorBits]:
     tensors = run.config.layout().network.tensors()
     return [
         TensorBits(name, math.prod(t.shape), part.stop - part.start, float(bits[part].sum()))
-        for t, (name, part) in zip(tensors, run.tensors(), strict=True)
+        for t, (name, part) in zip(tensors, run.tensors().items(), strict=True)
     ]
 
 

@@ -6,7 +6,7 @@ each with the settings that its own search found best (docs/STUDY.md).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -21,10 +21,12 @@ from refmiracle.codec.model import decode_blocks, decode_rows
 from refmiracle.engines import get_engine
 from refmiracle.engines.contract import Array
 from refmiracle.errors import InputError
+from refmiracle.nn.contract import WEIGHT
 from refmiracle.posterior.blocks import Places, find_places
 from refmiracle.posterior.sharing import VariablePass
 from refmiracle.studies.results import prepare_study
 from refmiracle.studies.runs import attempt, removal_told, runs_folder, train_all
+from refmiracle.studies.subject import check_images, prefix_of
 from refmiracle.training.config import (
     MEAN_VAR,
     PARAMETERIZATIONS,
@@ -33,7 +35,7 @@ from refmiracle.training.config import (
     config_from_dict,
     fingerprint,
 )
-from refmiracle.training.data import Data, check_split, load_split
+from refmiracle.training.data import Data, load_split
 from refmiracle.training.posterior import Posterior, load_posterior
 from refmiracle.training.run import model_path, posterior_path, summary_path
 from refmiracle.training.settings import check_config
@@ -68,7 +70,8 @@ class Comparison:
 
     def run_name(self, parameterization: str, steps: int, seed: int) -> str:
         """Return the name of a run, and of its folder."""
-        return f"{self.name}-{parameterization}-{steps}steps-seed{seed}"
+        prefix = prefix_of(self.base.network)
+        return f"{prefix}{self.name}-{parameterization}-{steps}steps-seed{seed}"
 
     def configs(self, data: str, lengths: tuple[int, ...] | None = None) -> dict[str, Config]:
         """Return the config of each run by name; `data` is the fingerprint of the images.
@@ -130,33 +133,45 @@ class Run:
         """The network as a function of the variables."""
         return VariablePass(get_engine(self.config.engine), self.config.layout(), self.places)
 
-    def tensors(self) -> Iterator[tuple[str, slice]]:
-        """Yield the name of each tensor, and which variables are its."""
-        layout, first = self.config.layout(), 0
-        for tensor, size in zip(layout.network.tensors(), layout.sizes(), strict=True):
-            yield tensor.name, slice(first, first + size)
-            first += size
+    def tensors(self) -> dict[str, slice]:
+        """Return by name of a tensor which variables are its."""
+        return tensors_of(self.config)
 
     def layers(self) -> dict[str, slice]:
-        """Return by layer name ("conv1") which variables are its weights, biases left out."""
-        return {
-            name.removesuffix(".weight"): part
-            for name, part in self.tensors()
-            if not name.endswith(".bias")
-        }
+        """Return by name of a layer ("conv1") which variables are its weights."""
+        return layers_of(self.config)
 
     def logits(self, variables: Array, pixels: NDArray[np.uint8]) -> Array:
-        """Return the logits of images, shape (10, images).
+        """Return the logits of images, shape (classes, images).
 
         Parameters
         ----------
         variables : ndarray, shape (variables,)
             Tensors one after the other.
-        pixels : ndarray of uint8, shape (images, 28, 28)
+        pixels : ndarray of uint8, shape (images, channels, height, width)
+            One channel has no axis.
         """
         blocks = np.zeros(self.places.tensor.shape, dtype=self.network.engine.dtype)
         blocks.reshape(-1)[self.places.of_variables] = variables
         return self.network.logits(blocks, pixels)
+
+
+def tensors_of(config: Config) -> dict[str, slice]:
+    """Return by name of a tensor which variables are its."""
+    layout = config.layout()
+    ends = np.cumsum([0, *layout.sizes()]).tolist()
+    names = (tensor.name for tensor in layout.network.tensors())
+    return {name: slice(*ends[n : n + 2]) for n, name in enumerate(names)}
+
+
+def layers_of(config: Config) -> dict[str, slice]:
+    """Return by name of a layer ("conv1") which variables are its weights alone."""
+    parts = tensors_of(config)
+    return {
+        tensor.name.removesuffix(".weight"): parts[tensor.name]
+        for tensor in config.network.tensors()
+        if tensor.role == WEIGHT
+    }
 
 
 def open_runs(
@@ -193,11 +208,11 @@ def open_runs(
     Raises
     ------
     InputError
-        If a setting is out of range, the study's folder cannot be made, or one holds a run of
-        other settings.
+        If a setting is out of range, the network does not take the images or they are too few, the
+        study's folder cannot be made, or one holds a run of other settings.
     """
     lengths = lengths or comparison.lengths[-1:]
-    train = check_split(load_split(data, "train"), comparison.base.layout().network)
+    train = check_images(load_split(data, "train"), None, comparison.base)
     configs = comparison.configs(fingerprint(train), lengths)
     prepare_study(out / study)
     summaries, failures = train_all(configs, data, runs_folder(out), executor, at_once)

@@ -38,16 +38,22 @@ MIDDLE = 14.0  # row and column of MNIST's centres of mass, the first being 0
 Pixels = NDArray[np.uint8]
 
 
+def has_foreign(test: Pixels) -> bool:
+    """Tell whether images are as foreign digits are, grey and of 28x28."""
+    return test.shape[1:] == (SIZE, SIZE)
+
+
 def changed_images(test: Pixels) -> dict[str, Pixels]:
-    """Return sets of changed images by name, each of shape (images, 28, 28).
+    """Return sets of changed images by name, each of the shape of those that are given.
 
     Parameters
     ----------
-    test : ndarray of uint8, shape (images, 28, 28)
-        Of which the first 2,000 are rotated.
+    test : ndarray of uint8, shape (images, channels, height, width)
+        Of which the first 2,000 are rotated; one channel has no axis.  Beside images as they are
+        stand foreign digits too.
     """
     sets = {f"rotated by {angle} degrees": rotated(test[:ROTATED], angle) for angle in ANGLES}
-    return {**sets, FOREIGN: foreign_digits()}
+    return {**sets, FOREIGN: foreign_digits()} if has_foreign(test) else sets
 
 
 def rotated(images: Pixels, angle: float) -> Pixels:
@@ -55,16 +61,17 @@ def rotated(images: Pixels, angle: float) -> Pixels:
 
     Parameters
     ----------
-    images : ndarray of uint8, shape (images, 28, 28)
+    images : ndarray of uint8, shape (images, channels, height, width)
+        One channel has no axis.
     angle : float
         In degrees.
 
     Returns
     -------
-    ndarray of uint8, shape (images, 28, 28)
+    ndarray of uint8, of that shape
         Interpolated linearly.
     """
-    turned = rotate(images.astype(np.float32), angle, axes=(2, 1), reshape=False, order=1)
+    turned = rotate(images.astype(np.float32), angle, axes=(-1, -2), reshape=False, order=1)
     return np.asarray(np.clip(np.rint(turned), 0, 255).astype(np.uint8))
 
 

@@ -1,7 +1,7 @@
 """How the error of a compressed network grows as its variables are set to zero.
 
 arXiv 2307.07816 claims that compressed samples of Mean-KL are more robust to pruning.  What is
-set to zero are coded variables of the decoded file, in four orders and six scopes.
+set to zero are coded variables of the decoded file, in four orders and, of LeNet-5, six scopes.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from refmiracle.studies.comparison import Comparison, Run, open_runs
 from refmiracle.studies.pruning_figures import draw_layers, draw_orders
 from refmiracle.studies.results import Claim, claim_above, paired, write_study
 from refmiracle.studies.runs import run_tasks
+from refmiracle.studies.subject import Subject
 from refmiracle.training.config import PARAMETERIZATIONS
 from refmiracle.training.data import Data, check_split, load_split
 
@@ -78,7 +79,7 @@ def scopes(run: Run) -> dict[str, list[slice]]:
     and a layer's name stands for its weights alone.
     """
     everything = [slice(0, len(run.decoded))]
-    tensors = [part for _, part in run.tensors()]
+    tensors = list(run.tensors().values())
     layers = {name: [part] for name, part in run.layers().items()}
     return {GLOBAL: everything, UNIFORM: tensors, **layers}
 
@@ -195,4 +196,5 @@ def pruning(
         failures,
         {"curves": curves, "areas": areas},
         figures,
+        subject=Subject(comparison.base.network),
     )

@@ -17,8 +17,9 @@ from refmiracle.loading import load
 from refmiracle.studies.figures import draw_frontier
 from refmiracle.studies.results import prepare_study, write_study
 from refmiracle.studies.runs import attempt, runs_folder, train_all
+from refmiracle.studies.subject import Subject, check_images, prefix_of
 from refmiracle.training.config import PRESETS, Config, fingerprint
-from refmiracle.training.data import Data, Split, check_split, load_split
+from refmiracle.training.data import Data, Split, load_split
 from refmiracle.training.run import model_path
 from refmiracle.training.settings import check_config
 
@@ -62,8 +63,9 @@ class Sweep:
         InputError
             If a point's settings are out of range.
         """
+        prefix = prefix_of(self.base.network)
         return {
-            f"{bits}bits-{size}-seed{seed}": check_config(
+            f"{prefix}{bits}bits-{size}-seed{seed}": check_config(
                 replace(self.base, bits_per_block=bits, block_size=size, seed=seed, data=data)
             )
             for bits in self.bits
@@ -147,11 +149,11 @@ def rate_distortion(
     Raises
     ------
     InputError
-        If a setting is out of range, or `out` holds points of other settings.
+        If a setting is out of range, the network does not take the images or they are too few, or
+        `out` holds points of other settings.
     """
-    network = sweep.base.layout().network
-    configs = sweep.configs(fingerprint(check_split(load_split(data, "train"), network)))
-    test = check_split(load_split(data, "t10k"), network)
+    train, test = load_split(data, "train"), load_split(data, "t10k")
+    configs = sweep.configs(fingerprint(check_images(train, test, sweep.base)))
     prepare_study(out / STUDY)
     summaries, failures = train_all(configs, data, runs_folder(out), executor, at_once)
     points = [{"name": name, **summary} for name, summary in summaries.items()]
@@ -167,15 +169,17 @@ def rate_distortion(
         tables={"points": table},
         figures={"frontier": lambda: draw_frontier(points)} if points else {},
         more={"points": table, "frontier": best},
+        subject=Subject(sweep.base.network),
     )
 
 
 def describe(results: Mapping[str, Any]) -> str:
     """Return the frontier as lines of text."""
     points = {point["name"]: point for point in results["points"]}
-    lines = [f"{'frontier':<20} {'bytes':>6} {'validation':>11} {'test':>7}"]
+    wide = max([20, *map(len, points)])
+    lines = [f"{'frontier':<{wide}} {'bytes':>6} {'validation':>11} {'test':>7}"]
     for name in results["frontier"]:
         p = points[name]
         test = "" if p["test_error"] is None else f"{p['test_error']:.2%}"
-        lines.append(f"{name:<20} {p['bytes']:>6} {p['validation_error']:>11.2%} {test:>7}")
+        lines.append(f"{name:<{wide}} {p['bytes']:>6} {p['validation_error']:>11.2%} {test:>7}")
     return "\n".join(lines)

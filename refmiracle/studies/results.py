@@ -19,6 +19,7 @@ from refmiracle.drawing import FORMATS, Draw, figure_bytes
 from refmiracle.errors import InputError
 from refmiracle.files import check_writable, write_atomically
 from refmiracle.studies.runs import tell_failure
+from refmiracle.studies.subject import LENET5S, Subject
 from refmiracle.training.config import PARAMETERIZATIONS
 
 RESULTS = "results.json"
@@ -171,13 +172,14 @@ def write_study(
     tables: Mapping[str, Sequence[Mapping[str, Any]]],
     figures: Mapping[str, Draw],
     more: Mapping[str, Any] | None = None,
+    subject: Subject = LENET5S,
 ) -> dict[str, Any]:
     """Write what a study found to a folder; return what its results.json holds.
 
     Beside results.json there is each table as CSV, each figure as PNG and SVG, and the claims as
-    a table in Markdown.  The figures come last, and results.json names what was written: a table
-    or figure that cannot be is a failure, ``table NAME`` or ``figure NAME``, told on standard
-    error, and costs nothing else.
+    a table in Markdown; each names the network, unless it is LeNet-5.  The figures come last, and
+    results.json names what was written: a table or figure that cannot be is a failure, ``table
+    NAME`` or ``figure NAME``, told on standard error, and costs nothing else.
 
     Parameters
     ----------
@@ -196,10 +198,12 @@ def write_study(
         Each draws a figure and returns it.
     more : mapping, optional
         What else results.json is to hold.
+    subject : Subject
     """
     out.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {
         "study": name,
+        **subject.said(),
         "settings": dict(settings),
         "claims": [asdict(claim) for claim in claims],
         "failures": dict(failures),
@@ -208,13 +212,15 @@ def write_study(
     }
     for table, rows in tables.items():
         if rows:
-            _write_part(out, results, f"table {table}", partial(_table_files, table, rows))
+            part = partial(_table_files, table, subject.named(rows))
+            _write_part(out, results, f"table {table}", part)
     if claims:
-        text = claims_table(claims).encode()
+        text = (subject.heading() + claims_table(claims)).encode()
         _write_part(out, results, "table claims", lambda: {"claims.md": text})
     written = _write_results(out, results)
     for figure, draw in figures.items():
-        _write_part(out, results, f"figure {figure}", partial(_figure_files, figure, draw))
+        part = partial(_figure_files, figure, subject.drawn(draw))
+        _write_part(out, results, f"figure {figure}", part)
     return _write_results(out, results) if figures else written
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from refmiracle.errors import InputError, speaking_of_flags
 from refmiracle.files import write_atomically
+from refmiracle.given import known_network
 from refmiracle.run import finish
 from refmiracle.streams import Output
 from refmiracle.training.config import (
@@ -86,6 +87,7 @@ def train_one(config: Config, data: Data, folder: Path) -> Files:
         raise InputError(f"{data}: these are other training images than the run is planned with")
     train, validation = split_validation(everything, config.validation)
     if checkpoint_path(folder).exists():
+        known_network(config.network)  # one with a number of its own is there by its name alone
         with removal_told(folder):
             load_checkpoint(checkpoint_path(folder))
     place = Folder(folder)

@@ -17,14 +17,19 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import kurtosis, norm
 
 from refmiracle.drawing import Draw
+from refmiracle.nn.contract import Tensor
 from refmiracle.studies import tails_figures as figures
-from refmiracle.studies.comparison import Comparison, Run, by_pairs, open_runs
+from refmiracle.studies.comparison import Comparison, Run, by_pairs, layers_of, open_runs
 from refmiracle.studies.results import Claim, claim_above, interval, paired, write_study
 from refmiracle.studies.runs import attempt
+from refmiracle.studies.subject import Subject
+from refmiracle.studies.views import FirstDense, first_dense, first_kernels
+from refmiracle.training.config import Config
 from refmiracle.training.data import Data
 
 STUDY = "tails"
 TAIL = 0.05  # the part of a distribution that its tail index is measured on
+LEAST = 20  # variables of a layer that has a tail
 PROBABILITIES = np.linspace(0.005, 0.995, 100)
 ALL = "all"
 Rows = list[dict[str, Any]]
@@ -84,8 +89,9 @@ def statistics(values: Array) -> Iterator[tuple[str, float]]:
 
 
 def parts(run: Run) -> dict[str, slice]:
-    """Return the variables of each layer's weights, and of everything."""
-    return {**run.layers(), ALL: slice(0, len(run.decoded))}
+    """Return the variables of the weights of each layer that has a tail, and of everything."""
+    layers = {n: part for n, part in run.layers().items() if part.stop - part.start >= LEAST}
+    return {**layers, ALL: slice(0, len(run.decoded))}
 
 
 def labels(run: Run) -> dict[str, Any]:
@@ -145,7 +151,7 @@ def bit_rows(run: Run) -> Rows:
             "bits_a_variable": float(bits[part].mean()),
             "share": float(bits[part].sum() / bits.sum()),
         }
-        for name, part in run.tensors()
+        for name, part in run.tensors().items()
     ]
 
 
@@ -223,24 +229,49 @@ def draw(
 ) -> dict[str, Draw]:
     """Return what draws each figure, by name."""
     some = {name: next(iter(runs.values())) for name, runs in paired_runs.items()}
+    config = some["mean-kl"].config
     drawn: dict[str, Draw] = {
         "densities": lambda: figures.draw_densities(
             {name: pooled(list(runs.values())) for name, runs in paired_runs.items()}
         ),
         "quantile-quantile": lambda: figures.draw_quantiles(tables["quantiles"]),
         "bits": lambda: figures.draw_bits(tables["bits"]),
-        "pixels": lambda: figures.draw_pixels(
-            {
-                name: np.mean([position_bits(run) for run in runs.values()], axis=0)
-                for name, runs in paired_runs.items()
-            }
-        ),
     }
-    if some["mean-kl"].config.hash_factors[0] == 1:
+    layer = dense_of_places(config)
+    if layer is not None:
+        drawn["pixels"] = lambda: figures.draw_pixels(
+            {
+                name: np.mean([position_bits(run, layer) for run in runs.values()], axis=0)
+                for name, runs in paired_runs.items()
+            },
+            layer,
+        )
+    kernels = seen_kernels(config)
+    if kernels is not None:
         drawn["filters"] = lambda: figures.draw_filters(
-            {name: first_filters(run) for name, run in some.items()}
+            {name: first_filters(run, kernels) for name, run in some.items()}
         )
     return drawn
+
+
+def notes_of(config: Config) -> tuple[str, ...]:
+    """Return a line for each part of the study that a network does not have."""
+    notes = []
+    layers = layers_of(config).items()
+    small = [name for name, part in layers if part.stop - part.start < LEAST]
+    if small:
+        notes.append(f"fewer than {LEAST} variables have no tail: {', '.join(small)} left out")
+    if dense_of_places(config) is None:
+        notes.append(
+            "figure pixels left out: there is no dense layer whose units read places of the image"
+            " behind convolutions and pools alone, all of a unit's weights shared alike"
+        )
+    if seen_kernels(config) is None:
+        notes.append(
+            "figure filters left out: the first layer is no convolution whose weights have a"
+            " variable each"
+        )
+    return tuple(notes)
 
 
 def pooled(runs: Sequence[Run]) -> dict[str, dict[str, Array]]:
@@ -254,20 +285,37 @@ def pooled(runs: Sequence[Run]) -> dict[str, dict[str, Array]]:
     }
 
 
-def first_filters(run: Run) -> dict[str, Array]:
-    """Return the first layer's weights as some quantities, by name."""
-    first = run.layers()["conv1"]
+def seen_kernels(config: Config) -> Tensor | None:
+    """Return the weights of the first layer, if it is a convolution with a variable for each."""
+    return first_kernels(config.network) if config.hash_factors[0] == 1 else None
+
+
+def first_filters(run: Run, kernels: Tensor) -> dict[str, Array]:
+    """Return the first layer's weights as some quantities, by name; shape (kh, kw, in, out)."""
+    part = run.tensors()[kernels.name]
     shown = ("mu/rho", "sigma/rho", "KL, bits", "w/rho")
-    return {what: quantities(run)[what][first] for what in shown}
+    return {what: quantities(run)[what][part].reshape(kernels.shape) for what in shown}
 
 
-def position_bits(run: Run) -> Array:
-    """Return the bits of the first dense layer's weights at each place of its input, (4, 4).
+def dense_of_places(config: Config) -> FirstDense | None:
+    """Return the first dense layer, if its variables are those of units at places of the image."""
+    layer = first_dense(config.network)
+    if layer is None:
+        return None
+    for tensor, factor in zip(config.network.tensors(), config.hash_factors, strict=True):
+        if tensor.name == f"{layer.path}.weight":
+            return layer if tensor.shape[1] % factor == 0 else None
+    return None
 
-    Its inputs are 50 channels of 4 x 4 places, channels outermost.
+
+def position_bits(run: Run, layer: FirstDense) -> Array:
+    """Return the bits of a dense layer's weights at each place of its input, (rows, columns).
+
+    Its inputs are channels of places, channels outermost.
     """
-    bits = run.posterior.kl_bits()[run.layers()["dense1"]]
-    return bits.reshape(50, 4, 4, -1).sum(axis=(0, 3))
+    bits = run.posterior.kl_bits()[run.tensors()[f"{layer.path}.weight"]]
+    rows, columns = (side.places for side in layer.sides)
+    return bits.reshape(layer.channels, rows, columns, -1).sum(axis=(0, 3))
 
 
 def tails(
@@ -310,4 +358,5 @@ def tails(
         failures,
         tables,
         draw(paired_runs, tables) if names else {},
+        subject=Subject(comparison.base.network, notes_of(comparison.base)),
     )

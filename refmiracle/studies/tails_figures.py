@@ -10,21 +10,21 @@ from numpy.typing import NDArray
 
 from refmiracle.drawing import new_figure
 from refmiracle.studies.figures import NAMES, STYLES, draw_band
+from refmiracle.studies.views import FirstDense, Side
 
 Array = NDArray[np.float64]
 Rows = Sequence[Mapping[str, Any]]
 BINS = 81
-# A place of the first dense layer's input sees 16 x 16 pixels, and its neighbour those 4 on.
-SEEN, STRIDE, PIXELS = 16, 4, 28
+FILTERS = 32  # at most
+TICKS = 7  # of a picture's side, or little more
 
 
 def draw_densities(pooled: Mapping[str, Mapping[str, Mapping[str, Array]]]) -> Any:
     """Return histograms by parameterization, layer and quantity; rows are layers."""
     layers = list(next(iter(pooled.values())))
     columns = list(next(iter(next(iter(pooled.values())).values())))
-    figure, panels = new_figure(
-        (10, 2.1 * len(layers)), nrows=len(layers), ncols=len(columns), sharex="col"
-    )
+    size, grid = (10, 2.1 * len(layers)), {"nrows": len(layers), "ncols": len(columns)}
+    figure, panels = new_figure(size, **grid, sharex="col", squeeze=False)
     for column, quantity in enumerate(columns):
         everything = np.concatenate([pooled[name]["all"][quantity] for name in pooled])
         edges = np.linspace(everything.min(), everything.max(), BINS)
@@ -53,9 +53,8 @@ def draw_quantiles(quantiles: Rows) -> Any:
     """Return quantiles against a normal's: the median of the seeds, and their range."""
     layers = list(dict.fromkeys(row["layer"] for row in quantiles))
     columns = list(dict.fromkeys(row["quantity"] for row in quantiles))
-    figure, panels = new_figure(
-        (13, 5.5), nrows=len(columns), ncols=len(layers), sharex=True, sharey="row"
-    )
+    size, grid = (2.6 * max(len(layers), 2), 5.5), {"nrows": len(columns), "ncols": len(layers)}
+    figure, panels = new_figure(size, **grid, sharex=True, sharey="row", squeeze=False)
     for row, quantity in enumerate(columns):
         for column, layer in enumerate(layers):
             axes = panels[row, column]
@@ -78,8 +77,8 @@ def draw_quantiles(quantiles: Rows) -> Any:
 
 def draw_bits(bits: Rows) -> Any:
     """Return bits a variable, and each tensor's share, with a dot for each seed."""
-    figure, panels = new_figure((10, 4), ncols=2, sharey=True)
     tensors = list(dict.fromkeys(row["tensor"] for row in bits))
+    figure, panels = new_figure((10, max(4, 0.5 * len(tensors))), ncols=2, sharey=True)
     for axes, column, scale, label in (
         (panels[0], "bits_a_variable", 1, "bits a variable"),
         (panels[1], "share", 100, "share of all bits, %"),
@@ -109,17 +108,30 @@ def draw_bits(bits: Rows) -> Any:
 
 
 def _sheet(filters: Array) -> Array:
-    """Return 20 filters of 5 x 5, shape (25 * 20,) with filters last, as two rows of pictures."""
-    pictures = filters.reshape(5, 5, 2, 10)
-    sheet = np.full((2, 6, 10, 6), np.nan)
-    sheet[:, :5, :, :5] = pictures.transpose(2, 0, 3, 1)
-    return sheet.reshape(12, 60)[:-1, :-1]
+    """Return filters, shape (kh, kw, in, out), as pictures side by side, in twice `in` rows.
+
+    A row has half of the filters as one channel, or up to three, sees them; of more channels it is
+    the mean.  Of many filters the first `FILTERS` are shown.
+    """
+    filters = filters[..., :FILTERS]
+    if filters.shape[2] > 3:
+        filters = filters.mean(axis=2, keepdims=True)
+    kh, kw, channels, count = filters.shape
+    columns = -(-count // 2)
+    pictures = np.full((kh, kw, channels, 2 * columns), np.nan)
+    pictures[..., :count] = filters
+    sheet = np.full((2, channels, kh + 1, columns, kw + 1), np.nan)
+    halves = pictures.reshape(kh, kw, channels, 2, columns)
+    sheet[:, :, :kh, :, :kw] = halves.transpose(3, 2, 0, 4, 1)
+    return sheet.reshape(2 * channels * (kh + 1), columns * (kw + 1))[:-1, :-1]
 
 
 def draw_filters(pictures: Mapping[str, Mapping[str, Array]]) -> Any:
     """Return the first layer's filters of one seed: rows are quantities, columns kinds."""
     names = list(next(iter(pictures.values())))
-    figure, panels = new_figure((11, 1.5 * len(names)), nrows=len(names), ncols=2)
+    channels = min(next(iter(next(iter(pictures.values())).values())).shape[2], 3)
+    size = (11, 1.5 * len(names) * channels)
+    figure, panels = new_figure(size, nrows=len(names), ncols=2)
     for row, what in enumerate(names):
         both = np.concatenate([pictures[name][what] for name in pictures])
         signed = what in ("mu/rho", "w/rho")
@@ -141,30 +153,36 @@ def draw_filters(pictures: Mapping[str, Mapping[str, Array]]) -> Any:
     return figure
 
 
-def spread(places: Array) -> Array:
-    """Return the bits of 4 x 4 places spread evenly over the pixels that each sees, (28, 28)."""
-    pixels = np.zeros((PIXELS, PIXELS))
+def spread(places: Array, sides: tuple[Side, Side]) -> Array:
+    """Return the bits of each place spread evenly over the pixels that it sees."""
+    rows, columns = sides
+    pixels = np.zeros((rows.pixels, columns.pixels))
     for (i, j), bits in np.ndenumerate(places):
-        seen = np.s_[i * STRIDE : i * STRIDE + SEEN, j * STRIDE : j * STRIDE + SEEN]
-        pixels[seen] += bits / SEEN**2
+        seen = pixels[rows.seen(i), columns.seen(j)]
+        seen += bits / seen.size
     return pixels
 
 
-def draw_pixels(maps: Mapping[str, Array]) -> Any:
-    """Return the bits of the first dense layer over its 4 x 4 input places, and over pixels."""
+def draw_pixels(maps: Mapping[str, Array], layer: FirstDense) -> Any:
+    """Return the bits of a dense layer over the places of its input, and over pixels."""
     figure, panels = new_figure((7.5, 6.5), nrows=2, ncols=2)
+    pixels = {name: spread(places, layer.sides) for name, places in maps.items()}
     shown = {
-        "bits at each input place of dense1": dict(maps),
-        "bits, spread over the pixels seen": {n: spread(places) for n, places in maps.items()},
+        f"bits at each input place of {layer.path}": (dict(maps), (1, 1)),
+        "bits, spread over the pixels seen": (pixels, [side.stride for side in layer.sides]),
     }
-    for row, (label, drawn) in enumerate(shown.items()):
+    for row, (label, (drawn, steps)) in enumerate(shown.items()):
         top = max(values.max() for values in drawn.values())
         for column, (name, values) in enumerate(drawn.items()):
             axes = panels[row, column]
             picture = axes.imshow(values, cmap="cividis", vmin=0, vmax=top)
             axes.set_title(NAMES[name])
             axes.set(xlabel="column", ylabel="row")
-            axes.set_xticks(range(0, len(values), STRIDE if len(values) == PIXELS else 1))
-            axes.set_yticks(axes.get_xticks())
+            ticks = [
+                range(0, n, max(step, n // TICKS))
+                for n, step in zip(values.shape, steps, strict=True)
+            ]
+            axes.set_yticks(ticks[0])
+            axes.set_xticks(ticks[1])
         figure.colorbar(picture, ax=panels[row], label=label)
     return figure

@@ -19,9 +19,16 @@ from refmiracle.drawing import Draw
 from refmiracle.studies import scores
 from refmiracle.studies.comparison import Comparison, Run, open_runs
 from refmiracle.studies.figures import NAMES
-from refmiracle.studies.foreign import FOREIGN, Pixels, changed_images, foreign_digits
+from refmiracle.studies.foreign import (
+    FOREIGN,
+    Pixels,
+    changed_images,
+    foreign_digits,
+    has_foreign,
+)
 from refmiracle.studies.results import Claim, claim_above, paired, write_study
 from refmiracle.studies.runs import run_tasks
+from refmiracle.studies.subject import Subject
 from refmiracle.studies.uncertainty_figures import (
     draw_detection,
     draw_images,
@@ -54,7 +61,8 @@ def predictions(run: Run, pixels: Pixels) -> Iterator[tuple[str, scores.Array]]:
     Parameters
     ----------
     run : Run
-    pixels : ndarray of uint8, shape (images, 28, 28)
+    pixels : ndarray of uint8, shape (images, channels, height, width)
+        One channel has no axis.
     """
     q, noise = run.posterior, np.random.default_rng(run.config.seed)
 
@@ -162,7 +170,11 @@ def uncertainty(
         If a setting is out of range, or the folder holds runs of other settings.
     """
     test = check_split(load_split(data, "t10k"), comparison.base.layout().network)
-    foreign_digits(1)  # a font that lacks a glyph is known before the work
+    notes: tuple[str, ...] = ()
+    if has_foreign(test.images):
+        foreign_digits(1)  # a font that lacks a glyph is known before the work
+    else:
+        notes = (f"{FOREIGN} left out: they are grey images of 28x28",)
     runs, failures = open_runs(STUDY, comparison, data, out, executor, at_once)
     tasks = {name: (run, data) for name, run in runs.items()}
     measured: dict[str, dict[str, Rows]] = {}
@@ -187,6 +199,7 @@ def uncertainty(
         failures,
         tables,
         figures,
+        subject=Subject(comparison.base.network, notes),
     )
 
 
@@ -215,7 +228,8 @@ def between_claims(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Cl
         for what, score, sign, unit in compared
     ]
     foreign = paired(tables["detection"], "auroc", predictor=average, images=FOREIGN)
-    columns.append((f"detection of {FOREIGN}", 1, "AUROC", foreign))
+    if foreign[0]:
+        columns.append((f"detection of {FOREIGN}", 1, "AUROC", foreign))
     difference = {1: "Mean-KL's minus Mean-Var's", -1: "Mean-Var's minus Mean-KL's"}
     return [
         claim_above(

@@ -68,7 +68,8 @@ def draw_detection(rows: Rows, predictors: Sequence[str]) -> Any:
         axes.set_ylabel("AUROC of the entropy")
     for axes in panels.flat[len(sets) :]:
         axes.set_axis_off()
-        axes.legend(*panels.flat[0].get_legend_handles_labels(), loc="center")
+    free = panels.flat[len(sets)]
+    free.legend(*panels.flat[0].get_legend_handles_labels(), loc="center")
     return figure
 
 
@@ -121,18 +122,27 @@ def draw_reliability(rows: Rows, predictors: Sequence[str], bins: int) -> Any:
     return figure
 
 
+def _row(images: Pixels) -> Any:
+    """Return images side by side, shape (height, width) or (height, width, 3)."""
+    if images.ndim == 4:
+        images = np.moveaxis(images, 1, -1) if images.shape[1] == 3 else images.mean(axis=1)
+    return np.hstack(list(images))
+
+
 def draw_images(sets: Mapping[str, Pixels]) -> Any:
     """Return a sheet of the first images of each set, a row each.
 
     Parameters
     ----------
-    sets : mapping of str to ndarray of uint8, shape (images, 28, 28)
+    sets : mapping of str to ndarray of uint8, shape (images, channels, height, width)
+        One channel has no axis.  Three are taken for red, green and blue; of others the mean is
+        shown.
     """
     columns = len(GLYPHS)
     figure, rows = new_figure((9, 0.75 * len(sets)), nrows=len(sets))
     for axes, (name, images) in zip(rows, sets.items(), strict=True):
         title = f"{name}, one of each" if name == FOREIGN else name
-        axes.imshow(np.hstack(list(images[:columns])), cmap="gray", vmin=0, vmax=255)
+        axes.imshow(_row(images[:columns]), cmap="gray", vmin=0, vmax=255)
         axes.set_title(title, loc="left", fontsize="small", pad=2)
         axes.set_axis_off()
     return figure

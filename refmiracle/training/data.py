@@ -13,7 +13,12 @@ from refmiracle.errors import InputError, named
 from refmiracle.files import printable
 from refmiracle.nn.network import Network
 from refmiracle.numerics.arrays import read_only
-from refmiracle.training.formats.contract import Found, check_counts, refusals_of
+from refmiracle.training.formats.contract import (
+    Found,
+    check_counts,
+    refusals_of,
+    to_channels_first,
+)
 from refmiracle.training.formats.table import find_format
 
 DIGITS = tuple("0123456789")
@@ -70,11 +75,15 @@ class DataSet:
         Whether the images have rows and columns swapped; only EMNIST's have by default.
     labels_from : int, optional
         The label of the first class: 1 for EMNIST's letters, 0 otherwise.
+    channels : str, optional
+        ``first`` or ``last``: which axis of an image has the channels, where arrays or IDX files
+        have one for them.  By default their number tells.
     """
 
     path: Path
     transposed: bool | None = None
     labels_from: int | None = None
+    channels: str | None = None
 
     def __str__(self) -> str:
         return str(self.path)
@@ -142,7 +151,7 @@ def load_split(data: Data, name: str) -> Split:
     found = find_format(data.path, name).read(data.path, name)
     with refusals_of(data.path):
         check_counts(found.images, found.labels, name)
-        images, first = found.images, found.labels_from
+        images, first = _with_channels_first(found, data.channels), found.labels_from
         if found.transposed if data.transposed is None else data.transposed:
             images = images.swapaxes(-1, -2)
         first = first if data.labels_from is None else data.labels_from
@@ -151,6 +160,18 @@ def load_split(data: Data, name: str) -> Split:
             "u1" if len(classes) <= 256 else "<u2"
         )
         return Split(read_only(np.ascontiguousarray(images).view()), read_only(labels), classes)
+
+
+def _with_channels_first(found: Found, said: str | None) -> NDArray[np.uint8]:
+    """Return images with their channels behind the first axis, if they have an axis for them."""
+    if not found.channels_first:
+        return to_channels_first(found.images, said)
+    if said is not None:
+        raise InputError(
+            f"{named('channels')} {said} is for arrays and IDX files; expected none with data of"
+            " this form"
+        )
+    return found.images
 
 
 def _name_classes(found: Found, first: int) -> tuple[str, ...]:

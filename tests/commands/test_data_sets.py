@@ -111,6 +111,7 @@ def test_flags_name_the_same_data_again():
             ["--data", "x", "--transposed", "no", "--labels-from", "0"],
             " --data x --transposed no --labels-from 0",
         ),
+        (["--data", "x", "--channels", "last"], " --data x --channels last"),
     ):
         arguments = parser.parse_args(flags)
         assert data_flags(arguments) == expected
@@ -126,9 +127,11 @@ def test_options_reach_the_reader(tmp_path, monkeypatch, capsys):
     for command in (train, evaluate, report):
         monkeypatch.setattr(command, "load_split", load)
     flags = ["--data", "x", "--transposed", "yes", "--labels-from", "1"]
+    flags += ["--channels", "first"]
     assert train.main(flags) == 2
     assert evaluate.main(["lenet5-1551.rmc", *flags]) == 2
-    assert seen == [(DataSet(train.Path("x"), True, 1), name) for name in ("train", "t10k")]
+    given = DataSet(train.Path("x"), True, 1, "first")
+    assert seen == [(given, name) for name in ("train", "t10k")]
     assert capsys.readouterr().err == "refmiracle: error: seen\n" * 2
 
 

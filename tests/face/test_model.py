@@ -59,6 +59,11 @@ def test_images_of_a_data_set(tmp_path, rng):
     images, labels = refmiracle.load_images(tmp_path / "own.npz", part="train", labels_from=1)
     assert np.array_equal(images, coloured)
     assert np.array_equal(labels, kinds - 1)
+    for channels, own in (("last", coloured[:, :3]), ("first", coloured[:, :3].swapaxes(1, 3))):
+        np.savez(tmp_path / "own.npz", **{**names, "x_train": own})
+        images, _ = refmiracle.load_images(tmp_path / "own.npz", part="train", channels=channels)
+        expected = own if channels == "last" else np.moveaxis(own, 1, -1)
+        assert np.array_equal(images, expected)
     with pytest.raises(refmiracle.InputError, match="part 'all' is unknown; expected one of train"):
         refmiracle.load_images(part="all")
     with pytest.raises(refmiracle.InputError, match="nowhere"):

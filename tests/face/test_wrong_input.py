@@ -210,6 +210,8 @@ def test_labels_that_are_none(model):
         ({"labels_from": "a"}, "labels_from is 'a'; expected a whole number"),
         ({"labels_from": 1.5}, "labels_from is 1.5; expected a whole number"),
         ({"labels_from": True}, "labels_from is True; expected a whole number"),
+        ({"channels": "middle"}, "channels 'middle' is unknown; expected one of first, last"),
+        ({"channels": 1}, "channels 1 is unknown; expected one of first, last"),
     ],
 )
 def test_data_sets(given, message):

@@ -10,18 +10,22 @@ import numpy as np
 import pytest
 from conformance.descriptions import described_files
 
-from refmiracle.codec.container import parse_model
+from refmiracle import load, load_images
+from refmiracle.codec.container import CompressedModel, parse_model
 from refmiracle.codec.model import decode_model
 from refmiracle.engines import get_engine
+from refmiracle.layers import Conv2d, Dense, Flatten, GroupNorm, MeanPool2d, Relu, Residual
 from refmiracle.nn.evaluation import forward
+from refmiracle.nn.network import Network
 from refmiracle.numerics.variance import log_s
+from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
 from refmiracle.rec import minimal_random_coding
 
 ROOT = Path(__file__).parents[2]
 MODELS = ROOT / "data" / "models"
 MINUS = "\N{MINUS SIGN}"
 # Sizes of what is drawn.
-DRAWN = """() => [...document.querySelectorAll("svg, canvas")].map((e) => {
+DRAWN = """() => [...document.querySelectorAll("svg, canvas:not([hidden] *)")].map((e) => {
   const box = e.getBoundingClientRect();
   return [box.width, box.height];
 })"""
@@ -255,16 +259,180 @@ def test_a_file_of_ones_own(page, give):
 
 
 def test_a_file_that_describes_its_network(page, give):
-    """It is decoded and shown; drawn digits mean nothing to it."""
+    """It is decoded and shown; of two channels there are no pictures."""
     page.locator("#digits button").first.click()
     give(page, "own.rmc", described_files()[0])
     page.wait_for_function("document.getElementById('which').textContent.startsWith('own.rmc')")
     assert page.locator("#fault").inner_text() == ""
     assert "(2 x 7 x 5, 3 classes)" in page.locator("#fields").inner_text()
     assert "stage1.body.conv1.weight" in page.locator("#tensors").text_content()
-    assert "does not run it" in page.locator("#told").inner_text()
+    assert page.locator("#pad").is_hidden()
+    assert "have 2 channels" in page.locator("#picture-told").inner_text()
+    assert page.locator("#own-picture").is_disabled()
     page.get_by_role("button", name="Back to the file").click()
+    assert page.locator("#picture-part").is_hidden()
     assert verdict(page) == "7"
+
+
+# --- pictures of the reader's own
+
+
+def rmc(shape, classes, *layers):
+    """A file of random indices that describes its network."""
+    network = Network("own", 0, shape, classes, layers)
+    layout = BlockLayout(network, network.factors(), Grouping.OUTPUTS, Signs.UNIT, 40, seed=5)
+    rho = np.array([t.fan_in**-0.5 for t in network.tensors()], np.float16)
+    indices = np.random.default_rng(7).integers(0, 1 << 6, layout.blocks())
+    return CompressedModel(layout, 6, rho, indices).to_bytes()
+
+
+COLOUR = rmc(
+    (3, 9, 12),
+    5,
+    *(Conv2d(6, kernel=3, stride=2, padding=1), GroupNorm(2), Relu()),
+    *(Residual((Conv2d(6, kernel=3, padding=1, groups=6), Relu())), MeanPool2d()),
+    *(Flatten(), Dense(5)),
+)
+GREY = rmc((1, 6, 4), 12, Flatten(), Dense(12))
+LIKE_MNIST = rmc((1, 28, 28), 10, Flatten(), Dense(10))
+TOO_LARGE = rmc((3, 400, 400), 2, Conv2d(100, kernel=5), MeanPool2d(), Flatten(), Dense(2))
+
+
+@pytest.fixture
+def give_picture(tmp_path):
+    """Gives the page a picture as a PNG or JPEG file, and waits for the answer."""
+    image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+
+    def give_it(page, pixels, name="picture.png", mode=None, **options):
+        picture = image.fromarray(pixels)
+        (picture.convert(mode) if mode else picture).save(tmp_path / name, **options)
+        page.locator("#own-picture").set_input_files(tmp_path / name)
+        page.wait_for_function(
+            "document.getElementById('picture-told').textContent.startsWith('The network')"
+        )
+
+    return give_it
+
+
+def open_file(page, give, data):
+    give(page, "own.rmc", data)
+    page.wait_for_function("document.getElementById('which').textContent.startsWith('own.rmc')")
+
+
+def probabilities(page):
+    """Return the classes that are shown, and their probabilities in per cent."""
+    classes = [int(text) for text in page.locator("#picture-bars th").all_inner_texts()]
+    shown = page.locator("#picture-bars .part").all_inner_texts()
+    return classes, [float(text.split()[0]) for text in shown]
+
+
+def check_answer(page, data, pixels):
+    """The page shows what the package says of these pixels, the likeliest classes first."""
+    expected = 100 * load(data, engine="numpy").predict_proba(pixels)
+    classes, shown = probabilities(page)
+    assert classes == list(np.argsort(-expected, kind="stable")[:10])
+    assert np.abs(np.array(shown) - expected[classes]).max() < 0.051
+    told = page.locator("#picture-told").inner_text()
+    assert told.startswith(f"The network says class {classes[0]} of {len(expected)}, at ")
+    assert page.locator("#picture-bars tr.best th").all_inner_texts() == [str(classes[0])]
+
+
+@pytest.mark.parametrize(("name", "mode"), [("a.png", None), ("palette.png", "P")])
+def test_a_colour_picture_is_classified_as_by_the_package(page, give, give_picture, name, mode):
+    open_file(page, give, COLOUR)
+    assert page.locator("#pad").is_hidden()
+    assert "12 \u00d7 9 pixels in colour" in page.locator("#picture-size").inner_text()
+    assert page.locator("#picture-told").inner_text() == "Take a picture above."
+    levels = np.array([0, 51, 102, 153, 204, 255], np.uint8)  # those of the web's palette
+    pixels = np.random.default_rng(2).choice(levels, (9, 12, 3))
+    give_picture(page, pixels, name, mode)
+    check_answer(page, COLOUR, pixels)
+
+
+def test_a_grey_network_sees_the_luma_of_a_picture(page, give, give_picture):
+    open_file(page, give, GREY)
+    pixels = np.random.default_rng(3).integers(0, 256, (6, 4, 3), dtype=np.uint8)
+    give_picture(page, pixels)
+    luma = np.round(pixels @ [0.299, 0.587, 0.114]).astype(np.uint8)
+    check_answer(page, GREY, luma)
+    assert len(probabilities(page)[0]) == 10, "of twelve classes"
+
+
+def test_a_picture_of_another_size_is_cut_and_scaled(page, give, give_picture):
+    """A photo in which each pixel of the input is a square, with black bars at both sides."""
+    open_file(page, give, COLOUR)
+    rows, columns = np.mgrid[:9, :12]
+    pixels = np.stack([20 * rows + 40, 15 * columns + 30, 200 - 10 * rows], -1).astype(np.uint8)
+    large = np.zeros((90, 200, 3), np.uint8)
+    large[:, 40:160] = pixels.repeat(10, axis=0).repeat(10, axis=1)
+    give_picture(page, large, "photo.jpg", quality=100, subsampling=0)
+    seen = page.evaluate(
+        "[...document.getElementById('picture').getContext('2d').getImageData(0, 0, 12, 9).data]"
+    )
+    found = np.array(seen, float).reshape(9, 12, 4)[:, :, :3]
+    assert np.abs(found - pixels).max() < 12
+    check_answer(page, COLOUR, found.astype(np.uint8))
+
+
+def test_the_next_file_sees_the_same_picture(page, give, give_picture):
+    open_file(page, give, COLOUR)
+    pixels = np.full((18, 12, 3), 200, np.uint8)
+    give_picture(page, pixels)
+    give(page, "grey.rmc", GREY)
+    page.wait_for_function("document.getElementById('which').textContent.startsWith('grey.rmc')")
+    check_answer(page, GREY, np.full((6, 4), 200, np.uint8))
+
+
+def test_a_described_network_of_digits_reads_what_is_drawn_too(page, give, give_picture):
+    page.locator("#digits button").first.click()
+    open_file(page, give, LIKE_MNIST)
+    image = load_images()[0][0]
+    assert verdict(page) == str(load(LIKE_MNIST, engine="numpy").predict(image))
+    give_picture(page, image)
+    check_answer(page, LIKE_MNIST, image)
+
+
+def test_what_is_no_picture_is_one_line(page, give, give_picture, tmp_path):
+    open_file(page, give, GREY)
+    give_picture(page, np.zeros((6, 4), np.uint8))
+    before = probabilities(page)
+    for name, data in (("text.png", b"no picture"), ("torn.png", b"\x89PNG\r\n\x1a\n\0\0")):
+        (tmp_path / name).write_bytes(data)
+        page.locator("#own-picture").set_input_files(tmp_path / name)
+        page.wait_for_function(
+            "(name) => document.getElementById('picture-fault').textContent.startsWith(name)",
+            arg=name,
+        )
+        assert page.locator("#picture-fault").inner_text() == (
+            f"{name}: it is no picture that this browser can read"
+        )
+    assert probabilities(page) == before, "the one before is still shown"
+
+
+def test_a_network_that_would_hold_the_page_up_is_decoded_alone(page, give):
+    open_file(page, give, TOO_LARGE)
+    told = page.locator("#picture-told").inner_text()
+    assert told == "It is decoded, but too large to be run in a page."
+    assert page.locator("#own-picture").is_disabled()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [400, 1280])
+def test_the_picture_is_drawn_and_accessible(page, give, give_picture, scheme, width):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is missing")
+    page.set_viewport_size({"width": width, "height": 900})
+    page.emulate_media(color_scheme=scheme)
+    wait_for_histogram(page)
+    open_file(page, give, COLOUR)
+    give_picture(page, np.random.default_rng(5).integers(0, 256, (9, 12, 3), dtype=np.uint8))
+    box = page.locator("#picture").bounding_box()
+    assert box["width"] / box["height"] == pytest.approx(12 / 9, abs=0.05)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    results = axe.Axe().run(page, options={"preload": False})
+    assert results.violations_count == 0, results.generate_report()
+
+
+# --- files that are none
 
 
 @pytest.mark.parametrize(

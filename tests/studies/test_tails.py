@@ -13,6 +13,7 @@ from refmiracle.studies import tails as study
 from refmiracle.studies.comparison import by_pairs, open_runs
 from refmiracle.studies.results import FAILS, HOLDS
 from refmiracle.studies.tails import (
+    dense_of_places,
     gini,
     make_claims,
     moment_rows,
@@ -65,14 +66,17 @@ def test_the_bits_are_the_budget(run):
 
 
 def test_the_maps_have_the_bits_of_the_layer(run):
-    places = position_bits(run)
+    layer = dense_of_places(run.config)
+    places = position_bits(run, layer)
+    assert layer.path == "dense1"
+    assert places.shape == (4, 4)
     assert places.sum() == pytest.approx(run.posterior.kl_bits()[run.layers()["dense1"]].sum())
-    pixels = spread(places)
+    pixels = spread(places, layer.sides)
     assert pixels.sum() == pytest.approx(places.sum())
     one = np.zeros((4, 4))
     one[3, 0] = 256.0
-    assert np.all(spread(one)[12:, :16] == 1.0)
-    assert spread(one).sum() == 256.0
+    assert np.all(spread(one, layer.sides)[12:, :16] == 1.0)
+    assert spread(one, layer.sides).sum() == 256.0
 
 
 def test_moments_are_of_the_layer_and_quantity(run):

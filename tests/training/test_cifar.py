@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refmiracle.errors import InputError
-from refmiracle.training.data import load_split
+from refmiracle.training.data import DataSet, load_split
 from refmiracle.training.formats import cifar
 
 RNG = np.random.default_rng(3)
@@ -90,6 +90,10 @@ def test_a_folder_and_the_one_above(tmp_path, named):
     folder = write_folder(tmp_path / HUNDRED, files)
     check(folder, made, (["train.bin"], ["test.bin"]), FINE if named else NUMBERS)
     assert refusal(tmp_path) == "it holds CIFAR-10 and CIFAR-100; name one"
+    said = refusal(DataSet(folder, channels="last"))
+    assert said == (
+        "channels last is for arrays and IDX files; expected none with data of this form"
+    )
 
 
 FORMS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}

@@ -147,3 +147,5 @@ def test_channels_that_could_stand_on_two_axes(tmp_path):
     (tmp_path / "train-images-idx4-ubyte").write_bytes(idx(np.zeros((2, 3, 8, 3), np.uint8)))
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(np.array([0, 1], np.uint8)))
     assert "which axis has the channels is not clear" in refusal(tmp_path)
+    for channels, shape in (("first", (3, 8, 3)), ("last", (3, 3, 8))):
+        assert load_split(DataSet(tmp_path, channels=channels), "train").input_shape() == shape

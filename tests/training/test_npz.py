@@ -17,7 +17,7 @@ from oracles import row_words
 
 from refmiracle.errors import InputError
 from refmiracle.training.config import fingerprint
-from refmiracle.training.data import Split, load_split
+from refmiracle.training.data import DataSet, Split, load_split
 from refmiracle.training.formats import contract
 
 RNG = np.random.default_rng(5)
@@ -56,6 +56,28 @@ def test_channels_come_first(tmp_path, images):
     assert np.array_equal(split.images, RGB.transpose(0, 3, 1, 2))
     assert split.input_shape() == (3, 8, 10)
     assert split.images.flags.c_contiguous
+
+
+@pytest.mark.parametrize("shape", [(9, 3, 10, 3), (9, 1, 9, 3), (9, 2, 2, 2), (9, 4, 3, 9)])
+def test_channels_that_are_said(tmp_path, shape):
+    """Single rows of colours too, which look like grey images; and the other parts alike."""
+    images = RNG.integers(0, 256, shape, dtype=np.uint8)
+    path = write(tmp_path, **{**GOOD, "x_train": images, "x_test": images[:4]})
+    train, test = both(path, channels="last")
+    assert np.array_equal(train.with_channels(), images.transpose(0, 3, 1, 2))
+    assert np.array_equal(test.images, train.images[:4])
+    assert np.array_equal(both(path, channels="first")[0].with_channels(), images)
+
+
+def test_channels_that_are_said_go_with_a_turn(tmp_path):
+    path = write(tmp_path, **{**GOOD, "x_train": RGB[:, :3]})
+    turned = load_split(DataSet(path, transposed=True, channels="last"), "train")
+    assert np.array_equal(turned.images, RGB[:, :3].transpose(0, 3, 2, 1))
+
+
+def test_channels_are_said_of_what_has_no_axis_for_them(tmp_path):
+    said = refusal(DataSet(write(tmp_path, **GOOD), channels="last"))
+    assert said == "images of shape (9, 8, 10) have no axis for channels; expected no channels"
 
 
 def test_a_file_of_another_name_is_known_by_its_content(tmp_path):
@@ -117,7 +139,7 @@ OBJECTS = "x_train: it holds pickled objects, which are not read; expected numbe
         ({"x_train": X[0, 0, 0]}, "x_train: images of shape (); expected (count, height, width)"),
         ({"x_train": X[:8]}, "8 train images, but 9 labels"),
         ({"x_train": X[:0], "y_train": Y[:0]}, "0 train images, but 0 labels"),
-        ({"x_train": RGB[:, :3]}, "x_train: images of shape (9, 3, 10, 3): which axis has the"),
+        ({"x_train": RGB[:, :3]}, "images of shape (9, 3, 10, 3): which axis has the channels"),
         ({"y_train": Y / 1}, "y_train: labels of float64 and of shape (9,); expected integers"),
         ({"y_train": np.eye(9, dtype=int)}, "y_train: labels of int64 and of shape (9, 9); exp"),
         ({"y_train": Y - 1}, "y_train: it holds values from -1 to 3; expected labels from 0"),

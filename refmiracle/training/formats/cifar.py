@@ -241,4 +241,4 @@ def _join(kind: Kind, batches: Sequence[NDArray[np.uint8]], names: dict[int, str
     before = len(kind.classes)
     images = np.concatenate([b[:, before:] for b in batches]).reshape(-1, *IMAGE)
     labels = np.concatenate([b[:, before - 1] for b in batches])
-    return Found(images, labels, kind.classes[-1] - 1, names)
+    return Found(images, labels, kind.classes[-1] - 1, names, channels_first=True)

@@ -67,7 +67,8 @@ class ClassFolders:
                 files, labels = _list_images(parts[part], names)
                 chosen = permutation(len(files)) if part == TRAIN else np.arange(len(files))
             images = _read_images([files[i] for i in chosen], readers)
-        return Found(images, labels[chosen], len(names) - 1, dict(enumerate(names)))
+        classes = dict(enumerate(names))
+        return Found(images, labels[chosen], len(names) - 1, classes, channels_first=True)
 
 
 def _folders(path: Path) -> dict[str, Path]:

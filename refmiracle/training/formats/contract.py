@@ -13,7 +13,7 @@ from typing import IO, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from refmiracle.errors import InputError
+from refmiracle.errors import InputError, named
 from refmiracle.files import first_line
 from refmiracle.numerics.philox import Stream, stream_permutation
 
@@ -34,7 +34,8 @@ class Found:
 
     Attributes
     ----------
-    images : ndarray of uint8, shape (count, height, width) or (count, channels, height, width)
+    images : ndarray of uint8, shape (count, height, width), or with one more axis
+        That of the channels, wherever it is.
     labels : ndarray of integers, shape (count,)
     largest : int
         The largest label of the whole data set, as far as it is there.
@@ -44,6 +45,8 @@ class Found:
         Whether images of this form have their rows and columns swapped.
     labels_from : int
         Where labels of this form begin.
+    channels_first : bool
+        Whether this form has the channels behind the first axis; of others their number tells.
     """
 
     images: NDArray[np.uint8]
@@ -52,6 +55,7 @@ class Found:
     names: Mapping[int, str] = field(default_factory=dict)
     transposed: bool = False
     labels_from: int = 0
+    channels_first: bool = False
 
 
 class Format(Protocol):
@@ -132,10 +136,7 @@ def to_text(data: bytes | bytearray) -> str:
 
 
 def to_pixels(images: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Return images of any integers, of 3 or 4 axes, as bytes with their channels first.
-
-    The channels of 4 axes are known by their number: it is smaller than the numbers of rows and
-    of columns.  A single channel has no axis.
+    """Return images of any integers, of 3 or 4 axes, as bytes.
 
     Raises
     ------
@@ -158,21 +159,44 @@ def to_pixels(images: NDArray[np.generic]) -> NDArray[np.uint8]:
         raise InputError(
             f"it holds values from {images.min()} to {images.max()}; expected images from 0 to 255"
         )
-    pixels = images.astype(np.uint8, copy=False)
-    if pixels.ndim == 4:
-        pixels = np.moveaxis(pixels, _channel_axis(pixels.shape), 1)
-        pixels = pixels[:, 0] if pixels.shape[1] == 1 else pixels
-    return np.ascontiguousarray(pixels)
+    return images.astype(np.uint8, copy=False)
 
 
-def _channel_axis(shape: tuple[int, ...]) -> int:
+def to_channels_first(images: NDArray[np.uint8], channels: str | None) -> NDArray[np.uint8]:
+    """Return images of 3 or 4 axes with their channels behind the first; a single one has no axis.
+
+    Parameters
+    ----------
+    images : ndarray of uint8, shape (count, height, width), or with one more axis
+    channels : str, optional
+        ``first`` or ``last``: which of the axes of an image has the channels.  By default their
+        number tells: it is smaller than the numbers of rows and of columns.
+
+    Raises
+    ------
+    InputError
+        If that does not tell, or there is no axis of channels though it is said which it is.
+    """
+    if images.ndim == 3:
+        if channels is not None:
+            raise InputError(
+                f"images of shape {images.shape} have no axis for channels; expected no"
+                f" {named('channels')}"
+            )
+        return images
+    last = _channels_are_last(images.shape) if channels is None else channels == "last"
+    turned = np.moveaxis(images, 3, 1) if last else images
+    return turned[:, 0] if turned.shape[1] == 1 else turned
+
+
+def _channels_are_last(shape: tuple[int, ...]) -> bool:
     first = shape[1] < min(shape[2], shape[3])
     last = shape[3] < min(shape[1], shape[2])
     if first or last:
-        return 1 if first else 3
+        return last
     raise InputError(
-        f"images of shape {shape}: which axis has the channels is not clear; expected the second"
-        " or the last one, and fewer channels than rows and than columns"
+        f"images of shape {shape}: which axis has the channels is not clear; expected fewer"
+        f" channels than rows and than columns, or {named('channels')} first or last"
     )
 
 

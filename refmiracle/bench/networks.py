@@ -1,0 +1,59 @@
+"""What is measured of a network that did not come with images and a file: both drawn at random."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from refmiracle.codec.container import CompressedModel
+from refmiracle.nn.network import Network
+from refmiracle.training.config import Config
+from refmiracle.training.data import Split
+from refmiracle.training.settings import check_layout
+
+LARGEST = 1 << 27  # bytes of all images
+
+
+def config_of(network: Network) -> Config:
+    """Return the settings that are measured, with a network and its own hash factors.
+
+    Raises
+    ------
+    InputError
+        If the network is not as it must be.
+    """
+    own = replace(Config(), network=network, hash_factors=network.factors())
+    config, variables = check_layout(own)
+    return replace(config, block_size=min(config.block_size, variables))
+
+
+def random_images(network: Network, count: int, least: int) -> Split:
+    """Return images of noise and labels, as many as `count` unless they are large.
+
+    Time does not depend on what they show.
+
+    Parameters
+    ----------
+    network : Network
+    count, least : int
+        How many, and how many at least, however large they are.
+    """
+    rng = np.random.default_rng(0)
+    shape = network.image_shape()
+    number = max(least, min(count, LARGEST // math.prod(shape)))
+    images = rng.integers(0, 256, (number, *shape), dtype=np.uint8)
+    labels = rng.integers(0, network.classes, number)
+    names = tuple(map(str, range(network.classes)))
+    return Split(images, labels.astype("u1" if network.classes <= 256 else "<u2"), names)
+
+
+def random_file(config: Config) -> bytes:
+    """Return a .rmc file of the network with random indices, its scales as at the start."""
+    layout = config.layout()
+    tensors = layout.network.tensors()
+    rho = np.array([config.rho_gain / math.sqrt(t.fan_in) for t in tensors], np.float16)
+    rng = np.random.default_rng(0)
+    indices = rng.integers(0, 1 << config.bits_per_block, layout.blocks())
+    return CompressedModel(layout, config.bits_per_block, rho, indices).to_bytes()
