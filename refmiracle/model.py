@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from refmiracle.codec.chain import check_base
 from refmiracle.codec.container import CompressedModel, parse_model
 from refmiracle.codec.envelope import checksum_of
 from refmiracle.codec.model import Float32Weights, decode_update, decode_variables, weights_of
@@ -98,8 +97,7 @@ class Model(Frozen):
         if base is None:
             compressed: CompressedModel | CompressedUpdate = _parsed or parse_model(data, network)
         else:
-            compressed = parse_update(data, base.compressed.layout)
-            check_base(compressed, checksum_of(base.data))
+            compressed = parse_update(data, base.compressed.layout, checksum_of(base.data))
         found = compressed.layout.network
         if network is not None and found != network:
             raise InputError(f"the file is of the network {found.name}, not of {network.name}")

@@ -102,6 +102,11 @@ class File(NamedTuple):
         """Section 3: names and shapes, in order."""
         return self.described.tensors if self.described else NETWORKS[self.network]
 
+    @property
+    def variables(self):
+        """Section 7.1: V."""
+        return sum(sizes_of(self.tensors, self.factors))
+
 
 def require(condition, message):
     if not condition:
@@ -164,28 +169,35 @@ def parse(data):
         factors.append(factor)
     variables = sum(sizes_of(tensors, factors))
     require(1 <= block_size <= variables, "block size out of range")
-    blocks = -(-variables // block_size)
     payload = offset + 2 * len(factors)
-    padding = -(blocks * bits) % 8
-    if code == MRC:
-        require(len(body) == payload + (blocks * bits + padding) // 8, "wrong length")
-    else:
-        require(len(body) >= payload + 3, "wrong length")
+    check_length(len(body) - payload, variables, block_size, code, bits)
     for pattern in struct.unpack(f"<{len(factors)}H", body[offset:payload]):
         require(0x0400 <= pattern <= 0x7BFF, "a scale is not a positive normal float16")
     rho = struct.unpack(f"<{len(factors)}e", body[offset:payload])
-    if code == MRC:
-        indices = read_indices(body[payload:], blocks, bits, padding)
-    else:
-        count = variables if code in VARIABLE_CODES else blocks
-        indices = read_messages(body[payload:], count, code, bits)
+    indices = read_payload(body[payload:], variables, block_size, code, bits)
     fields = grouping, signs, block_size, seed, factors, rho, indices, code, bits, network
     return File(*fields, described)
 
 
-def read_indices(payload, blocks, bits, padding):
+def check_length(size, variables, block_size, code, bits):
+    """Section 2.5, rule 11: what stands behind the header has this many bytes."""
+    if code == MRC:
+        require(size == -(-(-(-variables // block_size)) * bits // 8), "wrong length")
+    else:
+        require(size >= 3, "wrong length")
+
+
+def read_payload(payload, variables, block_size, code, bits):
+    """Sections 2.3 and 2.7: an integer for each block or each variable."""
+    blocks = -(-variables // block_size)
+    if code == MRC:
+        return read_indices(payload, blocks, bits)
+    return read_messages(payload, variables if code in VARIABLE_CODES else blocks, code, bits)
+
+
+def read_indices(payload, blocks, bits):
     """Section 2.3."""
-    stream = int.from_bytes(payload, "big")
+    stream, padding = int.from_bytes(payload, "big"), -(blocks * bits) % 8
     require(stream & ((1 << padding) - 1) == 0, "padding bits are set")
     text = f"{stream >> padding:0{blocks * bits}b}"
     return [int(text[i : i + bits], 2) for i in range(0, blocks * bits, bits)]
@@ -383,7 +395,7 @@ def normals(file):
     """Sections 7.3 to 7.5: the normal at each place, in order."""
     if file.code in VARIABLE_CODES:
         return [node_normal(file.code, n, i, file.seed) for i, n in enumerate(file.indices)]
-    variables = sum(sizes_of(file.tensors, file.factors))
+    variables = file.variables
     if file.code == SP_PFR:
         out = []
         for block, message in enumerate(file.indices):
@@ -404,21 +416,31 @@ def sign_table(file, number):
     return [-1.0 if w >> 31 else 1.0 for w in words(file.seed, SIGNS, number, count)]
 
 
-def decode(data):
-    """Return the weights by tensor name, each a flat list in C order of float32 values."""
-    file = parse(data)
-    sizes = sizes_of(file.tensors, file.factors)
-    order = words(file.seed, PERMUTATION, 0, sum(sizes))
+def whitened(file):
+    """Section 7.2: the normal of each variable, which the permutation brings to its place."""
+    order = words(file.seed, PERMUTATION, 0, file.variables)
     permutation = sorted(range(len(order)), key=order.__getitem__)  # Python's sort is stable
     z_at = normals(file)
     z = [0.0] * len(order)
     for place, variable in enumerate(permutation):
         z[variable] = z_at[place]
+    return z
 
+
+def scaled(file):
+    """Section 8.3: the variables, each a float32 product."""
+    sizes = sizes_of(file.tensors, file.factors)
+    rho = [r for r, size in zip(file.rho, sizes, strict=True) for _ in range(size)]
+    return all_to_float32(list(map(operator.mul, rho, whitened(file))))
+
+
+def weights_of(file, variables):
+    """Section 8: the weights by tensor name, each a flat list in C order."""
+    sizes = sizes_of(file.tensors, file.factors)
     weights, first = {}, 0
     for number, (name, shape) in enumerate(file.tensors):
-        rho, factor, outputs = file.rho[number], file.factors[number], shape[-1]
-        values = all_to_float32([rho * x for x in z[first : first + sizes[number]]])
+        factor, outputs = file.factors[number], shape[-1]
+        values = variables[first : first + sizes[number]]
         signs = sign_table(file, number)
         count = math.prod(shape)
         inputs = count // outputs
@@ -429,6 +451,12 @@ def decode(data):
         weights[name] = list(map(operator.mul, itertools.cycle(signs), unsigned))
         first += sizes[number]
     return weights
+
+
+def decode(data):
+    """Return the weights by tensor name, each a flat list in C order of float32 values."""
+    file = parse(data)
+    return weights_of(file, scaled(file))
 
 
 def as_bytes(values):
@@ -483,7 +511,10 @@ def logits(weights, pixels):
 
 def main(path):
     with open(path, "rb") as f:
-        weights = decode(f.read())
+        show(decode(f.read()))
+
+
+def show(weights):
     for name, tensor in weights.items():
         crc = zlib.crc32(as_bytes(tensor))
         print(f"{name:14} {len(tensor):6} weights, CRC-32 {crc:08x}, first {tensor[0]!r}")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from refmiracle.codec.container import parse_model
 from refmiracle.codec.envelope import base_checksum, checksum_of, is_update
 from refmiracle.codec.model import Float32Weights, decode_update, decode_variables, weights_of
-from refmiracle.codec.update import CompressedUpdate, parse_update
+from refmiracle.codec.update import parse_update
 from refmiracle.engines.contract import Engine
 from refmiracle.errors import InputError
 from refmiracle.nn.network import Network
@@ -52,21 +52,6 @@ def read_root(data: bytes, engine: Engine, own: Network | None = None) -> Base:
     return Base(model.layout, model.rho, read_only(variables), checksum_of(data))
 
 
-def check_base(update: CompressedUpdate, checksum: int) -> None:
-    """Refuse an update of another file than the one with this checksum.
-
-    Raises
-    ------
-    InputError
-        If it is one.
-    """
-    if update.base != checksum:
-        raise InputError(
-            f"it is an update of the file with the checksum {update.base:08x}; this one has"
-            f" {checksum:08x}"
-        )
-
-
 def apply_update(base: Base, data: bytes, engine: Engine) -> Base:
     """Return what the file of an update makes of its base.
 
@@ -75,8 +60,7 @@ def apply_update(base: Base, data: bytes, engine: Engine) -> Base:
     InputError
         If it is no intact update, or one of another base.
     """
-    update = parse_update(data, base.layout)
-    check_base(update, base.checksum)
+    update = parse_update(data, base.layout, base.checksum)
     variables = decode_update(update, base.rho, base.variables, engine)
     return Base(base.layout, base.rho, read_only(variables), checksum_of(data))
 

@@ -73,7 +73,7 @@ class CompressedUpdate:
                 f" {len(layout.factors)} levels and 1 to {LARGEST_BITS} bits"
             )
         data = seal(self.header() + self.payload())
-        if self.indices.shape != parse_update(data, layout).indices.shape:
+        if self.indices.shape != parse_update(data, layout, self.base).indices.shape:
             raise InputError(f"{len(self.indices)} indices do not fit {layout.blocks()} blocks")
         return data
 
@@ -110,7 +110,7 @@ def update_layout(
     )
 
 
-def parse_update(data: bytes, root: BlockLayout) -> CompressedUpdate:
+def parse_update(data: bytes, root: BlockLayout, base: int) -> CompressedUpdate:
     """Read the file of an update.
 
     Parameters
@@ -118,6 +118,8 @@ def parse_update(data: bytes, root: BlockLayout) -> CompressedUpdate:
     data : bytes
     root : BlockLayout
         Of the model at the root of its chain, or of another update of that.
+    base : int
+        The checksum of the file that the reader has.
 
     Returns
     -------
@@ -126,11 +128,15 @@ def parse_update(data: bytes, root: BlockLayout) -> CompressedUpdate:
     Raises
     ------
     InputError
-        If the bytes are not exactly one intact update of such a chain.  Whether the base is the
-        one that it names is for `codec.chain` to say.
+        If the bytes are not exactly one intact update of that file.
     """
     data = data if isinstance(data, bytes) else bytes(memoryview(data))
     body = unseal(data, UPDATES)
+    if base_checksum(body) != base:
+        raise InputError(
+            f"it is an update of the file with the checksum {base_checksum(body):08x}; this one"
+            f" has {base:08x}"
+        )
     fixed = len(MAGIC) + 1 + CRC_BYTES
     if len(body) == fixed:
         raise InputError("the file ends within its header")
@@ -155,4 +161,4 @@ def parse_update(data: bytes, root: BlockLayout) -> CompressedUpdate:
         )
     check_length(len(body), payload, layout, bits, code)
     indices, theta16 = read_payload(body[payload:], layout, code, bits)
-    return CompressedUpdate(base_checksum(body), layout, bits, levels, indices, code, theta16)
+    return CompressedUpdate(base, layout, bits, levels, indices, code, theta16)
