@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.ndimage import center_of_mass, rotate
 
 from refmiracle import drawing
 from refmiracle.errors import InputError
@@ -64,7 +64,9 @@ def rotated(images: Pixels, angle: float) -> Pixels:
     ndarray of uint8, shape (images, 28, 28)
         Interpolated linearly.
     """
-    turned = rotate(images.astype(np.float32), angle, axes=(2, 1), reshape=False, order=1)
+    turned = scipy.ndimage.rotate(
+        images.astype(np.float32), angle, axes=(2, 1), reshape=False, order=1
+    )
     return np.asarray(np.clip(np.rint(turned), 0, 255).astype(np.uint8))
 
 
@@ -138,7 +140,7 @@ def draw(path: Any, distortion: NDArray[np.float64]) -> Pixels:
     box = shape.get_extents()
     fit = affine().translate(*-(box.min + box.max) / 2).scale(BOX / box.size.max())
     image = _fill(shape, fit.translate(SIZE / 2, SIZE / 2))
-    row, column = center_of_mass(image)
+    row, column = scipy.ndimage.center_of_mass(image)
     # Agg's y runs upwards, an image's rows downwards.
     return _fill(shape, fit.translate(MIDDLE - column, row - MIDDLE))
 
