@@ -182,7 +182,8 @@ def parse(data):
 def check_length(size, variables, block_size, code, bits):
     """Section 2.5, rule 11: what stands behind the header has this many bytes."""
     if code == MRC:
-        require(size == -(-(-(-variables // block_size)) * bits // 8), "wrong length")
+        blocks = -(-variables // block_size)
+        require(size == -(-blocks * bits // 8), "wrong length")
     else:
         require(size >= 3, "wrong length")
 

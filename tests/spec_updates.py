@@ -5,6 +5,7 @@ Like `spec_decoder`, on which it builds, it shares no code with refmiracle.
     python tests/spec_updates.py model.rmc update.rmc ...      # as spec_decoder, of the last
 """
 
+import itertools
 import operator
 import struct
 import sys
@@ -93,7 +94,7 @@ def decode_chain(files):
     """Return the weights by tensor name that a model and the updates behind it say."""
     root = parse(files[0])
     variables, sizes = scaled(root), sizes_of(root.tensors, root.factors)
-    for base, data in zip(files, files[1:], strict=False):
+    for base, data in itertools.pairwise(files):
         variables = updated(variables, parse_update(data, base, sizes), root)
     return weights_of(root, variables)
 
