@@ -17,6 +17,7 @@ from refmiracle.codec.envelope import (
     CRC_BYTES,
     MAGIC,
     UPDATES,
+    VERSION,
     base_checksum,
     seal,
     unseal,
@@ -130,7 +131,9 @@ def parse_update(data: bytes, root: BlockLayout) -> CompressedUpdate:
         one that it names is for `codec.chain` to say.
     """
     data = data if isinstance(data, bytes) else bytes(memoryview(data))
-    body = unseal(data, UPDATES)
+    body = unseal(data, {VERSION, *UPDATES})
+    if body[len(MAGIC)] == VERSION:
+        raise InputError("it is a model, no update")
     fixed = len(MAGIC) + 1 + CRC_BYTES
     if len(body) == fixed:
         raise InputError("the file ends within its header")
