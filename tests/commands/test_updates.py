@@ -201,7 +201,7 @@ def test_nothing_that_is_read_is_written_to(here, update, capsys):
             ["--base", "old.rmc", "--bytes", "12"],
             "--bytes 12: the shortest file with these settings",
         ),
-        (["--base", "old.rmc", "--bytes", "0"], "--bytes is 0; expected"),
+        (["--base", "old.rmc", "--bytes", "0"], "--bytes 0 is out of range"),
         (
             ["--base", "old.rmc", "--bytes", "60", "--block-size", "9"],
             "--bytes and --block-size: one follows from the other; give one",
@@ -212,7 +212,7 @@ def test_nothing_that_is_read_is_written_to(here, update, capsys):
         ),
         (["--base", "old.rmc", "--code", "pfr", "--bits-per-block", "9"], "would search for ever"),
         (["--base", "old.rmc", "--data", "larger.npz"], "7x7"),
-        (["--base", "old.rmc", "--data", "four.npz"], "4 classes"),
+        (["--base", "old.rmc", "--data", "four.npz"], "label 3; "),
         (["--tensors", "dense1"], "--tensors cannot be given: a model has all of them"),
     ],
 )
