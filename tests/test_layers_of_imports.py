@@ -37,6 +37,7 @@ LAYERS = {
     "layers": 5,
     "given": 5,
     "figures": 5,
+    "decoded": 5,
     "fitting": 5,
     "loading": 5,
     "model": 5,
