@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from refmiracle.codec.chain import decode_chain
 from refmiracle.codec.container import CompressedModel, parse_model
-from refmiracle.codec.envelope import checksum_of
+from refmiracle.codec.envelope import checksum_of, is_update
 from refmiracle.codec.payload import message_count
 from refmiracle.codec.update import CompressedUpdate, update_layout
 from refmiracle.engines import get_engine
 from refmiracle.nn.network import Network
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
 from refmiracle.rec.codes import CODES, MRC, VARIABLE, from_positive, raw_bits
+
+MODELS = Path(__file__).parents[2] / "data" / "models"
+
+
+def shipped_models() -> list[Path]:
+    """Return the paths of the models in data/models, without the updates of them."""
+    return [p for p in sorted(MODELS.glob("*.rmc")) if not is_update(p.read_bytes())]
 
 
 def messages(rng: np.random.Generator, layout: BlockLayout, code: str, bits: int) -> np.ndarray:
