@@ -55,7 +55,7 @@ class UpdatesPlan:
         Bytes.
     seeds : tuple of int
     rival_seeds : int
-        With how many of the seeds all else than updates is made.
+        With how many of the seeds all is made but the updates of the first drift, which have all.
     shares : tuple of float
         Of old images among those of the first drift and of new classes.
     angles : tuple of float
@@ -111,7 +111,7 @@ class UpdatesPlan:
         return [scene for scene in every if scene.drift in kinds]
 
     def rivals(self) -> tuple[int, ...]:
-        """Return the seeds of all else than updates."""
+        """Return the seeds of all but the updates of the first drift."""
         return self.seeds[: self.rival_seeds]
 
 
@@ -209,8 +209,9 @@ def _updates(
 ) -> Iterator[tuple[str, Task]]:
     """Yield the updates of a scene by name."""
     plan = configs.plan
+    first = (scene.drift, scene.strength, scene.share) == (*plan.drifts[0], 0.0)
     for nbytes in plan.sizes:
-        for seed in plan.seeds:
+        for seed in plan.seeds if first else plan.rivals():
             key = {**_key(scene, UPDATE, nbytes, seed), **more}
             try:
                 config = configs.update(nbytes, seed)
@@ -255,7 +256,7 @@ def _chains(configs: Configs) -> Iterator[tuple[str, Task]]:
     nbytes = plan.link_bytes
     for scene in scenes:
         yield from _unchanged(configs, scene, CHAIN)
-    for seed in plan.seeds if scenes else ():
+    for seed in plan.rivals() if scenes else ():
         config = configs.update(nbytes, seed)
         key = {"drift": ROTATION, "method": STEP_BY_STEP, "limit": nbytes, "seed": seed}
         yield (
@@ -296,19 +297,17 @@ def every_strength() -> tuple[tuple[str, float], ...]:
 
 
 def middle_strengths() -> tuple[tuple[str, float], ...]:
-    """Return all drifts at their middle strength, and all angles, the reference first."""
-    return tuple(
-        (kind, strength)
-        for kind, strength in every_strength()
-        if kind == ROTATION or strength == DRIFTS[kind].strengths[1]
-    )
+    """Return all drifts at their middle strength, the reference first."""
+    return tuple((kind, s) for kind, s in every_strength() if s == DRIFTS[kind].strengths[1])
 
 
+# Of new files; the fewer their blocks, the more it costs to look at 2^20 candidates for each.
 _SHORT = {"preset": "default", "steps": 3000, "groups": 40, "group_steps": 40}
+_NEW = {**_SHORT, "bits_per_block": 16}
 UPDATES_PLANS = {
     "smoke": UpdatesPlan(
         "numba",
-        {"preset": "smoke"},
+        {"preset": "smoke", "bits_per_block": 14},
         ((ROTATION, REFERENCE),),
         {"preset": "smoke"},
         {"preset": "smoke"},
@@ -323,15 +322,16 @@ UPDATES_PLANS = {
         "numba",
         {"preset": "default"},
         middle_strengths(),
-        _SHORT,
+        _NEW,
         {**_SHORT, "steps": 10_000, "groups": 100},
         Tuning(steps=800, sparse_steps=300),
+        shares=(0.5,),
     ),
     "paper": UpdatesPlan(
         "numba",
         {"preset": "default"},
         every_strength(),
-        {**_SHORT, "steps": 6000, "groups": 100},
+        {**_NEW, "steps": 6000, "groups": 100},
         {"preset": "default"},
         Tuning(),
         rival_seeds=3,

@@ -34,6 +34,7 @@ from refmiracle.studies.update_plan import (
 )
 from refmiracle.studies.update_tables import describe_updates, summaries
 from refmiracle.training.data import default_folder, load_split
+from refmiracle.training.formats import idx_folders
 
 FEW = {"preset": "smoke", "steps": 3, "groups": 2, "group_steps": 1, "bits_per_block": 4}
 PLAN = UpdatesPlan(
@@ -48,17 +49,20 @@ PLAN = UpdatesPlan(
     shares=(0.5,),
     angles=(3.0, 6.0),
     link_bytes=51,
-    kept=300,
+    kept=200,
 )
 
 
 @pytest.fixture(scope="module", autouse=True)
-def own_images(small_mnist):
+def own_images():
     """What was loaded before is of other images than the few of these tests, and what is loaded
     here of other images than all.
     """
+    read = idx_folders.read_idx
     scenes.forget()
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(idx_folders, "read_idx", lambda path, kind: read(path, kind)[:700])
+        yield
     scenes.forget()
 
 
@@ -204,21 +208,21 @@ def test_every_preset_can_be_planned():
 def test_old_images_among_the_new():
     data = default_folder()
     train = load_split(data, "train")
-    count = len(train.images) - 300
-    seen = views(Scene("rotation", 25.0, share=0.25), data, 300)
+    count = len(train.images) - 200
+    seen = views(Scene("rotation", 25.0, share=0.25), data, 200)
     same = (seen.everything.images == train.images).all(axis=(1, 2))
     assert np.count_nonzero(same[:count]) == round(0.25 * count)
     assert not same[count:].any()
     assert (seen.everything.labels == train.labels).all()
-    assert seen.validation == 300
+    assert seen.validation == 200
 
 
 def test_new_classes():
     data, new = default_folder(), (5, 6, 7, 8, 9)
-    alone = views(Scene(digits=new), data, 300)
+    alone = views(Scene(digits=new), data, 200)
     assert set(alone.everything.labels) == set(new) == set(alone.new.labels)
     assert set(alone.old.labels) == {0, 1, 2, 3, 4}
-    half = views(Scene(digits=new, share=0.5), data, 300)
+    half = views(Scene(digits=new, share=0.5), data, 200)
     labels = half.everything.labels[: -half.validation]
     is_new = np.isin(labels, new)
     assert abs(is_new.sum() - (~is_new).sum()) <= 0.1 * len(labels)
