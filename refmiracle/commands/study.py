@@ -189,7 +189,7 @@ def run(arguments: argparse.Namespace) -> int:
         plan = replace(plan, engine=arguments.engine)
     elif arguments.engine:
         plan = replace(plan, base=replace(plan.base, engine=arguments.engine))
-    if arguments.study != CODES:
+    if arguments.study not in (CODES, UPDATES):
         network = arguments.network and _travelling(arguments.network)
         plan = replace(plan, base=about(plan.base, network, arguments.validation))
     out = arguments.out.resolve()
