@@ -23,12 +23,15 @@ function hexWord(word) {
   return word.toString(16).padStart(8, "0");
 }
 
-// The fields of an update; `root` are those of the model at the root of its chain.
-function readUpdate(bytes, root) {
+// The fields of an update of the file with the checksum `base`; `root` are those of the model at the
+// root of its chain.
+function readUpdate(bytes, root, base) {
   const body = openEnvelope(bytes, (version) => (isUpdate(bytes) ? ""
     : version === 1 ? "it is a model, no update"
       : `format version ${version} is unknown; expected ${FIRST_UPDATE} to`
         + ` ${FIRST_UPDATE + CODES.length - 1}`));
+  check(baseOf(bytes) === base, `it is an update of the file with the checksum`
+    + ` ${hexWord(baseOf(bytes))}; this one has ${hexWord(base)}`);
   check(body.length > 8, "it ends within its header");
   const code = bytes[3] - FIRST_UPDATE, bits = bytes[8], { tensors } = root;
   checkBits(bits);
@@ -47,7 +50,7 @@ function readUpdate(bytes, root) {
   checkLength(body, payload, { code, bits, blocks });
   const update = {
     code, bits, blockSize, seed, levels, variables, blocks, headerBytes: payload,
-    payloadBytes: body.length - payload, base: baseOf(bytes), crc: checksumOf(bytes),
+    payloadBytes: body.length - payload, base, crc: checksumOf(bytes),
   };
   return { ...update, ...readPayload(body.subarray(payload), update) };
 }
@@ -90,9 +93,7 @@ function addUpdate(update, root, base) {
 // A decoded chain with one more file behind it.
 function applyUpdate(decoded, bytes) {
   const { file, layout, updates, variables, crc } = decoded;
-  const update = readUpdate(bytes, file);
-  check(update.base === crc, `it is an update of the file with the checksum`
-    + ` ${hexWord(update.base)}; this one has ${hexWord(crc)}`);
+  const update = readUpdate(bytes, file, crc);
   const values = addUpdate(update, file, variables);
   return {
     file, layout, updates: [...updates, update], variables: values, crc: update.crc,

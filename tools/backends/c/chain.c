@@ -12,8 +12,8 @@ Chain read_chain(const File *files, size_t count)
     checksum = chain.root.checksum;
     for (size_t i = 1; i < count; i++) {
         blame(files[i].name);
-        update[i - 1] = read_update(&chain.root, files[i].data, files[i].size);
-        check_base(&update[i - 1], checksum, files[i - 1].name);
+        update[i - 1] = read_update(&chain.root, (Base){checksum, files[i - 1].name},
+                                    files[i].data, files[i].size);
         checksum = update[i - 1].checksum;
     }
     blame(NULL);

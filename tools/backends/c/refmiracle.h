@@ -228,12 +228,16 @@ typedef struct {
     uint32_t checksum;
 } Update;
 
-/* `root` is the model at the root of the chain.  Fails unless the data are an intact update of such a
- * chain; nothing is allocated.
+/* The file that the reader has, and what messages call it. */
+typedef struct {
+    uint32_t checksum;
+    const char *name;
+} Base;
+
+/* `root` is the model at the root of the chain.  Fails unless the data are an intact update of the
+ * base; nothing is allocated.
  */
-Update read_update(const Model *root, const uint8_t *data, size_t size);
-/* Fail unless the update is one of the file with this checksum, which `name` is called. */
-void check_base(const Update *update, uint32_t checksum, const char *name);
+Update read_update(const Model *root, Base base, const uint8_t *data, size_t size);
 /* float32: sections 8.3 and 13 */
 float update_scale(const Model *root, const Update *update, int tensor);
 /* Add what the update says to the variables of its base, in place.  It cannot fail. */

@@ -18,13 +18,22 @@ static void count_variables(const Model *root, Update *update)
         fail("all of its levels are 0, so it changes nothing");
 }
 
-Update read_update(const Model *root, const uint8_t *data, size_t size)
+static void check_base(uint32_t wanted, Base base)
+{
+    if (wanted != base.checksum)
+        fail("it is an update of the file with the checksum %08lx; %s has %08lx",
+             (unsigned long)wanted, base.name, (unsigned long)base.checksum);
+}
+
+Update read_update(const Model *root, Base base, const uint8_t *data, size_t size)
 {
     Update update = {0};
     Coding *coding = &update.coding;
     size_t body = check_envelope(data, size, FIRST_UPDATE, FIRST_UPDATE + GPRS_D);
     size_t offset = BITS + 1, tensors = (size_t)root->network->tensors;
 
+    update.base = word_at(data + BASE);
+    check_base(update.base, base);
     if (body == BITS)
         fail("the file ends within its header");
     coding->code = data[3] - FIRST_UPDATE;
@@ -40,16 +49,8 @@ Update read_update(const Model *root, const uint8_t *data, size_t size)
     check_block_size(coding);
     check_length(coding, body - offset);
     take_payload(coding, data + offset, body - offset);
-    update.base = word_at(data + BASE);
     update.checksum = word_at(data + body);
     return update;
-}
-
-void check_base(const Update *update, uint32_t checksum, const char *name)
-{
-    if (update->base != checksum)
-        fail("it is an update of the file with the checksum %08lx; %s has %08lx",
-             (unsigned long)update->base, name, (unsigned long)checksum);
 }
 
 /* The scale of the root times 2^((level - 128) / 4), rounded to float64 and then to float32. */

@@ -31,9 +31,9 @@ static void update(void *context)
 {
     const Arrival *arrival = context;
     Device *device = arrival->device;
-    Update packet = read_update(&device->model, arrival->data, arrival->size);
+    Base base = {device->checksum, "the last one here"};
+    Update packet = read_update(&device->model, base, arrival->data, arrival->size);
 
-    check_base(&packet, device->checksum, "the last one here");
     /* From here on nothing can fail. */
     apply_update(&device->model, &packet, device->variables, (Room){device->keys, KEYS});
     device->checksum = packet.checksum;
