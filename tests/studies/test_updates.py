@@ -44,7 +44,7 @@ PLAN = UpdatesPlan(
     FEW,
     FEW,
     Tuning(steps=2, sparse_steps=2, rates=(1e-3,), part_rates=(1e-3,)),
-    sizes=(40, 51),
+    sizes=(36, 51),
     seeds=(0,),
     shares=(0.5,),
     angles=(3.0, 6.0),
@@ -107,7 +107,7 @@ def test_the_whole_study(made):
 def test_a_file_that_cannot_be_so_short_is_said(made):
     out, _ = made
     missing = [row for row in table(out, DRIFTED) if row["status"] != MEASURED]
-    assert {(row["method"], row["limit"]) for row in missing} == {(NEW, "40")}
+    assert {(row["method"], row["limit"]) for row in missing} == {(NEW, "36")}
     assert "the shortest file with these settings has" in missing[0]["status"]
 
 
