@@ -30,7 +30,14 @@ LARGEST_EXACT_BITS = 8
 SETTLING_FACTOR, ENCODING_FACTOR = 1.005, 1.0005
 LARGE_BETA = 1e-4
 # What configs had before they named it.
-LATER_FIELDS = {"code": MRC, "network": LENET5.name, "flip": 0, "base": [], "tensors": []}
+LATER_FIELDS = {
+    "code": MRC,
+    "network": LENET5.name,
+    "flip": 0,
+    "base": [],
+    "tensors": [],
+    "few": 32,
+}
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,8 @@ class Config:
         Which candidate `mrc` sends: ``sample``, one drawn with probability proportional to q / p as
         in MIRACLE, ``best``, the one with the largest q / p, or ``judged``, the one of the best few
         with the lowest training loss.
+    few : int
+        Of how many of the best candidates `selection` ``judged`` takes one.
     hash_factors : tuple of int
         One for each tensor of the network.
     steps : int
@@ -98,6 +107,7 @@ class Config:
     block_size: int = 30
     code: str = MRC
     selection: str = "sample"
+    few: int = 32
     hash_factors: tuple[int, ...] = LENET5.hash_factors
     steps: int = 20_000
     batch_size: int = 128
