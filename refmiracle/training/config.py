@@ -30,14 +30,7 @@ LARGEST_EXACT_BITS = 8
 SETTLING_FACTOR, ENCODING_FACTOR = 1.005, 1.0005
 LARGE_BETA = 1e-4
 # What configs had before they named it.
-LATER_FIELDS = {
-    "code": MRC,
-    "network": LENET5.name,
-    "flip": 0,
-    "base": [],
-    "tensors": [],
-    "few": 32,
-}
+LATER_FIELDS = {"code": MRC, "network": LENET5.name, "flip": 0, "base": [], "tensors": []}
 
 
 @dataclass(frozen=True)
@@ -56,8 +49,6 @@ class Config:
         Which candidate `mrc` sends: ``sample``, one drawn with probability proportional to q / p as
         in MIRACLE, ``best``, the one with the largest q / p, or ``judged``, the one of the best few
         with the lowest training loss.
-    few : int
-        Of how many of the best candidates `selection` ``judged`` takes one.
     hash_factors : tuple of int
         One for each tensor of the network.
     steps : int
@@ -107,7 +98,6 @@ class Config:
     block_size: int = 30
     code: str = MRC
     selection: str = "sample"
-    few: int = 32
     hash_factors: tuple[int, ...] = LENET5.hash_factors
     steps: int = 20_000
     batch_size: int = 128

@@ -16,9 +16,9 @@ from refmiracle.engines.contract import Array, Engine
 from refmiracle.posterior.sharing import VariablePass
 from refmiracle.training.batches import Batches
 
-# All candidates are judged by some images, the best quarter of them by all.
+# The best candidates by q / p: all are judged by some images, the best of them by all.
+FEW, FEWER = 32, 8
 IMAGES, FIRST_IMAGES = 4096, 512
-PART = 4
 
 
 class Judge:
@@ -57,7 +57,7 @@ class Judge:
             Of a candidate's number; returns the variables with that candidate in its place.
         """
         first = np.array([self.loss(place(k), FIRST_IMAGES) for k in range(count)])
-        fewer = np.sort(np.argsort(first, kind="stable")[: -(-count // PART)])
+        fewer = np.sort(np.argsort(first, kind="stable")[:FEWER])
         losses = [self.loss(place(int(k)), len(self.labels)) for k in fewer]
         return int(fewer[int(np.argmin(losses))])
 

@@ -49,7 +49,6 @@ class Settings(TypedDict, total=False):
     block_size: int
     code: str
     selection: str
-    few: int
     hash_factors: Sequence[int]
     steps: int
     batch_size: int
@@ -76,7 +75,6 @@ WHOLE = {
     "seed": (0, 2**32 - 1),
     "steps": (1, LONGEST),
     "batch_size": (1, LONGEST),
-    "few": (1, 4096),
     "groups": (1, LONGEST),
     "group_steps": (1, LONGEST),
     "validation": (0, LONGEST),

@@ -37,7 +37,7 @@ from refmiracle.rec.minimal_random_coding import best_few
 from refmiracle.training.batches import Batches
 from refmiracle.training.config import ENCODING_FACTOR, JUDGED, LONGEST, SETTLING_FACTOR, Config
 from refmiracle.training.data import Split, check_split
-from refmiracle.training.judging import Judge, choose_rows
+from refmiracle.training.judging import FEW, Judge, choose_rows
 from refmiracle.training.state import OPEN, STILL_TRAINING, State
 
 VALIDATION_ROWS = LONGEST + 1
@@ -329,7 +329,7 @@ class Trainer:
         What is encoded stands as it is sent, what is open as its mean.
         """
         c, rho = self.config, self.rho()
-        few = best_few(self.engine, c.seed, c.bits_per_block, delta[blocks], log_s[blocks], c.few)
+        few = best_few(self.engine, c.seed, c.bits_per_block, delta[blocks], log_s[blocks], FEW)
         flat, nu = self.flat.copy(), self.posterior.nu
         nu = np.zeros_like(rho) if nu is None else nu
         w, judge = self._blocks_of(flat), Judge(self.engine, self.network, self.batches)
