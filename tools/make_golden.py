@@ -29,6 +29,7 @@ PARTS = (
     "network",
     "described_networks",
     "files",
+    "updates",
 )
 
 

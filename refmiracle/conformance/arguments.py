@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -18,6 +19,15 @@ from refmiracle.posterior.blocks import BlockLayout, Grouping, Places, Signs
 def as_bytes(data: Array) -> bytes:
     """Return the bytes of an array of uint8."""
     return np.ascontiguousarray(data, dtype=np.uint8).tobytes()
+
+
+def as_files(data: Array, sizes: Array) -> list[bytes]:
+    """Return files that stand one after the other, of so many bytes each."""
+    lengths = [int(n) for n in sizes]
+    if not lengths or min(lengths) < 0 or sum(lengths) != len(data):
+        raise InputError(f"lengths {lengths} do not cut {len(data)} bytes into files")
+    ends = list(itertools.accumulate(lengths))
+    return [as_bytes(data[end - n : end]) for end, n in zip(ends, lengths, strict=True)]
 
 
 def as_uint8(data: bytes) -> Array:

@@ -9,10 +9,12 @@ from collections.abc import Sequence
 import numpy as np
 
 import refmiracle
+from refmiracle.codec.chain import decode_chain
 from refmiracle.codec.container import CompressedModel, parse_model
-from refmiracle.codec.model import decode_model
+from refmiracle.codec.model import Float32Weights, decode_model
 from refmiracle.conformance.arguments import (
     as_bytes,
+    as_files,
     as_uint8,
     bits_of,
     layout_of,
@@ -272,10 +274,11 @@ class EngineBackend(FileBackend):
 
         The digest is over little-endian float32, tensor after tensor, each in C order.
         """
-        weights = decode_model(parse_model(as_bytes(data)), self.engine)
-        flat = np.concatenate([w.ravel() for w in weights.values()]).astype("<f4")
-        digest = hashlib.sha256(flat.tobytes()).digest()
-        return as_uint8(digest), flat[::SAMPLE_STRIDE]
+        return digest_of(decode_model(parse_model(as_bytes(data)), self.engine))
+
+    def decode_chain(self, data: Array, sizes: Array) -> Results:
+        """Return the same of the last file of a chain, whose files have so many bytes each."""
+        return digest_of(decode_chain(as_files(data, sizes), self.engine).weights())
 
     def predict(self, data: Array, images: Array) -> Results:
         """Return the logits of a file's network, shape (classes, images), and the classes."""
@@ -286,6 +289,12 @@ class EngineBackend(FileBackend):
         x = self.engine.images(check_images(network, images))
         logits = forward(network, self.engine, weights, x)
         return logits, classes(logits)
+
+
+def digest_of(weights: Float32Weights) -> Results:
+    """Return the SHA-256 of all weights, and every 997th of them."""
+    flat = np.concatenate([w.ravel() for w in weights.values()]).astype("<f4")
+    return as_uint8(hashlib.sha256(flat.tobytes()).digest()), flat[::SAMPLE_STRIDE]
 
 
 def numba_backend() -> EngineBackend:

@@ -107,5 +107,6 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "encode_model": _operation("files", f"{LAYOUT} bits rho delta log_s", "data"),
     "decode_model": _operation("files", "data", "sha256 sample"),
+    "decode_chain": _operation("files", "data sizes", "sha256 sample"),
     "predict": _operation("predictions", "data images", "logits classes"),
 }

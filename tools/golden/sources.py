@@ -17,8 +17,9 @@ sys.path.append(str(Path(__file__).resolve().parents[2] / "tests"))
 
 import oracles
 import spec_decoder
+import spec_updates
 
-__all__ = ["noise", "oracles", "spec_decoder", "to_float", "to_floats"]
+__all__ = ["noise", "oracles", "spec_decoder", "spec_updates", "to_float", "to_floats"]
 
 # A key that no stream of the file format has, so that inputs are nobody's codebook.
 NOISE_STREAM = 99
