@@ -326,15 +326,14 @@ class Trainer:
     def _judged(self, blocks: NDArray[np.int64], delta: Array, log_s: Array) -> NDArray[np.int64]:
         """Return for each block the one of its best candidates with the lowest training loss.
 
-        What is encoded stands as it is sent, what is open as a sample of Q: the noise that the
-        others will bring is what a candidate must get on with.
+        What is encoded stands as it is sent, what is open as its mean.
         """
         c, rho = self.config, self.rho()
         few = best_few(self.engine, c.seed, c.bits_per_block, delta[blocks], log_s[blocks], FEW)
         flat, nu = self.flat.copy(), self.posterior.nu
         nu = np.zeros_like(rho) if nu is None else nu
         w, judge = self._blocks_of(flat), Judge(self.engine, self.network, self.batches)
-        self._draw(rho, VALIDATION_ROWS + self.state.step, w, np.empty_like(self.eps))
+        w[:] = nu + rho * np.where(self._sent()[:, None], self.fixed, delta)
         for number, b in enumerate(blocks):
             rows = self.engine.codebook_rows(c.seed, few[number], c.block_size)
             chosen = choose_rows(judge, flat, w[b], nu[b], rho[b], rows)
