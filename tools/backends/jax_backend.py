@@ -28,6 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 import spec_description as net
 import spec_layout as spec
+import spec_update
 from jax import lax
 from spec_layout import require
 
@@ -122,12 +123,17 @@ def stream_permutation(seed: Array, stream: Array, row: Array, count: Array) -> 
     return np.asarray(jnp.argsort(own, stable=True))[: int(count)]
 
 
+def words_under(seed: int) -> spec.Words:
+    """Return what gives the first words of a row of a stream under a seed."""
+    return lambda stream, row, count: stream_words(seed, stream, row, 0, count)
+
+
 def find_places(layout: spec.Layout) -> spec.Places:
     """Spell out a layout with words from here."""
     count = sum(spec.variables(layout))
     return spec.spell_out(
         layout,
-        lambda stream, row, count: stream_words(layout.seed, stream, row, 0, count),
+        words_under(layout.seed),
         stream_permutation(layout.seed, spec.PERMUTATION, 0, count),
     )
 
@@ -858,9 +864,27 @@ def decode_weights(header: spec.Header) -> jax.Array:
 
 def decode_model(data: Array) -> Results:
     """Return the SHA-256 of all weights, and some of them."""
-    flat = np.asarray(decode_weights(spec.read_file(data))).astype("<f4")
+    return digest_of(decode_weights(spec.read_file(data)))
+
+
+def digest_of(weights: jax.Array) -> Results:
+    """Return the SHA-256 of all weights, and some of them."""
+    flat = np.asarray(weights).astype("<f4")
     digest = hashlib.sha256(flat.tobytes()).digest()
     return np.frombuffer(digest, np.uint8), flat[:: spec.SAMPLE_STRIDE]
+
+
+def normals_of_variables(header: spec.Header) -> Array:
+    """Return the float32 normals of the variables of a layout without hashing, in order."""
+    return np.asarray(normals(header))[find_places(header.layout).of_weights]
+
+
+def decode_chain(data: Array, sizes: Array) -> Results:
+    """Return the same of the weights behind the last of some files, of so many bytes each."""
+    layout, variables = spec_update.variables_behind(data, sizes, normals_of_variables)
+    places = spec_update.by_variable(layout, words_under(layout.seed))
+    v = jnp.asarray(padded(variables, 0.0))
+    return digest_of(expand(v, places.of_weights, places.signs))
 
 
 def predict(data: Array, images: Array) -> Results:
@@ -951,6 +975,7 @@ BACKEND = SimpleNamespace(
             train_steps,
             encode_model,
             decode_model,
+            decode_chain,
             predict,
         )
     },

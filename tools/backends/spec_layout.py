@@ -458,18 +458,27 @@ def read_file(data: Array) -> Header:
         numbers.append(value)
     layout = make_layout(*numbers[:2], numbers[2:], flags & 15, flags >> 4, network, described)
     payload = offset + 2 * len(layout.factors)
-    if code == MRC:
-        require(len(body) == payload + -(-bits * blocks(layout) // 8), "wrong length")
-    else:
-        require(len(body) >= payload + 3, "wrong length")
+    check_length(len(body) - payload, layout, code, bits)
     rho = np.frombuffer(body[offset:payload], dtype="<u2").astype(np.uint16)
     require(np.all((rho >= 0x0400) & (rho <= 0x7BFF)), "a scale is not a positive normal float16")
+    return Header(layout, code, bits, rho, *read_payload(body[payload:], layout, code, bits))
+
+
+def check_length(size: int, layout: Layout, code: int, bits: int) -> None:
+    """Refuse messages that have not as many bytes as their header calls for."""
     if code == MRC:
-        messages = unpack_indices(np.frombuffer(body[payload:], np.uint8), bits, blocks(layout))
-        return Header(layout, code, bits, rho, messages)
-    theta = int.from_bytes(body[payload : payload + 2], "little")
-    messages = read_messages(body[payload + 2 :], layout, code, bits, theta)
-    return Header(layout, code, bits, rho, messages, theta)
+        require(size == -(-bits * blocks(layout) // 8), "wrong length")
+    else:
+        require(size >= 3, "wrong length")
+
+
+def read_payload(payload: bytes, layout: Layout, code: int, bits: int) -> tuple[Array, int]:
+    """Return the messages behind a header, and theta."""
+    check_length(len(payload), layout, code, bits)
+    if code == MRC:
+        return unpack_indices(np.frombuffer(payload, np.uint8), bits, blocks(layout)), 0
+    theta = int.from_bytes(payload[:2], "little")
+    return read_messages(payload[2:], layout, code, bits, theta), theta
 
 
 def write_file(header: Header) -> Array:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import spec_description as net
 import spec_layout as spec
+import spec_update
 import torch
 import torch.nn.functional as F  # noqa: N812
 from spec_layout import require
@@ -105,12 +106,17 @@ def stream_permutation(seed: Array, stream: Array, row: Array, count: Array) -> 
     return torch.argsort(stream_words(seed, stream, row, 0, count), stable=True)
 
 
+def words_under(seed: int) -> spec.Words:
+    """Return what gives the first words of a row of a stream under a seed."""
+    return lambda stream, row, count: stream_words(seed, stream, row, 0, count).numpy()
+
+
 def find_places(layout: spec.Layout) -> spec.Places:
     """Spell out a layout with words from here."""
     count = sum(spec.variables(layout))
     return spec.spell_out(
         layout,
-        lambda stream, row, count: stream_words(layout.seed, stream, row, 0, count).numpy(),
+        words_under(layout.seed),
         stream_permutation(layout.seed, spec.PERMUTATION, 0, count).numpy(),
     )
 
@@ -764,9 +770,27 @@ def decode_weights(header: spec.Header) -> torch.Tensor:
 
 def decode_model(data: Array) -> Results:
     """Return the SHA-256 of all weights, and some of them."""
-    flat = decode_weights(spec.read_file(data)).numpy().astype("<f4")
+    return digest_of(decode_weights(spec.read_file(data)))
+
+
+def digest_of(weights: torch.Tensor) -> Results:
+    """Return the SHA-256 of all weights, and some of them."""
+    flat = weights.numpy().astype("<f4")
     digest = hashlib.sha256(flat.tobytes()).digest()
     return np.frombuffer(digest, np.uint8), flat[:: spec.SAMPLE_STRIDE]
+
+
+def normals_of_variables(header: spec.Header) -> Array:
+    """Return the float32 normals of the variables of a layout without hashing, in order."""
+    return normals(header).numpy()[find_places(header.layout).of_weights]
+
+
+def decode_chain(data: Array, sizes: Array) -> Results:
+    """Return the same of the weights behind the last of some files, of so many bytes each."""
+    layout, variables = spec_update.variables_behind(data, sizes, normals_of_variables)
+    places = spec_update.by_variable(layout, words_under(layout.seed))
+    v = torch.as_tensor(variables)
+    return digest_of(expand(v, integers(places.of_weights), integers(places.signs)))
 
 
 def predict(data: Array, images: Array) -> Results:
@@ -839,6 +863,7 @@ BACKEND = SimpleNamespace(
             train_steps,
             encode_model,
             decode_model,
+            decode_chain,
             predict,
         )
     },

@@ -1,0 +1,136 @@
+"""Models and the updates behind them: which comes after which, and what they add up to."""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+import pytest
+import spec_decoder
+import spec_updates
+from codec.chains import drawn_model, drawn_update
+
+from refmiracle.codec.chain import decode_chain, find_chain
+from refmiracle.codec.envelope import checksum_of
+from refmiracle.engines import get_engine
+from refmiracle.errors import InputError
+from refmiracle.posterior.blocks import Grouping, Signs
+from refmiracle.rec.codes import CODES
+
+NUMBA = get_engine("numba")
+
+
+def drawn_chain(rng, codes, network=1, **model):
+    """A model and an update of each code, each of the file before."""
+    files = [drawn_model(rng, network, **model)]
+    for code in codes:
+        files.append(
+            drawn_update(rng, files[-1], files[0], code, seed=int(rng.integers(2**32))).to_bytes()
+        )
+    return files
+
+
+@pytest.fixture
+def files(rng):
+    return drawn_chain(rng, ("mrc", "gprs-s", "sp-pfr"))
+
+
+@pytest.mark.parametrize("network", [1, 2, 0])
+@pytest.mark.parametrize("codes", [("mrc", "pfr", "gprs-d"), ("orc", "as-star", "sp-pfr"),
+                                   ("grc", "dad-star", "mrc")])  # fmt: skip
+@pytest.mark.parametrize(
+    "layout", [(Grouping.OUTPUTS, Signs.UNIT), (Grouping.INPUTS, Signs.WEIGHT)]
+)
+def test_both_engines_agree_with_plain_python(rng, network, codes, layout):
+    files = drawn_chain(rng, codes, network, grouping=layout[0], signs=layout[1])
+    want = spec_updates.decode_chain(files)
+    for name in ("numpy", "numba"):
+        base = decode_chain(files, get_engine(name))
+        assert base.checksum == checksum_of(files[-1])
+        for tensor, values in base.weights().items():
+            packed = struct.pack(f"<{len(want[tensor])}f", *want[tensor])
+            assert values.astype("<f4").tobytes() == packed, (name, tensor)
+
+
+def test_signs_are_those_of_the_root_even_where_an_update_has_its_seed(rng):
+    files = [drawn_model(rng, seed=5)]
+    files.append(drawn_update(rng, files[0], files[0], seed=6).to_bytes())
+    root = spec_decoder.decode(files[0])
+    behind = decode_chain(files, NUMBA).weights()
+    for name, values in behind.items():
+        # Where a tensor is one variable, the ratio to before is the same for every weight.
+        before = np.array(root[name])
+        assert len({*(values.ravel() / before).tolist()}) <= len({*np.abs(before).tolist()})
+
+
+def test_what_is_kept_cannot_be_changed(files):
+    base = decode_chain(files, NUMBA)
+    with pytest.raises(ValueError, match="read-only"):
+        base.variables[0] = 0
+
+
+@pytest.mark.parametrize(
+    ("order", "said"),
+    [
+        ((0, 2), "it is an update of the file with the checksum"),
+        ((0, 2, 1), "it is an update of the file with the checksum"),
+        ((0, 1, 1), "it is an update of the file with the checksum"),
+        ((0, 1, 3), "it is an update of the file with the checksum"),
+        ((1,), "it is an update"),
+        ((1, 2), "it is an update"),
+        ((0, 0), "it is a model|version 1 is unknown"),
+        ((0, 1, 0), "it is a model|version 1 is unknown"),
+    ],
+    ids=str,
+)
+def test_other_orders_are_refused(files, order, said):
+    posed = [files[i] for i in order]
+    with pytest.raises(InputError, match=said):
+        decode_chain(posed, NUMBA)
+    with pytest.raises(spec_decoder.InvalidFileError):
+        spec_updates.decode_chain(posed)
+
+
+def named(files):
+    return [(f"{i}.rmc", data) for i, data in enumerate(files)]
+
+
+def test_a_chain_is_found_in_any_order(rng, files):
+    stranger = ("stranger.rmc", drawn_model(rng, seed=9))
+    whole = named(files)
+    for order in (range(3), (2, 0, 1), (1, 2, 0)):
+        others = [stranger, *(whole[i] for i in order), ("again.rmc", files[0])]
+        assert [data for _, data in find_chain(*whole[3], others)] == files
+    assert find_chain(*whole[0], []) == [whole[0]]
+    assert find_chain(*whole[1], whole) == whole[:2]
+
+
+def test_a_missing_base_is_named(files):
+    whole = named(files)
+    wanted = f"{checksum_of(files[1]):08x}"
+    with pytest.raises(InputError, match=rf"2\.rmc: .* {wanted}, which is not among .*0\.rmc\)"):
+        find_chain(*whole[3], [whole[2], whole[0]])
+    with pytest.raises(InputError, match=r"\(no file\)"):
+        find_chain(*whole[3], [])
+
+
+def test_a_loop_ends():
+    """Nobody can rule out checksums that name each other; these are not even right."""
+    one, two = (
+        b"RMC\x20" + base + bytes(8) + own for base, own in ((b"aaaa", b"bbbb"), (b"bbbb", b"aaaa"))
+    )
+    with pytest.raises(InputError, match="of an update of itself"):
+        find_chain("one", one, [("two", two), ("one", one)])
+    with pytest.raises(InputError, match="of an update of itself"):
+        find_chain(
+            "self",
+            b"RMC\x20aaaa" + bytes(8) + b"aaaa",
+            [("self", b"RMC\x20aaaa" + bytes(8) + b"aaaa")],
+        )
+
+
+def test_every_code_is_in_some_chain(rng):
+    files = drawn_chain(rng, list(CODES))
+    want = spec_updates.decode_chain(files)
+    got = decode_chain(files, NUMBA).weights()
+    assert [w.ravel().tolist() for w in got.values()] == list(map(list, want.values()))
