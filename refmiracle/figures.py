@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from refmiracle.codec.envelope import checksum_of
 from refmiracle.model import Model
 from refmiracle.rec.codes import MRC
 from refmiracle.training.data import Split, check_split
@@ -16,7 +17,8 @@ def figures_of(model: Model, split: Split, name: str = "test") -> dict[str, Any]
     Returns
     -------
     dict
-        Those of `size_of`, and NAME_error in [0, 1] and NAME_images.
+        Those of `size_of`, and NAME_error in [0, 1] and NAME_images; of an update also
+        base_NAME_error, that of its base on the same images.
 
     Raises
     ------
@@ -24,11 +26,11 @@ def figures_of(model: Model, split: Split, name: str = "test") -> dict[str, Any]
         If its network does not take these images.
     """
     check_split(split, model.network)
-    return {
-        **size_of(model),
-        f"{name}_error": model.error(split.images, split.labels, channels="first"),
-        f"{name}_images": len(split.images),
-    }
+    asked = {f"{name}_error": model}
+    if model.base is not None:
+        asked[f"base_{name}_error"] = model.base
+    errors = {n: m.error(split.images, split.labels, channels="first") for n, m in asked.items()}
+    return {**size_of(model), **errors, f"{name}_images": len(split.images)}
 
 
 def size_of(model: Model) -> dict[str, Any]:
@@ -39,17 +41,22 @@ def size_of(model: Model) -> dict[str, Any]:
     dict
         bytes and bits_total: of the whole file; index_bits: of its indices, or of the bytes of
         its entropy-coded integers and theta; ratio: the weights as float32 over the bytes; sha256
-        of the file.
+        of the file.  Of an update all of them are its own, and base is the checksum of the file
+        that it is relative to, in hexadecimal, base_bytes the size of all files before it.
     """
     compressed = model.compressed
     if compressed.code == MRC:  # whole bytes would count the padding
         index_bits = compressed.bits_per_block * compressed.layout.blocks()
     else:
         index_bits = 8 * len(compressed.payload())
-    return {
+    found: dict[str, Any] = {
         "bytes": model.nbytes,
         "bits_total": 8 * model.nbytes,
         "index_bits": index_bits,
         "ratio": model.ratio,
         "sha256": hashlib.sha256(model.data).hexdigest(),
     }
+    if model.base is not None:
+        found["base"] = f"{checksum_of(model.base.data):08x}"
+        found["base_bytes"] = sum(map(len, model.base.chain))
+    return found

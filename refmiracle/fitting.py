@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any, Unpack
 
 import numpy as np
@@ -11,14 +12,15 @@ from numpy.typing import ArrayLike, NDArray
 from refmiracle.errors import InputError
 from refmiracle.files import as_path
 from refmiracle.given import Channels, Given, as_labels, as_network, as_pixels
+from refmiracle.model import Model
 from refmiracle.nn.network import Network
 from refmiracle.nn.networks import LENET5
 from refmiracle.numerics.whole import truth, whole_number
 from refmiracle.run import Run, carry_out
-from refmiracle.training.config import LONGEST
+from refmiracle.training.config import LONGEST, Config
 from refmiracle.training.data import VALIDATION_IMAGES, Split
-from refmiracle.training.run import STEPS_PER_LINE, Folder, Memory, checkpoint_path
-from refmiracle.training.settings import Settings
+from refmiracle.training.run import STEPS_PER_LINE, Folder, Memory, Place, checkpoint_path
+from refmiracle.training.settings import Settings, refuse_given
 from refmiracle.training.state import load_checkpoint
 
 # One image in so many is kept for validation, and at most `VALIDATION_IMAGES`.
@@ -101,14 +103,8 @@ def fit(
     >>> run.finished, run.model.classes, run.model.nbytes < 100
     (True, 2, True)
     """
-    resume, progress = truth("resume", resume), truth("progress", progress)
-    folder = None if out is None else as_path("out", out)
-    if resume and folder is None:
-        raise InputError("resume without out, the folder of the run to go on with")
-    place = Memory() if folder is None else Folder(folder)
-    started = None
-    if resume and folder is not None and place.holds_run():
-        started = load_checkpoint(checkpoint_path(folder))[0]
+    refuse_given(settings, "base", "Model.update makes an update of a model")
+    place, started = _place(out, resume)
     if network is None:
         chosen = started.network if started else LENET5
     else:
@@ -116,7 +112,52 @@ def fit(
     split, kept = _own_images(images, labels, validation, chosen, channels, started is not None)
     given: dict[str, Any] = {"preset": preset, "validation": kept, **settings}
     given["network"] = None if network is None else chosen
-    every = whole_number("steps_per_point", steps_per_point, 1, LONGEST + 1)
+    return _carried_out(split, given, place, resume, progress, steps_per_point)
+
+
+def fit_update(
+    model: Model,
+    images: ArrayLike,
+    labels: ArrayLike,
+    preset: str | None,
+    validation: int | tuple[ArrayLike, ArrayLike] | None,
+    out: str | os.PathLike[str] | None,
+    resume: bool,
+    channels: Channels,
+    progress: bool,
+    steps_per_point: int | None,
+    settings: Mapping[str, Any],
+) -> Run:
+    """Train on from a model; see `refmiracle.Model.update`."""
+    refuse_given(settings, "base", "it is the model itself")
+    refuse_given(settings, "network", "it is the model's")
+    place, started = _place(out, resume)
+    network = model.network
+    split, kept = _own_images(images, labels, validation, network, channels, started is not None)
+    given: dict[str, Any] = {"preset": preset, "validation": kept, **settings}
+    given |= {"base": model.chain, "network": network}
+    every = STEPS_PER_LINE if steps_per_point is None else steps_per_point
+    return _carried_out(split, given, place, resume, progress, every)
+
+
+def _place(out: Any, resume: bool) -> tuple[Place, Config | None]:
+    """Return where a run is kept, and the settings of the one that is to go on there."""
+    resume = truth("resume", resume)
+    if out is None:
+        if resume:
+            raise InputError("resume without out, the folder of the run to go on with")
+        return Memory(), None
+    folder = as_path("out", out)
+    place = Folder(folder)
+    goes_on = resume and place.holds_run()
+    return place, load_checkpoint(checkpoint_path(folder))[0] if goes_on else None
+
+
+def _carried_out(
+    split: Split, given: dict[str, Any], place: Place, resume: bool, progress: bool, every: int
+) -> Run:
+    progress = truth("progress", progress)
+    every = whole_number("steps_per_point", every, 1, LONGEST + 1)
     return carry_out(split, None, given, place, resume, progress, every)
 
 

@@ -2,30 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from refmiracle.codec.container import read_model
-from refmiracle.errors import InputError
+from refmiracle.codec.chain import find_chain
+from refmiracle.codec.envelope import (
+    base_checksum,
+    checksum_of,
+    is_intact,
+    is_update,
+    read_bytes,
+)
+from refmiracle.errors import InputError, named
 from refmiracle.files import as_path
-from refmiracle.model import Model
+from refmiracle.model import Model, read_file
 from refmiracle.nn.network import Network
 from refmiracle.numerics.whole import described, truth, whole_number
 from refmiracle.training.data import DataSet, default_folder, load_split
 from refmiracle.training.settings import check_choice
 
 SUFFIX = ".rmc"
+# Where a file is, or what stands in it.
+Source = str | os.PathLike[str] | bytes | bytearray | memoryview
+Base = Source | Model | Sequence[Source | Model]
 
 
 def load(
-    source: str | os.PathLike[str] | bytes | bytearray | memoryview,
+    source: Source,
     *,
     engine: str = "numba",
     network: Network | None = None,
+    base: Base | None = None,
 ) -> Model:
     """Return the model that a .rmc file holds.
 
@@ -40,6 +53,10 @@ def load(
     network : Network, optional
         The one that the file must be of; needed where it gives its network a number of its own,
         from 200 on.
+    base : Model, str, path-like, bytes or a list of them, optional
+        Of an update: the file that it is relative to, and those which that one needs, in any
+        order; or a folder, whose .rmc files are looked through for them.  Each is known by its
+        checksum.
 
     Returns
     -------
@@ -48,8 +65,8 @@ def load(
     Raises
     ------
     InputError
-        If it cannot be read, is not an intact .rmc file, or is of another network; or there is no
-        engine of that name.
+        If it cannot be read, is not an intact .rmc file, or is of another network; a base is
+        missing, or the file is no update; or there is no engine of that name.
 
     Examples
     --------
@@ -60,8 +77,28 @@ def load(
     """
     if not (network is None or isinstance(network, Network)):
         raise InputError(f"network is {described(network)}; expected a Network")
+    name, data = _read(source)
+    if base is None and is_update(data) and is_intact(data):
+        raise InputError(
+            f"{name or 'this'}: it is an update of the file with the checksum"
+            f" {base_checksum(data):08x}; name that one by {named('base')}"
+        )
+    others = [] if base is None else gathered(base)
+    model = None
+    for called, file in find_chain(name, data, others):
+        with _called(called):
+            parsed = read_file(file, network, model)
+        model = Model(file, engine=engine, network=network, base=model, _parsed=parsed)
+    assert model is not None
+    if base is not None and model.base is None:
+        raise InputError(f"{name or 'this'}: it is a model, no update, so it has no base")
+    return model
+
+
+def _read(source: Any) -> tuple[str, bytes]:
+    """Return what a file is called, nothing where its bytes are given, and its bytes."""
     if isinstance(source, bytes | bytearray | memoryview):
-        return Model(bytes(source), engine=engine, network=network)
+        return "", bytes(source)
     if not isinstance(source, str | os.PathLike):
         raise InputError(f"{described(source)} is no path, and no bytes of a .rmc file")
     as_path("the path of a model", source)
@@ -69,8 +106,77 @@ def load(
     if source == path.name and not os.path.exists(path):
         carried = ", ".join(shipped_models())
         raise InputError(f"{path}: there is no such file here; refmiracle carries {carried}")
-    parsed, data = read_model(path, network)
-    return Model(data, engine=engine, network=network, _parsed=parsed)
+    return str(path), read_bytes(path)
+
+
+@contextlib.contextmanager
+def _called(name: str) -> Iterator[None]:
+    try:
+        yield
+    except InputError as e:
+        raise InputError(f"{name}: {e}" if name else str(e)) from e
+
+
+def gathered(base: Base) -> list[tuple[str, bytes]]:
+    """Return names and bytes of the files among which a base is, the intact ones first.
+
+    Raises
+    ------
+    InputError
+        If one cannot be read.
+    """
+    found = list(_files(base))
+    return sorted(found, key=lambda file: not is_intact(file[1]))
+
+
+def _files(base: Base) -> Iterator[tuple[str, bytes]]:
+    if isinstance(base, Model):
+        yield from ((f"{checksum_of(data):08x}", data) for data in base.chain)
+    elif isinstance(base, list | tuple):
+        for one in base:
+            yield from _files(one)
+    elif isinstance(base, str | os.PathLike) and os.path.isdir(base):
+        yield from ((str(path), read_bytes(path)) for path in files_of(Path(base)))
+    else:
+        name, data = _read(base)
+        yield name or f"{checksum_of(data):08x}", data
+
+
+def files_of(place: Path) -> list[Path]:
+    """Return the .rmc files of a folder; of a file, itself."""
+    return sorted(place.glob(f"*{SUFFIX}")) if place.is_dir() else [place]
+
+
+def load_base(places: Sequence[Path], network: Network | None = None) -> Model:
+    """Return what a run makes an update of.
+
+    Parameters
+    ----------
+    places : sequence of Path
+        Files, the last of them the one to update, and folders; the others hold what it is itself
+        an update of.
+    network : Network, optional
+        See `load`.
+
+    Raises
+    ------
+    InputError
+        If there is no file among them, a base is missing, or one is not needed: the order is
+        wrong.
+    """
+    files = [place for place in places if not place.is_dir()]
+    if not files:
+        raise InputError(f"{named('base')} {places[-1]}: it is a folder; name the file to update")
+    last = files[-1]
+    others = [place for place in places if place != last]
+    model = load(last, network=network, base=others if is_update(read_bytes(last)) else None)
+    for path in files:
+        if read_bytes(path) not in model.chain:
+            raise InputError(
+                f"{path}: {last} does not build on it; the last {named('base')} is the file to"
+                " update"
+            )
+    return model
 
 
 def shipped_models() -> dict[str, Path]:

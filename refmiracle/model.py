@@ -6,33 +6,33 @@ import os
 from collections.abc import Mapping
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from refmiracle.codec.container import CompressedModel, parse_model
-from refmiracle.codec.envelope import checksum_of
+from refmiracle.codec.envelope import checksum_of, read_bytes
 from refmiracle.codec.model import Float32Weights, decode_update, decode_variables, weights_of
 from refmiracle.codec.shown import to_html
 from refmiracle.codec.update import CompressedUpdate, parse_update
-from refmiracle.engines import ENGINES, get_engine
-from refmiracle.engines.contract import Array, Engine
+from refmiracle.decoded import Decoded
+from refmiracle.engines import ENGINES
 from refmiracle.errors import InputError
-from refmiracle.exports.formats import exported
-from refmiracle.files import as_path, write_atomically
-from refmiracle.given import Channels, as_labels, as_pixels
-from refmiracle.nn import evaluation
+from refmiracle.files import as_path
+from refmiracle.given import Channels
 from refmiracle.nn.network import Network
 from refmiracle.numerics.arrays import read_only
-from refmiracle.numerics.frozen import Frozen
 from refmiracle.numerics.whole import described
-from refmiracle.training.settings import check_choice
+from refmiracle.training.settings import Settings, check_choice
+
+if TYPE_CHECKING:
+    from refmiracle.run import Run
 
 BYTES_PER_WEIGHT = 4
 
 
-class Model(Frozen):
+class Model(Decoded):
     """A compressed network: what it answers, what it weighs, and what its bytes are.
 
     It never changes, and any number of threads may ask it.  It pickles as the bytes of its file.
@@ -43,6 +43,8 @@ class Model(Frozen):
         A whole .rmc file.
     engine, network
         See `refmiracle.load`.
+    base : Model, optional
+        What the file is an update of, if it is one; `refmiracle.load` finds it by its checksum.
 
     Attributes
     ----------
@@ -60,8 +62,8 @@ class Model(Frozen):
     Raises
     ------
     InputError
-        If the bytes are not exactly one intact file, or are of another network; or there is no
-        engine of that name.
+        If the bytes are not exactly one intact file, or are of another network, or an update of
+        another base; or there is no engine of that name.
 
     Examples
     --------
@@ -88,16 +90,13 @@ class Model(Frozen):
         engine: str = "numba",
         network: Network | None = None,
         base: Model | None = None,
-        _parsed: CompressedModel | None = None,
+        _parsed: CompressedModel | CompressedUpdate | None = None,
     ) -> None:
         check_choice("engine", engine, tuple(ENGINES))
         if not isinstance(data, bytes | bytearray | memoryview):
             raise InputError(f"{described(data)} is no bytes of a file; refmiracle.load reads one")
         data = bytes(data)
-        if base is None:
-            compressed: CompressedModel | CompressedUpdate = _parsed or parse_model(data, network)
-        else:
-            compressed = parse_update(data, base.compressed.layout, checksum_of(base.data))
+        compressed = _parsed or read_file(data, network, base)
         found = compressed.layout.network
         if network is not None and found != network:
             raise InputError(f"the file is of the network {found.name}, not of {network.name}")
@@ -119,32 +118,32 @@ class Model(Frozen):
     def __repr__(self) -> str:
         channels, height, width = self.network.input
         colours = "" if channels == 1 else f"x{channels}"
+        size = f"{self.nbytes} bytes, {self.ratio:.0f} times smaller"
+        if self.base is not None:
+            size = f"an update of {self.nbytes} bytes to {' + '.join(map(str, self._base_sizes()))}"
         return (
-            f"Model({self.network.name}, {self.nbytes} bytes, {self.ratio:.0f} times smaller,"
+            f"Model({self.network.name}, {size},"
             f" {height}x{width}{colours} images in {self.classes} classes)"
         )
+
+    def _base_sizes(self) -> list[int]:
+        return [len(data) for data in self.chain[:-1]]
 
     def _repr_html_(self) -> str:
         return to_html(self.compressed, repr(self))
 
     @property
     def nbytes(self) -> int:
-        """The size of the whole file, header and checksum included, in bytes."""
+        """The size of the whole file, header and checksum included, in bytes.
+
+        Of an update it is its own size: what is sent to those who have its base.
+        """
         return len(self.data)
 
     @property
     def ratio(self) -> float:
-        """How many times the file is smaller than its weights as float32."""
+        """How many times the file, an update without its base, is smaller than float32 weights."""
         return self.network.count() * BYTES_PER_WEIGHT / len(self.data)
-
-    @property
-    def classes(self) -> int:
-        """How many classes the network tells apart; labels are 0 to one less."""
-        return self.network.classes
-
-    @cached_property
-    def _engine(self) -> Engine:
-        return get_engine(self.engine)
 
     @property
     def chain(self) -> tuple[bytes, ...]:
@@ -183,242 +182,133 @@ class Model(Frozen):
         """
         return MappingProxyType(self._weights)
 
-    def logits(self, images: ArrayLike, *, channels: Channels = "last") -> Array:
-        """Return the network's last layer: one number for each class.
+    def apply(self, update: str | os.PathLike[str] | bytes | bytearray | memoryview) -> Model:
+        """Return what an update makes of this model, which stays what it is.
 
         Parameters
         ----------
-        images : array_like
-            Bytes, or floats in [0, 1], of which each is rounded to the nearest of 256 grey levels.
-            Of shape (images, height, width), (images, height, width, channels), or flat, (images,
-            values); one image alone needs no axis of images.
-        channels : str
-            ``last``, as Keras and Pillow have them, or ``first``, as PyTorch has them.
+        update : str, path-like or bytes
+            Where the file of the update is, or what stands in it.
 
         Returns
         -------
-        ndarray, shape (images, classes)
-            In the engine's precision; of one image alone (classes,).
+        Model
+            Its `base` is this one, its `data` the update alone.
 
         Raises
         ------
         InputError
-            If the images are anything else; the message names the shape that is wanted.
+            If it cannot be read, is no intact update, or one of another base; the message says
+            which checksum is wanted.
 
         Examples
         --------
         >>> import numpy as np, refmiracle
-        >>> model = refmiracle.load("lenet5-1551")
-        >>> model.logits(np.zeros((3, 784), np.uint8)).shape
-        (3, 10)
-        """
-        pixels, alone = as_pixels(images, self.network.input, channels)
-        scores = evaluation.logits(self.network, self._engine, self._weights, pixels)
-        return scores[:, 0] if alone else np.ascontiguousarray(scores.T)
-
-    def predict(self, images: ArrayLike, *, channels: Channels = "last") -> NDArray[np.int64]:
-        """Return the class of each image: that of the largest logit.
-
-        Parameters
-        ----------
-        images, channels
-            See `logits`.
-
-        Returns
-        -------
-        ndarray of int64, shape (images,)
-            Of one image alone an array without axes, which serves as a number.
-
-        Raises
-        ------
-        InputError
-            If the images are not what the network takes, or a logit is not finite.
-
-        Examples
-        --------
-        >>> import numpy as np, refmiracle
-        >>> model = refmiracle.load("lenet5-1551")
-        >>> int(model.predict(np.zeros((28, 28)))) in range(10)
+        >>> from refmiracle.layers import Dense, Flatten
+        >>> images, labels = np.zeros((40, 4, 4)), np.arange(40) % 2
+        >>> short = dict(steps=6, groups=2, group_steps=4, batch_size=10, progress=False)
+        >>> model = refmiracle.fit(images, labels, network=[Flatten(), Dense(2)], **short).model
+        >>> update = model.update(images, labels, nbytes=30, **short).model.data
+        >>> model.apply(update).base == model
         True
         """
-        return np.asarray(self._finite(images, channels).argmax(axis=-1))
+        data, where = update, ""
+        if isinstance(data, str | os.PathLike):
+            path = as_path("the path of an update", data)
+            data, where = read_bytes(path), f"{path}: "
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise InputError(f"{described(data)} is no path, and no bytes of an update")
+        try:
+            parsed = read_file(bytes(data), self._own, self)
+        except InputError as e:
+            raise InputError(f"{where}{e}") from e
+        own, engine = self._own, self.engine
+        return Model(bytes(data), engine=engine, network=own, base=self, _parsed=parsed)
 
-    def predict_proba(
-        self, images: ArrayLike, *, channels: Channels = "last"
-    ) -> NDArray[np.float64]:
-        """Return how probable the network holds each class to be: the softmax of its logits.
+    def update(
+        self,
+        images: ArrayLike,
+        labels: ArrayLike,
+        *,
+        preset: str | None = None,
+        validation: int | tuple[ArrayLike, ArrayLike] | None = None,
+        out: str | os.PathLike[str] | None = None,
+        resume: bool = False,
+        channels: Channels = "last",
+        progress: bool = True,
+        steps_per_point: int | None = None,
+        **settings: Unpack[Settings],
+    ) -> Run:
+        """Train on from this model on images that it was not made for, and send what changed.
 
         Parameters
         ----------
-        images, channels
-            See `logits`.
+        images, labels, preset, validation, out, resume, channels, progress
+            See `refmiracle.fit`.  A preset is far shorter than of a model, and `out` gets
+            update.rmc.
+        steps_per_point : int, optional
+            See `refmiracle.fit`; 500 by default.
+        **settings
+            ``nbytes``: how many bytes the file has at most, header and checksum included; 140, an
+            SMS, where neither it nor ``block_size`` is given.  ``tensors``: those that may change,
+            by name or by that of their layer; all by default.  And what `refmiracle.fit` takes but
+            hash factors, which are this model's; so is the engine by default.
 
         Returns
         -------
-        ndarray of float64, shape (images, classes)
-            In [0, 1]; each row sums to 1.  Of one image alone (classes,).
+        Run
+            Its `model` is the updated one, whose `base` is this one.
 
         Raises
         ------
         InputError
-            If the images are not what the network takes, or a logit is not finite.
+            If images, labels or a setting are not as said, no file has so few bytes (the message
+            says the least), or `out` holds a run that is not to be resumed, or another one.
+        CheckError
+            If the training diverges.
 
         Examples
         --------
         >>> import numpy as np, refmiracle
-        >>> model = refmiracle.load("lenet5-1551")
-        >>> float(model.predict_proba(np.zeros((28, 28))).sum().round(6))
-        1.0
+        >>> from refmiracle.layers import Dense, Flatten
+        >>> images, labels = np.zeros((40, 4, 4)), np.arange(40) % 2
+        >>> short = dict(steps=6, groups=2, group_steps=4, batch_size=10, progress=False)
+        >>> model = refmiracle.fit(images, labels, network=[Flatten(), Dense(2)], **short).model
+        >>> run = model.update(images, 1 - labels, nbytes=30, tensors=["dense1.bias"], **short)
+        >>> run.model.nbytes <= 30, run.summary["base_validation_error"]
+        (True, 0.5)
         """
-        scores = self._finite(images, channels).astype(np.float64)
-        powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
-        return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
+        from refmiracle import fitting  # noqa: PLC0415 (it makes models: without an update, unused)
 
-    def _finite(self, images: ArrayLike, channels: Channels) -> Array:
-        scores = self.logits(images, channels=channels)
-        evaluation.classes(scores.T)  # an argmax of NaN would name a class all the same
-        return scores
+        own = {"engine": self.engine, **settings}
+        return fitting.fit_update(
+            self,
+            images,
+            labels,
+            preset,
+            validation,
+            out,
+            resume,
+            channels,
+            progress,
+            steps_per_point,
+            own,
+        )
 
-    def error(self, images: ArrayLike, labels: ArrayLike, *, channels: Channels = "last") -> float:
-        """Return the share of images that the network takes for another class, in [0, 1].
 
-        Parameters
-        ----------
-        images, channels
-            See `logits`.
-        labels : array_like of int, shape (images,)
-            0 to classes - 1.
+def read_file(
+    data: bytes, network: Network | None, base: Model | None
+) -> CompressedModel | CompressedUpdate:
+    """Return what the file of a model says, or of an update of a base.
 
-        Raises
-        ------
-        InputError
-            If the images are not what the network takes, there is none, there is not one label for
-            each, a label is none, or a logit is not finite.
-
-        Examples
-        --------
-        >>> import numpy as np, refmiracle
-        >>> model = refmiracle.load("lenet5-1551")
-        >>> images = np.zeros((2, 28, 28), np.uint8)
-        >>> model.error(images, model.predict(images))
-        0.0
-        """
-        pixels, _ = as_pixels(images, self.network.input, channels)
-        checked = as_labels(labels, len(pixels), self.classes)
-        return evaluation.error_rate(self.network, self._engine, self._weights, pixels, checked)
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the file, whole or not at all.
-
-        Parameters
-        ----------
-        path : str or path-like
-
-        Raises
-        ------
-        InputError
-            If it cannot be written; a file that stood there is still there.
-
-        Examples
-        --------
-        >>> import refmiracle
-        >>> model = refmiracle.load("lenet5-891")
-        >>> model.save("mine.rmc")
-        >>> refmiracle.load("mine.rmc") == model
-        True
-        """
-        write_atomically(as_path("path", path), self.data)
-
-    def exported(self, form: str) -> bytes:
-        """Return the network as a file of another format, one of `exports.formats.FORMATS`."""
-        return exported(form, self.network, self._weights, self.data)
-
-    def to_npz(self, path: str | os.PathLike[str]) -> None:
-        """Write the weights as an .npz file, one array for each tensor.
-
-        Parameters
-        ----------
-        path : str or path-like
-
-        Raises
-        ------
-        InputError
-            If it cannot be written.
-
-        Examples
-        --------
-        >>> import numpy as np, refmiracle
-        >>> refmiracle.load("lenet5-891").to_npz("weights.npz")
-        >>> np.load("weights.npz")["dense2.weight"].shape
-        (500, 10)
-        """
-        write_atomically(as_path("path", path), self.exported("npz"))
-
-    def to_safetensors(self, path: str | os.PathLike[str]) -> None:
-        """Write the weights as a .safetensors file; needs the extra ``safetensors``.
-
-        Parameters
-        ----------
-        path : str or path-like
-
-        Raises
-        ------
-        InputError
-            If safetensors cannot be loaded, or the file cannot be written.
-
-        Examples
-        --------
-        >>> import refmiracle
-        >>> from safetensors.numpy import load_file
-        >>> refmiracle.load("lenet5-891").to_safetensors("weights.safetensors")
-        >>> load_file("weights.safetensors")["dense2.weight"].shape
-        (500, 10)
-        """
-        write_atomically(as_path("path", path), self.exported("safetensors"))
-
-    def to_onnx(self, path: str | os.PathLike[str]) -> None:
-        """Write the network as an ONNX file; needs the extra ``onnx``.
-
-        It takes floats in [0, 1], of shape (images, channels, height, width), and gives logits.
-
-        Parameters
-        ----------
-        path : str or path-like
-
-        Raises
-        ------
-        InputError
-            If onnx cannot be loaded, a layer has no export, or the file cannot be written.
-
-        Examples
-        --------
-        >>> import onnx, refmiracle
-        >>> refmiracle.load("lenet5-891").to_onnx("network.onnx")
-        >>> [given.name for given in onnx.load("network.onnx").graph.input]
-        ['images']
-        """
-        write_atomically(as_path("path", path), self.exported("onnx"))
-
-    def to_torch(self, path: str | os.PathLike[str]) -> None:
-        """Write the weights as a PyTorch state dict; needs the extra ``torch``.
-
-        Parameters
-        ----------
-        path : str or path-like
-
-        Raises
-        ------
-        InputError
-            If torch cannot be loaded, a layer has no export, or the file cannot be written.
-
-        Examples
-        --------
-        >>> import refmiracle, torch
-        >>> refmiracle.load("lenet5-891").to_torch("weights.pt")
-        >>> tuple(torch.load("weights.pt", weights_only=True)["dense2.weight"].shape)
-        (10, 500)
-        """
-        write_atomically(as_path("path", path), self.exported("torch"))
+    Raises
+    ------
+    InputError
+        If it is damaged, of another kind, or an update of another base.
+    """
+    if base is None:
+        return parse_model(data, network)
+    return parse_update(data, base.compressed.layout, checksum_of(base.data))
 
 
 def _from_pickle(data: bytes, engine: str, network: Network | None, base: Model | None) -> Model:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from compile_engine import compile_at_two_ends
 from hypothesis import settings
+from passed import leave_out_passed, write_passed
 from tiny import TINY
 
 from refmiracle.commands import train
@@ -39,12 +40,14 @@ LONGEST = (
 def pytest_configure(config):
     """Compile before pytest-xdist starts its workers, and keep the order of the modules."""
     config.option.loadscopereorder = False
+    write_passed(config)
     if config.getoption("tx", None) and not hasattr(config, "workerinput"):
         compile_at_two_ends()
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
     """Put the longest modules first."""
+    leave_out_passed(config, items)
     place = {f"test_{name}": number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path.stem, len(place)))
 

@@ -37,6 +37,7 @@ LAYERS = {
     "layers": 5,
     "given": 5,
     "figures": 5,
+    "decoded": 5,
     "fitting": 5,
     "loading": 5,
     "model": 5,
@@ -145,6 +146,7 @@ def test_modules_are_short(module):
         ("import refmiracle", {"numba", "scipy", "numpy"}),
         ("from refmiracle.engines import get_engine; get_engine('numpy')", {"numba", "scipy"}),
         ("from refmiracle import budget, codes, mean_kl; mean_kl(0.0, 1.0)", {"numba", "scipy"}),
+        ("import refmiracle.commands.study", {"numba", "scipy.stats", "scipy.ndimage"}),
     ],
 )
 def test_what_importing_does_not_load(statement, absent):

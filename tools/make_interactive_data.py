@@ -1,4 +1,4 @@
-"""Write docs/interactive/data.js: a shipped model and some test digits, for the page.
+"""Write docs/interactive/data.js: a shipped model, an update of it, and some test digits.
 
 python tools/make_interactive_data.py       # the same bytes each time
 """
@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from refmiracle.codec.container import parse_model
-from refmiracle.codec.model import decode_model
+from refmiracle.codec.chain import decode_chain
+from refmiracle.codec.envelope import base_checksum, checksum_of, is_update
 from refmiracle.engines import get_engine
 from refmiracle.files import write_atomically
 from refmiracle.training.data import default_folder, load_split
@@ -29,26 +29,40 @@ def encode(data):
     return base64.b64encode(data).decode("ascii")
 
 
+def find_update(model):
+    """Return the path of the first update of the model beside it, None where there is none."""
+    for path in sorted(MODEL.parent.glob("*.rmc")):
+        data = path.read_bytes()
+        if is_update(data) and base_checksum(data) == checksum_of(model):
+            return path
+    return None
+
+
+def describe(path, files):
+    """Return what the page has of the last file of a chain."""
+    weights = decode_chain(files, get_engine("numpy")).weights()
+    flat = np.concatenate([w.ravel() for w in weights.values()]).astype("<f4")
+    digest = hashlib.sha256(flat.tobytes()).hexdigest()
+    return {"name": path.name, "sha256OfWeights": digest, "base64": encode(files[-1])}
+
+
 def build():
     """Return the bytes of data.js."""
     model = MODEL.read_bytes()
-    weights = decode_model(parse_model(model), get_engine("numpy"))
-    flat = np.concatenate([w.ravel() for w in weights.values()]).astype("<f4")
+    update = find_update(model)
     test = load_split(default_folder(), "t10k")
     constants = {
-        "MODEL": {
-            "name": MODEL.name,
-            "sha256OfWeights": hashlib.sha256(flat.tobytes()).hexdigest(),
-            "base64": encode(model),
-        },
+        "MODEL": describe(MODEL, [model]),
+        "UPDATE": update and describe(update, [model, update.read_bytes()]),
         "DIGITS": {
             "labels": test.labels[:DIGITS].tolist(),
             "base64": encode(test.images[:DIGITS].tobytes()),
         },
     }
     lines = [
-        "// Written by tools/make_interactive_data.py: a model of data/models, what refmiracle",
-        f"// decodes it to, and the first {DIGITS} test digits of MNIST.",
+        "// Written by tools/make_interactive_data.py: a model of data/models, the first update of",
+        "// it there, if there is one, what refmiracle decodes them to, and the first"
+        f" {DIGITS} test digits.",
         '"use strict";',
         "",
         *(f"const {name} = {json.dumps(value)};" for name, value in constants.items()),

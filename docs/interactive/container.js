@@ -82,6 +82,10 @@ function word16(bytes, offset) {
   return bytes[offset] + 256 * bytes[offset + 1];
 }
 
+function word32(bytes, offset) {
+  return word16(bytes, offset) + 65536 * word16(bytes, offset + 2);
+}
+
 // Section 7.1: how many variables each tensor has.
 function variablesOf(tensors, factors) {
   return tensors.map((tensor, t) => Math.ceil(tensor.size / factors[t]));
@@ -99,22 +103,52 @@ function readNetwork(number, body) {
   return [network, FIXED_BYTES];
 }
 
-// The fields of a file; throws an InvalidFileError that names the first fault.
-function readContainer(bytes) {
+// The magic, the length, the version, which `refuse` says what is wrong with, and the checksum;
+// returns the body.
+function openEnvelope(bytes, refuse) {
   check(bytes[0] === 0x52 && bytes[1] === 0x4d && bytes[2] === 0x43,
     "it does not begin with the letters RMC, so it is no .rmc file");
   check(bytes.length >= 12, `it is cut off: ${bytes.length} bytes cannot hold a header`);
-  const [version, number, code, flags, bits] = bytes.subarray(3, 8);
-  check(version === 1, `format version ${version} is unknown; expected 1`);
+  const fault = refuse(bytes[3]);
+  check(!fault, fault);
   const body = bytes.subarray(0, -4);
-  const stored = word16(bytes, body.length) + 65536 * word16(bytes, body.length + 2);
-  check(crc32(body) === stored,
+  check(crc32(body) === checksumOf(bytes),
     "its checksum is wrong: it is damaged, cut off, or has bytes behind its end");
+  return body;
+}
+
+// The last four bytes of a file, by which it is also named.
+function checksumOf(bytes) {
+  return word32(bytes, bytes.length - 4);
+}
+
+function checkBits(bits) {
+  check(bits >= 1 && bits <= 24, `${bits} bits per block are out of range; expected 1 to 24`);
+}
+
+function checkBlockSize(blockSize, variables) {
+  check(blockSize >= 1 && blockSize <= variables,
+    `block size ${blockSize} is out of range; expected 1 to ${variables}`);
+}
+
+// The length of a body whose messages begin at `payload`: docs/SPEC.md, section 2.5, rule 11.
+function checkLength(body, payload, { code, bits, blocks }) {
+  const expected = payload + (code === MRC ? Math.ceil((blocks * bits) / 8) : 3);
+  check(code === MRC ? body.length === expected : body.length >= expected,
+    `it has ${body.length + 4} bytes; its header calls for ${expected + 4}`
+    + (code === MRC ? "" : " or more"));
+}
+
+// The fields of a model; throws an InvalidFileError that names the first fault.
+function readContainer(bytes) {
+  const body = openEnvelope(bytes, (version) => (version === 1 ? ""
+    : `format version ${version} is unknown; expected 1`));
+  const [number, code, flags, bits] = bytes.subarray(4, 8);
   const [network, behind] = readNetwork(number, body);
   check(code < CODES.length, `random code ${code} is unknown; expected 0 to 12`);
   const grouping = flags & 15, signs = flags >> 4;
   check(grouping < GROUPING.length && signs < SIGNS.length, `layout flags ${flags} are unknown`);
-  check(bits >= 1 && bits <= 24, `${bits} bits per block are out of range; expected 1 to 24`);
+  checkBits(bits);
 
   const tensors = tensorsOf(network);
   let [blockSize, offset] = readVarint(body, behind);
@@ -129,23 +163,23 @@ function readContainer(bytes) {
     factors.push(factor);
   }
   const variables = sum(variablesOf(tensors, factors));
-  check(blockSize >= 1 && blockSize <= variables,
-    `block size ${blockSize} is out of range; expected 1 to ${variables}`);
+  checkBlockSize(blockSize, variables);
   const blocks = Math.ceil(variables / blockSize);
   const payload = offset + 2 * tensors.length;
-  const expected = payload + (code === MRC ? Math.ceil((blocks * bits) / 8) : 3);
-  check(code === MRC ? body.length === expected : body.length >= expected,
-    `it has ${bytes.length} bytes; its header calls for ${expected + 4}`
-    + (code === MRC ? "" : " or more"));
+  checkLength(body, payload, { code, bits, blocks });
   const rho = tensors.map((_, t) => word16(body, offset + 2 * t));
   check(rho.every((pattern) => pattern >= 0x0400 && pattern <= 0x7bff),
     "one of its scales is not a positive normal float16");
   const file = {
     network, tensors, code, grouping, signs, bits, blockSize, seed, factors, rho, variables,
-    blocks, headerBytes: payload, crc: stored,
+    blocks, headerBytes: payload, crc: checksumOf(bytes),
   };
-  const rest = body.subarray(payload);
-  return { ...file, ...(code === MRC ? readIndices(rest, file) : readMessages(rest, file)) };
+  return { ...file, ...readPayload(body.subarray(payload), file) };
+}
+
+// What stands behind the header of a model or an update.
+function readPayload(rest, file) {
+  return file.code === MRC ? readIndices(rest, file) : readMessages(rest, file);
 }
 
 function readIndices(rest, file) {

@@ -6,20 +6,27 @@ function scaleNormal(pattern, z) {
   return Math.fround(float16(pattern) * z);
 }
 
-// The fields of a file and all its weights as one Float32Array, tensor after tensor.
+// The fields of a model, its variables, tensors one after another, and all its weights as one
+// Float32Array.  `updates` is empty here: update.js adds to all this.
 function decodeModel(bytes) {
   const file = readContainer(bytes);
   const normals = normalsAtPlaces(file);
   const layout = blockLayout(file);
-  const variables = new Float32Array(normals.length);
+  const variables = new Float32Array(file.variables);
   let variable = 0;
   layout.counts.forEach((count, t) => {
     for (const end = variable + count; variable < end; variable++) {
-      const place = layout.ofVariables[variable];
-      variables[place] = scaleNormal(file.rho[t], normals[place]);
+      variables[variable] = scaleNormal(file.rho[t], normals[layout.ofVariables[variable]]);
     }
   });
-  return { file, layout, weights: expandWeights(variables, layout.places, layout.signs) };
+  const weights = weightsOfVariables(variables, layout);
+  return { file, layout, updates: [], variables, crc: file.crc, weights };
+}
+
+function weightsOfVariables(variables, { ofVariables, places, signs }) {
+  const placed = new Float32Array(variables.length);
+  variables.forEach((value, variable) => { placed[ofVariables[variable]] = value; });
+  return expandWeights(placed, places, signs);
 }
 
 // Weights as little-endian float32, which checksums are taken of.

@@ -27,10 +27,6 @@ function stepsOf({ file, layout }, bytes) {
   ];
 }
 
-function hexWord(word) {
-  return word.toString(16).padStart(8, "0");
-}
-
 function fieldsOf(file) {
   const fields = {
     Network: file.network.name,

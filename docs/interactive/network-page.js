@@ -2,7 +2,9 @@
 "use strict";
 
 {
-  let model = null, pixels = null;
+  // The decoded model and what each update makes of it, first to last; their names; which of these
+  // reads digits.
+  let states = [], names = [], used = 0, pixels = null;
   const pictures = makePicturePart();
 
   const decodeBase64 = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
@@ -10,47 +12,87 @@
 
   // --- the file
 
-  function showModel(bytes, name) {
+  const shipped = { name: MODEL.name, bytes: decodeBase64(MODEL.base64) };
+  const update = UPDATE && { name: UPDATE.name, bytes: decodeBase64(UPDATE.base64) };
+
+  // All states of a chain; an error names the file.
+  function decodeFiles(chain) {
+    return chain.reduce((before, { name, bytes }, i) => {
+      try {
+        return [...before, i ? applyUpdate(before[i - 1], bytes) : decodeModel(bytes)];
+      } catch (error) {
+        if (!(error instanceof InvalidFileError)) throw error;
+        throw new InvalidFileError(`${name}: ${error.message}`);
+      }
+    }, []);
+  }
+
+  function knownDigest(digest) {
+    return digest === MODEL.sha256OfWeights || digest === UPDATE?.sha256OfWeights
+      ? "The same as in the Python package: every bit of every weight agrees." : "";
+  }
+
+  function showUpdates() {
+    const last = states[states.length - 1], own = names.slice(1);
+    byId("updates").hidden = own.length === 0;
+    showRows(byId("bytes-of-updates"), rowsOfBytes(own, last.updates));
+    showRows(byId("moves"), rowsOfMoves(last, states[0].variables, last.variables));
+    byId("readers").hidden = own.length === 0;
+    byId("readers").querySelectorAll("label").forEach((label) => label.remove());
+    byId("readers").append(...names.map((name, i) => {
+      const label = document.createElement("label"), input = document.createElement("input");
+      Object.assign(input, { type: "radio", name: "reader", checked: i === used });
+      input.addEventListener("change", () => {
+        used = i;
+        pictures.show(states[used]);
+        classify();
+      });
+      label.append(input, i ? `with ${name}` : name);
+      return label;
+    }));
+  }
+
+  // A model and updates, each of the file before; the last one reads digits at first.
+  function showChain(chain) {
     const start = performance.now();
-    const decoded = decodeModel(bytes);
+    const decoded = decodeFiles(chain);
     const time = Math.ceil(performance.now() - start);
-    model = decoded;
-    const { file, layout, weights } = decoded;
-    const digest = sha256(bytesOfWeights(weights));
-    showSteps(byId("steps"), stepsOf(decoded, bytes));
+    states = decoded;
+    names = chain.map(({ name }) => name);
+    used = states.length - 1;
+    const { file, layout, weights } = states[0], last = states[used];
+    const digest = sha256(bytesOfWeights(last.weights));
+    showSteps(byId("steps"), [
+      ...stepsOf(states[0], chain[0].bytes), ...stepsOfUpdates(names.slice(1), last),
+    ]);
     showFields(byId("fields"), fieldsOf(file));
     showTensors(byId("tensors"), file, layout);
+    showUpdates();
     byId("took").textContent = `All this has just taken ${time} ms in this browser.`;
     byId("digest").textContent = digest;
-    byId("same").textContent = digest === MODEL.sha256OfWeights
-      ? "The same as in the Python package: every bit of every weight agrees." : "";
-    byId("which").textContent = `${name}, ${grouped(bytes.length)} bytes for`
-      + ` ${grouped(weights.length)} weights of ${file.network.name}`;
+    byId("same").textContent = knownDigest(digest);
+    const sizes = chain.slice(1).map(({ name, bytes }) => `, and ${name}, ${grouped(bytes.length)}`
+      + " bytes");
+    byId("which").textContent = `${names[0]}, ${grouped(chain[0].bytes.length)} bytes for`
+      + ` ${grouped(weights.length)} weights of ${file.network.name}${sizes.join("")}`;
     byId("digit-part").hidden = !readsDigits(file.network);
-    pictures.show(decoded);
+    pictures.show(last);
     classify();
   }
 
   function showShipped() {
     byId("own-file").value = "";
     byId("fault").textContent = "";
-    showModel(decodeBase64(MODEL.base64), MODEL.name);
+    showChain([shipped]);
   }
 
-  // A file of the reader's own; an invalid one leaves the network before it in use.
-  async function showOwn([chosen]) {
-    if (!chosen) return;
+  const owned = makeOwnFiles(shipped, showChain);
+
+  // What is invalid leaves the network before it in use.
+  async function showOwn(chosen) {
+    if (!chosen.length) return;
     byId("fault").textContent = "";
-    try {
-      check(chosen.size <= LARGEST_FILE,
-        `it is larger than ${grouped(LARGEST_FILE)} bytes, so it is no .rmc file`);
-      showModel(new Uint8Array(await chosen.arrayBuffer()), chosen.name);
-    } catch (error) {
-      const unreadable = error instanceof DOMException;
-      if (!unreadable && !(error instanceof InvalidFileError)) throw error;
-      byId("fault").textContent = `${chosen.name}: ${unreadable ? "it cannot be read"
-        : error.message}`;
-    }
+    byId("fault").textContent = await owned.show(chosen);
   }
 
   // --- the digit
@@ -64,13 +106,23 @@
     });
     byId("verdict").textContent = logits ? best : "\u2013";
     byId("told").textContent = logits
-      ? `The network reads a ${best}, at ${fixed(100 * p[best], 1)} %.`
+      ? `The network reads a ${best}, at ${fixed(100 * p[best], 1)} %.${others()}`
       : "Draw a digit, or take one below.";
+  }
+
+  // What the other end of the chain reads: with updates there are an old network and a new one.
+  function others() {
+    if (states.length === 1) return "";
+    const other = used === 0 ? states.length - 1 : 0;
+    const { file: { network }, weights } = states[other];
+    const p = probabilities(logitsOf(network, weights, pixels)), best = classOf(p);
+    return ` ${other ? "With all updates" : "Without updates"} it reads a ${best}, at`
+      + ` ${fixed(100 * p[best], 1)} %.`;
   }
 
   function classify() {
     showPixels(byId("seen"), pixels ?? new Uint8Array(SIDE * SIDE));
-    const { file: { network }, weights } = model;
+    const { file: { network }, weights } = states[used];
     showBars(pixels && readsDigits(network) ? logitsOf(network, weights, pixels) : null);
   }
 
@@ -106,6 +158,17 @@
   DIGITS.labels.forEach(addDigit);
   byId("clear").addEventListener("click", clear);
   byId("shipped").addEventListener("click", showShipped);
-  byId("own-file").addEventListener("change", (event) => showOwn(event.target.files));
+  byId("own-file").addEventListener("change", (event) => showOwn([...event.target.files]));
+  byId("shipped-update").hidden = !update;
+  byId("shipped-update").addEventListener("click", () => {
+    byId("fault").textContent = "";
+    showChain([shipped, update]);
+  });
+  // Files may be dropped anywhere on this part of the page.
+  byId("network").addEventListener("dragover", (event) => event.preventDefault());
+  byId("network").addEventListener("drop", (event) => {
+    event.preventDefault();
+    showOwn([...event.dataTransfer.files]);
+  });
   showShipped();
 }

@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from refmiracle.codec.container import CompressedModel
 from refmiracle.codec.envelope import CRC_BYTES, MAGIC, VERSION
 from refmiracle.codec.payload import THETA_BYTES, message_count
+from refmiracle.codec.update import VERSIONS, CompressedUpdate
 from refmiracle.numerics.varints import write_varint
 from refmiracle.posterior.blocks import Grouping, Signs
+from refmiracle.posterior.scales import SAME, STEPS, UNCODED
 from refmiracle.rec.codes import MRC, find_code
 
 BITS = 8
@@ -63,6 +65,14 @@ KINDS = {
     "C": "checksum",
 }
 
+KINDS_OF_UPDATE = {
+    "M": "magic and version: an update, and its random code",
+    "U": "the file that it is relative to, by its checksum",
+    **{kind: KINDS[kind] for kind in "BS"},
+    "L": "levels: how far the weights of each tensor may move",
+    **{kind: KINDS[kind] for kind in "IC"},
+}
+
 ENTROPY_CODED = (
     "messages: theta, and the integers that an entropy code holds, with no byte to itself"
 )
@@ -78,18 +88,23 @@ SIGNS = {
 }
 
 
-def kinds(model: CompressedModel) -> dict[str, str]:
-    """Return `KINDS` with what the file's code calls its indices."""
-    return KINDS if model.code == MRC else {**KINDS, "I": ENTROPY_CODED}
+def kinds(file: CompressedModel | CompressedUpdate) -> dict[str, str]:
+    """Return the kinds of a file's fields, with what its code calls its indices."""
+    own = KINDS if isinstance(file, CompressedModel) else KINDS_OF_UPDATE
+    return own if file.code == MRC else {**own, "I": ENTROPY_CODED}
 
 
-def _parts(model: CompressedModel) -> Iterator[tuple[str, str, bytes, str, str]]:
-    """Yield kind, name, bytes, value and meaning of each field but the checksum, in file order."""
-    layout, bits = model.layout, model.bits_per_block
+# Kind, name, bytes, value and meaning of a field.
+Part = tuple[str, str, bytes, str, str]
+
+
+def _parts(model: CompressedModel) -> Iterator[Part]:
+    """Yield the fields of a model but the checksum, in file order."""
+    layout = model.layout
     tensors, sizes = layout.network.tensors(), layout.sizes()
     flags = layout.grouping | layout.signs << 4
     code = find_code(model.code)
-    yield "M", "magic", MAGIC, f'"{MAGIC.decode()}"', "every .rmc file begins with it"
+    yield _magic()
     yield "M", "version", bytes([VERSION]), str(VERSION), "of the file format"
     yield (
         *("N", "network", bytes([layout.network.number]), str(layout.network.number)),
@@ -106,23 +121,11 @@ def _parts(model: CompressedModel) -> Iterator[tuple[str, str, bytes, str, str]]
         f"low half {layout.grouping:d}, {layout.grouping.name}: {GROUPINGS[layout.grouping]};"
         f" high half {layout.signs:d}, {layout.signs.name}: {SIGNS[layout.signs]}",
     )
-    yield (
-        *("B", "bits per block", bytes([bits]), str(bits)),
-        f"an index has {bits} bits, so it names one of 2^{bits} = {2**bits:,} candidates"
-        if code.name == MRC
-        else "what training let each block cost",
-    )
+    yield _bits(model)
     if description := model.description():
         meaning = "its layers in order, each an opcode and its numbers"
         yield "N", "description", description, f"{len(description)} bytes", meaning
-    yield (
-        *("B", "block size", write_varint(layout.block_size), str(layout.block_size)),
-        f"variables in a block; {layout.variables():,} variables make {layout.blocks():,} blocks",
-    )
-    yield (
-        *("S", "seed", write_varint(layout.seed), str(layout.seed)),
-        "all random numbers of the decoder follow from it",
-    )
+    yield from _cut(model)
     for tensor, factor, size in zip(tensors, layout.factors, sizes, strict=True):
         weights = math.prod(tensor.shape)
         meaning = f"{weights:,} weights, {factor} to a variable: {size:,} variables"
@@ -131,12 +134,68 @@ def _parts(model: CompressedModel) -> Iterator[tuple[str, str, bytes, str, str]]
         meaning = f"a float16; a variable is a normal times this: most within ±{2 * float(rho):.2g}"
         data = rho.astype("<f2").tobytes()
         yield "R", f"scale of {tensor.name}", data, f"{float(rho):.5g}", meaning
-    indices = model.payload()
-    if code.name != MRC:
+    yield from _messages(model)
+
+
+def _update_parts(update: CompressedUpdate) -> Iterator[Part]:
+    """Yield the fields of an update but the checksum, in file order."""
+    layout, version = update.layout, VERSIONS[update.code]
+    tensors, sizes = layout.network.tensors(), layout.sizes()
+    yield _magic()
+    meaning = f"{VERSIONS[MRC]} and more: an update; {version - VERSIONS[MRC]} is {update.code}"
+    yield "M", "version", bytes([version]), str(version), meaning
+    checksum = update.base.to_bytes(CRC_BYTES, "little")
+    meaning = "the last four bytes of the file that it is relative to"
+    yield "U", "base", checksum, f"{update.base:08x}", meaning
+    yield _bits(update)
+    yield from _cut(update)
+    for tensor, size, level in zip(tensors, sizes, update.levels.tolist(), strict=True):
+        factor = 2.0 ** ((level - SAME) / STEPS)
+        meaning = f"{size:,} variables, moved by a normal times {factor:.3g} of the model's scale"
+        if level == UNCODED:
+            meaning = f"not coded: its {size:,} variables stay what they are"
+        yield "L", f"level of {tensor.name}", bytes([level]), str(level), meaning
+    yield from _messages(update)
+
+
+def _magic() -> Part:
+    return "M", "magic", MAGIC, f'"{MAGIC.decode()}"', "every .rmc file begins with it"
+
+
+def _bits(file: CompressedModel | CompressedUpdate) -> Part:
+    bits = file.bits_per_block
+    return (
+        *("B", "bits per block", bytes([bits]), str(bits)),
+        f"an index has {bits} bits, so it names one of 2^{bits} = {2**bits:,} candidates"
+        if file.code == MRC
+        else "what training let each block cost",
+    )
+
+
+def _cut(file: CompressedModel | CompressedUpdate) -> Iterator[Part]:
+    """Yield block size and seed."""
+    layout = file.layout
+    yield (
+        *("B", "block size", write_varint(layout.block_size), str(layout.block_size)),
+        f"variables in a block; {layout.variables():,} variables make {layout.blocks():,} blocks",
+    )
+    yield (
+        *("S", "seed", write_varint(layout.seed), str(layout.seed)),
+        "all random numbers of the decoder follow from it"
+        if isinstance(file, CompressedModel)
+        else "its table of candidates follows from it, and which variables a block has",
+    )
+
+
+def _messages(file: CompressedModel | CompressedUpdate) -> Iterator[Part]:
+    """Yield what stands behind the header."""
+    layout, bits = file.layout, file.bits_per_block
+    indices = file.payload()
+    if file.code != MRC:
         theta, coded = indices[:THETA_BYTES], indices[THETA_BYTES:]
         value = str(int.from_bytes(theta, "little"))
         yield "I", "theta", theta, value, "of 65,536: how likely an integer is to be larger"
-        count = message_count(layout, code.name)
+        count = message_count(layout, file.code)
         meaning = f"entropy-coded: {BITS * len(coded) / count:.2f} bits each on average"
         yield "I", "integers", coded, f"{count:,} numbers", meaning
         return
@@ -147,11 +206,12 @@ def _parts(model: CompressedModel) -> Iterator[tuple[str, str, bytes, str, str]]
     )
 
 
-def find_fields(model: CompressedModel) -> list[Field]:
+def find_fields(file: CompressedModel | CompressedUpdate) -> list[Field]:
     """Return the fields of a file; put together they are the file, and nothing is left over."""
     fields: list[Field] = []
     body = b""
-    for kind, name, data, value, meaning in _parts(model):
+    parts = _parts(file) if isinstance(file, CompressedModel) else _update_parts(file)
+    for kind, name, data, value, meaning in parts:
         fields.append(Field(kind, name, value, meaning, len(body), data))
         body += data
     crc = zlib.crc32(body)
@@ -188,7 +248,7 @@ class Byte:
     begins: bool = False
 
 
-def describe_bytes(model: CompressedModel, fields: list[Field]) -> list[Byte]:
+def describe_bytes(model: CompressedModel | CompressedUpdate, fields: list[Field]) -> list[Byte]:
     """Return each byte of a file with what it belongs to."""
     found = []
     for field in fields:
@@ -204,7 +264,9 @@ def describe_bytes(model: CompressedModel, fields: list[Field]) -> list[Byte]:
     return found
 
 
-def _index_byte(model: CompressedModel, number: int, value: int, head: str) -> Byte:
+def _index_byte(
+    model: CompressedModel | CompressedUpdate, number: int, value: int, head: str
+) -> Byte:
     """Return byte `number` of the indices."""
     bits, last_block = model.bits_per_block, model.layout.blocks() - 1
     low, high = BITS * number, BITS * (number + 1)

@@ -18,6 +18,8 @@ from refmiracle.nn.network import Network
 from refmiracle.numerics.arrays import read_only
 from refmiracle.posterior.blocks import BlockLayout
 
+MOST_NAMES = 8  # of files, in a message
+
 
 @dataclass(frozen=True, eq=False)
 class Base:
@@ -104,7 +106,9 @@ def find_chain(
         called, update = chain[0]
         wanted = base_checksum(update)
         if wanted not in by_checksum:
-            among = ", ".join(other for other, _ in others) or "no file"
+            names = [other for other, _ in others]
+            told = names if len(names) <= MOST_NAMES else [*names[:MOST_NAMES], "..."]
+            among = ", ".join(told) or "no file"
             raise InputError(
                 f"{called}: it is an update of the file with the checksum {wanted:08x}, which is"
                 f" not among its bases ({among})"

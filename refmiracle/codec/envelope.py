@@ -64,6 +64,12 @@ def is_update(data: bytes) -> bool:
     return data[: len(MAGIC)] == MAGIC and len(data) >= SHORTEST and data[len(MAGIC)] in UPDATES
 
 
+def is_intact(data: bytes) -> bool:
+    """Tell whether a file ends with its own checksum."""
+    body, stored = data[:-CRC_BYTES], int.from_bytes(data[-CRC_BYTES:], "little")
+    return len(data) >= SHORTEST and zlib.crc32(body) == stored
+
+
 def base_checksum(data: bytes) -> int:
     """Return the checksum of the file that an update is relative to."""
     return int.from_bytes(data[len(MAGIC) + 1 : len(MAGIC) + 1 + CRC_BYTES], "little")

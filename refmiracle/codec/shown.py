@@ -7,27 +7,31 @@ from itertools import groupby
 
 from refmiracle.codec.anatomy import find_fields, kinds
 from refmiracle.codec.container import CompressedModel
+from refmiracle.codec.update import CompressedUpdate
 
-# Of the kinds, in their order: readable on white and on black, and the letter stands with each.
-COLOURS = ("#8c8c8c", "#3a78b5", "#b5762f", "#6b4fa3", "#3d8b56", "#b0457a", "#2f8f96", "#8c8c8c")
+# Readable on white and on black, and the letter stands with each.
+COLOURS = {
+    **{"M": "#8c8c8c", "N": "#3a78b5", "B": "#b5762f", "S": "#6b4fa3", "F": "#3d8b56"},
+    **{"R": "#b0457a", "I": "#2f8f96", "C": "#8c8c8c", "U": "#3a78b5", "L": "#b0457a"},
+}
 # Values of a field that stand in a table's line.
 LONGEST = 60
 CELL = "text-align:left;vertical-align:top;padding:1px 8px"
 
 
-def to_html(model: CompressedModel, title: str) -> str:
+def to_html(model: CompressedModel | CompressedUpdate, title: str) -> str:
     """Return a bar of the file's bytes by what they are for, and a table of its fields.
 
     Everything is within: no script, no style sheet, nothing to load.
 
     Parameters
     ----------
-    model : CompressedModel
+    model : CompressedModel or CompressedUpdate
     title : str
         What stands above, as plain text.
     """
     words = kinds(model)
-    colours = dict(zip(words, COLOURS, strict=True))
+    colours = {kind: COLOURS[kind] for kind in words}
     sizes = dict.fromkeys(words, 0)
     rows = []
     for kind, group in groupby(find_fields(model), key=lambda field: field.kind):

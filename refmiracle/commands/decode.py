@@ -5,7 +5,15 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from refmiracle.commands.options import a_path, add_engine, add_model, check_out, say_written
+from refmiracle.commands.options import (
+    a_path,
+    add_base,
+    add_engine,
+    add_model,
+    base_files,
+    check_out,
+    say_written,
+)
 from refmiracle.commands.running import run_command
 from refmiracle.loading import load
 
@@ -14,6 +22,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
     parser = argparse.ArgumentParser(prog="refmiracle decode", description=__doc__)
     add_model(parser)
+    add_base(parser, "of an update: the file that it is relative to")
     parser.add_argument("--out", type=a_path, required=True, metavar="FILE", help="an .npz file")
     add_engine(parser, default="numba")
     return parser
@@ -21,8 +30,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> int:
     """Decode the file and write its tensors by name."""
-    model = load(arguments.model, engine=arguments.engine)
-    check_out(arguments.out, arguments.model)
+    model = load(arguments.model, engine=arguments.engine, base=arguments.base)
+    check_out(arguments.out, arguments.model, *base_files(arguments))
     model.to_npz(arguments.out)
     say_written(
         arguments.out,

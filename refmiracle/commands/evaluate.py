@@ -6,7 +6,7 @@ import argparse
 import json
 from collections.abc import Sequence
 
-from refmiracle.commands.options import add_data, add_engine, add_model, chosen_data
+from refmiracle.commands.options import add_base, add_data, add_engine, add_model, chosen_data
 from refmiracle.commands.running import run_command
 from refmiracle.commands.train import describe
 from refmiracle.figures import figures_of
@@ -18,6 +18,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
     parser = argparse.ArgumentParser(prog="refmiracle evaluate", description=__doc__)
     add_model(parser)
+    add_base(parser, "of an update: the file that it is relative to")
     add_engine(parser, default="numba")
     add_data(parser)
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
@@ -27,7 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace) -> int:
     """Decode the file, classify the test images, print the figures."""
     test = load_split(chosen_data(arguments), "t10k")
-    figures = figures_of(load(arguments.model, engine=arguments.engine), test)
+    figures = figures_of(load(arguments.model, engine=arguments.engine, base=arguments.base), test)
     if arguments.json:
         print(json.dumps(figures, indent=2))
     else:

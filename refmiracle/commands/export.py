@@ -6,7 +6,15 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from refmiracle.commands.options import a_path, add_engine, add_model, check_out, say_written
+from refmiracle.commands.options import (
+    a_path,
+    add_base,
+    add_engine,
+    add_model,
+    base_files,
+    check_out,
+    say_written,
+)
 from refmiracle.commands.running import run_command
 from refmiracle.exports.formats import FORMATS
 from refmiracle.files import write_atomically
@@ -17,6 +25,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
     parser = argparse.ArgumentParser(prog="refmiracle export", description=__doc__)
     add_model(parser)
+    add_base(parser, "of an update: the file that it is relative to")
     parser.add_argument("--to", choices=list(FORMATS), required=True, help="the format")
     parser.add_argument(
         "--out",
@@ -32,9 +41,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Decode the file and write its network."""
     form = FORMATS[arguments.to]
     form.load()
-    model = load(arguments.model, engine=arguments.engine)
+    model = load(arguments.model, engine=arguments.engine, base=arguments.base)
     out = arguments.out or Path(arguments.model.stem + form.suffix)
-    check_out(out, arguments.model)
+    check_out(out, arguments.model, *base_files(arguments))
     data = model.exported(arguments.to)
     write_atomically(out, data)
     say_written(

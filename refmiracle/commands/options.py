@@ -13,7 +13,7 @@ from pathlib import Path
 from refmiracle.engines import ENGINES
 from refmiracle.errors import InputError
 from refmiracle.files import check_writable, is_standard_output
-from refmiracle.loading import find_model
+from refmiracle.loading import files_of, find_model
 from refmiracle.training.data import DataSet, default_folder
 
 
@@ -44,26 +44,43 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def check_out(out: Path, model: Path, *others: Path) -> None:
+def add_base(parser: argparse.ArgumentParser, text: str) -> None:
+    """Add --base, which may be given several times."""
+    parser.add_argument(
+        "--base",
+        type=model_file,
+        action="append",
+        metavar="FILE|FOLDER",
+        help=f"{text}; the files that it needs itself are more of --base, or in a folder, where"
+        " they are found by their checksums",
+    )
+
+
+def base_files(arguments: argparse.Namespace) -> list[Path]:
+    """Return the files that --base names, or its folders hold."""
+    return [path for place in arguments.base or () for path in files_of(place)]
+
+
+def check_out(out: Path, *read: Path, flag: str = "--out") -> None:
     """Refuse, before any work, an output that cannot be written, or that is read itself.
 
     Parameters
     ----------
     out : Path
-    model : Path
-        What is read.
-    *others : Path
-        What else belongs to it.
+    *read : Path
+        What is read: a model, and what else there is.
+    flag : str
+        That of `out`.
 
     Raises
     ------
     InputError
         If it is so.
     """
-    for found in (model, *others):
+    for number, found in enumerate(read):
         if os.path.exists(out) and os.path.exists(found) and os.path.samefile(out, found):
-            what = "the model itself" if found == model else f"{found.name} of the run itself"
-            raise InputError(f"{out}: it is {what}; name another file with --out")
+            what = found.name if number else "the model"
+            raise InputError(f"{out}: it is {what} itself; name another file with {flag}")
     check_writable(out)
 
 

@@ -27,9 +27,10 @@ from refmiracle.training.run import (
     model_path,
     posterior_path,
     summary_path,
+    update_path,
 )
 
-BESIDE = (checkpoint_path, metrics_path, posterior_path, summary_path)
+READ = (model_path, update_path, checkpoint_path, metrics_path, posterior_path, summary_path)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -49,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_extras()
     opened = open_folder(arguments.run)
     out = arguments.out or arguments.run / "report.html"
-    check_out(out, model_path(arguments.run), *(path(arguments.run) for path in BESIDE))
+    check_out(out, *(path(arguments.run) for path in READ))
     if arguments.data is None:
         own = fingerprint(load_split(default_folder(), "train"))
         if not same_images(opened.run.config.data, own):

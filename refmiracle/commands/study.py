@@ -29,6 +29,9 @@ from refmiracle.studies.results import describe_claims
 from refmiracle.studies.subject import about
 from refmiracle.studies.tails import tails
 from refmiracle.studies.uncertainty import uncertainty
+from refmiracle.studies.update_plan import UPDATES_PLANS
+from refmiracle.studies.update_tables import describe_updates
+from refmiracle.studies.updates import updates
 from refmiracle.studies.workers import Processes
 
 CONNECT_SECONDS = 10
@@ -41,6 +44,8 @@ STUDIES: dict[str, tuple[str, Callable[..., dict[str, Any]]]] = {
 }
 # Trains nothing.
 CODES = "codes"
+# Trains around a base, or from nothing, as its own plans say.
+UPDATES = "updates"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -71,6 +76,14 @@ def build_parser() -> argparse.ArgumentParser:
     study = studies.add_parser(CODES, help="all relative entropy codes: length, truth and speed")
     study.set_defaults(presets=CODES_PLANS)
     study.add_argument("--codes", nargs="+", metavar="NAME", help="codes to compare")
+    _add_plan(study)
+    study = studies.add_parser(UPDATES, help="updates of a shipped model, beside what else is sent")
+    study.set_defaults(presets=UPDATES_PLANS)
+    study.add_argument("--bytes", type=int, nargs="+", metavar="N", help="lengths of updates")
+    study.add_argument("--seeds", type=int, nargs="+", metavar="N", help="seeds to try")
+    text = "kinds of drift to look at, such as blur (default: all that the preset has)"
+    study.add_argument("--drifts", nargs="+", metavar="NAME", help=text)
+    add_data(study)
     _add_plan(study)
     return parser
 
@@ -151,6 +164,8 @@ def _given(arguments: argparse.Namespace) -> dict[str, Any]:
         "seeds": "seeds",
         "steps": "lengths",
         "codes": "codes",
+        "bytes": "sizes",
+        "drifts": "kinds",
     }
     return {
         field: tuple(dict.fromkeys(getattr(arguments, flag)))
@@ -170,11 +185,11 @@ def run(arguments: argparse.Namespace) -> int:
     if "lengths" in given:
         given["lengths"] = tuple(sorted(given["lengths"]))
     plan = replace(arguments.presets[arguments.preset], **given)
-    if arguments.engine and arguments.study == CODES:
+    if arguments.engine and arguments.study in (CODES, UPDATES):
         plan = replace(plan, engine=arguments.engine)
     elif arguments.engine:
         plan = replace(plan, base=replace(plan.base, engine=arguments.engine))
-    if arguments.study != CODES:
+    if arguments.study not in (CODES, UPDATES):
         network = arguments.network and _travelling(arguments.network)
         plan = replace(plan, base=about(plan.base, network, arguments.validation))
     out = arguments.out.resolve()
@@ -214,16 +229,19 @@ def _study(
     if arguments.study in STUDIES:
         _, study = STUDIES[arguments.study]
         return study(plan, data, out, executor, at_once)
-    return rate_distortion(plan, data, out, executor, at_once)
+    study = updates if arguments.study == UPDATES else rate_distortion
+    return study(plan, data, out, executor, at_once)
 
 
 def _report(arguments: argparse.Namespace, results: Mapping[str, Any]) -> int:
     """Print what was found; the failures were told as they came."""
     if results["files"]:
-        claims = arguments.study in (*STUDIES, CODES)
+        claims = arguments.study in (*STUDIES, CODES, UPDATES)
         print(describe_claims(results) if claims else describe(results))
         for note in results.get("notes", ()):
             print(f"refmiracle: {note}", file=sys.stderr)
+        if arguments.study == UPDATES:
+            print(describe_updates(results))
         files = ", ".join(["results.json", *results["files"]])
         print(f"{arguments.out / arguments.study}: {files}")
     return CHECK_FAILED if results["failures"] else 0

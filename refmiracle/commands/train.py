@@ -1,4 +1,7 @@
-"""``python -m refmiracle.train``: train a network and compress it to OUT/model.rmc."""
+"""``python -m refmiracle.train``: train a network and compress it to OUT/model.rmc.
+
+With --base it trains on from a file, and writes what has changed to OUT/update.rmc.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +14,32 @@ from typing import Any
 from refmiracle.commands.networks import add_network, given_network
 from refmiracle.commands.options import (
     a_path,
+    add_base,
     add_data,
     add_engine,
+    base_files,
+    check_out,
     chosen_data,
     data_flags,
     quoted,
 )
 from refmiracle.commands.running import run_command
+from refmiracle.errors import InputError
+from refmiracle.loading import load_base
 from refmiracle.rec.codes import CODES
 from refmiracle.run import carry_out
 from refmiracle.training.checks import chance_error, no_better_than_chance
 from refmiracle.training.config import PARAMETERIZATIONS, PRESETS, SELECTIONS
 from refmiracle.training.data import load_split
-from refmiracle.training.run import Folder, model_path
+from refmiracle.training.run import (
+    Folder,
+    checkpoint_path,
+    metrics_path,
+    model_path,
+    posterior_path,
+    summary_path,
+    update_path,
+)
 
 # Flags that take a whole number, each a field of Config.
 NUMBERS = {
@@ -38,7 +54,7 @@ NUMBERS = {
     "flip": "augmentation: 1 mirrors each training image at random, left to right (default: 0)",
 }
 SETTINGS = (
-    "preset",
+    *("preset", "tensors", "nbytes"),
     "network",
     "parameterization",
     "code",
@@ -47,6 +63,11 @@ SETTINGS = (
     "engine",
     *NUMBERS,
 )
+# What a run leaves in its folder.
+LEFT = (
+    *(checkpoint_path, metrics_path, model_path),
+    *(posterior_path, summary_path, update_path),
+)
 
 
 def factors(text: str) -> tuple[int, ...]:
@@ -54,14 +75,35 @@ def factors(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(","))
 
 
+def names(text: str) -> tuple[str, ...]:
+    """Return the names of a list with commas."""
+    return tuple(text.split(","))
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the command's parser; settings that are not given are None."""
     parser = argparse.ArgumentParser(prog="refmiracle train", description=__doc__)
     parser.add_argument("--preset", choices=list(PRESETS), help="how long (default: default)")
     add_network(parser)
+    add_base(parser, "write an update of this file, which the other side has, not a model")
+    parser.add_argument(
+        "--tensors",
+        type=names,
+        metavar="NAME,...",
+        help="with --base: which tensors may change, by name or by that of their layer, such as"
+        " conv1,conv2 (default: all)",
+    )
     parser.add_argument("--parameterization", choices=PARAMETERIZATIONS, help="default: mean-kl")
     for name, text in NUMBERS.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, metavar="N", help=text)
+    parser.add_argument(
+        "--bytes",
+        type=int,
+        dest="nbytes",
+        metavar="N",
+        help="take the smallest blocks with which the file has at most N bytes, instead of"
+        " --block-size (default with --base: 140)",
+    )
     parser.add_argument(
         "--hash-factors",
         type=factors,
@@ -90,6 +132,12 @@ def build_parser() -> argparse.ArgumentParser:
         "--out", type=a_path, default=Path("run"), metavar="DIR", help="default: run"
     )
     parser.add_argument(
+        "--weights",
+        type=a_path,
+        metavar="FILE",
+        help="also write the float32 weights that the file decodes to, as .npz",
+    )
+    parser.add_argument(
         "--resume",
         action="store_true",
         help="go on with the run in OUT, to the same bytes as if it had not stopped",
@@ -103,6 +151,10 @@ def run(arguments: argparse.Namespace) -> int:
     given = {n: getattr(arguments, n) for n in SETTINGS}
     if given["network"] is not None:
         given["network"] = given_network(given["network"])
+    if arguments.base is not None:
+        given["base"] = load_base(arguments.base, given["network"]).chain
+    if arguments.weights is not None:
+        check_weights(arguments)
     place = chosen_data(arguments)
     everything, test = load_split(place, "train"), load_split(place, "t10k")
     run = carry_out(everything, test, given, Folder(out), arguments.resume, say=_say)
@@ -111,24 +163,45 @@ def run(arguments: argparse.Namespace) -> int:
             f"after {run.step} of {run.steps} steps;"
             f" go on with --resume --out {quoted(out)}{data_flags(arguments)}"
         )
-    _print(run.summary, out)
+    path = update_path(out) if run.model.base else model_path(out)
+    _print(run.summary, path)
     if no_better_than_chance(run.summary["test_error"], test.labels):
         _say(
-            f"warning: {model_path(out)} is no better than chance"
+            f"warning: {path} is no better than chance"
             f" ({chance_error(test.labels):.2%} error); take more --steps, or other settings"
         )
+    if arguments.weights is not None:
+        run.model.to_npz(arguments.weights)
     return 0
+
+
+def check_weights(arguments: argparse.Namespace) -> None:
+    """Refuse, before any work, weights that cannot be written, or in the place of another file.
+
+    Raises
+    ------
+    InputError
+        If it is so.
+    """
+    path, out = arguments.weights, arguments.out
+    within = path.parent.resolve() == out.resolve()
+    if path.resolve() == out.resolve() or (within and path.name in {p(out).name for p in LEFT}):
+        raise InputError(f"{path}: the run itself is there; name another file with --weights")
+    if not within or out.is_dir():  # otherwise the run makes it
+        check_out(path, *base_files(arguments), flag="--weights")
 
 
 def _say(text: str) -> None:
     print(f"refmiracle: {text}", file=sys.stderr)
 
 
-def _print(summary: dict[str, Any], out: Path) -> None:
-    print(f"{model_path(out)}: {describe(summary)}")
+def _print(summary: dict[str, Any], path: Path) -> None:
+    print(f"{path}: {describe(summary)}")
     error = summary["validation_error"]
     print(
-        "no validation images" if error is None else f"validation error {error:.2%}",
+        "no validation images"
+        if error is None
+        else f"validation error {error:.2%}{of_base(summary, 'validation')}",
         f"trained for {summary['train_seconds']:.0f} s in {summary['steps']} steps",
         sep=", ",
     )
@@ -136,10 +209,19 @@ def _print(summary: dict[str, Any], out: Path) -> None:
 
 def describe(figures: dict[str, Any]) -> str:
     """Return the line that train and evaluate print alike."""
+    size = f"{figures['bytes']} bytes, {figures['ratio']:.0f} times smaller"
+    if "base" in figures:
+        size = f"{figures['bytes']} bytes, an update of {figures['base_bytes']} bytes"
     return (
-        f"{figures['bytes']} bytes, {figures['ratio']:.0f} times smaller,"
-        f" test error {figures['test_error']:.2%} of {figures['test_images']} images"
+        f"{size}, test error {figures['test_error']:.2%}{of_base(figures, 'test')}"
+        f" of {figures['test_images']} images"
     )
+
+
+def of_base(figures: dict[str, Any], name: str) -> str:
+    """Return the error of an update's base, to stand behind its own; nothing of a model."""
+    error = figures.get(f"base_{name}_error")
+    return "" if error is None else f" (base {error:.2%})"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

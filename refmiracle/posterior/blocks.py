@@ -142,7 +142,7 @@ class Places:
         The place of each variable in that array, tensors one after the other.
     signs : ndarray of float32, shape (weights,)
     tensor : ndarray of int64, shape (blocks, block_size)
-        Which tensor each place belongs to; 0 for unused places.
+        Which tensor each place belongs to; for unused places the first that is coded.
     used : ndarray of bool, shape (blocks, block_size)
         False for the places at the end of a short last block.
     """
@@ -176,8 +176,9 @@ def find_places(layout: BlockLayout) -> Places:
         signs.append(tensor_signs(layout, number))
         first += size
 
-    tensor = np.zeros(math.prod(shape), dtype=np.int64)
-    tensor[:variables] = np.repeat(np.arange(len(tensors)), layout.coded_sizes())[permutation]
+    owners = np.repeat(np.arange(len(tensors)), layout.coded_sizes())
+    tensor = np.full(math.prod(shape), owners[0])
+    tensor[:variables] = owners[permutation]
     return Places(
         of_weights=np.concatenate(of_weights),
         of_variables=place,

@@ -12,13 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
+from refmiracle.codec.envelope import checksum_of
+from refmiracle.codec.update import CompressedUpdate
 from refmiracle.nn.contract import WEIGHT
 from refmiracle.nn.evaluation import classes
 from refmiracle.nn.network import Network
 from refmiracle.nn.networks import LENET5, network_text
 from refmiracle.numerics.philox import Stream
 from refmiracle.rec.codes import MRC, find_code
-from refmiracle.studies.comparison import Run
+from refmiracle.studies.comparison import Run, scales_of
 from refmiracle.training.config import (
     PARAMETERIZATIONS,
     PRESETS,
@@ -49,6 +51,7 @@ FLAGS = (
         "groups",
     ),
     *("group_steps", "validation", "shift", "flip", "hash_factors", "selection", "engine"),
+    "tensors",
 )
 
 
@@ -66,15 +69,19 @@ def train_command(config: Config, name: str, data: str = "") -> tuple[str, list[
     preset = config.preset if config.preset in PRESETS else "default"
     # As the command takes it: with no more groups than blocks, no larger blocks than there are.
     chosen = {n: getattr(config, n) for n in ("parameterization", "code", "network")}
+    if config.base:
+        chosen["base"] = config.base
     base = choose_config({"preset": preset, **chosen}, config.data, None)
     given = {n: getattr(config, n) for n in FLAGS if getattr(config, n) != getattr(base, n)}
     if config.parameterization != PARAMETERIZATIONS[0]:
         given["parameterization"] = config.parameterization
     if config.code != MRC:
         given["code"] = config.code
-    if config.network != LENET5:
+    if config.network != LENET5 and not config.base:
         given["network"] = config.network
     words = ["python", "-m", "refmiracle.train", "--preset", preset]
+    for name_of_base in base_names(config):
+        words += ["--base", name_of_base]
     for flag, value in given.items():
         words += [f"--{flag.replace('_', '-')}", _as_argument(value)]
     repeated = replace(base, **given)
@@ -86,6 +93,11 @@ def train_command(config: Config, name: str, data: str = "") -> tuple[str, list[
     return f"{shlex.join(words)}{data} {shlex.join(['--out', name])}", other
 
 
+def base_names(config: Config) -> list[str]:
+    """Return what the page calls the files that an update is relative to: by their checksums."""
+    return [f"{checksum_of(data):08x}.rmc" for data in config.base]
+
+
 def _as_argument(value: Any) -> str:
     if isinstance(value, Network):
         return network_text(value)
@@ -95,7 +107,7 @@ def _as_argument(value: Any) -> str:
 def block_bits(run: Run) -> Array:
     """Return KL[Q || P] of each block at the end of training in bits, shape (blocks,)."""
     bits = np.zeros(run.places.tensor.size)
-    bits[run.places.of_variables] = run.posterior.kl_bits()
+    bits[run.places.of_variables[run.coded]] = run.posterior.kl_bits()
     return bits.reshape(run.places.tensor.shape).sum(axis=1)
 
 
@@ -118,13 +130,94 @@ class TensorBits:
 
 
 def tensor_bits(run: Run) -> list[TensorBits]:
-    """Return the information in each tensor."""
+    """Return the information in each tensor that is coded."""
     bits = run.posterior.kl_bits()
-    tensors = run.config.layout().network.tensors()
+    weights = {t.name: math.prod(t.shape) for t in run.config.layout().network.tensors()}
     return [
-        TensorBits(name, math.prod(t.shape), part.stop - part.start, float(bits[part].sum()))
-        for t, (name, part) in zip(tensors, run.tensors().items(), strict=True)
+        TensorBits(name, weights[name], part.stop - part.start, float(bits[part].sum()))
+        for name, part in run.tensors().items()
     ]
+
+
+@dataclass(frozen=True)
+class Move:
+    """How far an update moves one tensor of its base.
+
+    Attributes
+    ----------
+    name : str
+    variables : int
+    level : int
+        What the file says of its scale; 0: not coded.
+    rho : float
+        The scale of the change.
+    of_root : float
+        The same over the scale that the model at the root has.
+    before, change : float
+        Root mean square of the base's variables, and of what is added to them.
+    without : float
+        Test error, in [0, 1], if this tensor alone is left as the base has it.
+    """
+
+    name: str
+    variables: int
+    level: int
+    rho: float
+    of_root: float
+    before: float
+    change: float
+    without: float
+
+    @property
+    def part(self) -> float:
+        """Return the change over what was there."""
+        return self.change / self.before if self.before else 0.0
+
+
+def find_moves(run: Run, update: CompressedUpdate, test: Split, error: float) -> list[Move]:
+    """Return how far each tensor moves, those that are not coded with no change.
+
+    Parameters
+    ----------
+    run : Run
+    update : CompressedUpdate
+    test : Split
+    error : float
+        Of the update, in [0, 1].
+    """
+    assert run.base is not None
+    found, first, rho = [], 0, scales_of(update, run.base)
+    sizes, tensors = update.layout.sizes(), update.layout.network.tensors()
+    for number, (tensor, size) in enumerate(zip(tensors, sizes, strict=True)):
+        own = slice(first, first + size)
+        without = error
+        if update.levels[number]:
+            left = run.decoded.copy()
+            left[own] = run.known[own]
+            without = _error(_probabilities(run, left, test), test)
+        found.append(
+            Move(
+                name=tensor.name,
+                variables=size,
+                level=int(update.levels[number]),
+                rho=float(rho[number]),
+                of_root=float(rho[number] / run.base.rho[number]),
+                before=_rms(run.known[own]),
+                change=_rms(run.decoded[own] - run.known[own]),
+                without=without,
+            )
+        )
+        first += size
+    return found
+
+
+def _rms(values: Array) -> float:
+    return float(np.sqrt(np.mean(values**2)))
+
+
+def base_error(run: Run, test: Split) -> float:
+    """Return the test error of an update's base, in [0, 1]."""
+    return _error(_probabilities(run, run.known, test), test)
 
 
 @dataclass(frozen=True)
@@ -168,24 +261,25 @@ def predict(run: Run, test: Split) -> Predictions:
 
 
 def _samples(run: Run) -> Iterator[Array]:
-    """Yield samples of the posterior, shape (variables,) each."""
+    """Yield all variables as samples of the posterior, shape (variables,) each."""
     engine, q = run.network.engine, run.posterior
     for row in range(FIRST_SAMPLE_ROW, FIRST_SAMPLE_ROW + SAMPLES):
         (eps,) = engine.normals(run.config.seed, Stream.NOISE, [row], len(q.mu))
-        yield q.mu + q.sigma * eps
+        yield run.variables(q.mu + q.sigma * eps)
 
 
 def pruning_curve(run: Run, test: Split) -> list[tuple[float, float]]:
     """Return the test error, in [0, 1], for fractions of the decoded variables set to zero.
 
-    The smallest abs(w) of the whole network go first.
+    The smallest abs(w) of the whole network go first.  Of an update it is what it adds that is
+    set to zero.
     """
-    order = np.argsort(np.abs(run.decoded), kind="stable")
+    order = np.argsort(np.abs(run.change), kind="stable")
     curve = []
     for fraction in FRACTIONS:
-        kept = run.decoded.copy()
+        kept = run.change.copy()
         kept[order[: round(fraction * len(order))]] = 0.0
-        curve.append((fraction, _error(_probabilities(run, kept, test), test)))
+        curve.append((fraction, _error(_probabilities(run, run.variables(kept), test), test)))
     return curve
 
 
@@ -248,8 +342,8 @@ def first_layer(run: Run) -> tuple[Array, Array]:
     layer laid out as the image, of units that do not share their variables.  A network that begins
     otherwise has none.
 
-    Before: the means of the posterior; after: as decoded.  Of variables that several weights
-    share (hash factor above 1) each weight gets its own, with its sign.
+    Before: the means of the posterior, or as the base has them; after: as decoded.  Of variables
+    that several weights share (hash factor above 1) each weight gets its own, with its sign.
     """
     network, factor = run.config.layout().network, run.config.hash_factors[0]
     tensor, image = network.tensors()[0], network.input
@@ -263,18 +357,28 @@ def first_layer(run: Run) -> tuple[Array, Array]:
         return np.zeros((0, 1, 1, 1)), np.zeros((0, 1, 1, 1))
 
     def units(variables: Array) -> Array:
-        blocks = np.zeros(run.places.tensor.size)
-        blocks[run.places.of_variables] = variables
-        weights = (sign * blocks[place]).reshape(*shape, tensor.shape[-1])
+        flat = np.zeros(run.places.size())
+        flat[run.places.of_variables] = variables
+        weights = (sign * flat[place]).reshape(*shape, tensor.shape[-1])
         return np.moveaxis(weights[..., ::step], (-1, channels), (0, 1))
 
-    return units(run.posterior.mu), units(run.decoded)
+    before = run.known if run.base else run.variables(run.posterior.mu)
+    return units(before), units(run.decoded)
 
 
 def settings_table(config: Config) -> list[tuple[str, Any, str]]:
     """Return name, value and meaning of the settings that matter most."""
     kept = "the images that choices are made on" if config.validation else "none: trained on all"
+    around: list[tuple[str, Any, str]] = []
+    if config.base:
+        files = " + ".join(map(str, map(len, config.base)))
+        around = [
+            ("base", f"{checksum_of(config.base[-1]):08x}", "the file that it is relative to"),
+            ("bytes of the base", files, "a model, and the updates behind it"),
+            ("may change", ", ".join(config.tensors) or "all", "which tensors"),
+        ]
     return [
+        *around,
         ("preset", config.preset, "which settings the run began from"),
         ("network", config.network.name, "which layers"),
         ("parameterization", config.parameterization, "how the posterior spends its bits"),

@@ -12,7 +12,7 @@ from refmiracle.codec.anatomy import BITS, Field
 from refmiracle.numerics.philox import Stream, stream_permutation
 from refmiracle.rec import minimal_random_coding
 from refmiracle.reports.opening import OpenedRun
-from refmiracle.studies.comparison import Run
+from refmiracle.studies.comparison import Run, scales_of
 
 Array = NDArray[np.float64]
 
@@ -30,8 +30,9 @@ class Variable:
     tensor : str
     positions : list of tuple of int
         In the tensor, of each weight that it stands for.
-    rho, normal, weight : float
-        Scale of the tensor, number of the candidate's row, and their product.
+    base, rho, normal, weight : float
+        What an update's base has, 0 for a model; scale of the tensor; number of the candidate's
+        row; and base + rho normal.
     mu, sigma : float
         Mean and standard deviation of the posterior at the end of training.
     """
@@ -39,6 +40,7 @@ class Variable:
     place: int
     tensor: str
     positions: list[tuple[int, ...]]
+    base: float
     rho: float
     normal: float
     weight: float
@@ -93,17 +95,18 @@ class Example:
 
 
 def choose_block(run: Run) -> tuple[int, int]:
-    """Return a block with a variable of the first tensor, and the group it was encoded in.
+    """Return a block with a variable of the first coded tensor, and its group of encoding.
 
     The earlier its group, the nearer the posterior that was kept is to the one it was encoded
-    from; in the first group it is the same.  Of a group, the block whose weight in the first
-    tensor is largest is the one to see.
+    from; in the first group it is the same.  Of a group, the block whose weight, or change, in
+    that tensor is largest is the one to see.
     """
     config, layout = run.config, run.config.layout()
     order = stream_permutation(config.seed, Stream.ORDER, 0, layout.blocks())
-    places = run.places.of_variables[: layout.sizes()[0]]
+    first = next(iter(run.tensors().values()))
+    places = run.places.of_variables[run.coded[first]]
     largest = np.zeros(layout.blocks())
-    np.maximum.at(largest, places // layout.block_size, np.abs(run.decoded[: len(places)]))
+    np.maximum.at(largest, places // layout.block_size, np.abs(run.change[first]))
     for number, group in enumerate(np.array_split(order, config.groups)):
         if largest[group].any():
             return int(group[largest[group].argmax()]), number
@@ -154,10 +157,10 @@ def _show_bits(data: bytes, bit: int, width: int) -> list[tuple[str, str, str]]:
 
 
 def _in_block(run: Run, block: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the variables of a block and their places in it, by place."""
-    size = run.config.block_size
-    variables = np.flatnonzero(run.places.of_variables // size == block)
-    places = run.places.of_variables[variables] % size
+    """Return which coded variables a block has, and their places in it, by place."""
+    size, of_coded = run.config.block_size, run.places.of_variables[run.coded]
+    variables = np.flatnonzero(of_coded // size == block)
+    places = of_coded[variables] % size
     order = np.argsort(places)
     return variables[order], places[order]
 
@@ -181,7 +184,7 @@ def _log_weights(run: Run, block: int, index: int) -> tuple[float, Array]:
 
 def _variables(opened: OpenedRun, block: int, index: int) -> list[Variable]:
     run, layout = opened.run, opened.model.layout
-    q, tensors = run.posterior, layout.network.tensors()
+    q, tensors, rho = run.posterior, layout.network.tensors(), scales_of(opened.model, run.base)
     (row,) = minimal_random_coding.decode(
         run.network.engine, layout.seed, [index], layout.block_size
     )
@@ -196,9 +199,10 @@ def _variables(opened: OpenedRun, block: int, index: int) -> list[Variable]:
                 place=int(place),
                 tensor=tensors[number].name,
                 positions=[_position(int(w), tensors[number].shape) for w in weights],
-                rho=float(opened.model.rho[number]),
+                base=float(run.known[run.coded[variable]]),
+                rho=float(rho[number]),
                 normal=float(row[place]),
-                weight=float(run.decoded[variable]),
+                weight=float(run.decoded[run.coded[variable]]),
                 mu=float(q.mu[variable]),
                 sigma=float(q.sigma[variable]),
             )

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refmiracle.drawing import load, log_axis, new_figure, save_figure
-from refmiracle.reports.content import TensorBits
+from refmiracle.reports.content import Move, TensorBits
 from refmiracle.reports.example import Example
 from refmiracle.studies.comparison import Run
 from refmiracle.training.config import Config
@@ -139,17 +139,43 @@ def draw_tensor_bits(tensors: Sequence[TensorBits]) -> str:
     return inline_svg(figure, "tensors", label)
 
 
+def draw_moves(moves: Sequence[Move]) -> dict[str, str]:
+    """Return how far an update moves each tensor, and how far it could, by name of the figure."""
+    drawn = {}
+    for name, title, values in (
+        ("changes", "RMS change, % of the base's RMS", [100 * m.part for m in moves]),
+        (
+            "levels",
+            f"{RHO} of the change, % of the model's {RHO}",
+            [100 * m.of_root for m in moves],
+        ),
+    ):
+        figure, axes = new_figure(PANEL)
+        bars = axes.barh([m.name for m in moves], values, color=BLUE)
+        axes.bar_label(bars, [f"{v:.3g}" if v else "kept" for v in values], padding=3)
+        axes.set(xlabel=title)
+        axes.set_xlim(0, 1.2 * max(values) or 1)
+        axes.invert_yaxis()
+        axes.grid(visible=False, axis="y")
+        told = ", ".join(f"{m.name} {v:.3g}" for m, v in zip(moves, values, strict=True))
+        drawn[name] = inline_svg(figure, name, f"{title}, by tensor: {told}")
+    return drawn
+
+
 def _normal_density(x: Array) -> Array:
     return np.exp(-0.5 * x**2) / math.sqrt(2 * math.pi)
 
 
 def draw_distributions(run: Run) -> dict[str, list[str]]:
-    """Return by layer the distributions of mu / rho, sigma / rho and the decoded w / rho."""
+    """Return by layer the distributions of mu / rho, sigma / rho and the decoded w / rho.
+
+    Of an update they are those of what it adds to its base.
+    """
     q = run.posterior
     columns = {
         f"{MU} / {RHO}": q.mu / q.rho,
         f"{SIGMA} / {RHO}": q.sigma / q.rho,
-        f"decoded w / {RHO}": run.decoded / q.rho,
+        f"decoded {'change' if run.base else 'w'} / {RHO}": run.change / q.rho,
     }
     drawn: dict[str, list[str]] = {}
     for layer, part in run.layers().items():

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from refmiracle.codec.container import CompressedModel, read_model
+from refmiracle.codec.container import CompressedModel
+from refmiracle.codec.envelope import UPDATES, VERSION, read_bytes, unseal
+from refmiracle.codec.update import CompressedUpdate
 from refmiracle.errors import InputError
 from refmiracle.files import printable
-from refmiracle.studies.comparison import Run, open_run
+from refmiracle.studies.comparison import Run, open_run, read_file
 from refmiracle.training.metrics import read_metrics
 from refmiracle.training.run import (
     checkpoint_path,
@@ -19,6 +21,7 @@ from refmiracle.training.run import (
     model_path,
     posterior_path,
     summary_path,
+    update_path,
 )
 
 # What the page shows of them; a file of another version may hold more.
@@ -35,16 +38,16 @@ class OpenedRun:
         The folder's own name.
     run : Run
         Settings, figures, posterior and decoded variables.
-    model : CompressedModel
+    model : CompressedModel or CompressedUpdate
     data : bytes
-        model.rmc.
+        model.rmc or update.rmc.
     metrics : list of dict
         The lines of metrics.jsonl.
     """
 
     name: str
     run: Run
-    model: CompressedModel
+    model: CompressedModel | CompressedUpdate
     data: bytes
     metrics: list[dict[str, Any]]
 
@@ -66,16 +69,22 @@ def open_folder(folder: Path) -> OpenedRun:
             " run; train it again"
         )
     metrics = read_metrics(metrics_path(folder))
-    model, data = read_model(model_path(folder))
+    settings = summary["config"]
+    is_update = isinstance(settings, dict) and settings.get("base")
+    path = update_path(folder) if is_update else model_path(folder)
+    data = read_bytes(path)
+    try:
+        unseal(data, {VERSION, *UPDATES})
+    except InputError as e:
+        raise InputError(f"{path}: {e}") from e
     if hashlib.sha256(data).hexdigest() != summary["sha256"]:
-        raise InputError(
-            f"{model_path(folder)}: it is not the file that {summary_path(folder)} describes"
-        )
+        raise InputError(f"{path}: it is not the file that {summary_path(folder)} describes")
     try:
         run = open_run(folder, summary)
     except (TypeError, AttributeError) as e:
         raise InputError(f"{summary_path(folder)}: its settings are damaged ({e})") from e
-    return OpenedRun(printable(folder.resolve().name), run, model, data, metrics)
+    file = read_file(data, run.config, run.base)
+    return OpenedRun(printable(folder.resolve().name), run, file, data, metrics)
 
 
 def read_summary(folder: Path) -> dict[str, Any]:

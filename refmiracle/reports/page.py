@@ -11,11 +11,14 @@ import numpy as np
 
 from refmiracle import drawing
 from refmiracle.codec import anatomy
+from refmiracle.codec.container import CompressedModel
+from refmiracle.codec.update import CompressedUpdate
 from refmiracle.extras import import_extra
 from refmiracle.rec.codes import MRC, VARIABLE, find_code
 from refmiracle.reports import content, figures, pictures
 from refmiracle.reports.example import Example, Variable, follow_block
 from refmiracle.reports.opening import OpenedRun
+from refmiracle.studies.comparison import Run
 from refmiracle.studies.figures import NAMES
 from refmiracle.training.data import Split
 
@@ -98,6 +101,8 @@ def _results(opened: OpenedRun, data: str) -> dict[str, Any]:
         "layout": opened.model.layout,
         "settings": content.settings_table(config),
         "command": command,
+        "base_names": content.base_names(config),
+        "base_bytes": sum(map(len, config.base)),
         "other_settings": other,
         "curves": figures.draw_curves(opened.metrics, config),
         "points": len(opened.metrics),
@@ -119,6 +124,10 @@ def _bits_and_example(opened: OpenedRun) -> dict[str, Any]:
         "distributions": figures.draw_distributions(run),
         "fields": fields,
         "kinds": anatomy.kinds(model),
+        "bytes_of": {
+            kind: sum(len(f.data) for f in fields if f.kind == kind)
+            for kind in anatomy.kinds(model)
+        },
         "of_variables": find_code(model.code).of == VARIABLE,
         "rows": [(i, shown[i : i + width]) for i in range(0, len(shown), width)],
         "width": width,
@@ -156,6 +165,20 @@ def _example(opened: OpenedRun, example: Example) -> dict[str, Any]:
     }
 
 
+def _moves(
+    run: Run, file: CompressedModel | CompressedUpdate, test: Split, error: float
+) -> dict[str, Any]:
+    """Return what the page says of an update beside its base."""
+    if not isinstance(file, CompressedUpdate):
+        return {"base_error": None, "moves": [], "moved_figures": {}}
+    moves = content.find_moves(run, file, test, error)
+    return {
+        "base_error": content.base_error(run, test),
+        "moves": moves,
+        "moved_figures": figures.draw_moves(moves),
+    }
+
+
 def describe_places(variable: Variable) -> str:
     """Return in words where the weights of a variable stand; counted from 0."""
     count = len(variable.positions[0])
@@ -190,6 +213,7 @@ def _network(opened: OpenedRun, test: Split, engine: str) -> dict[str, Any]:
     names = [test.name(i) for i in range(len(predictions.decoded))]
     _, height, width = test.input_shape()
     return {
+        **_moves(run, opened.model, test, predictions.error),
         "class_names": names,
         "shown_classes": describe_classes(names),
         "image_size": (width, height),

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import kstwo
+import scipy
 
 from refmiracle.rec.codes import CODES, MRC
 from refmiracle.rec.lengths import KNOWN_CONSTANTS
@@ -36,7 +36,7 @@ def add_critical(rows: Rows) -> None:
     for row in rows:
         row["critical"] = None
         if row["status"] == MEASURED:
-            row["critical"] = float(kstwo.isf(FALSE_ALARM / tests, row["samples"]))
+            row["critical"] = float(scipy.stats.kstwo.isf(FALSE_ALARM / tests, row["samples"]))
 
 
 def claim_at_most(

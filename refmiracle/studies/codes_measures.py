@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import chi2, kstest, norm
 
 from refmiracle.engines import get_engine
 from refmiracle.engines.contract import Engine
@@ -61,9 +61,12 @@ def distances(point: Point, samples: ArrayLike) -> list[float]:
     normal, and of sum_d y_d^2, which is chi-squared with D degrees of freedom.
     """
     y = (np.asarray(samples, dtype=np.float64) - point.delta) * math.exp(-0.5 * point.log_s)
-    found = [kstest(y.sum(axis=1) / math.sqrt(point.places), norm.cdf).statistic]
+    sums = y.sum(axis=1) / math.sqrt(point.places)
+    found = [scipy.stats.kstest(sums, scipy.stats.norm.cdf).statistic]
     if point.places > 1:
-        found.append(kstest((y**2).sum(axis=1), chi2(point.places).cdf).statistic)
+        found.append(
+            scipy.stats.kstest((y**2).sum(axis=1), scipy.stats.chi2(point.places).cdf).statistic
+        )
     return [float(distance) for distance in found]
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq
 
 from refmiracle.engines.contract import Engine
 from refmiracle.errors import InputError
@@ -86,7 +86,7 @@ def point_of_d_inf(kl_bits: float, d_inf_bits: float) -> Point:
 
     if excess(0.0) > 0.0 or excess(0.9999) < 0.0:
         raise InputError(f"no target of {kl_bits:g} bits has a D_inf of {d_inf_bits:g} bits")
-    return Point(BY_D_INF, kl_bits, float(brentq(excess, 0.0, 0.9999, xtol=1e-12)))
+    return Point(BY_D_INF, kl_bits, float(scipy.optimize.brentq(excess, 0.0, 0.9999, xtol=1e-12)))
 
 
 @dataclass(frozen=True)

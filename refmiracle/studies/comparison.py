@@ -16,13 +16,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refmiracle.codec.container import CompressedModel, read_model
-from refmiracle.codec.model import decode_blocks, decode_rows
+from refmiracle.codec.chain import Base, apply_update, decode_chain, read_root
+from refmiracle.codec.container import CompressedModel, parse_model
+from refmiracle.codec.envelope import read_bytes
+from refmiracle.codec.update import CompressedUpdate, parse_update
 from refmiracle.engines import get_engine
 from refmiracle.engines.contract import Array
 from refmiracle.errors import InputError
 from refmiracle.nn.contract import WEIGHT
 from refmiracle.posterior.blocks import Places, find_places
+from refmiracle.posterior.scales import scales_of_levels
 from refmiracle.posterior.sharing import VariablePass
 from refmiracle.studies.results import prepare_study
 from refmiracle.studies.runs import attempt, removal_told, runs_folder, train_all
@@ -37,7 +40,7 @@ from refmiracle.training.config import (
 )
 from refmiracle.training.data import Data, load_split
 from refmiracle.training.posterior import Posterior, load_posterior
-from refmiracle.training.run import model_path, posterior_path, summary_path
+from refmiracle.training.run import file_path, posterior_path, summary_path
 from refmiracle.training.settings import check_config
 
 
@@ -113,15 +116,18 @@ class Run:
     config : Config
     summary : dict
     posterior : Posterior
-        At the end of training; arrays of shape (variables,), tensors one after the other.
+        At the end of training; arrays of shape (coded variables,), tensors one after the other.
     decoded : ndarray of float64, shape (variables,)
-        The coded variables as the file gives them, in the same order.
+        All variables as the file gives them, in the same order.
+    base : Base, optional
+        What an update is relative to.
     """
 
     config: Config
     summary: dict[str, Any]
     posterior: Posterior
     decoded: NDArray[np.float64]
+    base: Base | None = None
 
     @cached_property
     def places(self) -> Places:
@@ -133,12 +139,35 @@ class Run:
         """The network as a function of the variables."""
         return VariablePass(get_engine(self.config.engine), self.config.layout(), self.places)
 
+    @cached_property
+    def coded(self) -> NDArray[np.int64]:
+        """Which variables the file codes, ascending."""
+        return np.flatnonzero(self.config.layout().is_coded())
+
+    @cached_property
+    def known(self) -> NDArray[np.float64]:
+        """What is known of the variables without the file: those of the base, or 0."""
+        if self.base is None:
+            return np.zeros(len(self.decoded))
+        return self.base.variables.astype(np.float64)
+
+    @cached_property
+    def change(self) -> NDArray[np.float64]:
+        """What the file adds to what is known, shape (coded variables,)."""
+        return (self.decoded - self.known)[self.coded]
+
+    def variables(self, change: Array) -> Array:
+        """Return all variables where the coded ones change by so much."""
+        variables = self.known.copy()
+        variables[self.coded] += change
+        return variables
+
     def tensors(self) -> dict[str, slice]:
-        """Return by name of a tensor which variables are its."""
+        """Return by name of a tensor that is coded which coded variables are its."""
         return tensors_of(self.config)
 
     def layers(self) -> dict[str, slice]:
-        """Return by name of a layer ("conv1") which variables are its weights."""
+        """Return by name of a layer ("conv1") which coded variables are its weights."""
         return layers_of(self.config)
 
     def logits(self, variables: Array, pixels: NDArray[np.uint8]) -> Array:
@@ -151,26 +180,28 @@ class Run:
         pixels : ndarray of uint8, shape (images, channels, height, width)
             One channel has no axis.
         """
-        blocks = np.zeros(self.places.tensor.shape, dtype=self.network.engine.dtype)
-        blocks.reshape(-1)[self.places.of_variables] = variables
-        return self.network.logits(blocks, pixels)
+        flat = np.zeros(self.places.size(), dtype=self.network.engine.dtype)
+        flat[self.places.of_variables] = variables
+        return self.network.logits(flat, pixels)
 
 
 def tensors_of(config: Config) -> dict[str, slice]:
-    """Return by name of a tensor which variables are its."""
-    layout = config.layout()
-    ends = np.cumsum([0, *layout.sizes()]).tolist()
-    names = (tensor.name for tensor in layout.network.tensors())
-    return {name: slice(*ends[n : n + 2]) for n, name in enumerate(names)}
+    """Return by name of a tensor that is coded which coded variables are its."""
+    layout, parts, first = config.layout(), {}, 0
+    for tensor, size in zip(layout.network.tensors(), layout.coded_sizes(), strict=True):
+        if size:
+            parts[tensor.name] = slice(first, first + size)
+        first += size
+    return parts
 
 
 def layers_of(config: Config) -> dict[str, slice]:
-    """Return by name of a layer ("conv1") which variables are its weights alone."""
+    """Return by name of a layer ("conv1") which coded variables are its weights alone."""
     parts = tensors_of(config)
     return {
         tensor.name.removesuffix(".weight"): parts[tensor.name]
         for tensor in config.network.tensors()
-        if tensor.role == WEIGHT
+        if tensor.role == WEIGHT and tensor.name in parts
     }
 
 
@@ -239,42 +270,70 @@ def open_run(folder: Path, summary: dict[str, Any]) -> Run:
         If one of its files is missing, damaged or of another run.
     """
     with removal_told(folder):
-        config, model, posterior = _read_run(folder, summary)
-    engine, places = get_engine(config.engine), find_places(model.layout)
-    blocks = decode_blocks(places, model.rho, decode_rows(model, engine))
-    decoded = blocks.ravel()[places.of_variables].astype(np.float64)
-    return Run(config, summary, posterior, decoded)
+        return _read_run(folder, summary)
 
 
-def _read_run(folder: Path, summary: dict[str, Any]) -> tuple[Config, CompressedModel, Posterior]:
+def _read_run(folder: Path, summary: dict[str, Any]) -> Run:
     try:
         config = config_from_dict(summary["config"])
     except InputError as e:
         raise InputError(f"{summary_path(folder)}: {e}") from e
-    model, _ = read_model(model_path(folder), config.network)
-    settings = config.layout(), config.bits_per_block, config.code
-    if (model.layout, model.bits_per_block, model.code) != settings:
-        raise InputError(f"{model_path(folder)}: it has other settings than {summary_path(folder)}")
+    path, engine = file_path(folder, config), get_engine(config.engine)
+    data, base = read_bytes(path), None
+    try:
+        if config.base:
+            base = decode_chain(config.base, engine, config.network)
+        file = read_file(data, config, base)
+        found = (
+            apply_update(base, data, engine) if base else read_root(data, engine, config.network)
+        )
+    except InputError as e:
+        raise InputError(f"{path}: {e}") from e
+    if (file.layout, file.bits_per_block, file.code) != _sent_settings(config):
+        raise InputError(f"{path}: it has other settings than {summary_path(folder)}")
     posterior = load_posterior(posterior_path(folder))
-    check_posterior(posterior, model, posterior_path(folder))
-    return config, model, posterior
+    check_posterior(posterior, file, base, posterior_path(folder))
+    return Run(config, summary, posterior, found.variables.astype(np.float64), base)
 
 
-def check_posterior(q: Posterior, model: CompressedModel, path: Path) -> None:
-    """Refuse a posterior that is not of the run that made a model, whose scales it has.
+def read_file(data: bytes, config: Config, base: Base | None) -> CompressedModel | CompressedUpdate:
+    """Return what the file of a run says."""
+    return (
+        parse_update(data, base.layout, base.checksum)
+        if base
+        else parse_model(data, config.network)
+    )
+
+
+def _sent_settings(config: Config) -> tuple[Any, ...]:
+    return config.layout(), config.bits_per_block, config.code
+
+
+def check_posterior(
+    q: Posterior, file: CompressedModel | CompressedUpdate, base: Base | None, path: Path
+) -> None:
+    """Refuse a posterior that is not of the run that made a file, whose scales it has.
 
     Raises
     ------
     InputError
         If its arrays have another shape, hold what no posterior has, or it has other scales.
     """
-    count = model.layout.variables()
+    count, name = file.layout.variables(), "model.rmc" if base is None else "update.rmc"
     if any(a.shape != (count,) for a in vars(q).values()):
-        raise InputError(f"{path}: it is not of the run that made model.rmc")
+        raise InputError(f"{path}: it is not of the run that made {name}")
     if not (np.isfinite([q.mu, q.sigma, q.rho]).all() and min(q.sigma.min(), q.rho.min()) > 0):
         raise InputError(f"{path}: it holds numbers that no posterior has")
-    if not np.array_equal(q.rho, np.repeat(model.rho.astype(np.float64), model.layout.sizes())):
-        raise InputError(f"{path}: it is not of the run that made model.rmc")
+    if not np.array_equal(q.rho, np.repeat(scales_of(file, base), file.layout.coded_sizes())):
+        raise InputError(f"{path}: it is not of the run that made {name}")
+
+
+def scales_of(file: CompressedModel | CompressedUpdate, base: Base | None) -> NDArray[np.float64]:
+    """Return the scale rho of each tensor, 0 where it is not coded; shape (tensors,)."""
+    if isinstance(file, CompressedModel):
+        return file.rho.astype(np.float64)
+    assert base is not None
+    return scales_of_levels(file.levels, base.rho).astype(np.float64)
 
 
 # What each does best with: docs/STUDY.md has the search.

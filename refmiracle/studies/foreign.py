@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.ndimage import center_of_mass, rotate
 
 from refmiracle import drawing
 from refmiracle.errors import InputError
@@ -71,7 +71,9 @@ def rotated(images: Pixels, angle: float) -> Pixels:
     ndarray of uint8, of that shape
         Interpolated linearly.
     """
-    turned = rotate(images.astype(np.float32), angle, axes=(-1, -2), reshape=False, order=1)
+    turned = scipy.ndimage.rotate(
+        images.astype(np.float32), angle, axes=(-1, -2), reshape=False, order=1
+    )
     return np.asarray(np.clip(np.rint(turned), 0, 255).astype(np.uint8))
 
 
@@ -145,7 +147,7 @@ def draw(path: Any, distortion: NDArray[np.float64]) -> Pixels:
     box = shape.get_extents()
     fit = affine().translate(*-(box.min + box.max) / 2).scale(BOX / box.size.max())
     image = _fill(shape, fit.translate(SIZE / 2, SIZE / 2))
-    row, column = center_of_mass(image)
+    row, column = scipy.ndimage.center_of_mass(image)
     # Agg's y runs upwards, an image's rows downwards.
     return _fill(shape, fit.translate(MIDDLE - column, row - MIDDLE))
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy.stats import bootstrap
 
 from refmiracle.drawing import FORMATS, Draw, figure_bytes
 from refmiracle.errors import InputError
@@ -65,7 +65,7 @@ def interval(values: ArrayLike) -> Interval:
     estimate = float(np.median(values))
     if len(values) < 2 or np.all(values == values[0]):
         return Interval(estimate, estimate, estimate, len(values))
-    found = bootstrap(
+    found = scipy.stats.bootstrap(
         (values,),
         np.median,
         confidence_level=CONFIDENCE,

@@ -10,9 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import log_softmax
-from scipy.stats import rankdata
 
 from refmiracle.nn.evaluation import classes
 
@@ -22,7 +21,7 @@ Array = NDArray[np.float64]
 
 def log_probabilities(logits: ArrayLike) -> Array:
     """Return log p, shape (classes, images), of logits of that shape."""
-    return np.asarray(log_softmax(np.asarray(logits, dtype=np.float64), axis=0))
+    return np.asarray(scipy.special.log_softmax(np.asarray(logits, dtype=np.float64), axis=0))
 
 
 def averages(log_p: Iterable[Array], counts: Sequence[int]) -> Iterator[Array]:
@@ -124,5 +123,5 @@ def auroc(plain: ArrayLike, changed: ArrayLike) -> float:
     """
     plain, changed = np.asarray(plain), np.asarray(changed)
     count = len(changed)
-    ranks = rankdata(np.concatenate([changed, plain]))[:count]
+    ranks = scipy.stats.rankdata(np.concatenate([changed, plain]))[:count]
     return float((ranks.sum() - count * (count + 1) / 2) / (count * len(plain)))

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import kurtosis, norm
 
 from refmiracle.drawing import Draw
 from refmiracle.nn.contract import Tensor
@@ -82,7 +82,7 @@ def statistics(values: Array) -> Iterator[tuple[str, float]]:
     """Yield the statistics of one distribution by name."""
     yield "mean", float(values.mean())
     yield "standard deviation", float(values.std())
-    yield "excess kurtosis", float(kurtosis(values))
+    yield "excess kurtosis", float(scipy.stats.kurtosis(values))
     yield "tail index", tail_index(values)
     for percent in (1, 5, 25, 50, 75, 95, 99):
         yield f"{percent} % quantile", float(np.quantile(values, percent / 100))
@@ -161,7 +161,7 @@ def quantile_rows(run: Run) -> Rows:
     Values are standardised by the median and by the interquartile range of a normal, so that
     a normal distribution gives a straight line whatever its tails.
     """
-    width = 2 * norm.ppf(0.75)
+    width = 2 * scipy.stats.norm.ppf(0.75)
     rows = []
     for name in ("mu/rho", "w/rho"):
         for layer, part in parts(run).items():
@@ -176,7 +176,7 @@ def quantile_rows(run: Run) -> Rows:
                     "normal": float(z),
                     "quantile": float(value),
                 }
-                for z, value in zip(norm.ppf(PROBABILITIES), found, strict=True)
+                for z, value in zip(scipy.stats.norm.ppf(PROBABILITIES), found, strict=True)
             ]
     return rows
 

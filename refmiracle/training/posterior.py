@@ -21,11 +21,13 @@ Array = NDArray[np.float64]
 class Posterior:
     """Q and P of each coded variable, tensors one after the other in the order of the file format.
 
+    Of an update they are those of what it adds to the variable of its base.
+
     Attributes
     ----------
-    mu, sigma : ndarray of float64, shape (variables,)
+    mu, sigma : ndarray of float64, shape (coded variables,)
         Mean and standard deviation of Q.
-    rho : ndarray of float64, shape (variables,)
+    rho : ndarray of float64, shape (coded variables,)
         Standard deviation of P = N(0, rho^2).
     """
 
@@ -34,7 +36,7 @@ class Posterior:
     rho: Array
 
     def kl_bits(self) -> Array:
-        """Return KL[Q || P] of each variable, in bits; shape (variables,)."""
+        """Return KL[Q || P] of each variable, in bits; shape (coded variables,)."""
         log_s = 2.0 * np.log(self.sigma / self.rho)
         kl = 0.5 * ((self.mu / self.rho) ** 2 + np.exp(log_s) - 1.0 - log_s)
         return kl / math.log(2)
@@ -44,7 +46,7 @@ def posterior_of(trainer: Trainer) -> Posterior:
     """Return the posterior that a run has now."""
     rho = trainer.rho()
     delta, log_s = trainer.posterior.whitened(trainer.state.parameters, rho)
-    place = trainer.places.of_variables
+    place = trainer.places.of_variables[trainer.layout.is_coded()]
     whitened = (a.ravel()[place].astype(np.float64) for a in (delta, log_s, rho))
     delta, log_s, rho = whitened
     return Posterior(mu=rho * delta, sigma=rho * np.exp(0.5 * log_s), rho=rho)

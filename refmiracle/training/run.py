@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from refmiracle.errors import InputError, named
+from refmiracle.nn.evaluation import error_rate
 from refmiracle.training.checks import check_finite, check_loss
 from refmiracle.training.config import Config
 from refmiracle.training.data import Split, check_split
@@ -257,6 +258,7 @@ def run_training(
     place.begin(state)
     place.save(config, state)
     bar = bar or progress_bar(trainer.total_steps(), state.step, config.preset)
+    before = base_error(trainer, validation)
     saved = resumed = time.monotonic()
     seconds_before = state.seconds
     with closing(bar), nullcontext(stop) if stop else stop_requested() as wanted:
@@ -279,7 +281,7 @@ def run_training(
                 check_finite(trainer)
                 figures = measure(trainer, validation)
                 place.append(state, figures)
-                bar.set_postfix_str(_postfix(figures))
+                bar.set_postfix_str(_postfix(figures, before))
             if finished or wanted.is_set() or time.monotonic() - saved > CHECKPOINT_SECONDS:
                 check_finite(trainer)
                 place.save(config, state)
@@ -290,9 +292,22 @@ def run_training(
         raise Stopped
 
 
-def _postfix(figures: dict[str, Any]) -> str:
+def base_error(trainer: Trainer, validation: Split) -> float | None:
+    """Return the validation error of what a run makes an update of, in [0, 1].
+
+    None where it makes a model, or no images are kept for validation.
+    """
+    if trainer.base is None or not trainer.config.validation:
+        return None
+    network, weights = trainer.layout.network, trainer.base.weights()
+    return error_rate(network, trainer.engine, weights, validation.images, validation.labels)
+
+
+def _postfix(figures: dict[str, Any], before: float | None) -> str:
     error = figures["validation_error"]
     validation = "" if error is None else f" validation error {error:.2%},"
+    if before is not None:
+        validation = f" validation error {error:.2%} (base {before:.2%}),"
     return (
         f"loss {figures['loss_nats']:.3f} nats,{validation} KL {figures['kl_bits']:.0f} bits,"
         f" sent {figures['sent_bits']} bits"

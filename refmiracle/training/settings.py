@@ -190,6 +190,9 @@ def with_size(config: Config, nbytes: int) -> Config:
             f"{named('nbytes')} goes with {named('code')} {MRC} only: how long the messages of"
             f" {config.code} are is known when they are there"
         )
+    for name in ("bits_per_block", "seed"):  # stand in the header
+        low, high = WHOLE[name]
+        whole_number(named(name), getattr(config, name), low, high + 1)
     layout, none = config.layout(), np.zeros(0, np.int64)
     tensors, bits = len(layout.factors), config.bits_per_block
     if config.base:
@@ -331,8 +334,6 @@ def _new_config(given: Mapping[str, Any], nbytes: int | None, data: str) -> Conf
     base = given.get("base", ())
     if base:
         refuse_given(given, "hash_factors", "an update has those of its base")
-        if nbytes is None and "block_size" not in given and code == MRC:
-            nbytes = UPDATE_BYTES
     else:
         refuse_given(given, "tensors", "a model has all of them, an update those that change")
     start = preset_config(preset, parameterization, code, given.get("network", LENET5), base)
@@ -342,6 +343,8 @@ def _new_config(given: Mapping[str, Any], nbytes: int | None, data: str) -> Conf
     config, variables = check_layout(config)
     if nbytes is not None:
         config = with_size(config, nbytes)
+    elif base and "block_size" not in given:  # another code's messages are about as long
+        config = replace(with_size(replace(config, code=MRC), UPDATE_BYTES), code=code)
     elif "block_size" not in given:  # a small network has fewer variables than a preset's block
         config = replace(config, block_size=min(config.block_size, variables))
     return check_config(config)

@@ -5,8 +5,9 @@ import re
 import numpy as np
 import pytest
 
-from refmiracle.codec.anatomy import KINDS, describe_bytes, find_fields
+from refmiracle.codec.anatomy import KINDS, describe_bytes, find_fields, kinds
 from refmiracle.codec.container import CompressedModel
+from refmiracle.codec.update import CompressedUpdate, update_layout
 from refmiracle.nn.networks import LENET5
 from refmiracle.numerics.varints import read_varint
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
@@ -31,18 +32,50 @@ MODELS = {
 }
 
 
+def update(bits, block_size, seed, levels, root=MODELS["20 bits"]):
+    levels = np.array(levels, np.uint8)
+    layout = update_layout(root.layout, block_size, seed, tuple(bool(n) for n in levels))
+    indices = np.random.default_rng(bits).integers(0, 2**bits, layout.blocks())
+    return CompressedUpdate(0xD93A4706, layout, bits, levels, indices)
+
+
+FILES = {
+    **MODELS,
+    "update": update(20, 3000, 0, [122, 118, 123, 110, 1, 128, 255, 64]),
+    "update of two tensors": update(7, 130, 2**32 - 1, [122, 0, 123, 0, 0, 0, 0, 0]),
+}
+
+
 @pytest.fixture(params=MODELS)
 def some_model(request):
     return MODELS[request.param]
 
 
-def test_the_fields_tile_the_file(some_model):
-    fields, data = find_fields(some_model), some_model.to_bytes()
+@pytest.fixture(params=FILES)
+def some_file(request):
+    return FILES[request.param]
+
+
+def test_the_fields_tile_the_file(some_file):
+    fields, data = find_fields(some_file), some_file.to_bytes()
     assert fields[0].start == 0
     assert [f.start for f in fields[1:]] == [f.stop for f in fields[:-1]]
     assert fields[-1].stop == len(data)
     assert b"".join(f.data for f in fields) == data
-    assert {f.kind for f in fields} == KINDS.keys()
+    assert {f.kind for f in fields} == kinds(some_file).keys()
+    assert (kinds(some_file) == KINDS) == isinstance(some_file, CompressedModel)
+
+
+def test_what_an_update_says_is_shown():
+    fields = {f.name: f for f in find_fields(FILES["update of two tensors"])}
+    for name in ("version", "bits per block"):
+        assert int(fields[name].value) == fields[name].data[0]
+    assert fields["base"].value == "d93a4706"
+    assert int.from_bytes(fields["base"].data, "little") == 0xD93A4706
+    levels = [f for name, f in fields.items() if name.startswith("level of")]
+    assert [int(f.value) for f in levels] == [f.data[0] for f in levels]
+    assert "0.354 of the model's scale" in levels[0].meaning
+    assert ["not coded" in f.meaning for f in levels] == [f.value == "0" for f in levels]
 
 
 def test_the_values_are_those_of_the_bytes(some_model):
@@ -64,17 +97,17 @@ def test_the_values_are_those_of_the_bytes(some_model):
     assert int(checksum.value, 16) == int.from_bytes(checksum.data, "little")
 
 
-def test_each_bit_of_each_index_is_shown(some_model):
-    bits, data = some_model.bits_per_block, some_model.to_bytes()
-    found = describe_bytes(some_model, find_fields(some_model))
+def test_each_bit_of_each_index_is_shown(some_file):
+    bits, data = some_file.bits_per_block, some_file.to_bytes()
+    found = describe_bytes(some_file, find_fields(some_file))
     assert bytes.fromhex("".join(b.hexadecimal for b in found)) == data
-    shown = {block: [] for block in range(some_model.layout.blocks())}
+    shown = {block: [] for block in range(some_file.layout.blocks())}
     for byte in found:
         owners = [tuple(int(n.replace(",", "")) for n in o) for o in OWNER.findall(byte.title)]
         assert len(byte.pattern) == (8 if byte.kind == "I" else 0)
         pattern = ""
         for block, index, first, last, of in owners:
-            assert (index, of) == (some_model.indices[block], bits)
+            assert (index, of) == (some_file.indices[block], bits)
             shown[block] += range(first, last + 1)
             pattern += str(block % 2) * (last - first + 1)
         assert byte.pattern.rstrip("x") == pattern

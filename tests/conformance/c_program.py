@@ -16,14 +16,15 @@ def variable(name):
     return re.search(rf"^{name} *=(.*)$", MAKEFILE, flags=re.M)[1].split()
 
 
-def build(folder):
-    """Return the program, compiled without a warning, or skip the test."""
+def build(folder, sources="SOURCES", name="refmiracle_c", extra=()):
+    """Return a program of the Makefile, compiled without a warning, or skip the test."""
     compiler = shutil.which("cc")
     if compiler is None:
         pytest.skip("there is no C compiler (cc) on the PATH")
-    built = folder / "refmiracle_c"
-    sources = [str(SOURCES / name) for name in variable("SOURCES")]
-    command = [compiler, *variable("CFLAGS"), "-o", str(built), *sources, *variable("LDLIBS")]
+    built = folder / name
+    paths = [str(SOURCES / source) for source in variable(sources)]
+    flags = [*variable("CFLAGS"), "-Werror", *extra]
+    command = [compiler, *flags, "-o", str(built), *paths, *variable("LDLIBS")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "warning" not in done.stderr, done.stderr

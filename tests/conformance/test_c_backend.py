@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import spec_decoder
 from conformance.c_program import SOURCES, variable
+from conformance.chains import shipped_models
 from conformance.descriptions import descriptions_changed, seal
 
 from refmiracle.codec.container import CompressedModel, read_model, write_model
@@ -22,7 +23,6 @@ from refmiracle.rec.codes import CODES
 
 COUNTS = tuple(int(np.prod(t.shape)) for t in LENET5.tensors())
 CASES = default_golden()
-MODELS = SOURCES.parents[2] / "data" / "models"
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_decodes_random_models_bit_for_bit(program, tmp_path, rng, grouping, sig
     assert_decodes_alike(program, file, tmp_path)
 
 
-@pytest.mark.parametrize("file", sorted(MODELS.glob("*.rmc")), ids=lambda f: f.stem)
+@pytest.mark.parametrize("file", shipped_models(), ids=lambda f: f.stem)
 def test_decodes_shipped_models_bit_for_bit(program, tmp_path, file):
     assert_decodes_alike(program, file, tmp_path)
 

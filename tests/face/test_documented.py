@@ -23,9 +23,10 @@ LIBRARIES = {"to_safetensors": "safetensors", "to_onnx": "onnx", "to_torch": "to
 
 
 def methods(kind):
-    """Its own public functions; what a layer has is the contract's, and documented there."""
+    """Its public functions, those of its base classes of ours included."""
     found = inspect.getmembers(kind, inspect.isfunction)
-    return {name: f for name, f in found if not name.startswith("_") and name in vars(kind)}
+    ours = {name for base in kind.__mro__[:-1] for name in vars(base)}
+    return {name: f for name, f in found if not name.startswith("_") and name in ours}
 
 
 def documented():

@@ -50,6 +50,12 @@
     };
   }
 
+  function digestOf({ weights }) {
+    const digest = sha256(bytesOfWeights(weights)).match(/../g).map((hex) => parseInt(hex, 16));
+    const sample = weights.filter((_, i) => i % SAMPLE_STRIDE === 0);
+    return [flat("uint8", digest), flat("float32", sample)];
+  }
+
   const OPERATIONS = {
     philox4x32: (counter, key) => {
       const words = rowsOf(counter).flatMap((c) => [...philox4x32(...c, ...key.data)]);
@@ -122,11 +128,15 @@
       const values = x.map((_, at) => x[(at % count) * size + Math.floor(at / count)]);
       return [write("float64", [1, height, width, count], values)];
     },
-    decode_model: (data) => {
-      const { weights } = decodeModel(data.data);
-      const digest = sha256(bytesOfWeights(weights)).match(/../g).map((hex) => parseInt(hex, 16));
-      const sample = weights.filter((_, i) => i % SAMPLE_STRIDE === 0);
-      return [flat("uint8", digest), flat("float32", sample)];
+    decode_model: (data) => digestOf(decodeModel(data.data)),
+    decode_chain: (data, sizes) => {
+      let first = 0;
+      const files = numbers(sizes).map((size) => {
+        first += inRange(size, data.data.length - first);
+        return data.data.subarray(first - size, first);
+      });
+      check(files.length > 0 && first === data.data.length, "the files do not make up the data");
+      return digestOf(decodeChain(files));
     },
     predict: (data, images) => {
       const { file, weights } = decodeModel(data.data);

@@ -15,7 +15,7 @@ OPERATIONS = (
     *("read_container", "describe_file", "block_layout", "normal_quantile", "codebook"),
     *("log_s", "gaussian_kl"),
     *("expand_hash", "images", "log_weights", "select_indices", "decode_blocks"),
-    *("partition_rows", "variable_samples", "decode_model", "predict"),
+    *("partition_rows", "variable_samples", "decode_model", "decode_chain", "predict"),
 )
 
 

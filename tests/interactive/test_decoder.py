@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import spec_decoder
+from conformance.chains import shipped_models
 from conformance.descriptions import described_files, descriptions_changed
 from interactive.browser_backend import OPERATIONS, BrowserBackend, ask_files, ask_many
 
@@ -29,7 +30,6 @@ from refmiracle.rec.codes import CODES, VARIABLE, from_positive
 
 ROOT = Path(__file__).parents[2]
 SPEC = (ROOT / "docs" / "SPEC.md").read_text(encoding="utf-8")
-SHIPPED = sorted((ROOT / "data" / "models").glob("*.rmc"))
 # What the page says where the plain Python decoder says so: the same fault, the first of 2.5.
 FAULTS = {
     "wrong magic": "letters RMC",
@@ -129,7 +129,7 @@ def test_conformance(bridged):
     assert report.ok()
 
 
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", shipped_models(), ids=lambda path: path.stem)
 def test_shipped_models(bridged, path):
     data = path.read_bytes()
     assert digests_in(bridged, [data]) == [digest_of(data)]

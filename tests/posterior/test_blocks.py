@@ -211,3 +211,16 @@ def test_scales_stay_normal_numbers():
     """Neither 0 nor infinite, whatever the training does."""
     got = quantise_scales([-1e6, -30.0, -9.705, 11.09, 700.0]).astype(np.float64).tolist()
     assert got == [2.0**-14, 2.0**-14, 2.0**-14, 65504.0, 65504.0]
+
+
+def test_what_is_not_coded_stands_behind_the_blocks():
+    """Nor does a place that is not used, at the end of a short block, belong to such a tensor."""
+    layout = BlockLayout(
+        SMALL, (1, 1, 2, 1), Grouping.OUTPUTS, Signs.UNIT, 4, 7, (False, True, True, False)
+    )
+    places = find_places(layout)
+    assert (layout.variables(), layout.blocks(), places.size()) == (13, 4, 16 + 28)
+    assert sorted(places.of_variables) == [*range(13), *range(16, 44)]
+    assert np.array_equal(places.of_variables >= 16, ~layout.is_coded())
+    assert set(places.tensor.ravel()) == {1, 2}
+    assert places.tensor[~places.used].tolist() == [1, 1, 1]

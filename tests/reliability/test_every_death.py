@@ -7,6 +7,7 @@ There is no clock and no chance in it.
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import signal
@@ -14,9 +15,11 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import drive
+import numpy as np
 import pytest
 from moments import Moments
 
+from refmiracle.codec.container import CompressedModel
 from refmiracle.nn.layers import Dense, Flatten
 from refmiracle.nn.network import Network
 from refmiracle.nn.networks import NETWORKS
@@ -44,6 +47,11 @@ SHORT = replace(
     validation=10,
 )
 STEPS = SHORT.total_steps()
+# An update takes these of a preset for itself.
+SHORT_UPDATE = (
+    *("--steps", "1", "--groups", "2", "--group-steps", "1"),
+    *("--bits-per-block", "2", "--block-size", "5"),
+)
 # All the same to whoever comes next: it names the process that died.
 LOCK = ".lock"
 
@@ -100,7 +108,7 @@ def recorded(images, tmp_path, small, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     step = run.Trainer.train_step
 
-    def call(state, stop=None):
+    def call(state, stop=None, more=()):
         out = tmp_path / "run"
         restore(out, state)
         recorder = Recorder(out)
@@ -113,7 +121,7 @@ def recorded(images, tmp_path, small, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(run.Trainer, "train_step", train_step)
             recorder.install(patch.setattr)
-            code = drive.train_in(images, out, "--resume")
+            code = drive.train_in(images, out, "--resume", *more)
         recorder.moment("end")
         return code, recorder.states, contents(out)
 
@@ -138,6 +146,18 @@ def ends_alike(recorded, starts):
 
 def test_dies_with_a_checkpoint_after_each_step(recorded):
     assert ends_alike(recorded, {}) > 200
+
+
+@pytest.mark.slow
+def test_an_update_dies_with_a_checkpoint_after_each_step(recorded, images):
+    layout, path = SHORT.layout(), images / "base.rmc"
+    ones, indices = np.ones(2, np.float16), np.arange(layout.blocks()) % 4
+    path.write_bytes(CompressedModel(layout, 2, ones, indices).to_bytes())
+    flags = ("--base", str(path), *SHORT_UPDATE)
+    code, _, end = recorded(None, more=flags)
+    assert code == 0
+    assert "update.rmc" in end
+    assert ends_alike(functools.partial(recorded, more=flags), {}) > 200
 
 
 def test_dies_with_checkpoints_by_ctrl_c_alone(recorded, monkeypatch):

@@ -60,8 +60,8 @@ def text_of_markdown(path):
 # --- lessons
 
 
-def test_there_are_seven():
-    assert [path.name[:2] for path in LESSONS] == ["01", "02", "03", "04", "05", "06", "07"]
+def test_there_are_eight():
+    assert [path.name[:2] for path in LESSONS] == ["01", "02", "03", "04", "05", "06", "07", "08"]
 
 
 def test_the_index_names_all_in_order():

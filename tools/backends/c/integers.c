@@ -8,27 +8,56 @@ static const uint32_t whole = 0xFFFFFFFFu, least = (uint32_t)1 << 24;
 
 /* --- writing */
 
-/* L below its bytes that are written already, R, and those bytes; without `out` they are only
- * counted.
+/* L below the bytes that left it, and R.  A carry may still reach the last of these bytes that is not
+ * 255, and those behind it, so they are held back: neither writing nor comparing needs to go back.
  */
 typedef struct {
     uint64_t low;
     uint32_t width;
-    size_t count; /* N */
-    uint8_t *out;
+    int held; /* -1: none */
+    size_t pending, count; /* bytes 255 behind the one that is held; bytes that are final */
+    uint8_t *out; /* NULL: the bytes are compared with data[0], ..., data[size - 1] */
+    const uint8_t *data;
+    size_t size;
+    int differs;
 } Encoder;
 
-/* L has outgrown 32 bits: add one to the last byte that is written.  It never is the first. */
+static void settle(Encoder *encoder, int byte)
+{
+    size_t place = encoder->count++;
+
+    if (encoder->out != NULL)
+        encoder->out[place] = (uint8_t)byte;
+    else if (place >= encoder->size || encoder->data[place] != byte)
+        encoder->differs = 1;
+}
+
+static void settle_held(Encoder *encoder, int carry)
+{
+    if (encoder->held >= 0)
+        settle(encoder, encoder->held + carry);
+    for (; encoder->pending > 0; encoder->pending--)
+        settle(encoder, carry ? 0 : 255);
+    encoder->held = -1;
+}
+
+/* L has outgrown 32 bits: add one to what is held.  That never is the first byte of all, nor is there a
+ * second carry to a byte: the interval that is left lies within the one there was.
+ */
 static void carry(Encoder *encoder)
 {
-    size_t place = encoder->count;
-
     encoder->low &= whole;
-    if (encoder->out == NULL)
+    settle_held(encoder, 1);
+}
+
+static void put_byte(Encoder *encoder, int byte)
+{
+    if (byte == 255 && encoder->held >= 0) {
+        encoder->pending++;
         return;
-    while (encoder->out[--place] == 0xFF)
-        encoder->out[place] = 0;
-    encoder->out[place]++;
+    }
+    settle_held(encoder, 0);
+    encoder->held = byte;
 }
 
 static void put(Encoder *encoder, uint32_t probability, int bit)
@@ -44,9 +73,7 @@ static void put(Encoder *encoder, uint32_t probability, int bit)
     for (; encoder->width < least; encoder->width <<= 8) {
         if (encoder->low > whole)
             carry(encoder);
-        if (encoder->out != NULL)
-            encoder->out[encoder->count] = (uint8_t)(encoder->low >> 24);
-        encoder->count++;
+        put_byte(encoder, (int)(encoder->low >> 24));
         encoder->low = encoder->low << 8 & whole;
     }
 }
@@ -81,15 +108,22 @@ static void finish(Encoder *encoder)
     }
     if (value >> 8 * more != 0)
         carry(encoder);
-    for (int i = more; i-- > 0; encoder->count++)
-        if (encoder->out != NULL)
-            encoder->out[encoder->count] = (uint8_t)(value >> 8 * i);
+    while (more-- > 0)
+        put_byte(encoder, (int)(value >> 8 * more & 255));
+    settle_held(encoder, 0);
 }
 
-/* Return the size of the code word; `out` may be NULL. */
+static Encoder start_encoder(uint8_t *out, const uint8_t *data, size_t size)
+{
+    Encoder encoder = {0, whole, -1, 0, 0, out, data, size, 0};
+
+    return encoder;
+}
+
+/* Return the size of the code word; without `out` it is only counted. */
 static size_t encode(const int64_t *integers, size_t count, Law law, uint8_t *out)
 {
-    Encoder encoder = {0, whole, 0, out};
+    Encoder encoder = start_encoder(out, NULL, 0);
 
     for (size_t i = 0; i < count; i++)
         put_integer(&encoder, integers[i], law);
@@ -114,68 +148,77 @@ uint8_t *write_integers(const int64_t *integers, size_t count, Law law, size_t *
 
 /* --- reading */
 
-/* C - L, R, and how many bytes of the data C has. */
-typedef struct {
-    const uint8_t *data;
-    size_t size, taken;
-    uint32_t ahead, width;
-} Decoder;
-
 /* The next byte; zeros stand behind the end. */
-static void take_byte(Decoder *decoder)
+static void take_byte(Integers *integers)
 {
-    uint8_t byte = decoder->taken < decoder->size ? decoder->data[decoder->taken] : 0;
+    uint8_t byte = integers->taken < integers->size ? integers->data[integers->taken] : 0;
 
-    decoder->ahead = decoder->ahead << 8 | byte;
-    decoder->taken++;
+    integers->ahead = integers->ahead << 8 | byte;
+    integers->taken++;
 }
 
-static int take(Decoder *decoder, uint32_t probability)
+static int take(Integers *integers, uint32_t probability)
 {
-    uint32_t bound = (decoder->width >> 16) * probability;
-    int bit = decoder->ahead < bound;
+    uint32_t bound = (integers->width >> 16) * probability;
+    int bit = integers->ahead < bound;
 
     if (bit) {
-        decoder->width = bound;
+        integers->width = bound;
     } else {
-        decoder->ahead -= bound;
-        decoder->width -= bound;
+        integers->ahead -= bound;
+        integers->width -= bound;
     }
-    for (; decoder->width < least; decoder->width <<= 8) {
+    for (; integers->width < least; integers->width <<= 8) {
         /* N is at most the length of the code word minus 1; taken is N + 4. */
-        if (decoder->taken - 3 >= decoder->size)
+        if (integers->taken - 3 >= integers->size)
             fail("the integers are cut off");
-        take_byte(decoder);
+        take_byte(integers);
     }
     return bit;
 }
 
-static int64_t take_integer(Decoder *decoder, Law law)
+Integers start_integers(const uint8_t *data, size_t size, Law law)
 {
+    Integers integers = {data, size, 0, law, 0, whole};
+
+    for (int i = 0; i < 4; i++)
+        take_byte(&integers);
+    return integers;
+}
+
+int64_t next_integer(Integers *integers)
+{
+    Law law = integers->law;
     int64_t raw = 0, n = 1;
     uint32_t e = 0;
 
     for (uint32_t i = 0; i < law.raw; i++)
-        raw = raw << 1 | take(decoder, HALF);
-    while (take(decoder, law.theta))
+        raw = raw << 1 | take(integers, HALF);
+    while (take(integers, law.theta))
         if (++e + law.raw > LARGEST_EXPONENT)
             fail("an integer is 2^62 or more");
     for (uint32_t i = 0; i < e; i++)
-        n = n << 1 | take(decoder, HALF);
+        n = n << 1 | take(integers, HALF);
     return (n << law.raw) | raw;
 }
 
-void read_integers(const uint8_t *data, size_t size, Law law, size_t count, int64_t *integers)
+int64_t check_integers(const uint8_t *data, size_t size, Law law, size_t count)
 {
-    Decoder decoder = {data, size, 0, 0, whole};
-    uint8_t *again;
-    size_t length;
+    Integers integers = start_integers(data, size, law);
+    Encoder again = start_encoder(NULL, data, size);
+    int64_t largest = 0;
 
-    for (int i = 0; i < 4; i++)
-        take_byte(&decoder);
-    for (size_t i = 0; i < count; i++)
-        integers[i] = take_integer(&decoder, law);
-    again = write_integers(integers, count, law, &length);
-    if (length != size || memcmp(again, data, size) != 0)
+    if (count > LARGEST_COUNT)
+        fail("%lu integers are more than %d", (unsigned long)count, LARGEST_COUNT);
+    for (size_t i = 0; i < count; i++) {
+        int64_t integer = next_integer(&integers);
+
+        put_integer(&again, integer, law);
+        if (integer > largest)
+            largest = integer;
+    }
+    finish(&again);
+    if (again.differs || again.count != size)
         fail("the bytes are not the code word of their integers");
+    return largest;
 }

@@ -42,63 +42,61 @@ size_t variables(const Model *model)
     return sum;
 }
 
-/* Section 7.3. */
-size_t blocks(const Model *model)
+void check_block_size(const Coding *coding)
 {
-    return (variables(model) + model->block_size - 1) / model->block_size;
+    if (coding->block_size < 1 || coding->block_size > coding->variables)
+        fail("block size %lu is out of range", (unsigned long)coding->block_size);
 }
 
-void check_layout(const Model *model)
+void check_layout(Model *model)
 {
     if (model->grouping > INPUTS || model->signs > WEIGHT)
         fail("grouping or signs are unknown");
     for (int t = 0; t < model->network->tensors; t++)
         if (model->factors[t] < 1 || model->factors[t] > model->network->tensor[t].weights)
             fail("the hash factor of %s is out of range", model->network->tensor[t].name);
-    if (model->block_size < 1 || model->block_size > variables(model))
-        fail("block size %lu is out of range", (unsigned long)model->block_size);
+    model->coding.variables = variables(model);
+    check_block_size(&model->coding);
 }
 
-/* Section 8.2: the signs of one tensor's weights. */
-static void draw_signs(const Model *model, int tensor, int8_t *signs)
+/* Section 8.1. */
+uint32_t variable_of_weight(const Model *model, int tensor, uint32_t i)
 {
-    uint32_t weights = model->network->tensor[tensor].weights;
-    uint32_t period = model->signs == UNIT ? model->network->tensor[tensor].outputs : weights;
-    uint32_t *words;
+    uint32_t outputs = model->network->tensor[tensor].outputs;
+    uint32_t inputs = model->network->tensor[tensor].weights / outputs;
 
-    for (uint32_t i = 0; i < weights; i++)
-        signs[i] = 1;
+    return (model->grouping == OUTPUTS ? i : i % outputs * inputs + i / outputs)
+         / model->factors[tensor];
+}
+
+/* Section 8.2. */
+int is_negated(const Model *model, int tensor, uint32_t i)
+{
+    uint32_t word;
+
     if (model->factors[tensor] == 1 || model->signs == NO_SIGNS)
-        return;
-    words = allocate(period, sizeof *words);
-    stream_words(model->seed, SIGNS, (uint32_t)tensor, 0, period, words);
-    for (uint32_t i = 0; i < weights; i++)
-        if (words[i % period] >> 31)
-            signs[i] = -1;
+        return 0;
+    if (model->signs == UNIT)
+        i %= model->network->tensor[tensor].outputs;
+    stream_words(model->sign_seed, SIGNS, (uint32_t)tensor, i, 1, &word);
+    return word >> 31;
 }
 
 /* Sections 7.2 and 8.1. */
 void place_weights(const Model *model, uint32_t *places, int8_t *signs)
 {
-    size_t count = variables(model), first = 0;
+    size_t count = model->coding.variables, first = 0;
     uint32_t *permutation = allocate(count, sizeof *permutation);
     uint32_t *place = allocate(count, sizeof *place); /* of each variable */
 
-    stream_permutation(model->seed, PERMUTATION, 0, count, permutation);
+    stream_permutation(model->coding.seed, PERMUTATION, 0, count, permutation);
     for (size_t p = 0; p < count; p++)
         place[permutation[p]] = (uint32_t)p;
     for (int t = 0; t < model->network->tensors; t++) {
-        const Tensor *tensor = &model->network->tensor[t];
-        uint32_t weights = tensor->weights, outputs = tensor->outputs;
-        uint32_t inputs = weights / outputs;
-
-        for (uint32_t i = 0; i < weights; i++) {
-            uint32_t n = model->grouping == OUTPUTS ? i : i % outputs * inputs + i / outputs;
-
-            *places++ = place[first + n / model->factors[t]];
+        for (uint32_t i = 0; i < model->network->tensor[t].weights; i++) {
+            *places++ = place[first + variable_of_weight(model, t, i)];
+            *signs++ = is_negated(model, t, i) ? -1 : 1;
         }
-        draw_signs(model, t, signs);
-        signs += weights;
         first += tensor_variables(model, t);
     }
 }
@@ -118,48 +116,14 @@ float float16(uint16_t pattern)
     return (float)(pattern >> 15 ? -value : value);
 }
 
-/* Sections 7.3 to 7.5: the normals of all places. */
-static float *draw_normals(const Model *model)
+void spread_variables(const Model *model, const float *variables, float *weights)
 {
-    size_t count = variables(model), size = model->block_size;
-    float *normals = allocate(count, sizeof *normals);
-
-    if (model->code >= AS_STAR) {
-        for (size_t i = 0; i < count; i++)
-            normals[i] = node_normal(model->code, model->seed, (uint32_t)i, model->messages[i]);
-        return normals;
-    }
-    for (size_t first = 0, b = 0; first < count; first += size, b++) {
-        size_t used = count - first < size ? count - first : size;
-
-        if (model->code == SP_PFR)
-            bin_row(model->seed, model->bits, (uint32_t)b, model->messages[b], size, used,
-                    normals + first);
-        else
-            codebook_row(model->seed, (uint32_t)model->messages[b], used, normals + first);
-    }
-    return normals;
-}
-
-/* Section 8.3: one float32 product each. */
-float *decode_model(const Model *model)
-{
-    size_t count = model->network->weights, i = 0;
-    uint32_t *places = allocate(count, sizeof *places);
-    int8_t *signs = allocate(count, sizeof *signs);
-    float *normals = draw_normals(model);
-    float *weights = allocate(count, sizeof *weights);
-
-    place_weights(model, places, signs);
     for (int t = 0; t < model->network->tensors; t++) {
-        float rho = float16(model->rho[t]);
-        size_t end = i + model->network->tensor[t].weights;
+        for (uint32_t i = 0; i < model->network->tensor[t].weights; i++) {
+            float variable = variables[variable_of_weight(model, t, i)];
 
-        for (; i < end; i++) {
-            float variable = rho * normals[places[i]];
-
-            weights[i] = signs[i] < 0 ? -variable : variable;
+            *weights++ = is_negated(model, t, i) ? -variable : variable;
         }
+        variables += tensor_variables(model, t);
     }
-    return weights;
 }

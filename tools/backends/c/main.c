@@ -1,5 +1,8 @@
 /* refmiracle_c                          answer JSON lines on standard input
- * refmiracle_c decode FILE.rmc OUT.f32  write all weights as little-endian float32
+ * refmiracle_c decode FILE.rmc [UPDATE.rmc ...] OUT.f32
+ *     write all weights, as the last update leaves them, as little-endian float32
+ * refmiracle_c classify FILE.rmc [UPDATE.rmc ...] IMAGES.u8
+ *     write the class of each image, a line each; the images are bytes, one for each pixel and channel
  *
  * Exit codes: 0 fine, 1 input or output broke off, 2 bad input or usage.
  */
@@ -8,25 +11,28 @@
 
 #include "protocol.h"
 
+enum { MOST_PIXELS = 1 << 26 };
+
 typedef struct {
-    const char *input, *output;
+    int files; /* a model and updates */
+    char **name; /* of the files, and of what to write or to classify */
 } Job;
 
-static uint8_t *read_file(const char *path, size_t *size)
+static uint8_t *read_file(const char *path, size_t most, size_t *size)
 {
-    uint8_t *data = allocate(LARGEST_FILE + 1, 1);
+    uint8_t *data = allocate(most + 1, 1);
     FILE *file = fopen(path, "rb");
     int failed;
 
     if (file == NULL)
         fail("%s: %s", path, strerror(errno));
-    *size = fread(data, 1, LARGEST_FILE + 1, file);
+    *size = fread(data, 1, most + 1, file);
     failed = ferror(file);
     fclose(file);
     if (failed)
         fail("%s: it cannot be read", path);
-    if (*size > LARGEST_FILE)
-        fail("%s: it is larger than any .rmc file", path); /* section 2.6 */
+    if (*size > most)
+        fail("%s: it is larger than %lu bytes", path, (unsigned long)most);
     return data;
 }
 
@@ -44,31 +50,69 @@ static void write_file(const char *path, const uint8_t *data, size_t size)
     }
 }
 
+static Chain read_files(const Job *job)
+{
+    File *files = allocate((size_t)job->files, sizeof *files);
+
+    for (int i = 0; i < job->files; i++) {
+        files[i].name = job->name[i];
+        files[i].data = read_file(job->name[i], LARGEST_FILE, &files[i].size);
+    }
+    return read_chain(files, (size_t)job->files);
+}
+
 static void decode(void *context)
 {
     const Job *job = context;
-    size_t size;
-    uint8_t *data = read_file(job->input, &size), *bytes;
-    Model model = read_container(data, size);
+    Chain chain = read_files(job);
+    size_t count = chain.root.network->weights;
+    uint8_t *bytes = allocate(count, 4);
 
-    bytes = allocate(model.network->weights, 4);
-    float32_bytes(decode_model(&model), model.network->weights, bytes);
-    write_file(job->output, bytes, model.network->weights * 4);
+    float32_bytes(decode_chain(&chain), count, bytes);
+    write_file(job->name[job->files], bytes, count * 4);
+}
+
+static void classify(void *context)
+{
+    const Job *job = context;
+    Chain chain = read_files(job);
+    const Network *network = chain.root.network;
+    const char *path = job->name[job->files];
+    size_t size, image = network->image[0] * network->image[1] * network->image[2], images;
+    uint8_t *pixels = read_file(path, MOST_PIXELS, &size);
+    double *logits;
+
+    images = size / image;
+    if (images == 0 || size % image != 0)
+        fail("%s: it has %lu bytes; expected images of %lu", path, (unsigned long)size,
+             (unsigned long)image);
+    logits = allocate(images * network->classes, sizeof *logits);
+    predict(network, decode_chain(&chain), pixels, images, logits);
+    for (size_t n = 0; n < images; n++)
+        printf("%lu\n", (unsigned long)largest_logit(logits + n, images, network->classes));
 }
 
 int main(int argc, char **argv)
 {
+    void (*work)(void *) = NULL;
     int fine;
 
     if (argc == 1)
         return serve(stdin, stdout);
-    if (argc != 4 || strcmp(argv[1], "decode") != 0) {
-        fputs("usage: refmiracle_c [decode FILE.rmc OUT.f32]\n", stderr);
+    if (argc >= 4 && strcmp(argv[1], "decode") == 0)
+        work = decode;
+    else if (argc >= 4 && strcmp(argv[1], "classify") == 0)
+        work = classify;
+    if (work == NULL) {
+        fputs("usage: refmiracle_c [decode FILE.rmc [UPDATE.rmc ...] OUT.f32]\n"
+              "       refmiracle_c classify FILE.rmc [UPDATE.rmc ...] IMAGES.u8\n", stderr);
         return 2;
     }
-    fine = attempt(decode, &(Job){argv[2], argv[3]});
+    fine = attempt(work, &(Job){argc - 3, argv + 2});
     if (!fine)
         fprintf(stderr, "refmiracle_c: %s\n", failure());
     release();
+    if (fflush(stdout) != 0)
+        return 1;
     return fine ? 0 : 2;
 }

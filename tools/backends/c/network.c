@@ -102,14 +102,14 @@ static void relu_all(double *x, size_t size)
         x[i] = relu(x[i]);
 }
 
-/* Room for the activations of a batch. */
+/* Activations for the activations of a batch. */
 typedef struct {
     double image[IMAGE * AT_ONCE], conv[20 * 24 * 24 * AT_ONCE], pool[20 * 12 * 12 * AT_ONCE];
     double hidden[HIDDEN * AT_ONCE], second[HIDDEN * AT_ONCE], logits[CLASSES * AT_ONCE];
-} Room;
+} Activations;
 
 /* One batch from room->image to room->logits; w points to the tensors in order. */
-static void forward_lenet5(Room *room, double *const w[], size_t batch)
+static void forward_lenet5(Activations *room, double *const w[], size_t batch)
 {
     Extent image = {1, 28, 28, batch}, conv1 = {20, 24, 24, batch};
     Extent pool1 = {20, 12, 12, batch}, conv2 = {50, 8, 8, batch}, pool2 = {50, 4, 4, batch};
@@ -126,7 +126,7 @@ static void forward_lenet5(Room *room, double *const w[], size_t batch)
     dense(room->hidden, w[6], w[7], HIDDEN, CLASSES, batch, room->logits);
 }
 
-static void forward_300_100(Room *room, double *const w[], size_t batch)
+static void forward_300_100(Activations *room, double *const w[], size_t batch)
 {
     dense(room->image, w[0], w[1], IMAGE, 300, batch, room->hidden);
     relu_all(room->hidden, 300 * batch);
@@ -135,11 +135,21 @@ static void forward_300_100(Room *room, double *const w[], size_t batch)
     dense(room->second, w[4], w[5], 100, CLASSES, batch, room->logits);
 }
 
+size_t largest_logit(const double *logits, size_t stride, size_t classes)
+{
+    size_t best = 0;
+
+    for (size_t k = 1; k < classes; k++)
+        if (logits[k * stride] > logits[best * stride])
+            best = k;
+    return best;
+}
+
 void predict(const Network *network, const float *weights, const uint8_t *pixels, size_t images,
              double *logits)
 {
     double *wide, *w[MOST_TENSORS];
-    Room *room;
+    Activations *room;
 
     if (network->number == DESCRIBED) {
         predict_described(network, weights, pixels, images, logits);

@@ -21,25 +21,39 @@ static uint32_t bits_before(size_t d, uint32_t bits, size_t dimension)
     return (uint32_t)((uint64_t)d * bits / dimension);
 }
 
+static uint32_t bin_of(uint32_t bits, int64_t message)
+{
+    return (uint32_t)(message & (((int64_t)1 << bits) - 1));
+}
+
+void bin_words(uint32_t seed, uint32_t bits, uint32_t block, int64_t message, size_t d,
+               uint32_t words[4])
+{
+    const uint32_t key[2] = {seed, PARTITION};
+    const uint32_t counter[4] = {(uint32_t)(message >> bits), block, bin_of(bits, message),
+                                 (uint32_t)(d / 4)};
+
+    philox4x32(counter, key, words);
+}
+
+float bin_normal(uint32_t bits, int64_t message, size_t dimension, size_t d, uint32_t word)
+{
+    uint32_t end = bits_before(d + 1, bits, dimension);
+    uint32_t size = (uint32_t)1 << (end - bits_before(d, bits, dimension));
+    uint32_t own = bin_of(bits, message) >> (bits - end) & (size - 1);
+
+    return (float)normal_quantile(at_most_largest((own + word_to_uniform(word)) / size));
+}
+
 void bin_row(uint32_t seed, uint32_t bits, uint32_t block, int64_t message, size_t dimension,
              size_t used, float *z)
 {
-    const uint32_t key[2] = {seed, PARTITION};
-    uint32_t n = (uint32_t)(message >> bits), j = (uint32_t)(message & (((int64_t)1 << bits) - 1));
     uint32_t words[4];
 
     for (size_t d = 0; d < used; d++) {
-        uint32_t end = bits_before(d + 1, bits, dimension);
-        uint32_t size = (uint32_t)1 << (end - bits_before(d, bits, dimension));
-        uint32_t own = j >> (bits - end) & (size - 1);
-
-        if (d % 4 == 0) {
-            const uint32_t counter[4] = {n, block, j, (uint32_t)(d / 4)};
-
-            philox4x32(counter, key, words);
-        }
-        z[d] = (float)normal_quantile(
-            at_most_largest((own + word_to_uniform(words[d % 4])) / size));
+        if (d % 4 == 0)
+            bin_words(seed, bits, block, message, d, words);
+        z[d] = bin_normal(bits, message, dimension, d, words[d % 4]);
     }
 }
 

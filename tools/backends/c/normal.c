@@ -100,6 +100,11 @@ double word_to_uniform(uint32_t word)
     return ((double)word + 0.5) * (1.0 / 4294967296.0);
 }
 
+float word_normal(uint32_t word)
+{
+    return (float)normal_quantile(word_to_uniform(word));
+}
+
 /* Section 7.3. */
 void codebook_row(uint32_t seed, uint32_t row, size_t dimension, float *z)
 {
@@ -108,6 +113,6 @@ void codebook_row(uint32_t seed, uint32_t row, size_t dimension, float *z)
     for (size_t i = 0; i < dimension; i++) {
         if (i % 4 == 0)
             stream_words(seed, CODEBOOK, row, i, 4, four);
-        z[i] = (float)normal_quantile(word_to_uniform(four[i % 4]));
+        z[i] = word_normal(four[i % 4]);
     }
 }

@@ -6,15 +6,6 @@
 enum { SAMPLE_STRIDE = 997 };
 static const int64_t most_words = (int64_t)1 << 24;
 
-static Array array_of_integers(const int64_t *integers, size_t size)
-{
-    Array array = array_vector(INT64, size);
-
-    for (size_t i = 0; i < size; i++)
-        array.ints[i] = integers[i];
-    return array;
-}
-
 static Array array_of_words(Dtype dtype, const uint32_t *words, size_t size)
 {
     Array array = array_vector(dtype, size);
@@ -31,8 +22,8 @@ static Model layout_of(const Network *network, const Array *in)
     const int64_t *factors = as_ints(&in[2], 1, UINT32_MAX);
 
     model.network = network;
-    model.block_size = as_word(&in[0]);
-    model.seed = as_word(&in[1]);
+    model.coding.block_size = as_word(&in[0]);
+    model.coding.seed = model.sign_seed = as_word(&in[1]);
     need_size(&in[2], (size_t)network->tensors);
     for (int t = 0; t < network->tensors; t++)
         model.factors[t] = (uint32_t)factors[t];
@@ -124,11 +115,17 @@ static Law law_of(const Array *theta, const Array *raw)
 
 static void run_read_integers(const Array *in, Array *out)
 {
+    Law law = law_of(&in[2], &in[3]);
+    const uint8_t *bytes = as_bytes(&in[0]);
+    Integers integers;
     size_t count = (size_t)as_int(&in[1], 0, LARGEST_COUNT);
 
     need_rank(&in[0], 1);
     out[0] = array_vector(INT64, count);
-    read_integers(as_bytes(&in[0]), in[0].size, law_of(&in[2], &in[3]), count, out[0].ints);
+    check_integers(bytes, in[0].size, law, count);
+    integers = start_integers(bytes, in[0].size, law);
+    for (size_t i = 0; i < count; i++)
+        out[0].ints[i] = next_integer(&integers);
 }
 
 static void run_write_integers(const Array *in, Array *out)
@@ -142,15 +139,26 @@ static void run_write_integers(const Array *in, Array *out)
     out[0] = array_from_bytes(payload, size);
 }
 
+static Array array_of_messages(const Coding *coding)
+{
+    Array array = array_vector(INT64, message_count(coding));
+    Messages messages = start_messages(coding);
+
+    for (size_t i = 0; i < array.size; i++)
+        array.ints[i] = next_message(&messages);
+    return array;
+}
+
 static void run_read_container(const Array *in, Array *out)
 {
     Model model = read_container(as_bytes(&in[0]), in[0].size);
     const size_t tensors = (size_t)model.network->tensors;
     const uint32_t scalars[6] = {
-        model.network->number, model.grouping, model.signs, model.bits, model.block_size, model.seed,
+        model.network->number, model.grouping,          model.signs,
+        model.coding.bits,     model.coding.block_size, model.coding.seed,
     };
 
-    if (model.code != MRC)
+    if (model.coding.code != MRC)
         fail("the results have no place for the number of a random code");
     for (int i = 0; i < 6; i++)
         out[i] = array_scalar(scalars[i]);
@@ -158,7 +166,7 @@ static void run_read_container(const Array *in, Array *out)
     out[7] = array_vector(UINT16, tensors);
     for (size_t t = 0; t < tensors; t++)
         out[7].ints[t] = model.rho[t];
-    out[8] = array_of_integers(model.messages, blocks(&model));
+    out[8] = array_of_messages(&model.coding);
 }
 
 static void run_describe_file(const Array *in, Array *out)
@@ -166,8 +174,8 @@ static void run_describe_file(const Array *in, Array *out)
     Model model = read_container(as_bytes(&in[0]), in[0].size);
     const size_t tensors = (size_t)model.network->tensors;
     const uint32_t scalars[8] = {
-        model.network->number, model.grouping, model.signs,      model.code,
-        model.bits,            model.theta,    model.block_size, model.seed,
+        model.network->number, model.grouping,     model.signs,             model.coding.code,
+        model.coding.bits,     model.coding.theta, model.coding.block_size, model.coding.seed,
     };
 
     for (int i = 0; i < 8; i++)
@@ -176,8 +184,7 @@ static void run_describe_file(const Array *in, Array *out)
     out[9] = array_vector(UINT16, tensors);
     for (size_t t = 0; t < tensors; t++)
         out[9].ints[t] = model.rho[t];
-    out[10] = array_of_integers(model.messages, model.code >= AS_STAR ? variables(&model)
-                                                                      : blocks(&model));
+    out[10] = array_of_messages(&model.coding);
 }
 
 static void run_write_container(const Array *in, Array *out)
@@ -187,11 +194,10 @@ static void run_write_container(const Array *in, Array *out)
     uint8_t *data;
     size_t size;
 
-    model.bits = as_word(&in[3]);
+    model.coding.bits = as_word(&in[3]);
     take_scales(&in[7], &model);
-    need_size(&in[8], blocks(&model));
-    model.messages = as_ints(&in[8], 0, UINT32_MAX);
-    data = write_container(&model, &size);
+    need_size(&in[8], blocks(&model.coding));
+    data = write_container(&model, as_ints(&in[8], 0, UINT32_MAX), &size);
     out[0] = array_from_bytes(data, size);
 }
 
@@ -303,33 +309,31 @@ static void run_variable_samples(const Array *in, Array *out)
 static void run_encode_model(const Array *in, Array *out)
 {
     Model model = layout_of(find_network(1), in);
-    size_t count = blocks(&model), size;
+    size_t count = blocks(&model.coding), size;
     int64_t *indices = allocate(count, sizeof *indices);
     const double *delta = as_reals(&in[7]), *log_s = as_reals(&in[8]);
     uint32_t *rows = allocate(count, sizeof *rows);
     uint8_t *data;
 
-    model.bits = (uint32_t)as_int(&in[5], 1, LARGEST_BITS);
+    model.coding.bits = (uint32_t)as_int(&in[5], 1, LARGEST_BITS);
     take_scales(&in[6], &model);
     need_rank(&in[7], 2);
     need_same_shape(&in[8], &in[7]);
-    if (in[7].shape[0] != count || in[7].shape[1] != model.block_size)
+    if (in[7].shape[0] != count || in[7].shape[1] != model.coding.block_size)
         fail("delta does not fit the blocks of the layout");
     need_finite(&in[7]);
     need_finite(&in[8]);
     for (size_t b = 0; b < count; b++)
         rows[b] = (uint32_t)b;
-    select_indices(model.seed, model.bits, rows, count, delta, log_s, model.block_size, indices);
-    model.messages = indices;
-    data = write_container(&model, &size);
+    select_indices(model.coding.seed, model.coding.bits, rows, count, delta, log_s,
+                   model.coding.block_size, indices);
+    data = write_container(&model, indices, &size);
     out[0] = array_from_bytes(data, size);
 }
 
-static void run_decode_model(const Array *in, Array *out)
+/* The SHA-256 of all weights, and every 997th of them. */
+static void put_weights(const float *weights, size_t count, Array *out)
 {
-    Model model = read_container(as_bytes(&in[0]), in[0].size);
-    size_t count = model.network->weights;
-    float *weights = decode_model(&model);
     uint8_t *bytes = allocate(count, 4), digest[32];
 
     float32_bytes(weights, count, bytes);
@@ -338,6 +342,39 @@ static void run_decode_model(const Array *in, Array *out)
     out[1] = array_vector(FLOAT32, (count + SAMPLE_STRIDE - 1) / SAMPLE_STRIDE);
     for (size_t i = 0; i < out[1].size; i++)
         out[1].reals[i] = weights[i * SAMPLE_STRIDE];
+}
+
+static void run_decode_model(const Array *in, Array *out)
+{
+    File file = {NULL, as_bytes(&in[0]), in[0].size};
+    Chain chain = read_chain(&file, 1);
+
+    put_weights(decode_chain(&chain), chain.root.network->weights, out);
+}
+
+static void run_decode_chain(const Array *in, Array *out)
+{
+    const uint8_t *data = as_bytes(&in[0]);
+    const int64_t *sizes = as_ints(&in[1], 0, LARGEST_FILE);
+    size_t count = in[1].size, rest = in[0].size;
+    File *files = allocate(count, sizeof *files);
+    Chain chain;
+
+    need_rank(&in[0], 1);
+    need_rank(&in[1], 1);
+    for (size_t i = 0; i < count; i++) {
+        char *name = allocate(24, 1);
+
+        sprintf(name, "file %lu", (unsigned long)i);
+        files[i] = (File){name, data + (in[0].size - rest), (size_t)sizes[i]};
+        if (files[i].size > rest)
+            fail("the files are longer than the data");
+        rest -= files[i].size;
+    }
+    if (count == 0 || rest != 0)
+        fail("the files do not make up the data");
+    chain = read_chain(files, count);
+    put_weights(decode_chain(&chain), chain.root.network->weights, out);
 }
 
 /* Images of a described network have an axis of channels. */
@@ -356,22 +393,19 @@ static void need_images(const Array *images, const Network *network)
 
 static void run_predict(const Array *in, Array *out)
 {
-    Model model = read_container(as_bytes(&in[0]), in[0].size);
+    File file = {NULL, as_bytes(&in[0]), in[0].size};
+    Chain chain = read_chain(&file, 1);
+    const Network *network = chain.root.network;
     const uint8_t *pixels = as_bytes(&in[1]);
-    size_t images, shape[2] = {model.network->classes, 0};
+    size_t images, shape[2] = {network->classes, 0};
 
-    need_images(&in[1], model.network);
+    need_images(&in[1], network);
     images = shape[1] = in[1].shape[0];
     out[0] = array_new(FLOAT64, 2, shape);
     out[1] = array_vector(INT64, images);
-    predict(model.network, decode_model(&model), pixels, images, out[0].reals);
+    predict(network, decode_chain(&chain), pixels, images, out[0].reals);
     for (size_t n = 0; n < images; n++)
-        for (size_t k = 1; k < model.network->classes; k++) {
-            double best = out[0].reals[(size_t)out[1].ints[n] * images + n];
-
-            if (out[0].reals[k * images + n] > best)
-                out[1].ints[n] = (int64_t)k;
-        }
+        out[1].ints[n] = (int64_t)largest_logit(out[0].reals + n, images, network->classes);
 }
 
 #define HEADER "network grouping signs bits block_size seed factors rho indices"
@@ -397,6 +431,7 @@ const Operation operations_bits[] = {
     {"variable_samples", "code seed rows messages", "samples", run_variable_samples},
     {"encode_model", LAYOUT " bits rho delta log_s", "data", run_encode_model},
     {"decode_model", "data", "sha256 sample", run_decode_model},
+    {"decode_chain", "data sizes", "sha256 sample", run_decode_chain},
     {"predict", "data images", "logits classes", run_predict},
     {NULL, NULL, NULL, NULL},
 };

@@ -15,22 +15,34 @@ typedef union Header {
 
 static Header *pieces;
 static jmp_buf start;
-static char message[256];
+static const char *culprit;
+static char message[320];
 
 int attempt(void (*work)(void *), void *argument)
 {
+    culprit = NULL;
     if (setjmp(start) != 0)
         return 0;
     work(argument);
     return 1;
 }
 
+void blame(const char *name)
+{
+    culprit = name;
+}
+
 void fail(const char *format, ...)
 {
     va_list arguments;
+    int length = 0;
 
+    if (culprit != NULL)
+        length = snprintf(message, sizeof message / 2, "%s: ", culprit);
+    if (length < 0 || (size_t)length >= sizeof message / 2)
+        length = 0; /* a name without end */
     va_start(arguments, format);
-    vsnprintf(message, sizeof message, format, arguments);
+    vsnprintf(message + length, sizeof message - (size_t)length, format, arguments);
     va_end(arguments);
     longjmp(start, 1);
 }

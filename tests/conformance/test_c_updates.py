@@ -1,0 +1,221 @@
+"""Updates in the C99 backend: decoded in place as by the package, refused in one line."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from conformance import c_program
+from conformance.c_program import SOURCES
+from conformance.chains import packet, random_chain, random_update, weights_of
+from conformance.descriptions import described_files
+
+from refmiracle.codec.chain import decode_chain
+from refmiracle.codec.container import parse_model
+from refmiracle.codec.envelope import base_checksum, checksum_of, seal
+from refmiracle.codec.update import parse_update
+from refmiracle.conformance.programs import encode_value
+from refmiracle.engines import get_engine
+from refmiracle.errors import InputError
+from refmiracle.nn.evaluation import forward
+from refmiracle.nn.networks import NETWORKS
+from refmiracle.rec.codes import CODES
+
+BASE = (SOURCES.parents[2] / "data" / "models" / "lenet5-1551.rmc").read_bytes()
+SANITIZERS = c_program.variable("SANITIZERS")
+
+
+@pytest.fixture(scope="module")
+def sanitized(tmp_path_factory):
+    """The program with sanitizers, or without where the compiler has none."""
+    return c_program.build(tmp_path_factory.mktemp("c"), extra=SANITIZERS)
+
+
+@pytest.fixture(scope="module")
+def device(tmp_path_factory):
+    """The program that uses static arrays alone."""
+    folder = tmp_path_factory.mktemp("device")
+    return c_program.build(folder, "DEVICE_SOURCES", "refmiracle_device", SANITIZERS)
+
+
+def ask(program, chains):
+    """Return the answers of decode_chain."""
+    lines = []
+    for files in chains:
+        data = np.frombuffer(b"".join(files), np.uint8)
+        inputs = {"data": data, "sizes": np.array([len(f) for f in files], np.int64)}
+        written = {name: encode_value(value) for name, value in inputs.items()}
+        lines.append(json.dumps({"operation": "decode_chain", "inputs": written}))
+    done = subprocess.run(
+        [program], input="\n".join(lines).encode(), capture_output=True, check=False
+    )
+    assert done.returncode == 0
+    assert done.stderr == b""
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def run(program, *arguments):
+    return subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
+
+
+def write(folder, files):
+    """Write the files of a chain; return their paths."""
+    paths = [folder / f"{number}.rmc" for number in range(len(files))]
+    for path, data in zip(paths, files, strict=True):
+        path.write_bytes(data)
+    return paths
+
+
+@pytest.fixture
+def images(tmp_path, few_images):
+    """A file of a hundred images, and the images."""
+    path = tmp_path / "images.u8"
+    path.write_bytes(few_images.images[:100].tobytes())
+    return path, few_images.images[:100]
+
+
+def classes_of(files, images):
+    """Return the classes that the package gives."""
+    engine = get_engine("numpy")
+    base = decode_chain(files, engine)
+    return forward(base.layout.network, engine, base.weights(), engine.images(images)).argmax(0)
+
+
+def test_chains_of_all_codes_bit_for_bit(sanitized, rng):
+    own = list(described_files()[:4])
+    chains = [random_chain(rng, NETWORKS["lenet5"], code) for code in CODES]
+    chains += [random_chain(rng, NETWORKS["lenet-300-100"], code) for code in ("mrc", "gprs-s")]
+    chains += [[root, random_update(rng, root, root, "sp-pfr")] for root in own]
+    for files, answer in zip(chains, ask(sanitized, chains), strict=True):
+        digest = np.frombuffer(hashlib.sha256(weights_of(files)).digest(), np.uint8)
+        assert answer["outputs"]["sha256"] == encode_value(digest)
+
+
+def test_a_packet_of_51_bytes(program, device, tmp_path, rng, images):
+    """The new network is the package's: all bits of its weights, and how it classifies."""
+    path, pixels = images
+    files = [BASE, packet(rng, BASE)]
+    paths = write(tmp_path, files)
+    out = tmp_path / "weights.f32"
+    done = run(program, "decode", *paths, out)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert out.read_bytes() == weights_of(files)
+    want = classes_of(files, pixels)
+    assert (want != classes_of(files[:1], pixels)).any()
+    for done in (run(program, "classify", *paths, path), run(device, *paths, path)):
+        assert done.stderr == ""
+        assert [int(line) for line in done.stdout.splitlines()] == want.tolist()
+
+
+def test_a_device_of_less_memory_decodes_the_same(device, tmp_path, rng, images):
+    """With 137 keys at a time instead of 512 the order of the variables is the same."""
+    names = [*write(tmp_path, [BASE, packet(rng, BASE)]), images[0]]
+    small = c_program.build(tmp_path, "DEVICE_SOURCES", "small", ["-DKEYS=137"])
+    assert run(small, *names).stdout == run(device, *names).stdout != ""
+
+
+def test_the_device_allocates_nothing(device):
+    if shutil.which("nm") is None:
+        pytest.skip("there is no nm")
+    plain = c_program.build(device.parent, "DEVICE_SOURCES", "plain")
+    symbols = subprocess.run(["nm", plain], capture_output=True, text=True, check=True).stdout
+    assert "device_update" in symbols
+    assert not any(name in symbols for name in ("malloc", "calloc", "realloc"))
+
+
+def test_a_refused_packet_changes_nothing(device, tmp_path, rng, images):
+    path, _ = images
+    good = packet(rng, BASE)
+    paths = write(tmp_path, [BASE, good[:-1] + bytes([good[-1] ^ 1])])
+    done = run(device, *paths, path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    assert "1.rmc: the checksum does not fit" in done.stderr
+
+
+def named(checksum):
+    return f"the file with the checksum {checksum:08x}"
+
+
+def test_wrong_chains_are_one_line_that_says_which_file_is_wanted(program, tmp_path, rng, images):
+    one, two = (random_update(rng, BASE, BASE) for _ in range(2))
+    three = random_update(rng, BASE, one)
+    changed = bytearray(BASE)
+    changed[100] ^= 4
+    cases = [
+        ([one], f"0.rmc: it is an update of {named(checksum_of(BASE))}, which must come before"),
+        ([one, BASE], f"0.rmc: it is an update of {named(checksum_of(BASE))}"),
+        ([BASE, three], f"1.rmc: it is an update of {named(checksum_of(one))}; "),
+        ([BASE, one, two], f"2.rmc: it is an update of {named(checksum_of(BASE))}; "),
+        ([BASE, three, one], f"1.rmc: it is an update of {named(checksum_of(one))}; "),
+        ([seal(bytes(changed[:-4])), one], f"1.rmc: it is an update of {named(checksum_of(BASE))}"),
+        ([bytes(changed), one], "0.rmc: the checksum does not fit"),
+        ([BASE, BASE], "1.rmc: it is a model, no update"),
+        ([BASE, one[:30]], "1.rmc: the checksum does not fit"),
+    ]
+    assert base_checksum(three) == checksum_of(one)
+    out = tmp_path / "weights.f32"
+    for files, message in cases:
+        paths = write(tmp_path, files)
+        for done in (
+            run(program, "decode", *paths, out),
+            run(program, "classify", *paths, images[0]),
+        ):
+            assert done.returncode == 2
+            assert done.stdout == ""
+            assert done.stderr.count("\n") == 1
+            assert message in done.stderr
+        assert not out.exists()
+
+
+def test_images_that_do_not_fit_are_refused(program, device, tmp_path):
+    (path,) = write(tmp_path, [BASE])
+    images = tmp_path / "images.u8"
+    for size in (0, 783, 785):
+        images.write_bytes(bytes(size))
+        for done in (run(program, "classify", path, images), run(device, path, images)):
+            assert done.returncode == 2
+            assert "784" in done.stderr
+
+
+def changed_updates(rng, root, count):
+    """Yield updates of a root with any change in their header or payload."""
+    for _ in range(count):
+        code = list(CODES)[rng.integers(len(CODES))]
+        body = bytearray(random_update(rng, root, root, code, 5)[:-4])
+        for _ in range(rng.integers(1, 3)):
+            place = rng.integers(3 if rng.random() < 0.1 else 8, len(body))
+            body[place] = rng.integers(256) if rng.random() < 0.6 else rng.integers(4)
+        if rng.random() < 0.2:
+            body = body[: rng.integers(8, len(body) + 1)]
+        yield seal(bytes(body))
+
+
+def test_refuses_the_same_updates(sanitized, rng):
+    root = random_chain(rng, NETWORKS["lenet5"], "mrc", 1)[0]
+    layout = parse_model(root).layout
+    chains = [[root, update] for update in changed_updates(rng, root, 300)]
+    accepted = 0
+    for files, answer in zip(chains, ask(sanitized, chains), strict=True):
+        try:
+            parse_update(files[1], layout, checksum_of(root))
+        except InputError:
+            assert set(answer) == {"error"}, files[1].hex()
+        else:
+            assert set(answer) == {"outputs"}, files[1].hex()
+            accepted += 1
+    assert 30 < accepted < 270
+
+
+def test_sizes_that_do_not_fit_are_refused(program, rng):
+    root = random_chain(rng, NETWORKS["lenet5"], "mrc", 1)[0]
+    data = np.frombuffer(root, np.uint8)
+    for sizes in ([], [len(root) - 1], [len(root), 1], [-1, len(root) + 1], [2**62], [0]):
+        inputs = {"data": encode_value(data), "sizes": encode_value(np.array(sizes, np.int64))}
+        line = json.dumps({"operation": "decode_chain", "inputs": inputs}).encode()
+        done = subprocess.run([program], input=line, capture_output=True, check=True)
+        assert set(json.loads(done.stdout)) == {"error"}

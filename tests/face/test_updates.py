@@ -1,0 +1,272 @@
+"""Updates: what has changed since a file that the other side has, trained, loaded, refused."""
+
+from __future__ import annotations
+
+import pickle
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from face.conftest import QUICK, press_at
+
+import refmiracle
+from refmiracle.codec.anatomy import find_fields
+from refmiracle.codec.envelope import checksum_of
+from refmiracle.layers import Dense, Flatten
+from refmiracle.nn.network import Network
+from refmiracle.nn.networks import NETWORKS
+
+QUICK_UPDATE = {name: value for name, value in QUICK.items() if name != "network"}
+NAMES = ["dense1.weight", "dense1.bias", "dense2.weight", "dense2.bias"]
+
+
+@pytest.fixture(scope="module")
+def model(shapes):
+    return refmiracle.fit(*shapes, **QUICK).model
+
+
+@pytest.fixture(scope="module")
+def turned(shapes):
+    """The same images upside down, which the model gets wrong."""
+    return shapes[0][:, ::-1], shapes[1]
+
+
+@pytest.fixture(scope="module")
+def run(model, turned):
+    return model.update(*turned, **QUICK_UPDATE, nbytes=40)
+
+
+@pytest.fixture(scope="module")
+def second(run, shapes):
+    """An update of the update."""
+    return run.model.update(*shapes, **QUICK_UPDATE, nbytes=60, seed=5).model
+
+
+def refusal(call, *arguments, **given):
+    with pytest.raises(refmiracle.InputError) as e:
+        call(*arguments, **given)
+    assert "\n" not in str(e.value)
+    return str(e.value)
+
+
+def test_what_a_run_says_of_the_base(model, run, turned):
+    assert run.finished
+    assert run.model.base == model
+    assert run.model.nbytes <= 40
+    kept = turned[0][-40:], turned[1][-40:]
+    assert run.summary["base"] == f"{checksum_of(model.data):08x}"
+    assert run.summary["base_bytes"] == model.nbytes
+    assert run.summary["base_validation_error"] == model.error(*kept)
+    assert run.summary["validation_error"] == run.model.error(*kept)
+    assert run.summary["bytes"] == run.model.nbytes
+
+
+def test_an_update_is_applied(model, run, tmp_path):
+    path = tmp_path / "update.rmc"
+    run.model.save(path)
+    for given in (run.model.data, bytearray(run.model.data), path, str(path)):
+        applied = model.apply(given)
+        assert applied == run.model
+        assert hash(applied) == hash(run.model)
+    assert model.apply(path) != model
+    assert run.model.chain == (model.data, run.model.data)
+
+
+def test_wherever_the_base_is(model, run, second, tmp_path, monkeypatch):
+    """By itself, in a list in any order, or in a folder together with other files."""
+    monkeypatch.chdir(tmp_path)
+    for name, file in (("old", model), ("first", run.model), ("second", second)):
+        (tmp_path / f"{name}.rmc").write_bytes(file.data)
+    damaged = bytearray(model.data)
+    damaged[9] ^= 1
+    (tmp_path / "a.rmc").write_bytes(damaged)  # its checksum is that of the model
+    for base in (
+        *(model, model.data, "old.rmc", tmp_path / "old.rmc", [model]),
+        *(tmp_path, [tmp_path], ["second.rmc", "old.rmc"]),
+    ):
+        assert refmiracle.load("first.rmc", base=base) == run.model
+    for base in (
+        *(run.model, [model, run.model.data], ["first.rmc", "old.rmc"], ("old.rmc", "first.rmc")),
+        *(tmp_path, ["first.rmc", tmp_path]),
+    ):
+        found = refmiracle.load("second.rmc", base=base)
+        assert found == second
+        assert found.chain == (model.data, run.model.data, second.data)
+        assert found.base.base == model
+
+
+def test_whatever_is_missing_is_named_by_its_checksum(model, run, second, tmp_path):
+    of_model, of_run = (f"{checksum_of(m.data):08x}" for m in (model, run.model))
+    said = refusal(refmiracle.load, run.model.data)
+    assert (
+        said
+        == f"this: it is an update of the file with the checksum {of_model}; name that one by base"
+    )
+    (tmp_path / "u.rmc").write_bytes(second.data)
+    said = refusal(refmiracle.load, tmp_path / "u.rmc")
+    assert f"u.rmc: it is an update of the file with the checksum {of_run}; name" in said
+    for base in (model, "lenet5-891", []):
+        said = refusal(refmiracle.load, second.data, base=base)
+        assert f"it is an update of the file with the checksum {of_run}, which is not among" in said
+    said = refusal(refmiracle.load, second.data, base=run.model.data)  # the link is there
+    assert (
+        f"{of_run}: it is an update of the file with the checksum {of_model}, which is not" in said
+    )
+    said = refusal(model.apply, second.data)
+    assert (
+        said == f"it is an update of the file with the checksum {of_run}; this one has {of_model}"
+    )
+
+
+@pytest.mark.parametrize("place", [3, 9, -1])
+def test_a_bit_of_the_base_or_of_the_update(model, run, place):
+    damaged = bytearray(model.data)
+    damaged[place] ^= 1
+    assert refusal(refmiracle.load, run.model.data, base=bytes(damaged))
+    damaged = bytearray(run.model.data)
+    damaged[place] ^= 1
+    assert refusal(model.apply, bytes(damaged))
+
+
+def test_what_is_no_update_or_no_base(model, tmp_path):
+    assert "it is a model, no update" in refusal(model.apply, model.data)
+    said = refusal(refmiracle.load, model.data, base=model)
+    assert said == "this: it is a model, no update, so it has no base"
+    assert "None is no path, and no bytes of an update" in refusal(model.apply, None)
+    assert "absent: No such file" in refusal(model.apply, tmp_path / "absent")
+    assert "5 is no path" in refusal(refmiracle.load, model.data, base=5)
+
+
+def test_both_engines_decode_the_same_bits(second):
+    files = second.chain
+    other = refmiracle.load(files[-1], base=list(files[:-1]), engine="numpy").weights
+    for name, array in second.weights.items():
+        assert array.tobytes() == other[name].tobytes()
+
+
+def test_what_may_not_change_stays_the_same_bits(model, turned):
+    given = {**QUICK_UPDATE, "tensors": ["dense2", "dense1.bias"], "nbytes": 40}
+    run = model.update(*turned, **given)
+    assert run.settings["tensors"] == ["dense2", "dense1.bias"]
+    assert run.model.compressed.levels.astype(bool).tolist() == [False, True, True, True]
+    for name in NAMES:
+        kept = run.model.weights[name].tobytes() == model.weights[name].tobytes()
+        assert kept == (name == "dense1.weight")
+
+
+def test_the_same_bytes_again_and_after_a_stop(model, run, turned, tmp_path, monkeypatch):
+    given = {**QUICK_UPDATE, "nbytes": 40}
+    assert model.update(*turned, **given).model == run.model
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        press_at(patch, 14)
+        stopped = model.update(*turned, **given, out=out)
+        assert not stopped.finished
+    again = model.update(*turned, out=out, resume=True, validation=40, progress=False)
+    assert again.model == run.model
+    assert (out / "update.rmc").read_bytes() == run.model.data
+    assert not (out / "model.rmc").exists()
+    with monkeypatch.context() as patch:
+        press_at(patch, 3)
+        stopped = model.update(*turned, **given)
+    assert stopped.resume(progress=False).model == run.model
+    other = refmiracle.load("lenet5-891")
+    said = refusal(run.model.update, *turned, out=out, resume=True)
+    assert "base" in said
+    assert "the run to resume was started with another one" in said
+    assert "expected (images, 28, 28)" in refusal(other.update, *turned, out=out, resume=True)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"parameterization": "mean-var"},
+        {"code": "gprs-s"},
+        {"code": "orc", "block_size": 40},
+        {"engine": "numpy"},
+        {"selection": "sample"},
+    ],
+)
+def test_other_ways_to_train(model, turned, settings):
+    updated = model.update(*turned, **QUICK_UPDATE, **settings).model
+    assert refmiracle.load(updated.data, base=model) == updated
+    assert updated.engine == settings.get("engine", "numba")
+    if "code" in settings:
+        assert updated.compressed.code == settings["code"]
+
+
+def test_a_network_with_a_number_of_its_own(turned, monkeypatch):
+    monkeypatch.setattr("refmiracle.given.NETWORKS", dict(NETWORKS))
+    network = Network("of-ones-own", 222, (1, 6, 6), 3, (Flatten(), Dense(3)))
+    old = refmiracle.fit(*turned, **{**QUICK, "network": network}).model
+    updated = old.update(*turned, **QUICK_UPDATE, nbytes=30).model
+    assert refmiracle.load(updated.data, base=old.data, network=network) == updated
+    assert updated.network == network
+    assert pickle.loads(pickle.dumps(updated)) == updated
+
+
+def test_sizes(model, shapes, turned):
+    """An SMS where nothing is said; as many as are said; the least where there are too few."""
+    assert model.update(*turned, **QUICK_UPDATE).model.nbytes <= 140
+    assert refmiracle.fit(*shapes, **QUICK, nbytes=60).model.nbytes <= 60
+    said = refusal(model.update, *turned, **QUICK_UPDATE, nbytes=10)
+    assert said == "nbytes 10: the shortest file with these settings has 21"
+    for given, message in (
+        ({"nbytes": 60, "block_size": 5}, "nbytes and block_size: one follows from the other"),
+        ({"nbytes": 60, "code": "gprs-s"}, "nbytes goes with code mrc only"),
+        ({"nbytes": 60, "seed": -1}, "seed -1 is out of range"),
+        ({"nbytes": 60, "bits_per_block": 300}, "bits_per_block 300 is out of range"),
+        ({"nbytes": "60"}, "nbytes is '60'; expected a whole number"),
+        ({"hash_factors": [1] * 4}, "hash_factors cannot be given: an update has those of its"),
+        ({"network": "lenet5"}, "network cannot be given: it is the model's"),
+        ({"base": ()}, "base cannot be given: it is the model itself"),
+        (
+            {"tensors": ["dense3"]},
+            "tensors: 'dense3' is no tensor or layer of described-",
+        ),
+        ({"tensors": "dense1"}, "tensors is 'dense1'; expected a list of names"),
+    ):
+        assert message in refusal(model.update, *turned, **{**QUICK_UPDATE, **given})
+    for name in ("base", "tensors"):
+        given = {**QUICK, name: ("dense1",)}
+        assert f"{name} cannot be given" in refusal(refmiracle.fit, *shapes, **given)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda images, labels: (images[:, 1:], labels), "expected (images, 6, 6)"),
+        (lambda images, labels: (images, labels + 1), "label 3 is out of range; expected 0 to 2"),
+        (lambda images, labels: (images[:45], labels[:45]), "training images are too few"),
+    ],
+)
+def test_new_images_that_do_not_fit(model, turned, change, message):
+    said = refusal(model.update, *change(*turned), **QUICK_UPDATE)
+    assert message in said
+
+
+class Text(HTMLParser):
+    text = ""
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_what_it_says_of_itself(model, run, second):
+    sizes = f"an update of {run.model.nbytes} bytes to {model.nbytes}, 6x6 images in 3 classes"
+    assert repr(run.model) == f"Model({model.network.name}, {sizes})"
+    assert f"{second.nbytes} bytes to {model.nbytes} + {run.model.nbytes}," in repr(second)
+    assert second.ratio == 4 * second.network.count() / second.nbytes
+    shown = Text()
+    shown.feed(second._repr_html_())
+    fields = find_fields(second.compressed)
+    assert b"".join(f.data for f in fields) == second.data
+    assert all(f.name in shown.text for f in fields)
+    assert repr(second) in shown.text
+    assert "4 bytes, the file that it is relative to, by its checksum" in shown.text
+
+
+def test_it_pickles_with_its_base(second, shapes):
+    back = pickle.loads(pickle.dumps(second))
+    assert back == second
+    assert np.array_equal(back.predict(shapes[0][:5]), second.predict(shapes[0][:5]))

@@ -1,0 +1,45 @@
+/* A base and its updates in RAM: sections 8.3 and 13.  attempt() turns a refusal into a 0. */
+#include "device.h"
+
+typedef struct {
+    Device *device;
+    const uint8_t *data;
+    size_t size;
+} Arrival;
+
+static void start(void *context)
+{
+    const Arrival *arrival = context;
+    Model model = read_container(arrival->data, arrival->size);
+
+    if (model.coding.variables > MOST_VARIABLES)
+        fail("it has %lu variables; there is room for %lu", (unsigned long)model.coding.variables,
+             (unsigned long)MOST_VARIABLES);
+    arrival->device->model = model;
+}
+
+int device_start(Device *device, const uint8_t *file, size_t size)
+{
+    if (!attempt(start, &(Arrival){device, file, size}))
+        return 0;
+    decode_variables(&device->model, device->variables, (Room){device->keys, KEYS});
+    device->checksum = device->model.checksum;
+    return 1;
+}
+
+static void update(void *context)
+{
+    const Arrival *arrival = context;
+    Device *device = arrival->device;
+    Base base = {device->checksum, "the last one here"};
+    Update packet = read_update(&device->model, base, arrival->data, arrival->size);
+
+    /* From here on nothing can fail. */
+    apply_update(&device->model, &packet, device->variables, (Room){device->keys, KEYS});
+    device->checksum = packet.checksum;
+}
+
+int device_update(Device *device, const uint8_t *packet, size_t size)
+{
+    return attempt(update, &(Arrival){device, packet, size});
+}
