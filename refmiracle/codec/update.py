@@ -25,9 +25,10 @@ from refmiracle.codec.envelope import (
 from refmiracle.codec.payload import check_length, read_payload, write_payload
 from refmiracle.errors import InputError
 from refmiracle.numerics.varints import read_varint, write_varint
+from refmiracle.numerics.whole import whole_number, whole_numbers
 from refmiracle.posterior.blocks import BlockLayout
-from refmiracle.posterior.scales import UNCODED
-from refmiracle.rec.codes import MRC
+from refmiracle.posterior.scales import HIGHEST, UNCODED
+from refmiracle.rec.codes import MRC, find_code
 
 VERSIONS = {name: version for version, name in UPDATES.items()}
 
@@ -67,16 +68,26 @@ class CompressedUpdate:
         InputError
             If no reader would accept it.
         """
-        layout, bits = self.layout, self.bits_per_block
-        if np.shape(self.levels) != (len(layout.factors),) or not 0 <= bits <= 0xFF:
-            raise InputError(
-                f"{np.size(self.levels)} levels and {bits} bits per block; expected"
-                f" {len(layout.factors)} levels and 1 to {LARGEST_BITS} bits"
-            )
+        layout = self.layout
+        self._check()
         data = seal(self.header() + self.payload())
         if self.indices.shape != parse_update(data, layout, self.base).indices.shape:
             raise InputError(f"{len(self.indices)} indices do not fit {layout.blocks()} blocks")
         return data
+
+    def _check(self) -> None:
+        """Refuse what gives no bytes, or another update's; `parse_update` sees to the rest."""
+        layout, levels, tensors = self.layout, np.asarray(self.levels), len(self.layout.factors)
+        find_code(self.code)
+        whole_number("the checksum of the base", self.base)
+        whole_number("bits per block", self.bits_per_block, end=0x100)
+        whole_numbers("levels", levels, 0, HIGHEST + 1)
+        if levels.shape != (tensors,):
+            raise InputError(f"{levels.size} levels; expected {tensors}, one for each tensor")
+        if [size > 0 for size in layout.coded_sizes()] != (levels != UNCODED).tolist():
+            raise InputError("the tensors that the layout codes are not those with a level above 0")
+        if layout.block_size < 1:
+            raise InputError("the block size is below 1")
 
     def header(self) -> bytes:
         """Return all that stands before the messages."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -332,6 +333,17 @@ def test_both_readers_refuse_the_same_updates(rng):
         {"indices": np.array([37, -1])},
         {"code": "orc", "indices": np.array([37, 64])},
         {"code": "gprs-s", "indices": np.array([[37, 5], [0, 1]])},
+        {"code": "mrc-2"},
+        {"base": -1},
+        {"base": 2**32},
+        {"base": 1.0},
+        {"levels": np.array([384, 0, 377, 0, 0, 0, 0, 387])},
+        {"levels": np.array([-128, 0, -121, 0, 0, 0, 0, -131])},
+        {"levels": np.array([128.5, 0, 121, 0, 0, 0, 0, 131])},
+        {"layout": replace(parse(GOOD).layout, coded=None)},
+        {"layout": replace(parse(GOOD).layout, coded=(True,) * 3 + (False,) * 5)},
+        {"layout": replace(parse(GOOD).layout, block_size=0), "code": "orc"},
+        {"layout": replace(parse(GOOD).layout, block_size=4)},
     ],
     ids=str,
 )

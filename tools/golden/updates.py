@@ -144,6 +144,23 @@ def of_edges() -> list[Valid]:
     ]  # fmt: skip
 
 
+def of_zeros() -> list[Valid]:
+    """Return updates whose normals undo variables of the base.
+
+    Of seed 335, row 10221738 of the codebook begins with a normal that makes variable 0 zero, and
+    row 9107058 with one that does so to variable 2; both were found by a search.
+    """
+    rows = replace(SMALL, bits=24, block_size=1, seed=335)
+    both = replace(rows, levels=(128, 0, 128, 0, 0, 0, 0, 0), given=(10221738, 9107058))
+    first = replace(rows, levels=(128, *(0,) * 7), given=(10221738,))
+    return [
+        ("variable-of-zero", chain(WORKED_EXAMPLE, first), "weights of 0 and of -0"),
+        ("variables-of-zero", chain(WORKED_EXAMPLE, both), "weights of 0 and of -0"),
+        ("variables-of-zero-and-on", chain(WORKED_EXAMPLE, both, replace(SMALL, seed=9)),
+         "the second update begins at 0"),
+    ]  # fmt: skip
+
+
 def zeros_at_the_end() -> tuple[bytes, Update]:
     """Return a model whose checksum has a zero as its lowest byte, and an update of it."""
     for seed in range(10_000):
@@ -199,6 +216,7 @@ def write(golden: Path) -> None:
         refused(name, fault, {**small, "sizes": np.array(sizes, dtype=np.int64)}, note)
         for name, fault, sizes, note in update_faults.LENGTHS
     ]
+    cases += [decoded(*row) for row in of_zeros()]
     write_file(
         golden,
         "files",
