@@ -124,7 +124,10 @@ class Model(Frozen):
             f" {height}x{width}{colours} images in {self.classes} classes)"
         )
 
-    def _repr_html_(self) -> str:
+    def _repr_html_(self) -> str | None:
+        # An update has no table of fields: notebooks show its repr.
+        if isinstance(self.compressed, CompressedUpdate):
+            return None
         return to_html(self.compressed, repr(self))
 
     @property
