@@ -12,8 +12,12 @@ from codec.chains import EXAMPLE, NETWORKS, drawn_model, drawn_update, sealed
 from codec.test_spec_decoder import (
     checksum,
     code_bytes,
+    description_of_the_document,
+    file_of_the_document,
     float32_bits,
     float64_bits,
+    integers_of_the_document,
+    model_of_the_document,
     section,
     table,
     words,
@@ -25,11 +29,14 @@ from refmiracle.codec.chain import apply_update, decode_chain, read_root
 from refmiracle.codec.container import parse_model
 from refmiracle.codec.envelope import checksum_of
 from refmiracle.codec.integers import write_integers
-from refmiracle.codec.update import CompressedUpdate, parse_update
+from refmiracle.codec.update import CompressedUpdate, parse_update, update_layout
 from refmiracle.engines import get_engine
 from refmiracle.errors import InputError
+from refmiracle.nn.description import from_description
+from refmiracle.nn.networks import LENET5
+from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
 from refmiracle.posterior.scales import ROOTS, scales_of_levels
-from refmiracle.rec.codes import CODES
+from refmiracle.rec.codes import CODES, VARIABLE, from_positive
 
 NUMBA = get_engine("numba")
 ROOT = parse_model(EXAMPLE).layout
@@ -95,6 +102,62 @@ def test_every_scale_is_that_of_the_document():
         assert min(want) >= 2.0**-126
 
 
+def base_of_the_document(name):
+    """The file that a row of section 13.5 names, put together from the row of its own section."""
+    number, which = name.split(", ")
+    if number == "10.1":
+        row = table("10.1")[int(which.split()[1]) - 1]
+        code = next(c for c in CODES.values() if c.number == int(row[0]))
+        return model_of_the_document(code.name, int(row[1]), int(row[2])).to_bytes()
+    row = table(number)[int(which.split()[1]) - 1]
+    code, *row = row if number == "10.3" else ("0", *row)
+    flags, bits, block_size, seed, factors = row[:5]
+    network = LENET5 if number == "10" else from_description(description_of_the_document())
+    layout = BlockLayout(
+        network,
+        tuple(map(int, factors.split())),
+        Grouping(int(flags, 16) & 15),
+        Signs(int(flags, 16) >> 4),
+        int(block_size),
+        int(seed),
+    )
+    return file_of_the_document(layout, CODES["mrc"], int(bits))
+
+
+def update_of_the_document(root, base, row):
+    """The update of a row of section 13.5."""
+    number, bits, block_size, seed = map(int, row[1:5])
+    code = next(c for c in CODES.values() if c.number == number)
+    levels = np.array(row[5].split(), dtype=np.uint8)
+    coded = tuple(bool(level) for level in levels)
+    layout = update_layout(parse_model(root).layout, block_size, seed, coded)
+    count = layout.variables() if code.of == VARIABLE else layout.blocks()
+    if number == 0:
+        messages = np.array([b * 2654435761 % 2**32 >> (32 - bits) for b in range(count)])
+    else:
+        messages = from_positive(code.name, integers_of_the_document(code.name, count))
+    if code.of == VARIABLE:
+        unused = layout.blocks() * layout.block_size - count
+        messages = np.append(messages, np.ones(unused, np.int64)).reshape(layout.blocks(), -1)
+    theta = 60000 if number else 0
+    return CompressedUpdate(checksum_of(base), layout, bits, levels, messages, code.name, theta)
+
+
+def test_check_values_of_the_document():
+    rows, files, longest = table("13.5"), [], 0
+    assert len(rows) == 7
+    for row in rows:
+        files = files if row[0] == "above" else [base_of_the_document(row[0])]
+        files.append(update_of_the_document(files[0], files[-1], row).to_bytes())
+        longest = max(longest, len(files))
+        assert [str(len(files[-1])), files[-1][-4:][::-1].hex()] == row[6:8], row
+        assert f"{checksum(spec_updates.decode_chain(files)):08x}" == row[8], row
+        for name in ("numpy", "numba"):
+            weights = decode_chain(files, get_engine(name)).weights()
+            assert f"{checksum(weights):08x}" == row[8], row
+    assert longest == 4  # a root and three updates
+
+
 # --- round trips
 
 
@@ -156,8 +219,8 @@ REFUSED = {
     "magic": (b"RMX" + GOOD[3:], "does not begin with the magic"),
     "11-bytes": (sealed(BODY[:7]), "cut off: 11 bytes"),
     "version-1f": (with_byte(3, 0x1F), "version 31 is unknown"),
-    "version-2d": (with_byte(3, 0x2D), "version 45 is unknown"),
-    "a-model": (EXAMPLE, "version 1 is unknown|it is a model"),
+    "version-2d": (with_byte(3, 0x2D), "version 45 is unknown; expected 32 to 44"),
+    "a-model": (EXAMPLE, "it is a model, where an update is expected"),
     "checksum": (GOOD[:-1] + b"\0", "the checksum is"),
     "checksum-in-big-endian": (BODY + GOOD[-4:][::-1], "the checksum is"),
     "trailing-byte": (GOOD + b"\0", "the checksum is"),

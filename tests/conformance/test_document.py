@@ -11,6 +11,7 @@ import numpy as np
 from conformance.faults import FAULTS
 from conformance.faults_of_layers import OF_LAYERS
 from conformance.faults_of_networks import OF_NETWORKS
+from conformance.faults_of_updates import OF_UPDATES
 from conformance.faults_of_writers import OF_WRITERS
 
 from refmiracle.conformance.backends import PythonBackend
@@ -33,6 +34,7 @@ def test_the_table_lists_the_operations():
 def test_the_number_of_faults():
     assert f"plants {len(FAULTS)} faults" in DOCUMENT
     assert f"{len(OF_WRITERS)} in\n[`faults_of_writers.py`]" in DOCUMENT
+    assert f"{len(OF_UPDATES)} in\n[`faults_of_updates.py`]" in DOCUMENT
     assert f"{len(OF_LAYERS)} more\nstand in [`faults_of_layers.py`]" in DOCUMENT
     assert f"{len(OF_NETWORKS)} in\n[`faults_of_networks.py`]" in DOCUMENT
 

@@ -7,6 +7,7 @@ import pytest
 from conformance.faults import FAULTS, spoil
 from conformance.faults_of_layers import OF_LAYERS
 from conformance.faults_of_networks import OF_NETWORKS
+from conformance.faults_of_updates import OF_UPDATES
 from conformance.faults_of_writers import OF_WRITERS
 from conformance.unseen_faults import FREE, UNSEEN
 
@@ -64,10 +65,15 @@ def test_there_are_enough_faults_of_all_stages():
 
 def test_there_are_unseen_faults_of_all_operations():
     # Some operations are younger than they are.
-    known = [*OF_LAYERS, *OF_WRITERS, *(f for f in FAULTS if f.operation.endswith("_around"))]
+    known = [
+        *OF_LAYERS,
+        *OF_WRITERS,
+        *OF_UPDATES,
+        *(f for f in FAULTS if f.operation.endswith("_around")),
+    ]
     younger = {"describe_file", "loss_and_grads_general"} | {f.operation for f in known}
     assert {f.operation for f in UNSEEN} == set(OPERATIONS) - younger
-    every = [*FAULTS, *OF_LAYERS, *OF_NETWORKS, *OF_WRITERS, *UNSEEN]
+    every = [*FAULTS, *OF_LAYERS, *OF_NETWORKS, *OF_WRITERS, *OF_UPDATES, *UNSEEN]
     assert len({f.name for f in every}) == len(every)
 
 
@@ -86,7 +92,11 @@ def catches(golden, planted):
 
 @pytest.mark.parametrize(
     "planted",
-    [f for f in [*FAULTS, *OF_LAYERS, *OF_NETWORKS, *OF_WRITERS, *UNSEEN] if f.name not in FREE],
+    [
+        f
+        for f in [*FAULTS, *OF_LAYERS, *OF_NETWORKS, *OF_WRITERS, *OF_UPDATES, *UNSEEN]
+        if f.name not in FREE
+    ],
     ids=lambda f: f.name,
 )
 def test_fault_is_caught(golden, planted):
