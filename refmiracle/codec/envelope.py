@@ -49,7 +49,10 @@ def unseal(data: bytes, versions: Container[int]) -> bytes:
         raise InputError(f"it is cut off: {len(data)} bytes cannot hold a header and a checksum")
     version = data[len(MAGIC)]
     if version not in versions:
-        raise InputError(f"format version {version} is unknown; expected {VERSION}")
+        if version == VERSION:
+            raise InputError("it is a model, where an update is expected")
+        known = VERSION if VERSION in versions else f"{min(UPDATES)} to {max(UPDATES)}"
+        raise InputError(f"format version {version} is unknown; expected {known}")
     body, stored = data[:-CRC_BYTES], int.from_bytes(data[-CRC_BYTES:], "little")
     if zlib.crc32(body) != stored:
         raise InputError(

@@ -17,7 +17,6 @@ from refmiracle.codec.envelope import (
     CRC_BYTES,
     MAGIC,
     UPDATES,
-    VERSION,
     base_checksum,
     seal,
     unseal,
@@ -143,9 +142,7 @@ def parse_update(data: bytes, root: BlockLayout, base: int) -> CompressedUpdate:
         If the bytes are not exactly one intact update of that file.
     """
     data = data if isinstance(data, bytes) else bytes(memoryview(data))
-    body = unseal(data, {VERSION, *UPDATES})
-    if body[len(MAGIC)] == VERSION:
-        raise InputError("it is a model, no update")
+    body = unseal(data, UPDATES)
     if base_checksum(body) != base:
         raise InputError(
             f"it is an update of the file with the checksum {base_checksum(body):08x}; this one"

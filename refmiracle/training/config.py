@@ -191,8 +191,8 @@ UPDATE = {
 }
 UPDATE_LENGTHS = {
     "smoke": {"steps": 200, "groups": 5, "group_steps": 10},
-    "default": {"steps": 1000, "groups": 20, "group_steps": 30},
-    "paper": {"steps": 4000, "groups": 40, "group_steps": 60},
+    "default": {"steps": 3000, "groups": 40, "group_steps": 60},
+    "paper": {"steps": 10_000, "groups": 100, "group_steps": 100},
 }
 
 

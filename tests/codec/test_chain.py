@@ -78,8 +78,8 @@ def test_what_is_kept_cannot_be_changed(files):
         ((0, 1, 3), "it is an update of the file with the checksum"),
         ((1,), "it is an update"),
         ((1, 2), "it is an update"),
-        ((0, 0), "it is a model|version 1 is unknown"),
-        ((0, 1, 0), "it is a model|version 1 is unknown"),
+        ((0, 0), "it is a model, where an update is expected"),
+        ((0, 1, 0), "it is a model, where an update is expected"),
     ],
     ids=str,
 )

@@ -133,7 +133,7 @@ def scale_of_the_root_at_level_127(right, data, sizes):
     return patched("refmiracle.posterior.scales.SAME", 127, right.decode_chain)(data, sizes)
 
 
-@fault("decode_chain", "levels-0")
+@fault("decode_chain", "worked-example")
 def level_0_is_a_scale(right, data, sizes):
     return patched("refmiracle.codec.update.UNCODED", -1, right.decode_chain)(data, sizes)
 

@@ -129,7 +129,7 @@ def test_a_bit_of_the_base_or_of_the_update(model, run, place):
 
 
 def test_what_is_no_update_or_no_base(model, tmp_path):
-    assert "it is a model, no update" in refusal(model.apply, model.data)
+    assert "it is a model, where an update is expected" in refusal(model.apply, model.data)
     said = refusal(refmiracle.load, model.data, base=model)
     assert said == "this: it is a model, no update, so it has no base"
     assert "None is no path, and no bytes of an update" in refusal(model.apply, None)

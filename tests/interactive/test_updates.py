@@ -70,7 +70,7 @@ def changed_updates(rng, root, count):
 # What the page says where the package says so: the same fault, the first of several.
 FAULTS = {
     "it is an update of the file": "it is an update of the file",
-    "format version 1 is": "it is a model, no update",
+    "it is a model": "it is a model, no update",
     "format version": "format version",
     "ends within its header": "ends within its header",
     "bits per block": "bits per block",
