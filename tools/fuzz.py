@@ -43,6 +43,7 @@ REFUSALS = {
     "no magic": "does not begin with the magic",
     "too short": "cannot hold a header",
     "version": "format version",
+    "update": "it is an update",
     "checksum": "the checksum is",
     "description": "network number 0: ",
     "network": "network number",

@@ -38,6 +38,8 @@ class Fault(str):
 
 
 Answers = list[str | None]
+# The arguments of an operation by name: bytes, or whole numbers.
+Inputs = dict[str, bytes | list[int]]
 
 
 @dataclass(frozen=True)
@@ -148,40 +150,50 @@ def program(name: str, command: str, bounded: bool = True, decodes: int = 1) -> 
 
     def read(files: list[bytes]) -> Answers:
         operations = ["decode_model" if f[5:6] > b"\0" else "read_container" for f in files]
-        answers = ask(command, bounded, operations, files)
+        answers = ask(command, bounded, operations, [{"data": f} for f in files])
         return [a if isinstance(a, Fault) else a.get("error") for a in answers]
 
     def weights(files: list[bytes]) -> Answers:
-        return [
-            a
-            if isinstance(a, Fault)
-            else a.get("error") or decode_value(a["outputs"]["sha256"]).tobytes().hex()
-            for a in ask(command, bounded, ["decode_model"] * len(files), files)
-        ]
+        posed = [{"data": f} for f in files]
+        return [digest_of(a) for a in ask(command, bounded, ["decode_model"] * len(files), posed)]
 
     return Decoder(name, read, weights, decodes=decodes, batch=1000)
 
 
-def ask(command: str, bounded: bool, operations: list[str], files: list[bytes]) -> list[Any]:
-    """Return a program's answer to each file; it is started anew behind a file that ends it."""
+def digest_of(answer: Any) -> str:
+    """Return the SHA-256 that a program gives, or what it says in the place of one."""
+    if isinstance(answer, Fault):
+        return answer
+    return answer.get("error") or decode_value(answer["outputs"]["sha256"]).tobytes().hex()
+
+
+def ask(command: str, bounded: bool, operations: list[str], posed: list[Inputs]) -> list[Any]:
+    """Return a program's answer to each of `posed`; it is started anew behind one that ends it."""
     answers: list[Any] = []
-    while len(answers) < len(files):
-        left = operations[len(answers) :], files[len(answers) :]
+    while len(answers) < len(posed):
+        left = operations[len(answers) :], posed[len(answers) :]
         lines, end = _answers(command, bounded, *left)
         answers += [json.loads(line) for line in lines]
-        if end or len(answers) < len(files):
-            answers = [*answers[: len(files) - 1], Fault(end or "it ended too early")]
+        if end or len(answers) < len(posed):
+            answers = [*answers[: len(posed) - 1], Fault(end or "it ended too early")]
     return answers
 
 
+def as_array(value: bytes | list[int]) -> Any:
+    """Return an argument as the suite has it."""
+    if isinstance(value, bytes):
+        return np.frombuffer(value, np.uint8)
+    return np.array(value, np.int64)
+
+
 def _answers(
-    command: str, bounded: bool, operations: list[str], files: list[bytes]
+    command: str, bounded: bool, operations: list[str], posed: list[Inputs]
 ) -> tuple[list[bytes], str]:
     """Return the lines of one run of a program, and what went wrong, if anything did."""
     most = str(PROGRAM_MEMORY >> 10) if bounded else "unlimited"
     with tempfile.TemporaryFile() as questions:
-        for operation, data in zip(operations, files, strict=True):
-            inputs = {"data": encode_value(np.frombuffer(data, np.uint8))}
+        for operation, given in zip(operations, posed, strict=True):
+            inputs = {name: encode_value(as_array(value)) for name, value in given.items()}
             question = {"operation": operation, "dtype": "", "inputs": inputs}
             questions.write(json.dumps(question).encode() + b"\n")
         questions.seek(0)

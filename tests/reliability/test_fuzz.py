@@ -11,6 +11,7 @@ import zlib
 from pathlib import Path
 
 import fuzz
+import fuzz_updates
 import pytest
 from fuzz_decoders import package, plain_python, program
 from fuzz_files import Files, seal, seed_files
@@ -18,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refmiracle.codec.container import parse_model
+from refmiracle.codec.update import parse_update
 from refmiracle.errors import InputError
 
 SOURCES = Path(__file__).parents[2] / "tools" / "backends" / "c"
@@ -58,6 +60,40 @@ def test_a_fault_is_found(capsys):
         fuzzer.run(range(300))
         assert 1 <= len(fuzzer.tally.faults) <= 20
     assert "FAULT" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def updates():
+    """Updates by their number."""
+    return fuzz_updates.Updates(4)
+
+
+def test_two_thousand_updates(updates):
+    kinds, faults = fuzz_updates.run(updates, range(2000))
+    assert faults == []
+    assert kinds.keys() == {"valid", *fuzz_updates.REFUSALS}
+    assert 300 < kinds["valid"] < 700
+
+
+def test_an_update_is_known_by_its_number(updates):
+    assert updates.update(77).inputs() == updates.update(77).inputs()
+    assert updates.update(77).data != updates.update(78).data
+
+
+def test_a_fault_in_a_reader_of_updates_is_found(updates):
+    """A reader that takes the update of any base, one that crashes, and one that decodes all."""
+
+    def forgets(data, layout, base):
+        return parse_update(data, layout, int.from_bytes(data[4:8], "little"))
+
+    def crashes(data, layout, base):
+        return parse_update(data, layout, base) if len(data) < 60 else data[1000]
+
+    for parse in (forgets, crashes):
+        _, faults = fuzz_updates.run(updates, range(200), parse=parse)
+        assert 1 <= len(faults) <= 200
+    _, faults = fuzz_updates.run(updates, range(20), [lambda posed: ["0" * 64] * len(posed)])
+    assert len(faults) == 20
 
 
 @settings(max_examples=1000)
