@@ -8,7 +8,7 @@ import numpy as np
 from conformance.faults import Fault, patched, registers_in
 
 from refmiracle.codec import chain, update
-from refmiracle.codec.model import decode_whitened, weights_of
+from refmiracle.codec.model import decode_update, decode_whitened, weights_of
 from refmiracle.conformance.arguments import as_files
 from refmiracle.conformance.engine_backend import digest_of
 from refmiracle.numerics.philox import Stream, stream_permutation
@@ -136,6 +136,41 @@ def scale_of_the_root_at_level_127(right, data, sizes):
 @fault("decode_chain", "worked-example")
 def level_0_is_a_scale(right, data, sizes):
     return patched("refmiracle.codec.update.UNCODED", -1, right.decode_chain)(data, sizes)
+
+
+@fault("decode_chain", "levels-of-each-quarter")
+def levels_as_signed_bytes(right, data, sizes):
+    def rule(*read):
+        signed = read[0].levels.astype(np.int8).astype(np.int64)
+        rho = scales_of_levels(np.where(signed, signed + 128, 0), read[1])
+        return read[2] + np.repeat(rho, read[0].layout.sizes()) * parts(*read)[1]
+
+    return applying(right, rule, data, sizes)
+
+
+@fault("decode_chain", "levels-of-each-quarter")
+def scales_rounded_to_float16(right, data, sizes):
+    def rule(*read):
+        rho, z, _ = parts(*read)
+        return read[2] + rho.astype(np.float16).astype(np.float32) * z
+
+    with np.errstate(all="ignore"):
+        return applying(right, rule, data, sizes)
+
+
+@fault("decode_chain", "worked-example")
+def normals_under_the_seed_of_the_root(right, data, sizes):
+    def rule(read, *rest):
+        own = replace(read, layout=replace(read.layout, seed=read.layout.sign_seed))
+        return decode_update(own, *rest)
+
+    return applying(right, rule, data, sizes)
+
+
+@fault("decode_chain", "variable-of-zero")
+def negative_of_zero_without_its_sign(right, data, sizes):
+    weights = chain.decode_chain(as_files(data, sizes), right.engine).weights()
+    return digest_of({name: w + np.float32(0) for name, w in weights.items()})
 
 
 @fault("decode_chain", "base-of-another-index")
