@@ -22,7 +22,7 @@ from refmiracle.errors import InputError
 from refmiracle.files import as_path
 from refmiracle.given import Channels
 from refmiracle.nn.network import Network
-from refmiracle.numerics.arrays import read_only
+from refmiracle.numerics.arrays import read_only, read_only_view
 from refmiracle.numerics.whole import described
 from refmiracle.training.settings import Settings, check_choice
 
@@ -153,16 +153,18 @@ class Model(Decoded):
     @cached_property
     def _root_rho(self) -> NDArray[np.float16]:
         if isinstance(self.compressed, CompressedModel):
-            return self.compressed.rho
+            return read_only_view(self.compressed.rho)
         assert self.base is not None
         return self.base._root_rho
 
     @cached_property
     def _variables(self) -> NDArray[np.float32]:
         if isinstance(self.compressed, CompressedModel):
-            return decode_variables(self.compressed, self._engine)
+            return read_only(decode_variables(self.compressed, self._engine))
         assert self.base is not None
-        return decode_update(self.compressed, self._root_rho, self.base._variables, self._engine)
+        return read_only(
+            decode_update(self.compressed, self._root_rho, self.base._variables, self._engine)
+        )
 
     @cached_property
     def _weights(self) -> Float32Weights:

@@ -23,8 +23,8 @@ function hexWord(word) {
   return word.toString(16).padStart(8, "0");
 }
 
-// The fields of an update of the file with the checksum `base`; `root` are those of the model at the
-// root of its chain.
+// The fields of an update of the file with the checksum `base`; `root` are those of the model that
+// the chain begins with.
 function readUpdate(bytes, root, base) {
   const body = openEnvelope(bytes, (version) => (isUpdate(bytes) ? ""
     : version === 1 ? "it is a model, no update"

@@ -21,11 +21,7 @@ from refmiracle.nn.networks import LENET5, network_text
 from refmiracle.numerics.philox import Stream
 from refmiracle.rec.codes import MRC, find_code
 from refmiracle.studies.comparison import Run, scales_of
-from refmiracle.training.config import (
-    PARAMETERIZATIONS,
-    PRESETS,
-    Config,
-)
+from refmiracle.training.config import PARAMETERIZATIONS, PRESETS, Config
 from refmiracle.training.data import Split
 from refmiracle.training.settings import choose_config
 
@@ -40,18 +36,9 @@ MOST_CLASSES = 10  # whose probabilities are shown
 FRACTIONS = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98)
 # The settings that `refmiracle train` has flags for.
 FLAGS = (
-    *(
-        "network",
-        "parameterization",
-        "code",
-        "bits_per_block",
-        "block_size",
-        "seed",
-        "steps",
-        "groups",
-    ),
-    *("group_steps", "validation", "shift", "flip", "hash_factors", "selection", "engine"),
-    "tensors",
+    *("network", "parameterization", "code", "bits_per_block", "block_size", "seed", "steps"),
+    *("groups", "group_steps", "validation", "shift", "flip", "hash_factors", "selection"),
+    *("engine", "tensors"),
 )
 
 

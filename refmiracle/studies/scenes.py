@@ -8,6 +8,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from refmiracle.numerics.arrays import read_only_view
 from refmiracle.numerics.philox import Stream, stream_permutation
 from refmiracle.studies.drift import drifted, find_drift
 from refmiracle.training.data import Data, Split, load_split, split_validation
@@ -105,7 +106,9 @@ def views(scene: Scene, data: Data, kept: int) -> Views:
     else:
         train = _mixed(train, old, scene.share)
         tested = changed_test, test
-    return Views(_joined(train, validation), len(validation.images), *tested)
+    parts = (_joined(train, validation), *tested)
+    everything, test, old_test = (_unchangeable(part) for part in parts)
+    return Views(everything, len(validation.images), test, old_test)
 
 
 def forget() -> None:
@@ -118,6 +121,11 @@ def _changed(split: Split, scene: Scene, seed: int) -> Split:
     if scene.drift == NOTHING:
         return split
     return replace(split, images=drifted(split.images, scene.drift, scene.strength, seed))
+
+
+def _unchangeable(split: Split) -> Split:
+    images, labels = read_only_view(split.images), read_only_view(split.labels)
+    return replace(split, images=images, labels=labels)
 
 
 def _chosen(split: Split, which: NDArray[np.bool_]) -> Split:

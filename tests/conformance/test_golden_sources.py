@@ -34,6 +34,7 @@ from golden import (
     partition,
     searches,
     selection,
+    updates,
 )
 from golden import integers as integers_tool
 from golden.sources import to_float
@@ -853,6 +854,8 @@ def test_the_tools_write_the_same_bytes_again(part, tmp_path):
     if part == "bits":
         edges_of_files.write(tmp_path)
         writers.write_files(tmp_path)
+    if part == "files":
+        updates.write(tmp_path)
     if part == "posterior":
         around.write(tmp_path)
     if part == "coding":

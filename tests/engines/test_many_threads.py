@@ -237,10 +237,17 @@ def kept_by_cache(seed=3):
         "conformance.pytest_suite._load": None,  # a backend, which pytest asks in one thread
         "nn.network.Network.placed": NET.placed,
         "nn.network.Network._tensors": NET.tensors(),
-        "model.Model._engine": None,
+        "decoded.Decoded._engine": None,
+        "model.Model._root_rho": refmiracle.load("lenet5-891")._root_rho,
+        "model.Model._variables": refmiracle.load("lenet5-891")._variables,
         "model.Model._weights": tuple(refmiracle.load("lenet5-891")._weights.values()),
         "studies.comparison.Run.places": None,  # values of the run, as its other fields are
         "studies.comparison.Run.network": None,
+        "studies.comparison.Run.coded": None,
+        "studies.comparison.Run.known": None,
+        "studies.comparison.Run.change": None,
+        "studies.scenes._loaded": None,  # images that nobody can change
+        "studies.scenes.views": None,
     }
 
 

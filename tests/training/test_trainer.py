@@ -157,9 +157,10 @@ def test_encoded_blocks_and_scales_stay_fixed(mnist):
     trainer.encode_group(0)
     encoded = trainer.state.indices[:, 0] != OPEN
     assert 0 < encoded.sum() < len(encoded)
-    scales, before = trainer.scales(), trainer.sample(trainer.rho(), 0)[0]
+    shape = trainer.places.tensor.shape
+    scales, before = trainer.scales(), trainer.sample(trainer.rho(), 0)[0].reshape(shape)
     trainer.train_step()
-    after = trainer.sample(trainer.rho(), 0)[0]
+    after = trainer.sample(trainer.rho(), 0)[0].reshape(shape)
     assert np.array_equal(trainer.scales(), scales)
     assert np.array_equal(before[encoded], after[encoded])
     assert not np.any(np.all(before[~encoded] == after[~encoded], axis=1))
