@@ -46,7 +46,7 @@ function movesOf({ counts }, before, after) {
 }
 
 // A bar whose length is a share of the whole width.
-function barOf(share) {
+function shareBar(share) {
   const groove = document.createElement("div"), fill = document.createElement("div");
   groove.className = "groove";
   fill.className = "fill";
@@ -65,7 +65,7 @@ function rowsOfMoves({ file, layout, updates }, before, after) {
     return [
       tensor.name, `${grouped(moved)} of ${grouped(count)}`,
       scales.map((scale) => (scale ? fixed(scale, 4) : "\u2013")).join(", "),
-      fixed(mean, 4), fixed(largest, 4), barOf(farthest ? inScales[t] / farthest : 0),
+      fixed(mean, 4), fixed(largest, 4), shareBar(farthest ? inScales[t] / farthest : 0),
       percent(inScales[t]),
     ];
   });

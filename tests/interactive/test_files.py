@@ -29,6 +29,13 @@ def test_the_page_names_each_script_once():
     assert sorted(named) == [path.name for path in SCRIPTS]
 
 
+def test_no_two_scripts_define_the_same_name():
+    """Classic scripts share one scope: of two functions the later one would take the place."""
+    defines = re.compile(r"^(?:async )?(?:function\*?|const|let|class) ([\w$]+)", re.M)
+    names = [name for path in SCRIPTS for name in defines.findall(path.read_text("utf-8"))]
+    assert sorted(names) == sorted(set(names))
+
+
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
 def test_scripts_are_small_classic_and_ask_for_nothing(path):
     text = path.read_text("utf-8")
