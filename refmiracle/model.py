@@ -27,7 +27,7 @@ from refmiracle.numerics.whole import described
 from refmiracle.training.settings import Settings, check_choice
 
 if TYPE_CHECKING:
-    from refmiracle.run import Run
+    import refmiracle.run
 
 BYTES_PER_WEIGHT = 4
 
@@ -240,7 +240,7 @@ class Model(Decoded):
         progress: bool = True,
         steps_per_point: int | None = None,
         **settings: Unpack[Settings],
-    ) -> Run:
+    ) -> refmiracle.run.Run:
         """Train on from this model on images that it was not made for, and send what changed.
 
         Parameters
