@@ -187,7 +187,7 @@ MEAN_VAR = {"rate": 2e-2, "variance_rate": 0.5, "encoding_rate": 6e-3, "initial_
 # Of an update, where a preset has other settings for a model: it begins near its end.
 UPDATE = {
     **{"rate": 4e-2, "variance_rate": 4.0, "encoding_rate": 2e-2, "final_rate": 1e-3},
-    **{"rho_gain": 0.3, "bits_per_block": 20},
+    **{"rho_gain": 0.3, "bits_per_block": 20, "selection": "best"},
 }
 UPDATE_LENGTHS = {
     "smoke": {"steps": 200, "groups": 5, "group_steps": 10},

@@ -8,7 +8,7 @@ import numpy as np
 
 from refmiracle.codec.chain import decode_chain
 from refmiracle.codec.container import CompressedModel, parse_model
-from refmiracle.codec.envelope import checksum_of, is_update
+from refmiracle.codec.envelope import checksum_of, is_update, seal
 from refmiracle.codec.payload import message_count
 from refmiracle.codec.update import CompressedUpdate, update_layout
 from refmiracle.engines import get_engine
@@ -99,3 +99,16 @@ def weights_of(files: list[bytes]) -> bytes:
     """Return the weights of a chain as the package decodes them, little-endian float32."""
     weights = decode_chain(files, get_engine("numpy")).weights()
     return b"".join(w.astype("<f4").tobytes() for w in weights.values())
+
+
+def changed_updates(rng, root, count):
+    """Yield updates of a root with any change in their header or payload."""
+    for _ in range(count):
+        code = list(CODES)[rng.integers(len(CODES))]
+        body = bytearray(random_update(rng, root, root, code, 5)[:-4])
+        for _ in range(rng.integers(1, 3)):
+            place = rng.integers(3 if rng.random() < 0.1 else 8, len(body))
+            body[place] = rng.integers(256) if rng.random() < 0.6 else rng.integers(4)
+        if rng.random() < 0.2:
+            body = body[: rng.integers(8, len(body) + 1)]
+        yield seal(bytes(body))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from conformance import c_program
 from conformance.c_program import SOURCES
-from conformance.chains import packet, random_chain, random_update, weights_of
+from conformance.chains import changed_updates, packet, random_chain, random_update, weights_of
 from conformance.descriptions import described_files
 
 from refmiracle.codec.chain import decode_chain
@@ -180,19 +180,6 @@ def test_images_that_do_not_fit_are_refused(program, device, tmp_path):
         for done in (run(program, "classify", path, images), run(device, path, images)):
             assert done.returncode == 2
             assert "784" in done.stderr
-
-
-def changed_updates(rng, root, count):
-    """Yield updates of a root with any change in their header or payload."""
-    for _ in range(count):
-        code = list(CODES)[rng.integers(len(CODES))]
-        body = bytearray(random_update(rng, root, root, code, 5)[:-4])
-        for _ in range(rng.integers(1, 3)):
-            place = rng.integers(3 if rng.random() < 0.1 else 8, len(body))
-            body[place] = rng.integers(256) if rng.random() < 0.6 else rng.integers(4)
-        if rng.random() < 0.2:
-            body = body[: rng.integers(8, len(body) + 1)]
-        yield seal(bytes(body))
 
 
 def test_refuses_the_same_updates(sanitized, rng):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conformance.chains import packet, random_chain, random_update, weights_of
+from conformance.chains import changed_updates, packet, random_chain, random_update, weights_of
 from conformance.descriptions import described_files
 from interactive.browser_backend import ask_many
 
@@ -52,19 +52,6 @@ def test_chains_of_all_codes(bridged, rng):
     chains += [[root, random_update(rng, root, root, "sp-pfr")] for root in described_files()[:3]]
     chains.append([BASE, packet(rng, BASE)])
     assert ask_chains(bridged, chains) == [digest_of(files) for files in chains]
-
-
-def changed_updates(rng, root, count):
-    """Yield updates of a root with any change in their header or payload."""
-    for _ in range(count):
-        code = list(CODES)[rng.integers(len(CODES))]
-        body = bytearray(random_update(rng, root, root, code, 5)[:-4])
-        for _ in range(rng.integers(1, 3)):
-            place = rng.integers(3 if rng.random() < 0.1 else 8, len(body))
-            body[place] = rng.integers(256) if rng.random() < 0.6 else rng.integers(4)
-        if rng.random() < 0.2:
-            body = body[: rng.integers(8, len(body) + 1)]
-        yield seal(bytes(body))
 
 
 # What the page says where the package says so: the same fault, the first of several.
