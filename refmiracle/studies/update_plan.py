@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -54,6 +54,8 @@ class UpdatesPlan:
     sizes : tuple of int
         Bytes.
     seeds : tuple of int
+    whole_everywhere : bool
+        Whether there is a new file of the base's size of each drift, or of the first alone.
     rival_seeds : int
         With how many of the seeds all is made but the updates of the first drift, which have all.
     shares : tuple of float
@@ -79,6 +81,7 @@ class UpdatesPlan:
     tuning: Tuning = field(default_factory=Tuning)
     sizes: tuple[int, ...] = PACKETS
     seeds: tuple[int, ...] = (0, 1, 2)
+    whole_everywhere: bool = False
     rival_seeds: int = 1
     shares: tuple[float, ...] = (0.25, 0.5)
     angles: tuple[float, ...] = tuple(3.0 * n for n in range(1, 11))
@@ -178,9 +181,7 @@ def plan_tasks(plan: UpdatesPlan, base: Model) -> tuple[dict[str, Task], Rows]:
     tasks: dict[str, Task] = {}
     missing: Rows = []
     scenes = plan.scenes()
-    for scene in scenes:
-        tasks |= _named(_updates(configs, scene, DRIFTED, {}, missing))
-        tasks |= _named(_rivals(configs, scene, missing))
+    tasks |= _named(_of_drifts(configs, scenes[:1], missing))
     for first in scenes[:1]:
         for share in plan.shares:
             mixed = replace(first, share=share)
@@ -188,11 +189,21 @@ def plan_tasks(plan: UpdatesPlan, base: Model) -> tuple[dict[str, Task], Rows]:
     tasks |= _named(_updates(configs, Scene(), OLD, {}, missing))
     tasks |= _named(_unchanged(configs, Scene(), OLD))
     tasks |= _named(_chains(configs))
+    tasks |= _named(_of_drifts(configs, scenes[1:], missing))
     return tasks, missing
 
 
 def _named(tasks: Iterator[tuple[str, Task]]) -> dict[str, Task]:
     return {f"updates-{name}": task for name, task in tasks}
+
+
+def _of_drifts(
+    configs: Configs, scenes: Iterable[Scene], missing: Rows
+) -> Iterator[tuple[str, Task]]:
+    """Yield by name all that is sent of some drifts."""
+    for scene in scenes:
+        yield from _updates(configs, scene, DRIFTED, {}, missing)
+        yield from _rivals(configs, scene, missing)
 
 
 def _key(scene: Scene, method: str, limit: int | None, seed: int | None) -> dict[str, Any]:
@@ -232,7 +243,9 @@ def _rivals(configs: Configs, scene: Scene, missing: Rows) -> Iterator[tuple[str
     """Yield what is sent instead of an update, by name."""
     plan, base = configs.plan, configs.base
     yield from _unchanged(configs, scene, DRIFTED)
-    kinds = [(NEW, nbytes) for nbytes in plan.sizes] + [(WHOLE, len(base.chain[0]))]
+    kinds = [(NEW, nbytes) for nbytes in plan.sizes]
+    if plan.whole_everywhere or (scene.drift, scene.strength) == plan.drifts[0]:
+        kinds.append((WHOLE, len(base.chain[0])))
     for seed in plan.rivals():
         for method, nbytes in kinds:
             key = _key(scene, NEW, nbytes, seed)
@@ -302,8 +315,7 @@ def middle_strengths() -> tuple[tuple[str, float], ...]:
 
 
 # Of new files; the fewer their blocks, the more it costs to look at 2^20 candidates for each.
-_SHORT = {"preset": "default", "steps": 3000, "groups": 40, "group_steps": 40}
-_NEW = {**_SHORT, "bits_per_block": 16}
+_NEW = {"preset": "default", "steps": 1000, "groups": 20, "group_steps": 40, "bits_per_block": 16}
 UPDATES_PLANS = {
     "smoke": UpdatesPlan(
         "numba",
@@ -323,8 +335,8 @@ UPDATES_PLANS = {
         {"preset": "default"},
         middle_strengths(),
         _NEW,
-        {**_SHORT, "steps": 10_000, "groups": 100},
-        Tuning(steps=800, sparse_steps=300),
+        {"preset": "default"},
+        Tuning(steps=600, sparse_steps=150),
         shares=(0.5,),
     ),
     "paper": UpdatesPlan(
@@ -334,6 +346,7 @@ UPDATES_PLANS = {
         {**_NEW, "steps": 6000, "groups": 100},
         {"preset": "default"},
         Tuning(),
+        whole_everywhere=True,
         rival_seeds=3,
     ),
 }

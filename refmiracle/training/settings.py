@@ -26,6 +26,8 @@ from refmiracle.numerics.whole import described, whole_number
 from refmiracle.posterior.scales import LARGEST
 from refmiracle.rec.codes import MRC, PFR, SP_PFR, find_code
 from refmiracle.training.config import (
+    JUDGED,
+    JUDGED_BLOCKS,
     LARGEST_EXACT_BITS,
     LONGEST,
     PARAMETERIZATIONS,
@@ -56,6 +58,7 @@ class Settings(TypedDict, total=False):
     variance_rate: float
     initial_beta: float
     scale_rate: float
+    late_scale_rate: float
     groups: int
     group_steps: int
     encoding_rate: float
@@ -82,7 +85,7 @@ WHOLE = {
 }
 # Real numbers that are above 0, and those that may be 0: then nothing moves, or nothing is spread.
 ABOVE_0 = ("rate", "encoding_rate", "final_rate", "initial_beta", "rho_gain")
-FROM_0 = ("variance_rate", "scale_rate", "spread")
+FROM_0 = ("variance_rate", "scale_rate", "late_scale_rate", "spread")
 UPDATE_BYTES = 140  # of an update of which nobody says how long it may be: an SMS
 LARGEST_REAL = 1000.0  # far beyond all that trains
 CHOICES: dict[str, Sequence[str]] = {
@@ -225,6 +228,11 @@ def check_config(config: Config) -> Config:
         checked[name] = real_number(named(name), getattr(config, name), name in FROM_0, most)
     config = replace(config, **checked)
     check_code(config)
+    if config.late_scale_rate and config.parameterization != "mean-kl":
+        raise InputError(
+            f"{named('late_scale_rate')} {config.late_scale_rate:g} goes with"
+            f" {named('parameterization')} mean-kl only; expected 0"
+        )
     check_size(config.layout(), config.code, config.bits_per_block)
     config = replace(config, groups=min(config.groups, config.layout().blocks()))
     if config.total_steps() > LONGEST:
@@ -347,7 +355,9 @@ def _new_config(given: Mapping[str, Any], nbytes: int | None, data: str) -> Conf
         config = replace(with_size(replace(config, code=MRC), UPDATE_BYTES), code=code)
     elif "block_size" not in given:  # a small network has fewer variables than a preset's block
         config = replace(config, block_size=min(config.block_size, variables))
-    return check_config(config)
+    config = check_config(config)
+    few = base and config.code == MRC and config.layout().blocks() <= JUDGED_BLOCKS[preset]
+    return replace(config, selection=JUDGED) if few and "selection" not in given else config
 
 
 def _started_config(

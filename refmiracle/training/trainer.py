@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
-from functools import wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -38,30 +36,10 @@ from refmiracle.training.batches import Batches
 from refmiracle.training.config import ENCODING_FACTOR, JUDGED, LONGEST, SETTLING_FACTOR, Config
 from refmiracle.training.data import Split, check_split
 from refmiracle.training.judging import FEW, Judge, choose_rows
+from refmiracle.training.one_thread import by_one_thread
 from refmiracle.training.state import OPEN, STILL_TRAINING, State
 
 VALIDATION_ROWS = LONGEST + 1
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-def _by_one_thread(
-    method: Callable[Concatenate[Trainer, P], R],
-) -> Callable[Concatenate[Trainer, P], R]:
-    """Refuse a call while another thread is within one: it would see a step half done."""
-
-    @wraps(method)
-    def checked(self: Trainer, *arguments: P.args, **named: P.kwargs) -> R:
-        if not self.at_work.acquire(blocking=False):
-            raise InputError(
-                "this Trainer is at work in another thread; give each thread a Trainer of its own"
-            )
-        try:
-            return method(self, *arguments, **named)
-        finally:
-            self.at_work.release()
-
-    return checked
 
 
 class Trainer:
@@ -180,7 +158,7 @@ class Trainer:
         sent = self.scale_kind.quantise(log_rho)
         return self.scale_kind.values(sent).astype(self.engine.dtype)[self.places.tensor]
 
-    @_by_one_thread
+    @by_one_thread
     def sample(self, rho: Array, row: int) -> tuple[Array, Array]:
         """Return all variables, encoded blocks as sent, and the noise that drew the others.
 
@@ -230,27 +208,45 @@ class Trainer:
             done = max(0, step - self.training_steps()) / max(1, c.encoding_steps())
         return low + (high - low) * 0.5 * (1.0 + math.cos(math.pi * done))
 
-    @_by_one_thread
+    @by_one_thread
     def train_step(self) -> float:
-        """Take one step of Adam on the open blocks, and on rho while none is encoded."""
+        """Take one step of Adam on the open blocks, and on rho as long as it may change."""
         step, parameters, moments = self.state.step, self.state.parameters, self.state.moments
         rho, rate = self.rho(), self.rate(step)
         rates = rate, rate * self.config.variance_rate
         self._draw(rho, step, self.w, self.eps)
         loss = self.network.loss_and_grads(self.flat, *self.batches.batch(step), self.flat_g)
+        late = self.phase() == "encode"
+        scale_rate = self.config.late_scale_rate if late else self.config.scale_rate
+        through_sent = self._dlog_rho_of_sent() if late and scale_rate else 0.0
         self.posterior.update(
             parameters, moments, rho, self.eps, self.g, step + 1, rates, self.dlog_rho
         )
-        if self.phase() == "train":
-            rate *= self.config.scale_rate
+        if scale_rate or not late:
             log_rho, m, v = self.engine.adam_step(
-                parameters["log_rho"], self.dlog_rho, *moments["log_rho"], step + 1, rate
+                parameters["log_rho"],
+                self.dlog_rho + through_sent,
+                *moments["log_rho"],
+                step + 1,
+                rate * scale_rate,
             )
             parameters["log_rho"], moments["log_rho"] = log_rho, (m, v)
         self.state.step += 1
         self.state.losses.append(loss)
         self._anneal(rho)
         return loss
+
+    def _dlog_rho_of_sent(self) -> Array:
+        """Return dL/dlog rho of each tensor through what is encoded, whose g becomes 0.
+
+        An encoded variable is w = nu + rho z, so dw/dlog rho = w - nu: equation (22) of
+        docs/derivations.md.
+        """
+        sent, nu, g = self._sent(), self.posterior.nu, self.g
+        moved = self.w[sent] if nu is None else self.w[sent] - nu[sent]
+        by_place = (g[sent] * moved).ravel()
+        g[sent] = 0
+        return np.bincount(self.places.tensor[sent].ravel(), by_place, len(self.dlog_rho))
 
     def _anneal(self, rho: Array) -> None:
         """Move Mean-Var's penalties; end the training once every block is within its budget.
@@ -284,7 +280,7 @@ class Trainer:
         encoding = self.phase() == "encode" and self.state.step == self.total_steps()
         return encoding and self.group_due() is None
 
-    @_by_one_thread
+    @by_one_thread
     def encode_group(self, group: int) -> None:
         """Encode the blocks of a group and fix their weights.
 
@@ -340,13 +336,13 @@ class Trainer:
             few[number, 0] = few[number, chosen]
         return few[:, :1]
 
-    @_by_one_thread
+    @by_one_thread
     def kl_bits(self) -> float:
         """Return KL[Q || P] of all blocks, in bits."""
         delta, log_s = self.posterior.whitened(self.state.parameters, self.rho())
         return float(self.engine.gaussian_kl(delta, log_s).sum() / math.log(2))
 
-    @_by_one_thread
+    @by_one_thread
     def validation_error(self, validation: Split) -> float:
         """Return the error of one sample of the posterior, encoded blocks as sent, in [0, 1].
 
@@ -363,7 +359,7 @@ class Trainer:
         """Return the number of encoded blocks."""
         return int(np.count_nonzero(self._sent()))
 
-    @_by_one_thread
+    @by_one_thread
     def sent_bits(self) -> int:
         """Return the bits sent so far.
 
@@ -380,7 +376,7 @@ class Trainer:
         raw = codes.raw_bits(c.code, c.bits_per_block)
         return round(coded_bits(codes.to_positive(c.code, integers.ravel()), raw))
 
-    @_by_one_thread
+    @by_one_thread
     def compressed(self) -> CompressedModel | CompressedUpdate:
         """Return the compressed model, or update; all blocks must be encoded."""
         layout, config, scales = self.layout, self.config, self.scales()

@@ -240,6 +240,10 @@ REFUSED = [
     ({"rate": "fast"}, "rate is 'fast'; expected a number above 0, to 1000"),
     ({"encoding_rate": -1e-3}, "encoding_rate is -0.001; expected a number above 0, to 1000"),
     ({"final_rate": 0.0}, "final_rate is 0.0; expected a number above 0, to 1000"),
+    (
+        {"late_scale_rate": 0.1, "parameterization": "mean-var"},
+        "late_scale_rate 0.1 goes with parameterization mean-kl only; expected 0",
+    ),
     ({"scale_rate": -1}, "scale_rate is -1; expected a number from 0 to 1000"),
     ({"variance_rate": -1}, "variance_rate is -1; expected a number from 0 to 1000"),
     ({"initial_beta": 0}, "initial_beta is 0; expected a number above 0, to 1000"),

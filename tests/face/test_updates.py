@@ -15,6 +15,7 @@ from refmiracle.codec.envelope import checksum_of
 from refmiracle.layers import Dense, Flatten
 from refmiracle.nn.network import Network
 from refmiracle.nn.networks import NETWORKS
+from refmiracle.training.settings import choose_config
 
 QUICK_UPDATE = {name: value for name, value in QUICK.items() if name != "network"}
 NAMES = ["dense1.weight", "dense1.bias", "dense2.weight", "dense2.bias"]
@@ -193,6 +194,22 @@ def test_other_ways_to_train(model, turned, settings):
     assert updated.engine == settings.get("engine", "numba")
     if "code" in settings:
         assert updated.compressed.code == settings["code"]
+
+
+def test_few_blocks_are_judged(model):
+    """Where nothing else is said, and minimal random coding has a best candidate to send."""
+    few, many = {"nbytes": 51}, {"block_size": 1, "bits_per_block": 1}
+    for given, selection in (
+        (few, "judged"),
+        ({**few, "selection": "best"}, "best"),
+        ({**few, "preset": "smoke"}, "best"),
+        (many, "best"),
+        ({"code": "orc", "block_size": 200}, "sample"),
+    ):
+        chosen = choose_config({"base": model.chain, **given}, "", None)
+        assert chosen.selection == selection, given
+    model_of_few_blocks = choose_config({"network": model.network, "nbytes": 80}, "", None)
+    assert model_of_few_blocks.selection == "best"
 
 
 def test_a_network_with_a_number_of_its_own(turned, monkeypatch):

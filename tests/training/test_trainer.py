@@ -29,10 +29,13 @@ def finish(trainer):
         trainer.train_step()
 
 
-@pytest.mark.parametrize("parameterization", ["mean-kl", "mean-var"])
+LATE = replace(TINY, late_scale_rate=0.2)
+
+
+@pytest.mark.parametrize("config", [TINY, replace(TINY, parameterization="mean-var"), LATE])
 @pytest.mark.parametrize("engine", ["numba", "numpy"])
-def test_resuming_at_any_step_gives_the_same_bytes(tmp_path, mnist, engine, parameterization):
-    config = replace(TINY, engine=engine, parameterization=parameterization)
+def test_resuming_at_any_step_gives_the_same_bytes(tmp_path, mnist, engine, config):
+    config = replace(config, engine=engine)
     if engine == "numpy":  # slow: few small steps, stopped once
         config = replace(config, steps=2, batch_size=4, groups=2, group_steps=1)
     expected = finish(Trainer(config, mnist[0]))
@@ -48,6 +51,46 @@ def test_resuming_at_any_step_gives_the_same_bytes(tmp_path, mnist, engine, para
             save_checkpoint(path, config, trainer.state)
             trainer = Trainer(*load_stopped(path, mnist[0]))
     assert finish(trainer) == expected
+
+
+def test_scales_learn_until_they_are_sent(mnist):
+    """From all variables, those that are encoded too; without the setting they stay."""
+    for config in (TINY, LATE):
+        trainer = Trainer(config, mnist[0])
+        while trainer.group_due() is None:
+            trainer.train_step()
+        trainer.encode_group(0)
+        before = trainer.state.parameters["log_rho"].copy()
+        trainer.train_step()
+        moved = trainer.state.parameters["log_rho"] != before
+        assert moved.all() == moved.any() == (config == LATE)
+        assert finish(trainer) == finish(Trainer(config, mnist[0]))
+
+
+def test_the_slope_of_a_scale_through_what_is_sent(mnist):
+    """Against a difference quotient of the loss, of each tensor, nearly all blocks being sent."""
+    trainer = Trainer(replace(LATE, engine="numpy", batch_size=8), mnist[0])
+    rng, sent = np.random.default_rng(0), trainer.state.indices
+    sent[:-3] = rng.integers(0, 2**TINY.bits_per_block, sent[:-3].shape)
+    trainer.fixed[:-3] = trainer._rows(np.arange(len(sent) - 3))
+    trainer._draw(trainer.rho(), 0, trainer.w, trainer.eps)
+    images = trainer.batches.batch(0)
+
+    def loss(variables):
+        return trainer.network.loss_and_grads(variables, *images, np.empty_like(trainer.flat_g))
+
+    trainer.network.loss_and_grads(trainer.flat, *images, trainer.flat_g)
+    slopes, h = trainer._dlog_rho_of_sent(), 1e-5
+    for tensor, slope in enumerate(slopes):
+        own = (trainer.places.tensor == tensor) & (sent != OPEN)
+        losses = []
+        for factor in np.exp([h, -h]):
+            flat = trainer.flat.copy()
+            trainer._blocks_of(flat)[own] *= factor
+            losses.append(loss(flat))
+        assert slope == pytest.approx((losses[0] - losses[1]) / (2 * h), rel=1e-4, abs=1e-7)
+    assert not trainer.g[:-3].any()
+    assert trainer.g[-3:].any()
 
 
 OTHER_CODES = list(CODES)[1:]
