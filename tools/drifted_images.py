@@ -2,8 +2,8 @@
 
     python tools/drifted_images.py rotation 25 turned
 
-Writes IDX files under MNIST's names.  The kinds are those of docs/UPDATES.md, each with any strength
-in its unit; ``--data`` takes other images of one channel or several.
+Writes IDX files under MNIST's names.  The kinds are those of docs/UPDATES.md, each with any
+strength in its unit; ``--data`` takes other images of one channel or several.
 """
 
 from __future__ import annotations

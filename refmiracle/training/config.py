@@ -202,8 +202,8 @@ UPDATE = {
 }
 UPDATE_LENGTHS = {
     "smoke": {"steps": 200, "groups": 5, "group_steps": 10},
-    "default": {"steps": 2000, "groups": 40, "group_steps": 50},
-    "paper": {"steps": 6000, "groups": 100, "group_steps": 100},
+    "default": {"steps": 2000, "groups": 100, "group_steps": 50},
+    "paper": {"steps": 4000, "groups": 200, "group_steps": 100},
 }
 # Blocks of an update up to which each is judged: the fewer, the more variables has one, and the
 # less q / p tells of what its candidates do together.

@@ -356,7 +356,19 @@ def _new_config(given: Mapping[str, Any], nbytes: int | None, data: str) -> Conf
     elif "block_size" not in given:  # a small network has fewer variables than a preset's block
         config = replace(config, block_size=min(config.block_size, variables))
     config = check_config(config)
-    few = base and config.code == MRC and config.layout().blocks() <= JUDGED_BLOCKS[preset]
+    return _of_few_blocks(config, start, given) if base else config
+
+
+def _of_few_blocks(config: Config, start: Config, given: Mapping[str, Any]) -> Config:
+    """Return the config of an update with what suits few blocks, where nothing else is given.
+
+    Where there are fewer groups than the preset has, each is followed by the more steps; and few
+    blocks are judged.
+    """
+    if "groups" not in given and "group_steps" not in given:
+        steps = start.groups * start.group_steps // config.groups
+        config = replace(config, group_steps=steps)
+    few = config.code == MRC and config.layout().blocks() <= JUDGED_BLOCKS[config.preset]
     return replace(config, selection=JUDGED) if few and "selection" not in given else config
 
 
