@@ -31,9 +31,10 @@ TICKS = {1_000: "1 kB", 2_000: "2 kB", 5_000: "5 kB", 44_000: "44 kB", 1_724_320
 
 
 def shipped():
-    """Return the summaries of the shipped models."""
+    """Return the summaries of the shipped models, without those of updates."""
     paths = sorted((ROOT / "data" / "models").glob("*.json"))
-    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    summaries = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    return [summary for summary in summaries if "base" not in summary]
 
 
 def best_of(points):

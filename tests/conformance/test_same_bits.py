@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import spec_decoder
+from conformance.chains import shipped_models
 from nn.trees import DEPTHWISE, NORMED, TREE
 
 from refmiracle.codec.container import CompressedModel
@@ -63,7 +64,7 @@ def random_file(code, network):
 
 
 FILES = {
-    **{path.stem: path.read_bytes() for path in sorted((ROOT / "data/models").glob("*.rmc"))},
+    **{path.stem: path.read_bytes() for path in shipped_models()},
     **{
         f"{network.name}-{code}": random_file(code, network)
         for network in EVERY_NETWORK
