@@ -34,9 +34,9 @@ class NetworkPass(Protocol):
     """Whole passes of a network; what they compute is what its layers compose to.
 
     `units` is flat float32: for each layer with weights its units (kernel or matrix with the
-    last axis outputs / copies), then its biases (outputs).  Output o of a layer is
-    sign_o * unit_(o // copies) + bias_o, so what outputs share is computed once; `signs` has
-    the signs of each layer, shape (outputs,).
+    last axis outputs / copies), then its biases (outputs); for each group normalisation its gains
+    and its biases.  Output o of a layer is sign_o * unit_(o // copies) + bias_o, so what outputs
+    share is computed once; `signs` has the signs of each layer with units, shape (outputs,).
     """
 
     def loss_and_grads(
@@ -183,12 +183,16 @@ class Engine(Protocol):
     ) -> tuple[Array, Array, Array]: ...
 
     def network_pass(
-        self, layers: tuple[LayerSpec, ...], copies: tuple[int, ...], size: int
+        self,
+        layers: tuple[LayerSpec, ...],
+        copies: tuple[int, ...],
+        image: tuple[int, int, int],
     ) -> NetworkPass | None:
         """Return passes of a network that outdo the composition of its layers, if there are.
 
         `layers` are the specs that those of `nn.layers` tell, `copies` how many outputs share a
-        unit in each layer with weights, `size` the rows (and columns) of an image.
+        unit in each convolution and dense layer, in order, those of residuals too (body, then
+        shortcut), `image` the channels, rows and columns of an image.
         """
 
     # relative entropy coding

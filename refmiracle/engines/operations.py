@@ -6,7 +6,7 @@ import functools
 import inspect
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -288,37 +288,59 @@ def _apart_in_memory(
 
 
 def _network_pass(
-    engine: SimpleNamespace, layers: Sequence[Sequence[Any]], copies: Sequence[int], size: int
+    engine: SimpleNamespace,
+    layers: Sequence[Sequence[Any]],
+    copies: Sequence[int],
+    image: Sequence[int],
 ) -> CheckedPass | None:
     """Return the engine's pass of a network, checked too; see `contract.Engine.network_pass`."""
-    layers, copies = tuple(map(tuple, layers)), tuple(copies)
-    inner = engine.network_pass(layers, copies, size)
+    channels, height, width = image
+    layers, copies, image = _plain(layers), tuple(copies), (channels, height, width)
+    inner = engine.network_pass(layers, copies, image)
     if inner is None:
         return None
-    # Each unit has a weight for each input, at each place of its kernel if it has one.
-    one = ((1, 1),)
-    weighty = [
-        (one if kind == "dense" else ()) + tuple(sizes[:3])
-        for kind, *sizes in layers
-        if kind in ("conv2d", "dense")
-    ]
+    left, outputs = iter(copies), list[int]()
+    units = _units(layers, left, outputs)
+    return CheckedPass(inner, outputs, units, (channels, height, width))
+
+
+def _plain(layers: Sequence[Any]) -> tuple[Any, ...]:
+    """Return specs as tuples, those within residuals too."""
+    return tuple(_plain(part) if isinstance(part, list | tuple) else part for part in layers)
+
+
+def _units(layers: Sequence[Any], copies: Iterator[int], outputs: list[int]) -> int:
+    """Return the length of a pass's `units`; note the outputs of each layer that has any."""
     units = 0
-    for (kernel, inputs, outputs), shared in zip(weighty, copies, strict=True):
-        units += math.prod(kernel) * inputs * (outputs // shared) + outputs
-    return CheckedPass(inner, [outputs for *_, outputs in weighty], units, size)
+    for kind, *sizes in layers:
+        if kind == "residual":
+            units += sum(_units(part, copies, outputs) for part in sizes)
+        elif kind == "groupnorm":
+            units += 2 * sizes[0]
+        elif kind in ("conv2d", "dense"):
+            # Each unit has a weight for each input, at each place of its kernel if it has one.
+            kernel, inputs, own, *sliding = sizes if kind == "conv2d" else ((1, 1), *sizes)
+            groups = sliding[-1] if sliding else 1
+            units += math.prod(kernel) * (inputs // groups) * (own // next(copies)) + own
+            outputs.append(own)
+    return units
 
 
 class CheckedPass:
     """An engine's pass of a network whose functions look at their arguments first."""
 
-    def __init__(self, inner: Any, outputs: Sequence[int], units: int, size: int) -> None:
+    def __init__(
+        self, inner: Any, outputs: Sequence[int], units: int, image: tuple[int, int, int]
+    ) -> None:
         self.inner = inner
         flat, signs = Floats("units", shape=str(units)), Listed("signs", lengths=tuple(outputs))
-        labels = Whole("labels", shape="images", end=outputs[-1])
+        labels = Whole("labels", shape="images", end=inner.classes)
         out = Filled("out", shape=str(units))
+        # One channel has no axis.
+        axes = " ".join(map(str, image[1:] if image[0] == 1 else image))
 
         def pixels(count: str) -> Whole:
-            return Whole("pixels", shape=f"{count} {size} {size}", end=256, dtype=BYTE)
+            return Whole("pixels", shape=f"{count} {axes}", end=256, dtype=BYTE)
 
         training = flat, signs, pixels("images"), labels, out
         self.loss_and_grads = _checked("loss_and_grads", inner.loss_and_grads, training, SINGLE)

@@ -127,12 +127,9 @@ def kernels(network: Network) -> tuple[int, ...]:
 def network_pass(network: Network, engine: Engine, copies: tuple[int, ...]) -> NetworkPass | None:
     """Return the engine's passes over the whole network, if it has any; see `contract.Engine`.
 
-    They read square images of one channel; `copies` has a number for each of `kernels`.
+    `copies` has a number for each of `kernels`.
     """
-    channels, height, width = network.input
-    if channels != 1 or height != width:
-        return None
-    return engine.network_pass(network.specs(), copies, height)
+    return engine.network_pass(network.specs(), copies, network.input)
 
 
 def check_network(network: Network) -> Network:

@@ -7,6 +7,7 @@ call, always the same one, and returns all that comes out: results, and arrays t
 from __future__ import annotations
 
 import numpy as np
+from nn.trees import NORMED
 
 from refmiracle.codec.container import CompressedModel
 from refmiracle.codec.model import decode_model
@@ -171,6 +172,21 @@ def of_network(run):
         return lambda: run(engine, weights, pixels, labels)
 
     return case
+
+
+def program_of_layers(engine, rng):
+    """Loss, gradients and logits of a network that has a program."""
+    weights = {t.name: rng.normal(size=t.shape) / t.fan_in**0.5 for t in NORMED.tensors()}
+    count = few(engine, 2, 200)
+    pixels = rng.integers(0, 256, (count, *NORMED.input), dtype=np.uint8)
+    labels = rng.integers(0, NORMED.classes, count)
+
+    def call():
+        loss, grads = gradients.loss_and_grads(NORMED, engine, weights, pixels, labels)
+        logits = evaluation.logits(NORMED, engine, weights, pixels)
+        return np.float64(loss), *(grads[t.name] for t in NORMED.tensors()), logits
+
+    return call
 
 
 def loss_and_grads(engine, weights, pixels, labels):
@@ -361,6 +377,7 @@ OTHERWISE = {
 }
 ABOVE = {
     "loss_and_grads": of_network(loss_and_grads),
+    "program of layers": program_of_layers,
     "error_rate": error_rate,
     "shared units": of_variables(Signs.UNIT),
     "expanded units": of_variables(Signs.WEIGHT),

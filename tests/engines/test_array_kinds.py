@@ -353,7 +353,7 @@ def test_more_zeros_than_the_kernel_is_long_are_refused(engine, padding):
 
 def pass_arguments(n=5):
     copies = (1, 1, 1, 1)
-    whole = get_engine("numba").network_pass(LENET5.specs(), copies, 28)
+    whole = get_engine("numba").network_pass(LENET5.specs(), copies, (1, 28, 28))
     signs = [np.ones(t.shape, np.float32) for t in LENET5.tensors()[1::2]]
     units = (np.arange(LENET5.count()) % 13 - 6).astype(np.float32) / 64
     pixels = (np.arange(n * 784) % 251).astype(np.uint8).reshape(n, 28, 28)

@@ -16,17 +16,29 @@ from pathlib import Path
 import numpy as np
 import pytest
 from engines.calls import CALLS, FUNCTIONS, NET, of_network
+from nn.trees import TREE
 
 import refmiracle
 from refmiracle import engines
 from refmiracle.engines import arguments, get_engine
 from refmiracle.engines.contract import Engine
-from refmiracle.engines.numba_engine import coding, compiling, ordered, passes, threads
+from refmiracle.engines.numba_engine import (
+    coding,
+    compiling,
+    general,
+    ordered,
+    passes,
+    programs,
+    threads,
+)
 from refmiracle.engines.numpy_engine import nodes, partition, poisson, unimodal
 from refmiracle.nn import evaluation
 from refmiracle.numerics import spares
 
 ROOT = Path(refmiracle.__file__).parent
+# What a pass of a network consists of, and what nobody can change.
+KEPT = passes.NetworkPass, passes.Conv, passes.Dense, general.GeneralPass, programs.Program
+PLAIN = str, int, float, Path, slice
 AT_ONCE, TIMES = 8, 3
 DEADLINE = 300  # seconds: what waits for ever has failed
 
@@ -220,8 +232,9 @@ def kept_by_cache(seed=3):
         "engines.numba_engine.coding._kept_codebook": coding._kept_codebook(seed, 3, 2),
         # Searches add to it; each slab by itself is never changed.
         "engines.numba_engine.ordered._kept_slabs": tuple(slabs.values()),
-        "engines.numba_engine.passes.network_pass": passes.network_pass(
-            NET.specs(), (1, 2, 5, 1), 28
+        "engines.numba_engine.passes.network_pass": (
+            passes.network_pass(NET.specs(), (1, 2, 5, 1), (1, 28, 28)),
+            passes.network_pass(TREE.specs(), (1,) * 6, TREE.input),
         ),
         "engines.numba_engine.compiling.of_source": compiling.of_source(),
         "engines.numba_engine.compiling.of_surroundings": compiling.of_surroundings(),
@@ -285,9 +298,9 @@ def changeable(value):
         frozen = value.__dataclass_params__.frozen
         parts = tuple(getattr(value, f.name) for f in fields(value))
         return changeable(parts) if frozen else [value]
-    if isinstance(value, passes.NetworkPass | passes.Conv | passes.Dense):
+    if isinstance(value, KEPT):
         return changeable(tuple(vars(value).values()))
-    harmless = value is None or callable(value) or isinstance(value, str | int | float | Path)
+    harmless = value is None or callable(value) or isinstance(value, PLAIN)
     return [] if harmless else [value]
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from refmiracle.engines.numba_engine import convolution, matrix
 from refmiracle.engines.numba_engine.convolution import ConvStage
+from refmiracle.engines.numba_engine.general import general_pass
 from refmiracle.engines.numba_engine.matrix import DenseStage
 from refmiracle.engines.numba_engine.network import shard_gradients, shard_logits
 from refmiracle.engines.numba_engine.slices import aligned, slices_of
@@ -138,7 +139,7 @@ class NetworkPass:
 
     def __init__(self, convs, denses, pixels):
         self.layers = (*convs, *denses)
-        self.depth = len(convs)
+        self.depth, self.classes = len(convs), denses[-1].outputs
         self.pixels = pixels
         lengths = (n for layer in self.layers for n in layer.lengths)
         self.edges = tuple(accumulate(lengths, initial=0))
@@ -213,7 +214,7 @@ class NetworkPass:
     def logits(self, units, signs, pixels):
         """See `contract.NetworkPass.logits`."""
         firsts = range(0, len(pixels), EVALUATION_SHARD)
-        logits = np.empty((self.layers[-1].outputs, len(pixels)), dtype=np.float32)
+        logits = np.empty((self.classes, len(pixels)), dtype=np.float32)
         with SPARES.one((self, None), self.packed) as packed:
             self._load(units, signs, packed)
             buffers = SimpleQueue()  # each thread that works on this call takes some
@@ -234,14 +235,20 @@ class NetworkPass:
 
 
 @lru_cache(maxsize=4)
-def network_pass(layers, copies, size):
+def network_pass(layers, copies, image):
     """See `contract.Engine.network_pass`.
 
-    Passes are of (conv2d, maxpool2d, relu) ... flatten (dense, relu) ... dense.
+    Networks like LeNet-5 have passes of their own here, all others a program (`programs`).
 
     Compiled code does not look at bounds, so layers that do not fit each other have no pass; nor
     has a network whose buffers would take more than some hundred megabytes for each thread.
     """
+    found = staged_pass(layers, copies, image[1]) if image == (1, image[1], image[1]) else None
+    return found or general_pass(layers, copies, image)
+
+
+def staged_pass(layers, copies, size):
+    """Return passes of (conv2d, maxpool2d, relu) ... flatten (dense, relu) ... dense, or None."""
     rest, copies, convs, denses = list(layers), list(copies), [], []
     pixels, channels = size * size, 1
     while [kind for kind, *_ in rest[:3]] == ["conv2d", "maxpool2d", "relu"]:

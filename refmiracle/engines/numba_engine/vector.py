@@ -168,6 +168,26 @@ def add(_, a, b):
 
 
 @intrinsic
+def subtract(_, a, b):
+    """Return a - b."""
+
+    def generate(context, builder, signature, args):
+        return builder.fsub(*args)
+
+    return VECTOR(VECTOR, VECTOR), generate
+
+
+@intrinsic
+def multiply(_, a, b):
+    """Return a b."""
+
+    def generate(context, builder, signature, args):
+        return builder.fmul(*args)
+
+    return VECTOR(VECTOR, VECTOR), generate
+
+
+@intrinsic
 def where_greater(_, a, b, yes, no):
     """Return yes where a > b, else no: also where one is NaN."""
 
