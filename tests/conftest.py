@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from compile_engine import compile_at_two_ends
 from hypothesis import settings
-from passed import leave_out_passed, write_passed
+from passed import leave_out_passed, path_of_passed, write_passed
 from tiny import TINY
 
 from refmiracle.commands import train
@@ -38,10 +38,15 @@ LONGEST = (
 
 
 def pytest_configure(config):
-    """Compile before pytest-xdist starts its workers, and keep the order of the modules."""
+    """Compile before pytest-xdist starts its workers, and keep the order of the modules.
+
+    Where tests have passed before, all has been compiled.
+    """
     config.option.loadscopereorder = False
     write_passed(config)
-    if config.getoption("tx", None) and not hasattr(config, "workerinput"):
+    before = path_of_passed()
+    compiled = before is not None and before.exists()
+    if config.getoption("tx", None) and not hasattr(config, "workerinput") and not compiled:
         compile_at_two_ends()
 
 
