@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from compile_engine import compile_at_two_ends
 from hypothesis import settings
-from passed import leave_out_passed, write_passed
+from passed import leave_out_passed, path_of_passed, write_passed
 from tiny import TINY
 
 from refmiracle.commands import train
@@ -38,10 +38,15 @@ LONGEST = (
 
 
 def pytest_configure(config):
-    """Compile before pytest-xdist starts its workers, and keep the order of the modules."""
+    """Compile before pytest-xdist starts its workers, and keep the order of the modules.
+
+    Where tests have passed before, all has been compiled.
+    """
     config.option.loadscopereorder = False
     write_passed(config)
-    if config.getoption("tx", None) and not hasattr(config, "workerinput"):
+    before = path_of_passed()
+    compiled = before is not None and before.exists()
+    if config.getoption("tx", None) and not hasattr(config, "workerinput") and not compiled:
         compile_at_two_ends()
 
 
@@ -120,11 +125,26 @@ def few_images():
     return Split(test.images[:300], test.labels[:300])
 
 
+def write_idx(folder, name, split):
+    """Write the training or the test images as IDX files."""
+    for kind, array in (("images-idx3", split.images), ("labels-idx1", split.labels)):
+        head = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
+        (folder / f"{name}-{kind}-ubyte").write_bytes(head + array.tobytes())
+
+
 @pytest.fixture(scope="session")
 def few_images_folder(tmp_path_factory, few_images):
     """The same as IDX files."""
     folder = tmp_path_factory.mktemp("few")
-    for name, array in (("images-idx3", few_images.images), ("labels-idx1", few_images.labels)):
-        head = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
-        (folder / f"t10k-{name}-ubyte").write_bytes(head + array.tobytes())
+    write_idx(folder, "t10k", few_images)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_mnist_folder(tmp_path_factory, few_images):
+    """Some images to train with, and some to test with, for processes that read a folder each."""
+    folder = tmp_path_factory.mktemp("small")
+    train = load_split(default_folder(), "train")
+    write_idx(folder, "train", Split(train.images[:2000], train.labels[:2000]))
+    write_idx(folder, "t10k", few_images)
     return folder

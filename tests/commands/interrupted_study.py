@@ -1,4 +1,4 @@
-"""A tiny sweep in which Ctrl-C comes at a known moment: ``interrupted_study.py WHERE FOLDER``.
+"""A tiny sweep with Ctrl-C at a known moment: ``interrupted_study.py WHERE FOLDER IMAGES``.
 
 Its processes import it too, so what it changes here is changed there.
 """
@@ -56,5 +56,5 @@ if __name__ == "__main__":
     if WHERE == "second":  # comes while the first one is being answered
         study.Processes.shutdown = interrupted(study.Processes.shutdown, lambda *_: True)
     SWEEPS["smoke"] = Sweep(TINY, bits=(3,), block_sizes=(FIRST, 90))
-    flags = ["--preset", "smoke", "--workers", "1", "--out", sys.argv[2]]
+    flags = ["--preset", "smoke", "--workers", "1", "--out", sys.argv[2], "--data", sys.argv[3]]
     sys.exit(study.main(["rate-distortion", *flags]))

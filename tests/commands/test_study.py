@@ -13,14 +13,19 @@ from pathlib import Path
 import pytest
 from tiny import TINY
 
-from refmiracle.commands import study
+from refmiracle.commands import options, study
 from refmiracle.start import main as refmiracle_main
 from refmiracle.studies import rate_distortion, runs
 from refmiracle.studies.rate_distortion import STUDY, SWEEPS, Sweep
-from refmiracle.training.data import default_folder
 from refmiracle.training.state import load_checkpoint
 
 SWEEP = Sweep(TINY, bits=(3,), block_sizes=(60, 90))
+
+
+@pytest.fixture(autouse=True)
+def of_few_images(small_mnist_folder, monkeypatch):
+    """All processes read few images."""
+    monkeypatch.setattr(options, "default_folder", lambda: small_mnist_folder)
 
 
 @pytest.fixture
@@ -34,12 +39,13 @@ def command(out, *arguments):
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory):
+def swept(tmp_path_factory, small_mnist_folder):
     """The folder of a tiny sweep made in two processes, and what it printed."""
     out = tmp_path_factory.mktemp("swept")
     printed = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed):
         patch.setitem(SWEEPS, "smoke", SWEEP)
+        patch.setattr(options, "default_folder", lambda: small_mnist_folder)
         assert refmiracle_main(["study", *command(out, "--workers", "2")]) == 0
     return out, printed.getvalue()
 
@@ -87,9 +93,9 @@ def test_a_process_that_is_killed_takes_no_other_along():
     assert failures["killed"].startswith("BrokenProcessPool: ")
 
 
-def test_the_same_bytes_wherever_a_point_is_trained(swept, tmp_path):
+def test_the_same_bytes_wherever_a_point_is_trained(swept, tmp_path, small_mnist_folder):
     out, _ = swept
-    data = default_folder()
+    data = small_mnist_folder
     for name, config in SWEEP.configs(_fingerprint(data)).items():
         model = runs.train_one(config, data, tmp_path / name)["model.rmc"]
         assert (out / "runs" / name / "model.rmc").read_bytes() == model
@@ -136,10 +142,10 @@ def test_no_point_at_all(tmp_path, tiny, capsys):
 
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="POSIX")
 @pytest.mark.parametrize("where", ["training", "second", "starting", "measuring"])
-def test_ctrl_c_is_one_line_and_keeps_what_is_done(tmp_path, where):
+def test_ctrl_c_is_one_line_and_keeps_what_is_done(tmp_path, small_mnist_folder, where):
     """The whole group of processes gets it, as from a terminal."""
     script = Path(__file__).with_name("interrupted_study.py")
-    given = [sys.executable, str(script), where, str(tmp_path)]
+    given = [sys.executable, str(script), where, str(tmp_path), str(small_mnist_folder)]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     done = subprocess.run(
         given, capture_output=True, text=True, start_new_session=True, env=environment, check=False

@@ -26,14 +26,16 @@ from refmiracle.rec.codes import VARIABLE, find_code
 __all__ = ["work"]
 
 NUMPY = get_engine("numpy")
-# All variables are coded, in two blocks: nearly as many unused places as others.
-ROOT = hostile_files.make_file(hostile_files.make_two_blocks(1), "gprs-s", 24)
 
 
 @pytest.fixture(scope="module")
 def base():
-    """What a reader of the root has."""
-    return chain.read_root(ROOT, NUMPY)
+    """What a reader of the root has.
+
+    All variables are coded, in two blocks: nearly as many unused places as others.
+    """
+    root = hostile_files.make_file(hostile_files.make_two_blocks(1), "gprs-s", 24)
+    return chain.read_root(root, NUMPY)
 
 
 def costly_update(code, base):

@@ -6,8 +6,10 @@ this folder on the path:
 
     PYTHONPATH=tools/backends python -m refmiracle.conformance --backend jax_backend:BACKEND
 
-Three things that XLA does decide how this file is written:
+Four things that XLA does decide how this file is written:
 
+- It compiles anew for every shape, and nearly all that a case costs is that.  So arrays are filled
+  up to few sizes, and what was filled up is cut off again; by NumPy, which compiles nothing.
 - Under jit it contracts a product and a sum into one fused multiply-add.  What must be right to
   the last bit, the quantile, is therefore left eager, where each operation is compiled alone.
 - On the CPU it flushes subnormal numbers to zero, of arguments and of results.
@@ -34,6 +36,8 @@ from spec_layout import require
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_default_matmul_precision", "highest")
+# What is asked here is asked once or twice: what counts is how long XLA takes to compile it.
+jax.config.update("jax_disable_most_optimizations", True)
 
 Array = Any
 Results = tuple[Any, ...]
@@ -44,9 +48,10 @@ SERIES_TERMS = 17
 CANDIDATES_AT_ONCE = 1 << 14
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 NORM_EPSILON = 1e-5
+# Larger networks are optimized after all: XLA would convolve them in float64 for a second.
+MANY_WEIGHTS = 10_000
+OPTIMIZED = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False}
 AXES = ("CHWN", "HWIO", "CHWN")
-# A network runs once or twice here, so what counts is how long XLA takes to compile it.
-QUICKLY = {"xla_backend_optimization_level": 0}
 
 
 def double(a: Array) -> jax.Array:
@@ -54,28 +59,41 @@ def double(a: Array) -> jax.Array:
     return jnp.asarray(np.asarray(a, dtype=np.float64))
 
 
-def like(a: Array, *results: jax.Array) -> Results:
-    """Return results in the precision of an argument."""
-    return tuple(r.astype(a.dtype) for r in results)
+def room(count: int) -> int:
+    """Return the power of four that so many are filled up to, at least 4."""
+    return 4 ** max((max(count, 1) - 1).bit_length() + 1 >> 1, 1)
 
 
-def integers(a: Array, limit: int) -> jax.Array:
+def padded(a: Array, fill: Any = 0, axes: tuple[int, ...] = (0,)) -> Array:
+    """Return an array with some axes filled up at their ends."""
+    a = np.asarray(a)
+    more = [(0, room(n) - n if i in axes else 0) for i, n in enumerate(a.shape)]
+    return np.pad(a, more, constant_values=fill)
+
+
+def wide(a: Array, fill: Any = 0.0) -> Array:
+    """Return float64, with all axes filled up."""
+    return padded(np.asarray(a, dtype=np.float64), fill, tuple(range(np.ndim(a))))
+
+
+def like(a: Array, *results: Array) -> Results:
+    """Return results in the precision of an argument, and no longer than it along its axes."""
+    return tuple(cut(r, a.shape).astype(a.dtype) for r in results)
+
+
+def cut(a: Array, shape: tuple[int, ...]) -> Array:
+    """Return what comes first, so many along each axis."""
+    return np.asarray(a)[tuple(map(slice, shape))]
+
+
+def integers(a: Array, limit: int) -> Array:
     """Return int64 that are known to lie in [0, limit)."""
     a = np.asarray(a, dtype=np.int64)
     require(np.all((a >= 0) & (a < limit)), f"a number is not in [0, {limit})")
-    return jnp.asarray(a)
+    return a
 
 
 # --- bits
-
-
-def padded(a: Array, fill: Any) -> Array:
-    """Return an array with its first axis filled up to a power of two.
-
-    XLA compiles anew for every shape; so there are few.
-    """
-    more = (1 << max(len(a) - 1, 0).bit_length()) - len(a)
-    return np.concatenate([a, np.full((more, *a.shape[1:]), fill, dtype=a.dtype)])
 
 
 @jax.jit
@@ -96,7 +114,7 @@ def rounds(counter: jax.Array, key: jax.Array) -> jax.Array:
 def philox4x32(counter: Array, key: Array) -> Array:
     """Return Philox4x32-10 of counters (..., 4)."""
     flat = np.asarray(counter, dtype=np.uint64).reshape(-1, 4)
-    out = rounds(padded(flat, 0), np.asarray(key, dtype=np.uint64))
+    out = rounds(padded(flat), np.asarray(key, dtype=np.uint64))
     return np.asarray(out)[: len(flat)].reshape(np.shape(counter))
 
 
@@ -229,7 +247,7 @@ def variable_samples(code: Array, seed: Array, rows: Array, messages: Array) -> 
     spec.word(seed)
     spec.check_words(rows)
     spec.check_nodes(code, nodes)
-    nodes, rows = padded(nodes, 1), padded(np.asarray(rows, dtype=np.int64), 0)
+    nodes, rows = padded(nodes, 1), padded(np.asarray(rows, dtype=np.int64))
     a, b = jnp.zeros(len(nodes)), jnp.ones(len(nodes))
     left = spec.depths(code, nodes)
     while np.any(left > 0):
@@ -319,14 +337,14 @@ def slope(x: jax.Array) -> jax.Array:
 
 def log_s(x: Array) -> Array:
     """Return log s(x); the first term of its series where XLA would flush it to zero."""
-    solved = np.asarray(jax.jit(solve_log_s)(double(x)))
-    wide = np.asarray(x, dtype=np.float64)
-    return np.where(wide < 1e-300, -SQRT2 * wide, solved).astype(x.dtype)
+    exact = np.asarray(x, dtype=np.float64)
+    solved = cut(jax.jit(solve_log_s)(wide(x)), x.shape)
+    return np.where(exact < 1e-300, -SQRT2 * exact, solved).astype(x.dtype)
 
 
-def ds_dx(x: Array) -> jax.Array:
+def ds_dx(x: Array) -> Array:
     """Return the slope of s(x)."""
-    return like(x, slope(double(x)))[0]
+    return like(x, slope(wide(x)))[0]
 
 
 @jax.jit
@@ -335,9 +353,9 @@ def divergence(delta: jax.Array, log_s: jax.Array) -> jax.Array:
     return 0.5 * (delta * delta + excess(-log_s))
 
 
-def gaussian_kl(delta: Array, log_s: Array) -> jax.Array:
+def gaussian_kl(delta: Array, log_s: Array) -> Array:
     """Return the whitened KL in nats."""
-    return like(delta, divergence(double(delta), double(log_s)))[0]
+    return like(delta, divergence(wide(delta), wide(log_s)))[0]
 
 
 # --- posterior
@@ -352,6 +370,7 @@ def whitened(tau: jax.Array, phi: jax.Array, budget: Any) -> tuple[jax.Array, ja
     return r * tanh, solve_log_s(r * sech)
 
 
+@jax.jit
 def sample(tau: Any, phi: Any, rho: Any, budget: Any, eps: Any) -> jax.Array:
     """Return w = rho (delta + sqrt(s) eps)."""
     delta, log_s = whitened(tau, phi, budget)
@@ -369,27 +388,32 @@ def sample_gradients(tau: Any, phi: Any, rho: Any, budget: Any, eps: Any, g: Any
 
 
 def mean_kl(tau: Array, phi: Array, budget: Array) -> Results:
-    """Return delta and log s."""
-    return like(tau, *jax.jit(whitened)(double(tau), double(phi), float(budget)))
+    """Return delta and log s; what is filled up has no share."""
+    return like(tau, *jax.jit(whitened)(wide(tau), wide(phi, -np.inf), float(budget)))
 
 
-def mean_kl_forward(tau: Array, phi: Array, rho: Array, budget: Array, eps: Array) -> jax.Array:
+def mean_kl_forward(tau: Array, phi: Array, rho: Array, budget: Array, eps: Array) -> Array:
     """Return the sample."""
-    arguments = double(tau), double(phi), double(rho), float(budget), double(eps)
-    return like(tau, jax.jit(sample)(*arguments))[0]
+    return mean_kl_forward_around(tau, phi, np.zeros_like(tau), rho, budget, eps)
 
 
 def mean_kl_backward(
     tau: Array, phi: Array, rho: Array, budget: Array, eps: Array, g: Array
 ) -> Results:
     """Return the gradients by tau, phi and log rho, the last for each weight."""
-    arguments = double(tau), double(phi), double(rho), float(budget), double(eps), double(g)
+    arguments = wide(tau), wide(phi, -np.inf), wide(rho), float(budget), wide(eps), wide(g)
     return like(tau, *sample_gradients(*arguments))
 
 
-def mean_var_forward(mu: Array, log_sigma: Array, eps: Array) -> jax.Array:
+@jax.jit
+def scaled_noise(mu: jax.Array, log_sigma: jax.Array, eps: jax.Array) -> jax.Array:
     """Return mu + sigma eps."""
-    return like(mu, double(mu) + jnp.exp(double(log_sigma)) * double(eps))[0]
+    return mu + jnp.exp(log_sigma) * eps
+
+
+def mean_var_forward(mu: Array, log_sigma: Array, eps: Array) -> Array:
+    """Return mu + sigma eps."""
+    return like(mu, scaled_noise(wide(mu), wide(log_sigma), wide(eps)))[0]
 
 
 @jax.jit
@@ -414,17 +438,20 @@ def mean_var_backward(
     return mean_var_backward_around(mu, log_sigma, np.zeros_like(mu), rho, beta, eps, g)
 
 
-def mean_var_backward_around(*inputs: Array) -> Results:
-    """Return the gradients of mu, log sigma, nu, rho, beta, eps and g; P is around nu."""
-    return like(inputs[0], *mean_var_gradients(*map(double, inputs)))
+def mean_var_backward_around(
+    mu: Array, log_sigma: Array, nu: Array, rho: Array, beta: Array, eps: Array, g: Array
+) -> Results:
+    """Return the gradients of g w + beta KL where P is around nu."""
+    arguments = wide(mu), wide(log_sigma), wide(nu), wide(rho, 1.0), *map(wide, (beta, eps, g))
+    return like(mu, *mean_var_gradients(*arguments))
 
 
 def mean_kl_forward_around(
     tau: Array, phi: Array, nu: Array, rho: Array, budget: Array, eps: Array
-) -> jax.Array:
+) -> Array:
     """Return the sample of a posterior around nu."""
-    arguments = double(tau), double(phi), double(rho), float(budget), double(eps)
-    return like(tau, double(nu) + jax.jit(sample)(*arguments))[0]
+    w = sample(wide(tau), wide(phi, -np.inf), wide(rho), float(budget), wide(eps))
+    return like(tau, wide(nu) + np.asarray(w))[0]
 
 
 def mean_kl_backward_around(
@@ -434,22 +461,39 @@ def mean_kl_backward_around(
     return mean_kl_backward(tau, phi, rho, budget, eps, g)
 
 
-def expand(variables: jax.Array, places: jax.Array, signs: jax.Array) -> jax.Array:
+@jax.jit
+def expansion(variables: jax.Array, places: jax.Array, signs: jax.Array) -> jax.Array:
     """Return sign times variable for each weight."""
-    return signs.astype(variables.dtype) * variables.ravel()[places]
+    return signs.astype(variables.dtype) * variables[places]
 
 
-def expand_hash(variables: Array, places: Array, signs: Array) -> jax.Array:
-    """Return sign times variable for each weight."""
-    places = integers(places, variables.size)
-    return expand(jnp.asarray(variables), places, jnp.asarray(signs))
-
-
-def expand_hash_backward(g: Array, places: Array, signs: Array, count: Array) -> jax.Array:
+@partial(jax.jit, static_argnums=3)
+def contraction(g: jax.Array, places: jax.Array, signs: jax.Array, count: int) -> jax.Array:
     """Return the gradient by the variables."""
-    places, signs = integers(places, int(count)), jnp.asarray(signs)
-    nought = jnp.zeros(int(count), dtype=g.dtype)
-    return jax.vjp(lambda v: expand(v, places, signs), nought)[1](jnp.asarray(g))[0]
+    nought = jnp.zeros(count, dtype=g.dtype)
+    return jax.vjp(lambda v: expansion(v, places, signs), nought)[1](g)[0]
+
+
+def expand(variables: Array, places: Array, signs: Array) -> Array:
+    """Return sign times variable for each weight."""
+    arguments = (padded(np.asarray(a).ravel()) for a in (variables, places, signs))
+    return cut(expansion(*arguments), places.shape)
+
+
+def contract(g: Array, places: Array, signs: Array, count: int) -> Array:
+    """Return the gradient by the variables; nought comes to the first from what is filled up."""
+    arguments = (padded(np.asarray(a).ravel()) for a in (g, places, signs))
+    return cut(contraction(*arguments, room(count)), (count,))
+
+
+def expand_hash(variables: Array, places: Array, signs: Array) -> Array:
+    """Return sign times variable for each weight."""
+    return expand(variables, integers(places, variables.size), signs)
+
+
+def expand_hash_backward(g: Array, places: Array, signs: Array, count: Array) -> Array:
+    """Return the gradient by the variables."""
+    return contract(g, integers(places, int(count)), signs, int(count))
 
 
 # --- layers
@@ -556,9 +600,10 @@ def backward(function: Any, arguments: Any, dy: jax.Array) -> Results:
     return jax.vjp(function, *arguments)[1](dy)
 
 
-def images(pixels: Array) -> jax.Array:
+def images(pixels: Array) -> Array:
     """Return pixel / 255 - 1/2; no argument tells the precision, so float64."""
-    return double(pixels).transpose(1, 2, 0)[None] / 255.0 - 0.5
+    maps = double(padded(pixels)).transpose(1, 2, 0)[None] / 255.0 - 0.5
+    return np.asarray(maps)[..., : len(pixels)]
 
 
 def conv2d(x: Array, w: Array, b: Array) -> jax.Array:
@@ -588,14 +633,24 @@ def conv2d_general_backward(
     return backward(convolve, (x, w, np.zeros(w.shape[3], dtype=w.dtype)), dy)
 
 
-def maxpool2d(x: Array) -> jax.Array:
+def every(a: Array) -> Array:
+    """Return an array with all axes filled up."""
+    return padded(a, axes=tuple(range(np.ndim(a))))
+
+
+def maxpool2d(x: Array) -> Array:
     """Return the maximum of each 2x2 window."""
-    return jax.jit(pool)(x)
+    channels, height, width, batch = x.shape
+    return cut(jax.jit(pool)(every(x)), (channels, height // 2, width // 2, batch))
 
 
-def maxpool2d_backward(x: Array, dy: Array) -> jax.Array:
+def maxpool2d_backward(x: Array, dy: Array) -> Array:
     """Return dx."""
-    return backward(pool, (x,), dy)[0]
+    maps = every(x)
+    channels, height, width, batch = maps.shape
+    filled = np.zeros((channels, height // 2, width // 2, batch), dtype=dy.dtype)
+    filled[tuple(map(slice, dy.shape))] = dy
+    return like(x, backward(pool, (maps,), filled)[0])[0]
 
 
 def mean_pool2d(x: Array, height: Array, width: Array) -> jax.Array:
@@ -611,35 +666,39 @@ def mean_pool2d_backward(dy: Array, height: Array, width: Array, shape: Array) -
     return backward(windows(int(height), int(width)), (maps,), dy)[0]
 
 
-def group_norm(x: Array, gain: Array, bias: Array, groups: Array) -> jax.Array:
+def group_norm(x: Array, gain: Array, bias: Array, groups: Array) -> Array:
     """Return normalised maps, computed in float64."""
-    return like(x, normalised(int(groups))(double(x), double(gain), double(bias)))[0]
+    maps = double(padded(x, axes=(3,)))
+    return like(x, normalised(int(groups))(maps, double(gain), double(bias)))[0]
 
 
 def group_norm_backward(x: Array, gain: Array, groups: Array, dy: Array) -> Results:
     """Return dx, dgain, dbias."""
-    arguments = double(x), double(gain), jnp.zeros(gain.shape)
-    return like(x, *backward(normalised(int(groups)), arguments, double(dy)))
+    arguments = double(padded(x, axes=(3,))), double(gain), np.zeros(gain.shape)
+    found = backward(normalised(int(groups)), arguments, double(padded(dy, axes=(3,))))
+    return tuple(np.asarray(d).astype(x.dtype) for d in (cut(found[0], x.shape), *found[1:]))
 
 
-def relu(x: Array) -> jax.Array:
+def relu(x: Array) -> Array:
     """Return max(x, 0)."""
-    return rectify(jnp.asarray(x))
+    return like(x, jax.jit(rectify)(every(x)))[0]
 
 
-def relu_backward(x: Array, dy: Array) -> jax.Array:
+def relu_backward(x: Array, dy: Array) -> Array:
     """Return dx; of `jnp.maximum` it would be dy / 2 at 0."""
-    return backward(rectify, (x,), dy)[0]
+    return like(x, backward(rectify, (every(x),), every(dy))[0])[0]
 
 
-def dense(x: Array, w: Array, b: Array) -> jax.Array:
+def dense(x: Array, w: Array, b: Array) -> Array:
     """Return W^T x + b."""
-    return jax.jit(affine)(x, w, b)
+    return cut(jax.jit(affine)(every(x), every(w), every(b)), (w.shape[1], x.shape[1]))
 
 
 def dense_backward(x: Array, w: Array, dy: Array) -> Results:
     """Return dx, dw, db."""
-    return backward(affine, (x, w, np.zeros(w.shape[1], dtype=w.dtype)), dy)
+    b = np.zeros(w.shape[1], dtype=w.dtype)
+    found = backward(affine, (every(x), every(w), every(b)), every(dy))
+    return tuple(cut(d, a.shape) for d, a in zip(found, (x, w, b), strict=True))
 
 
 @jax.jit
@@ -651,7 +710,11 @@ def losses_and_gradient(logits: jax.Array, labels: jax.Array) -> Results:
 
 def softmax_cross_entropy(logits: Array, labels: Array) -> Results:
     """Return the loss of each sample, and the gradient of their sum."""
-    return losses_and_gradient(logits, integers(labels, len(logits)))
+    labels = integers(labels, len(logits))
+    # A class of -inf has no part in anything; nor have samples any in each other.
+    filled = padded(padded(logits, -np.inf), axes=(1,))
+    losses, gradient = losses_and_gradient(filled, padded(labels))
+    return cut(losses, labels.shape), cut(gradient, logits.shape)
 
 
 # --- coding
@@ -666,9 +729,10 @@ def ratios(z: jax.Array, delta: jax.Array, log_s: jax.Array) -> jax.Array:
     return terms.sum(axis=2)
 
 
-def log_weights(candidates: Array, delta: Array, log_s: Array) -> jax.Array:
+def log_weights(candidates: Array, delta: Array, log_s: Array) -> Array:
     """Return log q(z) / p(z) in nats, (blocks, K), summed in float64."""
-    return ratios(double(candidates), double(delta), double(log_s))
+    found = ratios(wide(candidates), wide(delta), wide(log_s))
+    return cut(found, (len(delta), len(candidates)))
 
 
 def select_indices(seed: Array, bits: Array, blocks: Array, delta: Array, log_s: Array) -> Array:
@@ -676,19 +740,25 @@ def select_indices(seed: Array, bits: Array, blocks: Array, delta: Array, log_s:
     require(np.isfinite(delta).all() and np.isfinite(log_s).all(), "a target is not finite")
     spec.check_bits(int(bits))
     rows = integers(blocks, 2**32)
-    best = jnp.full(rows.shape, -jnp.inf)
-    index = jnp.zeros_like(rows)
+    best = np.full(rows.shape, -np.inf)
+    index = np.zeros_like(rows)
     for start in range(0, 2 ** int(bits), CANDIDATES_AT_ONCE):
         candidates = np.arange(start, min(start + CANDIDATES_AT_ONCE, 2 ** int(bits)))
         u = uniform(words(int(seed), spec.SELECTION, rows, len(candidates), start))
         scores = log_weights(codebook(seed, candidates, delta.shape[1]), delta, log_s)
-        scores = scores - jnp.log(-jnp.log(u))
-        index = jnp.where(scores.max(axis=1) > best, start + scores.argmax(axis=1), index)
-        best = jnp.maximum(scores.max(axis=1), best)
+        scores = scores + cut(gumbel(wide(u, 0.5)), u.shape)
+        index = np.where(scores.max(axis=1) > best, start + scores.argmax(axis=1), index)
+        best = np.maximum(scores.max(axis=1), best)
     return index
 
 
-def decode_blocks(seed: Array, indices: Array, dimension: Array, rho: Array) -> jax.Array:
+@jax.jit
+def gumbel(u: jax.Array) -> jax.Array:
+    """Return the noise that uniform numbers stand for."""
+    return -jnp.log(-jnp.log(u))
+
+
+def decode_blocks(seed: Array, indices: Array, dimension: Array, rho: Array) -> Array:
     """Return rho z in float32."""
     return spec.scales(rho).astype(np.float32) * codebook(seed, indices, dimension)
 
@@ -728,33 +798,34 @@ def forward(flat: jax.Array, pixels: jax.Array, network: net.Network) -> jax.Arr
     return through(network.layers, (part.reshape(shape) for part, shape in pairs), x)
 
 
-predictions = jax.jit(forward, static_argnums=2, compiler_options=QUICKLY)
-
-
-@partial(jax.jit, static_argnums=3, compiler_options=QUICKLY)
-@jax.value_and_grad
-def network_loss(
-    flat: jax.Array, pixels: jax.Array, labels: jax.Array, network: net.Network
+def mean_loss(
+    flat: jax.Array, pixels: jax.Array, labels: jax.Array, shares: jax.Array, network: net.Network
 ) -> jax.Array:
-    """Return the mean loss of a batch, and its gradient by all weights in a row."""
-    return cross_entropy(forward(flat, pixels, network), labels).mean()
+    """Return the mean loss of a batch."""
+    losses = cross_entropy(forward(flat, pixels, network), labels)
+    return (losses * shares.astype(losses.dtype)).sum()
 
 
-def loss_gradients(
-    tau: jax.Array, phi: jax.Array, rho: jax.Array, budget: Any, places: spec.Places,
-    network: net.Network, eps: jax.Array, pixels: jax.Array, labels: jax.Array,
-) -> Results:  # fmt: skip
-    """Return the mean loss of a batch, and its gradients by tau, phi and log rho."""
+def compiled(function: Any, last: int) -> Any:
+    """Return a compiled function of weights whose last argument is a network."""
+    quickly = jax.jit(function, static_argnums=last)
+    well = jax.jit(function, static_argnums=last, compiler_options=OPTIMIZED)
+    return lambda flat, *rest: (well if flat.size > MANY_WEIGHTS else quickly)(flat, *rest)
 
-    def weights(tau: jax.Array, phi: jax.Array, log_scale: jax.Array) -> jax.Array:
-        scale = (rho * jnp.exp(log_scale))[places.tensors]
-        w = jax.jit(sample)(*(a.astype(jnp.float64) for a in (tau, phi, scale)), budget, eps)
-        # In float64, so that the gradients of up to 400,000 weights are summed in it.
-        return jax.jit(expand)(w, places.of_weights, places.signs).astype(tau.dtype)
 
-    flat, back = jax.vjp(weights, tau, phi, jnp.zeros_like(rho))
-    loss, slopes = network_loss(flat, pixels, labels, network)
-    return loss, back(slopes)
+predictions = compiled(forward, 2)
+network_loss = compiled(jax.value_and_grad(mean_loss), 4)
+
+
+def batch_of(pixels: Array, labels: Array) -> Results:
+    """Return a batch filled up with its first image, whose copies have no share in the mean.
+
+    They are not finite where the image itself is not, and nowhere else.
+    """
+    count = len(labels)
+    number = np.arange(room(count))
+    which = np.where(number < count, number, 0)
+    return pixels[which], labels[which], (number < count) / count
 
 
 def batch_gradients(
@@ -764,9 +835,18 @@ def batch_gradients(
     """Return the mean loss of a batch and its gradients by tau, phi and log rho."""
     pixels = spec.check_images(images, layout)
     labels = integers(labels, layout.whole.classes)
-    budget, data = int(bits) * math.log(2.0), (double(eps), pixels, labels)
-    loss, grads = loss_gradients(tau, phi, double(rho), budget, places, layout.whole, *data)
-    return loss, *like(tau, *grads)
+    rho, ones = np.asarray(rho, dtype=np.float64), np.ones(tau.shape)
+    scale = expand(rho, places.tensors.ravel(), ones).reshape(tau.shape)
+    posterior = wide(tau), wide(phi, -np.inf), wide(scale), int(bits) * math.log(2.0), wide(eps)
+    w = expand(cut(sample(*posterior), tau.shape), places.of_weights, places.signs)
+    batch = batch_of(pixels, labels)
+    loss, slopes = network_loss(w.astype(tau.dtype), *batch, layout.whole)
+    # In float64, so that the gradients of up to 400,000 weights are summed in it.
+    slopes = np.asarray(slopes, dtype=np.float64)
+    g = contract(slopes, places.of_weights, places.signs, tau.size).reshape(tau.shape)
+    *grads, by_place = (cut(a, tau.shape) for a in sample_gradients(*posterior, wide(g)))
+    grads.append(contract(by_place, places.tensors, ones, rho.size))
+    return loss, *(a.astype(tau.dtype) for a in grads)
 
 
 def loss_and_grads(
@@ -796,7 +876,7 @@ def adam(theta: Any, g: Any, m: Any, v: Any, step: Any, rate: Any) -> tuple[Any,
 
 def adam_step(theta: Array, g: Array, m: Array, v: Array, step: Array, rate: Array) -> Results:
     """Return theta, m and v after a step of Adam."""
-    return adam(theta, g, m, v, step, rate)
+    return like(theta, *adam(*map(every, (theta, g, m, v)), step, rate))
 
 
 def round_scales(log_rho: jax.Array) -> jax.Array:
@@ -816,17 +896,17 @@ def train_steps(
     """Return the loss of each step of Adam, and the parameters behind the last."""
     layout = spec.make_layout(block_size, seed, factors, grouping, signs)
     places = find_places(layout)
-    parameters = [jnp.asarray(p) for p in (tau, phi, log_rho)]
-    moments = [(jnp.zeros_like(p), jnp.zeros_like(p)) for p in parameters]
+    parameters = [tau, phi, log_rho]
+    moments = [(np.zeros_like(p), np.zeros_like(p)) for p in parameters]
     losses = []
     for t, rate in enumerate(rates):
-        rho, data = round_scales(parameters[2]), (eps[t], images[t], labels[t])
+        rho, data = round_scales(jnp.asarray(parameters[2])), (eps[t], images[t], labels[t])
         loss, *grads = batch_gradients(layout, places, bits, *parameters[:2], rho, *data)
         losses.append(loss)
         for i, g in enumerate(grads):
             own = np.float64(rate) * (float(scale_rate) if i == 2 else 1.0)
-            parameters[i], *moments[i] = adam(parameters[i], g, *moments[i], t + 1, own)
-    return jnp.stack(losses), *parameters
+            parameters[i], *moments[i] = adam_step(parameters[i], g, *moments[i], t + 1, own)
+    return np.stack(losses), *parameters
 
 
 # --- files
@@ -854,12 +934,11 @@ def normals(header: spec.Header) -> Array:
     return codebook(layout.seed, messages, layout.block_size).ravel()
 
 
-def decode_weights(header: spec.Header) -> jax.Array:
+def decode_weights(header: spec.Header) -> Array:
     """Return all float32 weights of a file in a row."""
     places = find_places(header.layout)
     scales = spec.scales(header.rho[places.tensors.ravel()]).astype(np.float32)
-    v = jnp.asarray(padded(scales * normals(header), 0.0))
-    return expand(v, places.of_weights, places.signs)
+    return expand(scales * normals(header), places.of_weights, places.signs)
 
 
 def decode_model(data: Array) -> Results:
@@ -867,9 +946,9 @@ def decode_model(data: Array) -> Results:
     return digest_of(decode_weights(spec.read_file(data)))
 
 
-def digest_of(weights: jax.Array) -> Results:
+def digest_of(weights: Array) -> Results:
     """Return the SHA-256 of all weights, and some of them."""
-    flat = np.asarray(weights).astype("<f4")
+    flat = weights.astype("<f4")
     digest = hashlib.sha256(flat.tobytes()).digest()
     return np.frombuffer(digest, np.uint8), flat[:: spec.SAMPLE_STRIDE]
 
@@ -883,22 +962,23 @@ def decode_chain(data: Array, sizes: Array) -> Results:
     """Return the same of the weights behind the last of some files, of so many bytes each."""
     layout, variables = spec_update.variables_behind(data, sizes, normals_of_variables)
     places = spec_update.by_variable(layout, words_under(layout.seed))
-    v = jnp.asarray(padded(variables, 0.0))
-    return digest_of(expand(v, places.of_weights, places.signs))
+    return digest_of(expand(variables, places.of_weights, places.signs))
 
 
 def predict(data: Array, images: Array) -> Results:
     """Return logits (classes, images) and classes; no argument tells the precision, so float64."""
     header = spec.read_file(data)
-    flat = decode_weights(header).astype(jnp.float64)
+    flat = decode_weights(header).astype(np.float64)
     require(len(images), "there are no images to classify")
     pixels = spec.check_images(images, header.layout)
-    logits = predictions(flat, pixels, header.layout.whole)
-    require(jnp.isfinite(logits).all(), "a logit is not finite: no class")
+    logits = np.asarray(predictions(flat, padded(pixels), header.layout.whole))[:, : len(images)]
+    require(np.isfinite(logits).all(), "a logit is not finite: no class")
     return logits, logits.argmax(axis=0)
 
 
-# Operations whose results may be subnormal numbers, and what the cases are called.
+# Operations whose results may be subnormal numbers, and what the cases are called; those of `WIDE`
+# are computed in float64, which has room for those of float32.
+WIDE = ("mean_kl", "mean_var_forward", "group_norm", "group_norm_backward")
 FLUSHED = {
     "posterior": ("expand_hash", "expand_hash_backward", "mean_kl", "mean_var_forward"),
     "layers": (
@@ -916,6 +996,7 @@ BACKEND = SimpleNamespace(
         for stage, operations in FLUSHED.items()
         for operation in operations
         for name in ("denormal", "denormal-of-double")
+        if name != "denormal" or operation not in WIDE
     },
     version=jax.__version__,
     dtypes=("float64", "float32"),
