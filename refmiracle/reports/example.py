@@ -184,7 +184,8 @@ def _log_weights(run: Run, block: int, index: int) -> tuple[float, Array]:
 
 def _variables(opened: OpenedRun, block: int, index: int) -> list[Variable]:
     run, layout = opened.run, opened.model.layout
-    q, tensors, rho = run.posterior, layout.network.tensors(), scales_of(opened.model, run.base)
+    q, tensors = run.posterior_as_sent, layout.network.tensors()
+    rho = scales_of(opened.model, run.base)
     (row,) = minimal_random_coding.decode(
         run.network.engine, layout.seed, [index], layout.block_size
     )

@@ -171,7 +171,7 @@ def draw_distributions(run: Run) -> dict[str, list[str]]:
 
     Of an update they are those of what it adds to its base.
     """
-    q = run.posterior
+    q = run.posterior_as_sent
     columns = {
         f"{MU} / {RHO}": q.mu / q.rho,
         f"{SIGMA} / {RHO}": q.sigma / q.rho,

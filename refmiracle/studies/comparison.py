@@ -119,6 +119,8 @@ class Run:
         At the end of training; arrays of shape (coded variables,), tensors one after the other.
     decoded : ndarray of float64, shape (variables,)
         All variables as the file gives them, in the same order.
+    rho : ndarray of float64, shape (coded variables,)
+        The scales as the file has them; the posterior's, unless they learn until they are sent.
     base : Base, optional
         What an update is relative to.
     """
@@ -127,7 +129,13 @@ class Run:
     summary: dict[str, Any]
     posterior: Posterior
     decoded: NDArray[np.float64]
+    rho: NDArray[np.float64]
     base: Base | None = None
+
+    @cached_property
+    def posterior_as_sent(self) -> Posterior:
+        """The posterior with the scales of the file: the same in units of rho, of the same KL."""
+        return self.posterior.at_scales(self.rho)
 
     @cached_property
     def places(self) -> Places:
@@ -292,8 +300,9 @@ def _read_run(folder: Path, summary: dict[str, Any]) -> Run:
     if (file.layout, file.bits_per_block, file.code) != _sent_settings(config):
         raise InputError(f"{path}: it has other settings than {summary_path(folder)}")
     posterior = load_posterior(posterior_path(folder))
-    check_posterior(posterior, file, base, posterior_path(folder))
-    return Run(config, summary, posterior, found.variables.astype(np.float64), base)
+    rho = np.repeat(scales_of(file, base), file.layout.coded_sizes())
+    check_posterior(posterior, None if config.late_scale_rate else rho, file, folder)
+    return Run(config, summary, posterior, found.variables.astype(np.float64), rho, base)
 
 
 def read_file(data: bytes, config: Config, base: Base | None) -> CompressedModel | CompressedUpdate:
@@ -310,21 +319,30 @@ def _sent_settings(config: Config) -> tuple[Any, ...]:
 
 
 def check_posterior(
-    q: Posterior, file: CompressedModel | CompressedUpdate, base: Base | None, path: Path
+    q: Posterior,
+    rho: NDArray[np.float64] | None,
+    file: CompressedModel | CompressedUpdate,
+    folder: Path,
 ) -> None:
-    """Refuse a posterior that is not of the run that made a file, whose scales it has.
+    """Refuse a posterior that is not of the run that made a file, whose scales `rho` it has.
+
+    Where scales learn until they are sent it is None, and each tensor has one of its own.
 
     Raises
     ------
     InputError
         If its arrays have another shape, hold what no posterior has, or it has other scales.
     """
-    count, name = file.layout.variables(), "model.rmc" if base is None else "update.rmc"
-    if any(a.shape != (count,) for a in vars(q).values()):
+    path, sizes = posterior_path(folder), np.array(file.layout.coded_sizes())
+    name = "model.rmc" if isinstance(file, CompressedModel) else "update.rmc"
+    if any(a.shape != (sizes.sum(),) for a in vars(q).values()):
         raise InputError(f"{path}: it is not of the run that made {name}")
     if not (np.isfinite([q.mu, q.sigma, q.rho]).all() and min(q.sigma.min(), q.rho.min()) > 0):
         raise InputError(f"{path}: it holds numbers that no posterior has")
-    if not np.array_equal(q.rho, np.repeat(scales_of(file, base), file.layout.coded_sizes())):
+    if rho is None:
+        sizes = sizes[sizes > 0]
+        rho = np.repeat(q.rho[np.cumsum(sizes) - sizes], sizes)
+    if not np.array_equal(q.rho, rho):
         raise InputError(f"{path}: it is not of the run that made {name}")
 
 

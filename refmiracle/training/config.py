@@ -189,10 +189,7 @@ PRESETS = {
 
 
 # With which Mean-Var does best where the presets have Mean-KL's settings (docs/STUDY.md).
-MEAN_VAR = {
-    **{"rate": 2e-2, "variance_rate": 0.5, "encoding_rate": 6e-3, "initial_beta": 1e-6},
-    "late_scale_rate": 0.0,
-}
+MEAN_VAR = {"rate": 2e-2, "variance_rate": 0.5, "encoding_rate": 6e-3, "initial_beta": 1e-6}
 
 
 # Of an update, where a preset has other settings for a model: it begins near its end.
@@ -229,7 +226,7 @@ def preset_config(
     """
     own: dict[str, Any] = {**UPDATE, **UPDATE_LENGTHS[preset]} if base else {}
     if parameterization == "mean-var":
-        own |= MEAN_VAR
+        own |= {**MEAN_VAR, "late_scale_rate": 0.0}
     if code != MRC:
         own["selection"] = "sample"
     if base:

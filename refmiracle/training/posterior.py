@@ -35,6 +35,11 @@ class Posterior:
     sigma: Array
     rho: Array
 
+    def at_scales(self, rho: Array) -> Posterior:
+        """Return the posterior that is the same in units of other scales."""
+        ratio = rho / self.rho
+        return Posterior(mu=ratio * self.mu, sigma=ratio * self.sigma, rho=rho)
+
     def kl_bits(self) -> Array:
         """Return KL[Q || P] of each variable, in bits; shape (coded variables,)."""
         log_s = 2.0 * np.log(self.sigma / self.rho)
