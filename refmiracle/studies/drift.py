@@ -128,7 +128,7 @@ def thin(images: Pixels, pixels: float) -> Pixels:
 def occlude(images: Pixels, pixels: float) -> Pixels:
     """Return images with a black square of so many pixels a side in their middle."""
     out, side = images.copy(), int(pixels)
-    top, left = ((length - side) // 2 for length in images.shape[1:])
+    top, left = (max(0, (length - side) // 2) for length in images.shape[1:])
     out[:, top : top + side, left : left + side] = 0
     return out
 
@@ -161,6 +161,12 @@ class Drift:
     strengths : tuple of float
     unit : str
         Of a strength.
+    least, most : float
+        Between which a strength may be.
+    whole : bool
+        Whether it is a whole number.
+    only : tuple of int
+        All that it may be, where these are few.
     random : bool
         Whether `change` takes a seed, and the number of the first image, too.
     """
@@ -168,20 +174,42 @@ class Drift:
     change: Callable[..., Pixels]
     strengths: tuple[float, ...]
     unit: str
+    least: float
+    most: float
+    whole: bool = False
+    only: tuple[int, ...] = ()
     random: bool = False
 
+    def check(self, kind: str, strength: float) -> None:
+        """Refuse a strength that means nothing.
 
+        Raises
+        ------
+        InputError
+            If it is out of range, not whole where it should be, or no neighbourhood has so many.
+        """
+        inside = self.least <= strength <= self.most  # not so for what is no number
+        fits = inside and (not self.whole or strength == int(strength))
+        expected = f"{'a whole number' if self.whole else 'a number'} from {self.least:g} to"
+        expected += f" {self.most:g}"
+        if self.only:
+            fits, expected = strength in self.only, f"one of {', '.join(map(str, self.only))}"
+        if not fits:
+            raise InputError(f"strength {strength:g} of {kind}: expected {expected} ({self.unit})")
+
+
+_NEIGHBOURS, _SIZES = "pixels of a neighbourhood", tuple(FOOTPRINTS)
 DRIFTS = {
-    "rotation": Drift(rotate, (10, 25, 40), "degrees"),
-    "shift": Drift(shift, (2, 4, 6), "pixels right and down"),
-    "scale": Drift(scale, (0.85, 0.7, 0.55), "times the size"),
-    "blur": Drift(blur, (1, 1.5, 2.5), "pixels of sigma"),
-    "contrast": Drift(contrast, (0.6, 0.4, 0.2), "times the contrast"),
-    "inversion": Drift(invert, (0.25, 0.5, 1), "share of the images", random=True),
-    "thicker strokes": Drift(thicken, (4, 9, 16), "pixels of a neighbourhood"),
-    "thinner strokes": Drift(thin, (2, 4, 5), "pixels of a neighbourhood"),
-    "noise": Drift(add_noise, (32, 64, 96), "grey levels of sigma", random=True),
-    "occlusion": Drift(occlude, (6, 9, 12), "pixels a side"),
+    "rotation": Drift(rotate, (10, 25, 40), "degrees", -360, 360),
+    "shift": Drift(shift, (2, 4, 6), "pixels right and down", -1000, 1000, whole=True),
+    "scale": Drift(scale, (0.85, 0.7, 0.55), "times the size", 0.01, 100),
+    "blur": Drift(blur, (1, 1.5, 2.5), "pixels of sigma", 0.1, 100),
+    "contrast": Drift(contrast, (0.6, 0.4, 0.2), "times the contrast", 0, 100),
+    "inversion": Drift(invert, (0.25, 0.5, 1), "share of the images", 0, 1, random=True),
+    "thicker strokes": Drift(thicken, (4, 9, 16), _NEIGHBOURS, 2, 16, only=_SIZES),
+    "thinner strokes": Drift(thin, (2, 4, 5), _NEIGHBOURS, 2, 16, only=_SIZES),
+    "noise": Drift(add_noise, (32, 64, 96), "grey levels of sigma", 0, 1000, random=True),
+    "occlusion": Drift(occlude, (6, 9, 12), "pixels a side", 0, 1000, whole=True),
 }
 
 
@@ -207,7 +235,7 @@ def drifted(images: Pixels, kind: str, strength: float, seed: int = 0) -> Pixels
     kind : str
         One of `DRIFTS`.
     strength : float
-        In the unit of its kind; others than those that the studies try will do.
+        In the unit of its kind; others than those that the studies try will do (`Drift.check`).
     seed : int
         Of the kinds that draw at random: each set of images has its own.
 
@@ -219,9 +247,10 @@ def drifted(images: Pixels, kind: str, strength: float, seed: int = 0) -> Pixels
     Raises
     ------
     InputError
-        If there is no such kind.
+        If there is no such kind, or the strength means nothing.
     """
     drift, flat = find_drift(kind), images.reshape(-1, *images.shape[-2:])
+    drift.check(kind, strength)
     parts = []
     for first in range(0, len(flat), CHUNK):
         drawn = (seed, first) if drift.random else ()

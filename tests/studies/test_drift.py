@@ -136,3 +136,16 @@ def test_colours_drift_alike(images):
 def test_no_such_drift(images):
     with pytest.raises(InputError, match="drift 'tides' is unknown; expected one of rotation"):
         drifted(images, "tides", 1)
+
+
+@pytest.mark.parametrize("kind", DRIFTS)
+def test_strengths_that_mean_nothing_are_told(kind):
+    images = np.zeros((2, 6, 6), np.uint8)
+    wrong = [-1001.0, 1e9, np.nan, np.inf]
+    for strength in wrong + [0.5] * DRIFTS[kind].whole + [3] * bool(DRIFTS[kind].only):
+        with pytest.raises(InputError, match=f"^strength .* of {kind}: expected [^\n]*$"):
+            drifted(images, kind, strength)
+
+
+def test_a_square_larger_than_the_image_covers_it():
+    assert not drifted(np.full((1, 6, 6), 9, np.uint8), "occlusion", 20).any()
