@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -7,6 +10,10 @@ from scipy import ndimage
 from refmiracle.errors import InputError
 from refmiracle.studies import drift
 from refmiracle.studies.drift import DRIFTS, FOOTPRINTS, drifted
+from refmiracle.studies.scenes import TEST_SEED, TRAIN_SEED
+from refmiracle.training.data import load_split
+
+TOOLS = Path(__file__).parents[2] / "tools"
 
 
 @pytest.fixture
@@ -149,3 +156,22 @@ def test_strengths_that_mean_nothing_are_told(kind):
 
 def test_a_square_larger_than_the_image_covers_it():
     assert not drifted(np.full((1, 6, 6), 9, np.uint8), "occlusion", 20).any()
+
+
+def test_the_tool_writes_what_an_update_is_trained_on(small_mnist_folder, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(TOOLS)
+    import drifted_images  # noqa: PLC0415
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["drifted_images.py", *words])
+        drifted_images.main()
+
+    call("noise", "32", str(tmp_path / "noisy"), "--data", str(small_mnist_folder))
+    for part, seed in (("train", TRAIN_SEED), ("t10k", TEST_SEED)):
+        found, was = (load_split(f, part) for f in (tmp_path / "noisy", small_mnist_folder))
+        np.testing.assert_array_equal(found.images, drifted(was.images, "noise", 32, seed))
+        np.testing.assert_array_equal(found.labels, was.labels)
+    for words in (("shift", "0.5", "out"), ("shift", "2", "out", "--data", "nothing")):
+        with pytest.raises(SystemExit, match=r"^drifted_images\.py: [^\n]*$"):
+            call(*words)
+    assert not Path("out").exists()
