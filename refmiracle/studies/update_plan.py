@@ -315,7 +315,7 @@ def middle_strengths() -> tuple[tuple[str, float], ...]:
 
 
 # Of new files; the fewer their blocks, the more it costs to look at 2^20 candidates for each.
-_NEW = {"preset": "default", "steps": 1000, "groups": 20, "group_steps": 40, "bits_per_block": 16}
+_NEW = {"preset": "default", "steps": 3000, "groups": 40, "group_steps": 40, "bits_per_block": 16}
 UPDATES_PLANS = {
     "smoke": UpdatesPlan(
         "numba",
@@ -336,7 +336,7 @@ UPDATES_PLANS = {
         middle_strengths(),
         _NEW,
         {"preset": "default"},
-        Tuning(steps=600, sparse_steps=150),
+        Tuning(steps=800, sparse_steps=300),
         shares=(0.5,),
     ),
     "paper": UpdatesPlan(
