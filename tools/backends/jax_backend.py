@@ -638,6 +638,11 @@ def every(a: Array) -> Array:
     return padded(a, axes=tuple(range(np.ndim(a))))
 
 
+def check_shape(a: Array, *shape: int) -> None:
+    """Refuse an array of another shape, which would not show once it is filled up."""
+    require(a.shape == shape, f"an array has the shape {a.shape}; expected {shape}")
+
+
 def maxpool2d(x: Array) -> Array:
     """Return the maximum of each 2x2 window."""
     channels, height, width, batch = x.shape
@@ -646,6 +651,8 @@ def maxpool2d(x: Array) -> Array:
 
 def maxpool2d_backward(x: Array, dy: Array) -> Array:
     """Return dx."""
+    channels, height, width, batch = x.shape
+    check_shape(dy, channels, height // 2, width // 2, batch)
     maps = every(x)
     channels, height, width, batch = maps.shape
     filled = np.zeros((channels, height // 2, width // 2, batch), dtype=dy.dtype)
@@ -674,6 +681,7 @@ def group_norm(x: Array, gain: Array, bias: Array, groups: Array) -> Array:
 
 def group_norm_backward(x: Array, gain: Array, groups: Array, dy: Array) -> Results:
     """Return dx, dgain, dbias."""
+    check_shape(dy, *x.shape)
     arguments = double(padded(x, axes=(3,))), double(gain), np.zeros(gain.shape)
     found = backward(normalised(int(groups)), arguments, double(padded(dy, axes=(3,))))
     return tuple(np.asarray(d).astype(x.dtype) for d in (cut(found[0], x.shape), *found[1:]))
@@ -686,16 +694,21 @@ def relu(x: Array) -> Array:
 
 def relu_backward(x: Array, dy: Array) -> Array:
     """Return dx; of `jnp.maximum` it would be dy / 2 at 0."""
+    check_shape(dy, *x.shape)
     return like(x, backward(rectify, (every(x),), every(dy))[0])[0]
 
 
 def dense(x: Array, w: Array, b: Array) -> Array:
     """Return W^T x + b."""
+    check_shape(x, len(w), x.shape[1])
+    check_shape(b, w.shape[1])
     return cut(jax.jit(affine)(every(x), every(w), every(b)), (w.shape[1], x.shape[1]))
 
 
 def dense_backward(x: Array, w: Array, dy: Array) -> Results:
     """Return dx, dw, db."""
+    check_shape(x, len(w), x.shape[1])
+    check_shape(dy, w.shape[1], x.shape[1])
     b = np.zeros(w.shape[1], dtype=w.dtype)
     found = backward(affine, (every(x), every(w), every(b)), every(dy))
     return tuple(cut(d, a.shape) for d, a in zip(found, (x, w, b), strict=True))
@@ -713,6 +726,7 @@ def softmax_cross_entropy(logits: Array, labels: Array) -> Results:
     labels = integers(labels, len(logits))
     # A class of -inf has no part in anything; nor have samples any in each other.
     filled = padded(padded(logits, -np.inf), axes=(1,))
+    check_shape(labels, logits.shape[1])
     losses, gradient = losses_and_gradient(filled, padded(labels))
     return cut(losses, labels.shape), cut(gradient, logits.shape)
 
