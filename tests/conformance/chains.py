@@ -8,7 +8,7 @@ import numpy as np
 
 from refmiracle.codec.chain import decode_chain
 from refmiracle.codec.container import CompressedModel, parse_model
-from refmiracle.codec.envelope import checksum_of, is_update, seal
+from refmiracle.codec.envelope import base_checksum, checksum_of, is_update, seal
 from refmiracle.codec.payload import message_count
 from refmiracle.codec.update import CompressedUpdate, update_layout
 from refmiracle.engines import get_engine
@@ -22,6 +22,14 @@ MODELS = Path(__file__).parents[2] / "data" / "models"
 def shipped_models() -> list[Path]:
     """Return the paths of the models in data/models, without the updates of them."""
     return [p for p in sorted(MODELS.glob("*.rmc")) if not is_update(p.read_bytes())]
+
+
+def shipped_chains() -> dict[str, list[bytes]]:
+    """Return the files of each update in data/models, its model first."""
+    files = {path.stem: path.read_bytes() for path in sorted(MODELS.glob("*.rmc"))}
+    models = {checksum_of(data): data for data in files.values() if not is_update(data)}
+    updates = {name: data for name, data in files.items() if is_update(data)}
+    return {name: [models[base_checksum(data)], data] for name, data in updates.items()}
 
 
 def messages(rng: np.random.Generator, layout: BlockLayout, code: str, bits: int) -> np.ndarray:

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import spec_decoder
-from conformance.chains import shipped_models
+import spec_updates
+from conformance.chains import shipped_chains, shipped_models
 from nn.trees import DEPTHWISE, NORMED, TREE
 
 from refmiracle.codec.container import CompressedModel
@@ -72,12 +73,19 @@ FILES = {
     },
     "resnet8": random_file("mrc", RESNET8),
 }
+CHAINS = shipped_chains()
 
 
 @functools.cache
 def digest(name):
     """The SHA-256 of all weights of a file, by the decoder in plain Python."""
     return spec_decoder.sha256(spec_decoder.decode(FILES[name]))
+
+
+@functools.cache
+def digest_of_chain(name):
+    """The same of an update."""
+    return spec_decoder.sha256(spec_updates.decode_chain(CHAINS[name]))
 
 
 def test_there_is_a_file_of_every_code_and_network():
@@ -95,6 +103,10 @@ def test_backends_decode_the_same_bits(backend, monkeypatch):
     for name, data in FILES.items():
         (found, _) = loaded.call("decode_model", {"data": np.frombuffer(data, np.uint8)}, "")
         assert found.tobytes().hex() == digest(name), name
+    for name, files in CHAINS.items():
+        data, sizes = np.frombuffer(b"".join(files), np.uint8), np.array(list(map(len, files)))
+        (found, _) = loaded.call("decode_chain", {"data": data, "sizes": sizes}, "")
+        assert found.tobytes().hex() == digest_of_chain(name), name
 
 
 def test_the_c_program_decodes_the_same_bits(program, tmp_path):
@@ -103,3 +115,9 @@ def test_the_c_program_decodes_the_same_bits(program, tmp_path):
         file.write_bytes(data)
         subprocess.run([program, "decode", file, out], check=True)
         assert hashlib.sha256(out.read_bytes()).hexdigest() == digest(name), name
+    for name, files in CHAINS.items():
+        paths = [tmp_path / f"{number}.rmc" for number in range(len(files))]
+        for path, data in zip(paths, files, strict=True):
+            path.write_bytes(data)
+        subprocess.run([program, "decode", *paths, out], check=True)
+        assert hashlib.sha256(out.read_bytes()).hexdigest() == digest_of_chain(name), name
