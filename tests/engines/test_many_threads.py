@@ -259,6 +259,7 @@ def kept_by_cache(seed=3):
         "studies.comparison.Run.coded": None,
         "studies.comparison.Run.known": None,
         "studies.comparison.Run.change": None,
+        "studies.comparison.Run.posterior_as_sent": None,
         "studies.scenes._loaded": None,  # images that nobody can change
         "studies.scenes.views": None,
     }
