@@ -54,8 +54,8 @@ class UpdatesPlan:
     sizes : tuple of int
         Bytes.
     seeds : tuple of int
-    whole_everywhere : bool
-        Whether there is a new file of the base's size of each drift, or of the first alone.
+    new_everywhere : bool
+        Whether there are new files of each drift, or of the first alone.
     rival_seeds : int
         With how many of the seeds all is made but the updates of the first drift, which have all.
     shares : tuple of float
@@ -81,7 +81,7 @@ class UpdatesPlan:
     tuning: Tuning = field(default_factory=Tuning)
     sizes: tuple[int, ...] = PACKETS
     seeds: tuple[int, ...] = (0, 1, 2)
-    whole_everywhere: bool = False
+    new_everywhere: bool = False
     rival_seeds: int = 1
     shares: tuple[float, ...] = (0.25, 0.5)
     angles: tuple[float, ...] = tuple(3.0 * n for n in range(1, 11))
@@ -243,9 +243,9 @@ def _rivals(configs: Configs, scene: Scene, missing: Rows) -> Iterator[tuple[str
     """Yield what is sent instead of an update, by name."""
     plan, base = configs.plan, configs.base
     yield from _unchanged(configs, scene, DRIFTED)
-    kinds = [(NEW, nbytes) for nbytes in plan.sizes]
-    if plan.whole_everywhere or (scene.drift, scene.strength) == plan.drifts[0]:
-        kinds.append((WHOLE, len(base.chain[0])))
+    kinds: list[tuple[str, int]] = []
+    if plan.new_everywhere or (scene.drift, scene.strength) == plan.drifts[0]:
+        kinds = [*((NEW, nbytes) for nbytes in plan.sizes), (WHOLE, len(base.chain[0]))]
     for seed in plan.rivals():
         for method, nbytes in kinds:
             key = _key(scene, NEW, nbytes, seed)
@@ -346,7 +346,7 @@ UPDATES_PLANS = {
         {**_NEW, "steps": 6000, "groups": 100},
         {"preset": "default"},
         Tuning(),
-        whole_everywhere=True,
+        new_everywhere=True,
         rival_seeds=3,
     ),
 }

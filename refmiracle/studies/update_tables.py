@@ -118,9 +118,9 @@ def _of_all_drifts(rows: Rows) -> list[str]:
         lines = []
         for name in dict.fromkeys(map(_strength, points)):
             own = [row for row in points if _strength(row) == name]
-            cells = [_error(_select(own, method=UNCHANGED))]
-            cells += [_error(_select(own, method=method, limit=s)) for s in dict.fromkeys(sizes)]
-            lines.append((name, *cells))
+            cells = [_error(_select(own, method=method, limit=s)) for s in dict.fromkeys(sizes)]
+            if any(cell != NONE for cell in cells):
+                lines.append((name, _error(_select(own, method=UNCHANGED)), *cells))
         parts += _table(f"{title}: test error", head, lines)
     return parts
 
