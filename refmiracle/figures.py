@@ -7,7 +7,7 @@ from typing import Any
 
 from refmiracle.codec.envelope import checksum_of
 from refmiracle.model import Model
-from refmiracle.rec.codes import MRC
+from refmiracle.rec.codes import find_code
 from refmiracle.training.data import Split, check_split
 
 
@@ -45,7 +45,7 @@ def size_of(model: Model) -> dict[str, Any]:
         that it is relative to, in hexadecimal, base_bytes the size of all files before it.
     """
     compressed = model.compressed
-    if compressed.code == MRC:  # whole bytes would count the padding
+    if find_code(compressed.code).fixed_length:  # whole bytes would count the padding
         index_bits = compressed.bits_per_block * compressed.layout.blocks()
     else:
         index_bits = 8 * len(compressed.payload())

@@ -29,7 +29,8 @@ from refmiracle.nn.network import Network
 from refmiracle.nn.networks import NETWORKS
 from refmiracle.numerics.varints import write_varint
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
-from refmiracle.rec.codes import CODES, MRC, VARIABLE, from_positive, raw_bits
+from refmiracle.rec.code import VARIABLE
+from refmiracle.rec.codes import CODES, MRC
 
 MODELS = Path(__file__).parents[1] / "data" / "models"
 # The fields of a file, as bytes; the payload begins behind the scales.
@@ -57,11 +58,11 @@ def small_file(network: Network, code: str, largest: int, bits: int = 5) -> byte
     factors = small_factors(network, largest)
     size = min(3, len(factors))  # there are as many variables as tensors, or more
     layout = BlockLayout(network, factors, Grouping.OUTPUTS, Signs.UNIT, size, 300)
-    count = message_count(layout, code)
-    raw = raw_bits(code, bits)
+    count = message_count(layout, CODES[code])
+    raw = CODES[code].raw_bits(bits)
     top = {"mrc": bits, "orc": bits, "pfr": 31, "sp-pfr": 31}.get(code, 61)
     n = [(1 << i * 7 % top) << raw | i % (1 << raw) for i in range(count)]
-    messages = from_positive(code, n)
+    messages = CODES[code].from_positive(n)
     if CODES[code].of == VARIABLE:
         padding = layout.blocks() * layout.block_size - count
         messages = np.append(messages, np.ones(padding, np.int64)).reshape(layout.blocks(), -1)
@@ -254,12 +255,12 @@ def fitting_payload(rng: random.Random, parts: Parts, spoiled: bool = False) -> 
     if layout is None or parts["code"][0] not in CODE_NUMBERS or not 1 <= bits <= 24:
         return None
     name = list(CODES)[parts["code"][0]]
-    count = message_count(layout, name)
+    count = message_count(layout, CODES[name])
     if name == MRC:
         indices = [rng.randrange(1 << bits) for _ in range(count)]
         payload = pack_indices(indices, bits)
         return {"payload": scramble(rng, payload) if spoiled else payload}
-    raw = raw_bits(name, bits)
+    raw = CODES[name].raw_bits(bits)
     top = {"orc": bits, "pfr": 32, "sp-pfr": 32}.get(name, 62)
     length = rng.choice((1, 3, top))
     n = [rng.randrange(1, 1 << min(rng.randint(1, length), top)) for _ in range(count)]

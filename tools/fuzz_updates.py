@@ -32,7 +32,8 @@ from refmiracle.codec.update import CompressedUpdate, parse_update, update_layou
 from refmiracle.engines import get_engine
 from refmiracle.errors import InputError
 from refmiracle.numerics.varints import write_varint
-from refmiracle.rec.codes import CODES, VARIABLE, from_positive, raw_bits
+from refmiracle.rec.code import VARIABLE
+from refmiracle.rec.codes import CODES
 
 TOOLS = Path(__file__).resolve().parent
 sys.path += [str(TOOLS.parent / "tests"), str(TOOLS / "backends")]
@@ -85,9 +86,9 @@ def drawn_update(rng: random.Random, base: Base, spoiled: bool = False) -> bytes
     most = update_layout(base.layout, 1, seed, coded).variables()
     layout = update_layout(base.layout, rng.randint(1, most), seed, coded)
     top = {"mrc": bits, "orc": bits, "pfr": 31, "sp-pfr": 31}.get(code, 61)
-    raw, count = raw_bits(code, bits), message_count(layout, code)
+    raw, count = CODES[code].raw_bits(bits), message_count(layout, CODES[code])
     n = [(1 << rng.randrange(top)) << raw | rng.randrange(1 << raw) for _ in range(count)]
-    messages = np.array(from_positive(code, n))
+    messages = np.array(CODES[code].from_positive(n))
     if CODES[code].of == VARIABLE:
         unused = layout.blocks() * layout.block_size - count
         messages = np.append(messages, np.ones(unused, np.int64)).reshape(layout.blocks(), -1)

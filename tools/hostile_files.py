@@ -32,7 +32,8 @@ from refmiracle.nn.limits import DESCRIBED
 from refmiracle.nn.network import Network
 from refmiracle.nn.networks import LENET_300_100, network_by_number
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
-from refmiracle.rec.codes import CODES, MRC, SP_PFR, VARIABLE
+from refmiracle.rec.code import VARIABLE
+from refmiracle.rec.codes import CODES, MRC
 
 LARGEST = 4096
 # As many weights as a file may describe, and as many variables as a file may have integers for.
@@ -59,9 +60,9 @@ def make_two_blocks(network: int, factor: int = 1) -> BlockLayout:
 
 def make_file(layout: BlockLayout, code: str, bits: int) -> bytes:
     """Return a file of the costliest messages that a few bytes can hold, of 4 kB at most."""
-    count = message_count(layout, code)
+    count = message_count(layout, CODES[code])
     shape = (layout.blocks(), layout.block_size) if CODES[code].of == VARIABLE else (count,)
-    indices = np.full(shape, {MRC: 0, "orc": 0, "pfr": 0, SP_PFR: 1 << bits}.get(code, 1))
+    indices = np.full(shape, {MRC: 0, "orc": 0, "pfr": 0, "sp-pfr": 1 << bits}.get(code, 1))
     if code == MRC:
         indices[:] = np.arange(count) % 2**bits
     elif CODES[code].of == VARIABLE:
@@ -84,7 +85,7 @@ def costliest(code: str, network: int) -> dict[str, bytes]:
     if code == MRC:
         files["rows of 24 bits"] = make_file(filled, code, 24)
         files["signs of all weights"] = make_file(make_two_blocks(network, 2), code, 24)
-    elif code == SP_PFR:
+    elif code == "sp-pfr":
         files["bins of 24 bits"] = make_file(filled, code, 24)
         files["one place has 24 bits"] = make_file(make_layout(network, 1, ALL), code, 24)
     else:
@@ -109,9 +110,9 @@ DECODERS: dict[str, Callable[[bytes], object]] = {
 def make_small(code: str, network: int) -> bytes:
     """Return a file with one variable for each tensor, of a small network where it is described."""
     layout = make_layout(network or LENET_300_100.number, 1, ALL)
-    count = message_count(layout, code)
+    count = message_count(layout, CODES[code])
     shape = (layout.blocks(), 1) if CODES[code].of == VARIABLE else (count,)
-    indices = np.full(shape, {SP_PFR: 2}.get(code, 1), np.int64)
+    indices = np.full(shape, {"sp-pfr": 2}.get(code, 1), np.int64)
     rho = np.ones(len(layout.factors), np.float16)
     return CompressedModel(layout, 1, rho, indices, code).to_bytes()
 

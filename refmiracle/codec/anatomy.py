@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from refmiracle.codec.container import CompressedModel
-from refmiracle.codec.envelope import CRC_BYTES, MAGIC, VERSION
+from refmiracle.codec.envelope import CRC_BYTES, FIRST_UPDATE, MAGIC, VERSION
 from refmiracle.codec.payload import THETA_BYTES, message_count
-from refmiracle.codec.update import VERSIONS, CompressedUpdate
+from refmiracle.codec.update import CompressedUpdate
 from refmiracle.numerics.varints import write_varint
 from refmiracle.posterior.blocks import Grouping, Signs
 from refmiracle.posterior.scales import SAME, STEPS, UNCODED
-from refmiracle.rec.codes import MRC, find_code
+from refmiracle.rec.codes import find_code
 
 BITS = 8
 BYTES_IN_A_ROW = 16
@@ -91,7 +91,7 @@ SIGNS = {
 def kinds(file: CompressedModel | CompressedUpdate) -> dict[str, str]:
     """Return the kinds of a file's fields, with what its code calls its indices."""
     own = KINDS if isinstance(file, CompressedModel) else KINDS_OF_UPDATE
-    return own if file.code == MRC else {**own, "I": ENTROPY_CODED}
+    return own if find_code(file.code).fixed_length else {**own, "I": ENTROPY_CODED}
 
 
 # Kind, name, bytes, value and meaning of a field.
@@ -112,9 +112,7 @@ def _parts(model: CompressedModel) -> Iterator[Part]:
     )
     yield (
         *("N", "random code", bytes([code.number]), str(code.number)),
-        "minimal random coding: all blocks use one table of candidates"
-        if code.name == MRC
-        else f"{code.name}: {code.source}",
+        code.in_words,
     )
     yield (
         *("N", "layout flags", bytes([flags]), f"{flags:#04x}"),
@@ -139,10 +137,11 @@ def _parts(model: CompressedModel) -> Iterator[Part]:
 
 def _update_parts(update: CompressedUpdate) -> Iterator[Part]:
     """Yield the fields of an update but the checksum, in file order."""
-    layout, version = update.layout, VERSIONS[update.code]
+    layout, code = update.layout, find_code(update.code)
     tensors, sizes = layout.network.tensors(), layout.sizes()
     yield _magic()
-    meaning = f"{VERSIONS[MRC]} and more: an update; {version - VERSIONS[MRC]} is {update.code}"
+    version = FIRST_UPDATE + code.number
+    meaning = f"{FIRST_UPDATE} and more: an update; {code.number} is {code.name}"
     yield "M", "version", bytes([version]), str(version), meaning
     checksum = update.base.to_bytes(CRC_BYTES, "little")
     meaning = "the last four bytes of the file that it is relative to"
@@ -167,7 +166,7 @@ def _bits(file: CompressedModel | CompressedUpdate) -> Part:
     return (
         *("B", "bits per block", bytes([bits]), str(bits)),
         f"an index has {bits} bits, so it names one of 2^{bits} = {2**bits:,} candidates"
-        if file.code == MRC
+        if find_code(file.code).fixed_length
         else "what training let each block cost",
     )
 
@@ -189,13 +188,13 @@ def _cut(file: CompressedModel | CompressedUpdate) -> Iterator[Part]:
 
 def _messages(file: CompressedModel | CompressedUpdate) -> Iterator[Part]:
     """Yield what stands behind the header."""
-    layout, bits = file.layout, file.bits_per_block
+    layout, bits, code = file.layout, file.bits_per_block, find_code(file.code)
     indices = file.payload()
-    if file.code != MRC:
+    if not code.fixed_length:
         theta, coded = indices[:THETA_BYTES], indices[THETA_BYTES:]
         value = str(int.from_bytes(theta, "little"))
         yield "I", "theta", theta, value, "of 65,536: how likely an integer is to be larger"
-        count = message_count(layout, file.code)
+        count = message_count(layout, code)
         meaning = f"entropy-coded: {BITS * len(coded) / count:.2f} bits each on average"
         yield "I", "integers", coded, f"{count:,} numbers", meaning
         return
@@ -250,12 +249,12 @@ class Byte:
 
 def describe_bytes(model: CompressedModel | CompressedUpdate, fields: list[Field]) -> list[Byte]:
     """Return each byte of a file with what it belongs to."""
-    found = []
+    found, packed = [], find_code(model.code).fixed_length
     for field in fields:
         for number, value in enumerate(field.data):
             offset = field.start + number
             head = f"byte {offset} ({value:02x}): {field.name}"
-            if field.kind == "I" and model.code == MRC:
+            if field.kind == "I" and packed:
                 found.append(_index_byte(model, number, value, head))
                 continue
             part = f", byte {number + 1} of {len(field.data)}" if len(field.data) > 1 else ""

@@ -28,9 +28,7 @@ from refmiracle.nn.network import Network
 from refmiracle.nn.networks import network_by_number, shipped
 from refmiracle.numerics.varints import read_varint, write_varint
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
-from refmiracle.rec.codes import CODES, MRC, find_code
-
-CODES_BY_NUMBER = {code.number: code for code in CODES.values()}
+from refmiracle.rec.codes import CODES_BY_NUMBER, MRC, find_code
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +45,7 @@ class CompressedModel:
     rho : ndarray of float16, shape (tensors,)
         Scale of the coding distribution of each tensor.
     indices : ndarray of int64, shape (blocks,) or (blocks, block_size)
-        What `rec.codes.encode_blocks` returns: one message for each block, or, for codes of
+        What `Code.encode_blocks` returns: one message for each block, or, for codes of
         variables, one for each place, 1 where the last block is short.
     code : str
         One of `rec.codes.CODES`.
@@ -121,7 +119,7 @@ class CompressedModel:
     def payload(self) -> bytes:
         """Return the bytes of the messages, those of theta included."""
         bits, indices = self.bits_per_block, self.indices
-        return write_payload(self.layout, self.code, bits, indices, self.theta16)
+        return write_payload(self.layout, find_code(self.code), bits, indices, self.theta16)
 
 
 def parse_model(data: bytes, own: Network | None = None) -> CompressedModel:
@@ -153,10 +151,13 @@ def parse_model(data: bytes, own: Network | None = None) -> CompressedModel:
             f"it is an update, of the file with the checksum {base_checksum(body):08x}, and says"
             " nothing without that"
         )
-    number, code, flags, bits = body[len(MAGIC) + 1 : fixed]
+    number, code_number, flags, bits = body[len(MAGIC) + 1 : fixed]
     network, offset = _read_network(number, body, fixed, own)
-    if code not in CODES_BY_NUMBER:
-        raise InputError(f"random code {code} is unknown; expected 0 to {max(CODES_BY_NUMBER)}")
+    if code_number not in CODES_BY_NUMBER:
+        raise InputError(
+            f"random code {code_number} is unknown; expected 0 to {max(CODES_BY_NUMBER)}"
+        )
+    code = CODES_BY_NUMBER[code_number]
     if flags & 0x0F not in tuple(Grouping) or flags >> 4 not in tuple(Signs):
         raise InputError(f"layout flags {flags:#04x} are unknown")
     if not 1 <= bits <= LARGEST_BITS:
@@ -178,13 +179,12 @@ def parse_model(data: bytes, own: Network | None = None) -> CompressedModel:
             f"block size {block_size} is out of range; expected 1 to {layout.variables()}"
         )
     payload = offset + 2 * len(factors)
-    name = CODES_BY_NUMBER[code].name
-    check_length(len(body), payload, layout, bits, name)
+    check_length(len(body), payload, layout, bits, code)
     rho = np.frombuffer(body[offset:payload], dtype="<f2").astype(np.float16)
     if not np.all(np.isfinite(rho) & (rho >= np.finfo(np.float16).smallest_normal)):
         raise InputError("a scale rho is not a positive normal float16")
-    indices, theta16 = read_payload(body[payload:], layout, name, bits)
-    return CompressedModel(layout, bits, rho, indices, name, theta16)
+    indices, theta16 = read_payload(body[payload:], layout, code, bits)
+    return CompressedModel(layout, bits, rho, indices, code.name, theta16)
 
 
 def _read_network(number: int, body: bytes, start: int, own: Network | None) -> tuple[Network, int]:

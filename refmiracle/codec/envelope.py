@@ -10,12 +10,13 @@ from collections.abc import Container
 from pathlib import Path
 
 from refmiracle.errors import InputError
-from refmiracle.rec.codes import CODES
+from refmiracle.rec.codes import CODES_BY_NUMBER
 
 MAGIC = b"RMC"
 VERSION = 1
-# Versions of updates tell their random code: 0x20 plus its number (docs/SPEC.md, section 13).
-UPDATES = {0x20 + code.number: code.name for code in CODES.values()}
+# Versions of updates tell their random code: the first plus its number (docs/SPEC.md, section 13).
+FIRST_UPDATE = 0x20
+UPDATES = {FIRST_UPDATE + number: code for number, code in CODES_BY_NUMBER.items()}
 CRC_BYTES = 4
 SHORTEST = 12
 LARGEST_FILE = 1 << 22

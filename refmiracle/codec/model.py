@@ -11,7 +11,7 @@ from refmiracle.engines.contract import Engine
 from refmiracle.numerics.philox import Stream, stream_permutation
 from refmiracle.posterior.blocks import BlockLayout, Places, spread, tensor_signs
 from refmiracle.posterior.scales import scales_of_levels
-from refmiracle.rec import codes
+from refmiracle.rec.codes import find_code
 
 Float32Weights = dict[str, NDArray[np.float32]]
 
@@ -26,9 +26,8 @@ def decode_blocks(
 def decode_rows(model: CompressedModel | CompressedUpdate, engine: Engine) -> NDArray[np.float32]:
     """Return the whitened samples of all blocks, shape (blocks, block_size)."""
     layout, blocks = model.layout, model.layout.blocks()
-    return codes.decode_blocks(
+    return find_code(model.code).decode_blocks(
         engine,
-        model.code,
         layout.seed,
         model.bits_per_block,
         np.arange(blocks),

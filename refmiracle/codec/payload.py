@@ -13,15 +13,7 @@ from refmiracle.codec.envelope import CRC_BYTES, LARGEST_FILE
 from refmiracle.codec.integers import best_theta16, check_count, read_integers, write_integers
 from refmiracle.errors import InputError
 from refmiracle.posterior.blocks import BlockLayout
-from refmiracle.rec.codes import (
-    MRC,
-    VARIABLE,
-    check_messages,
-    find_code,
-    from_positive,
-    raw_bits,
-    to_positive,
-)
+from refmiracle.rec.code import Code
 
 THETA_BYTES = 2
 # What stands at the places behind the last variable, which no file holds.
@@ -29,14 +21,14 @@ UNUSED = 1
 
 
 def write_payload(
-    layout: BlockLayout, code: str, bits: int, indices: NDArray[np.int64], theta16: int = 0
+    layout: BlockLayout, code: Code, bits: int, indices: NDArray[np.int64], theta16: int = 0
 ) -> bytes:
     """Return the bytes of the messages, those of theta included.
 
     Parameters
     ----------
     layout : BlockLayout
-    code : str
+    code : Code
     bits : int
         Of a block.
     indices : ndarray of int64, shape (blocks,) or (blocks, block_size)
@@ -44,18 +36,18 @@ def write_payload(
     theta16 : int
         0: the one under which the messages are shortest.
     """
-    if code == MRC:
+    if code.fixed_length:
         return pack_indices(indices, bits)
-    check_messages(code, bits, indices)
-    raw = raw_bits(code, bits)
-    sent = to_positive(code, indices.ravel()[: message_count(layout, code)])
+    code.check_messages(bits, indices)
+    raw = code.raw_bits(bits)
+    sent = code.to_positive(indices.ravel()[: message_count(layout, code)])
     theta16 = theta16 or best_theta16(sent, raw)
     coded = write_integers(sent, theta16, raw)
     return theta16.to_bytes(THETA_BYTES, "little") + coded
 
 
 def read_payload(
-    payload: bytes, layout: BlockLayout, code: str, bits: int
+    payload: bytes, layout: BlockLayout, code: Code, bits: int
 ) -> tuple[NDArray[np.int64], int]:
     """Return the messages, as `write_payload` takes them, and theta16; 0 where there is none.
 
@@ -64,18 +56,18 @@ def read_payload(
     InputError
         If they are not exactly one valid list.
     """
-    if code == MRC:
+    if code.fixed_length:
         return unpack_indices(payload, bits, layout.blocks()), 0
     theta16, messages = _read_messages(payload, layout, bits, code)
     return messages, theta16
 
 
-def message_count(layout: BlockLayout, code: str) -> int:
+def message_count(layout: BlockLayout, code: Code) -> int:
     """Return how many integers a file holds: one for each block, or for each variable."""
-    return layout.variables() if find_code(code).of == VARIABLE else layout.blocks()
+    return code.message_count(layout.blocks(), layout.variables())
 
 
-def check_size(layout: BlockLayout, code: str, bits: int) -> None:
+def check_size(layout: BlockLayout, code: Code, bits: int) -> None:
     """Refuse a layout whose file would be beyond the limits of docs/SPEC.md, section 2.6.
 
     Raises
@@ -84,15 +76,15 @@ def check_size(layout: BlockLayout, code: str, bits: int) -> None:
         If its messages are more, or its indices take more bytes, than a file may hold.
     """
     count = message_count(layout, code)
-    if code == MRC and packed_size(bits, count) > LARGEST_FILE:
-        raise InputError(f"{count} indices of {bits} bits: a file has at most {LARGEST_FILE} bytes")
-    if code != MRC:
+    if not code.fixed_length:
         check_count(count)
+    elif packed_size(bits, count) > LARGEST_FILE:
+        raise InputError(f"{count} indices of {bits} bits: a file has at most {LARGEST_FILE} bytes")
 
 
-def check_length(size: int, payload: int, layout: BlockLayout, bits: int, code: str) -> None:
+def check_length(size: int, payload: int, layout: BlockLayout, bits: int, code: Code) -> None:
     """Refuse a body of `size` bytes that is not as long as its header calls for."""
-    if code == MRC:
+    if code.fixed_length:
         expected = payload + packed_size(bits, layout.blocks())
         fits, most = size == expected, ""
     else:  # how long the integers are, only they say
@@ -105,21 +97,20 @@ def check_length(size: int, payload: int, layout: BlockLayout, bits: int, code: 
 
 
 def _read_messages(
-    payload: bytes, layout: BlockLayout, bits: int, code: str
+    payload: bytes, layout: BlockLayout, bits: int, code: Code
 ) -> tuple[int, NDArray[np.int64]]:
     """Return theta16 and the messages, shaped as `CompressedModel.indices`."""
     theta16 = int.from_bytes(payload[:THETA_BYTES], "little")
-    count, raw = message_count(layout, code), raw_bits(code, bits)
+    count, raw = message_count(layout, code), code.raw_bits(bits)
     sent = read_integers(payload[THETA_BYTES:], count, theta16, raw)
-    messages = from_positive(code, sent)
-    check_messages(code, bits, messages)
-    if find_code(code).of != VARIABLE:
-        return theta16, messages
-    return theta16, in_blocks(layout, messages)
+    messages = code.from_positive(sent)
+    code.check_messages(bits, messages)
+    return theta16, in_blocks(layout, code, messages)
 
 
-def in_blocks(layout: BlockLayout, messages: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the messages of all variables as those of blocks, shape (blocks, block_size)."""
-    indices = np.full((layout.blocks(), layout.block_size), UNUSED, dtype=np.int64)
+def in_blocks(layout: BlockLayout, code: Code, messages: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the messages of a file, shaped as `CompressedModel.indices`."""
+    shape = code.message_shape(layout.blocks(), layout.block_size)
+    indices = np.full(shape, UNUSED, dtype=messages.dtype)
     indices.ravel()[: len(messages)] = messages
     return indices

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from refmiracle.codec.bits import LARGEST_BITS
 from refmiracle.codec.envelope import (
     CRC_BYTES,
+    FIRST_UPDATE,
     MAGIC,
     UPDATES,
     base_checksum,
@@ -28,8 +29,6 @@ from refmiracle.numerics.whole import whole_number, whole_numbers
 from refmiracle.posterior.blocks import BlockLayout
 from refmiracle.posterior.scales import HIGHEST, UNCODED
 from refmiracle.rec.codes import MRC, find_code
-
-VERSIONS = {name: version for version, name in UPDATES.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +90,7 @@ class CompressedUpdate:
     def header(self) -> bytes:
         """Return all that stands before the messages."""
         return (
-            bytes([*MAGIC, VERSIONS[self.code]])
+            bytes([*MAGIC, FIRST_UPDATE + find_code(self.code).number])
             + self.base.to_bytes(CRC_BYTES, "little")
             + bytes([self.bits_per_block])
             + write_varint(self.layout.block_size)
@@ -102,7 +101,7 @@ class CompressedUpdate:
     def payload(self) -> bytes:
         """Return the bytes of the messages, those of theta included."""
         bits, indices = self.bits_per_block, self.indices
-        return write_payload(self.layout, self.code, bits, indices, self.theta16)
+        return write_payload(self.layout, find_code(self.code), bits, indices, self.theta16)
 
 
 def update_layout(
@@ -172,4 +171,4 @@ def parse_update(data: bytes, root: BlockLayout, base: int) -> CompressedUpdate:
         )
     check_length(len(body), payload, layout, bits, code)
     indices, theta16 = read_payload(body[payload:], layout, code, bits)
-    return CompressedUpdate(base, layout, bits, levels, indices, code, theta16)
+    return CompressedUpdate(base, layout, bits, levels, indices, code.name, theta16)

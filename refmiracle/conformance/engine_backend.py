@@ -21,7 +21,7 @@ from refmiracle.conformance.arguments import (
     lenet5_layout,
     sum_by_tensor,
 )
-from refmiracle.conformance.file_backend import CODE_NAMES, FileBackend, Results
+from refmiracle.conformance.file_backend import FileBackend, Results
 from refmiracle.engines import get_engine
 from refmiracle.engines.contract import Array, Engine
 from refmiracle.errors import InputError
@@ -38,6 +38,7 @@ from refmiracle.posterior.blocks import (
 )
 from refmiracle.posterior.scales import quantise_scales
 from refmiracle.rec import minimal_random_coding
+from refmiracle.rec.codes import CODES_BY_NUMBER
 
 # Operations that are functions of an engine.
 SAME = (
@@ -183,12 +184,12 @@ class EngineBackend(FileBackend):
         self, code: Array, seed: Array, rows: Array, delta: Array, log_s: Array
     ) -> Array:
         """Return one node number for each variable; the code by its number."""
-        name = CODE_NAMES[int(code)]
+        name = CODES_BY_NUMBER[int(code)].name
         return self.engine.variable_messages(name, int(seed), rows, delta, log_s)
 
     def variable_samples(self, code: Array, seed: Array, rows: Array, messages: Array) -> Array:
         """Return the samples that node numbers name."""
-        name = CODE_NAMES[int(code)]
+        name = CODES_BY_NUMBER[int(code)].name
         return self.engine.variable_samples(name, int(seed), rows, messages)
 
     # --- the whole network

@@ -17,10 +17,9 @@ from refmiracle.nn.networks import LENET5, network_by_number
 from refmiracle.numerics.philox import stream_permutation, stream_words
 from refmiracle.numerics.whole import whole_numbers
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs, find_places
-from refmiracle.rec.codes import CODES, MRC, VARIABLE
+from refmiracle.rec.codes import CODES, CODES_BY_NUMBER
 
 Results = tuple[Any, ...]
-CODE_NAMES = {code.number: code.name for code in CODES.values()}
 
 
 class FileBackend:
@@ -67,19 +66,19 @@ class FileBackend:
     def describe_file(self, data: Array) -> Results:
         """Return the fields of a file of any code; theta is 0 where there is none."""
         model = parse_model(as_bytes(data))
-        layout = model.layout
+        layout, code = model.layout, CODES[model.code]
         return (
             layout.network.number,
             int(layout.grouping),
             int(layout.signs),
-            CODES[model.code].number,
+            code.number,
             model.bits_per_block,
             model.theta16,
             layout.block_size,
             layout.seed,
             np.array(layout.factors),
             model.rho.view(np.uint16),
-            model.indices.ravel()[: message_count(layout, model.code)],
+            model.indices.ravel()[: message_count(layout, code)],
         )
 
     def compose_file(
@@ -105,15 +104,14 @@ class FileBackend:
             int(block_size),
             int(seed),
         )
-        name = CODE_NAMES[int(code)]
-        if (int(theta) == 0) != (name == MRC):
-            raise InputError(f"theta {int(theta)} of the code {name}")
-        if len(messages) != message_count(layout, name):
-            raise InputError(f"{len(messages)} messages; expected {message_count(layout, name)}")
-        if CODES[name].of == VARIABLE:
-            messages = in_blocks(layout, messages)
+        kind = CODES_BY_NUMBER[int(code)]
+        if (int(theta) == 0) != kind.fixed_length:
+            raise InputError(f"theta {int(theta)} of the code {kind.name}")
+        if len(messages) != message_count(layout, kind):
+            raise InputError(f"{len(messages)} messages; expected {message_count(layout, kind)}")
+        messages = in_blocks(layout, kind, messages)
         scales = np.asarray(rho, dtype=np.uint16).view(np.float16)
-        model = CompressedModel(layout, int(bits), scales, messages, name, int(theta))
+        model = CompressedModel(layout, int(bits), scales, messages, kind.name, int(theta))
         return as_uint8(model.to_bytes())
 
     def block_layout(

@@ -27,14 +27,6 @@ LARGEST_EXPONENT = 61
 # E[log2 n] - KL is at most this for the Poisson functional representation (Li and El Gamal).
 POISSON_EXCESS = math.log2(math.e) / math.e + 1.0
 
-# KL + log2(KL + 1) + c bounds the mean length, where a source says what c is.
-KNOWN_CONSTANTS = {
-    # Li and El Gamal, arXiv 1701.02827, theorem 1: H(X | randomness) <= I + log2(I + 1) + 4.
-    "pfr": 4.0,
-    # Flamich, arXiv 2305.15313: H(X | randomness) <= I + log2(I + 1) + 6.
-    "gprs": 6.0,
-}
-
 
 def exponents(n: ArrayLike) -> NDArray[np.int64]:
     """Return e = floor(log2 n) of integers.
@@ -127,28 +119,8 @@ def zipf_bits(n: ArrayLike, exponent: float) -> Array:
     return exponent * np.log2(n) + math.log2(zeta(exponent))
 
 
-def mean_bits_bound(code: str, kl_bits: float) -> float | None:
-    """Return an upper bound of the mean length of one integer under Zipf's law, in bits.
-
-    KL + log2(KL + 1) + c, where the source of the code gives the constant c, with the mean KL for
-    the mutual information I; else None.  Greedy rejection coding is within
-    KL + 2 log2(KL + 1) + O(1) (Harsha et al. 2010, as arXiv 2304.10407 cites it); of the others
-    the papers say KL + log2(KL + 1) + O(1), or that lengths are optimal up to such terms.  Where
-    the constant is not known there is no bound to return.
-
-    Parameters
-    ----------
-    code : str
-        One of the names in docs/CODES.md.
-    kl_bits : float
-        Mean of KL[Q || P] in bits.
-    """
-    constant = KNOWN_CONSTANTS.get(code)
-    return None if constant is None else kl_bits + math.log2(kl_bits + 1.0) + constant
-
-
 def poisson_bits_bound(kl_bits: float) -> float:
-    """Return the same bound for `pfr` under the log-geometric law that files hold, in bits.
+    """Return a bound of the mean length of `pfr` under the law that files hold, in bits.
 
     E[e] <= E[log2 n] <= KL + log2(e)/e + 1 (Li and El Gamal), and the law's mean length grows
     with E[e].

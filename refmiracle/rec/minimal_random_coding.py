@@ -17,8 +17,8 @@ from refmiracle.errors import InputError
 from refmiracle.numerics.limits import LARGEST_SEARCH_BITS
 from refmiracle.numerics.whole import whole_number, whole_numbers
 
-NUMBER = 0
 SELECTIONS = ("sample", "best")
+JUDGED = "judged"  # a third way, by someone who chooses among `best_few`
 
 
 def encode(

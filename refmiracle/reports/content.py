@@ -19,9 +19,9 @@ from refmiracle.nn.evaluation import classes
 from refmiracle.nn.network import Network
 from refmiracle.nn.networks import LENET5, network_text
 from refmiracle.numerics.philox import Stream
-from refmiracle.rec.codes import MRC, find_code
+from refmiracle.rec.codes import find_code
 from refmiracle.studies.comparison import Run, scales_of
-from refmiracle.training.config import PARAMETERIZATIONS, PRESETS, Config
+from refmiracle.training.config import PRESETS, Config
 from refmiracle.training.data import Split
 from refmiracle.training.settings import choose_config
 
@@ -60,10 +60,9 @@ def train_command(config: Config, name: str, data: str = "") -> tuple[str, list[
         chosen["base"] = config.base
     base = choose_config({"preset": preset, **chosen}, config.data, None)
     given = {n: getattr(config, n) for n in FLAGS if getattr(config, n) != getattr(base, n)}
-    if config.parameterization != PARAMETERIZATIONS[0]:
-        given["parameterization"] = config.parameterization
-    if config.code != MRC:
-        given["code"] = config.code
+    for setting in ("parameterization", "code"):
+        if getattr(config, setting) != getattr(Config, setting):
+            given[setting] = getattr(config, setting)
     if config.network != LENET5 and not config.base:
         given["network"] = config.network
     words = ["python", "-m", "refmiracle.train", "--preset", preset]
@@ -357,6 +356,7 @@ def settings_table(config: Config) -> list[tuple[str, Any, str]]:
     """Return name, value and meaning of the settings that matter most."""
     kept = "the images that choices are made on" if config.validation else "none: trained on all"
     around: list[tuple[str, Any, str]] = []
+    code = find_code(config.code)
     if config.base:
         files = " + ".join(map(str, map(len, config.base)))
         around = [
@@ -369,11 +369,11 @@ def settings_table(config: Config) -> list[tuple[str, Any, str]]:
         ("preset", config.preset, "which settings the run began from"),
         ("network", config.network.name, "which layers"),
         ("parameterization", config.parameterization, "how the posterior spends its bits"),
-        ("code", config.code, find_code(config.code).source),
+        ("code", code.name, code.source),
         (
             "bits per block",
             config.bits_per_block,
-            "size of an index" if config.code == MRC else "what a block may cost",
+            "size of an index" if code.fixed_length else "what a block may cost",
         ),
         ("block size", config.block_size, "coded variables in a block"),
         ("selection", config.selection, "which candidate is sent"),

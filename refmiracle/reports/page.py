@@ -14,7 +14,7 @@ from refmiracle.codec import anatomy
 from refmiracle.codec.container import CompressedModel
 from refmiracle.codec.update import CompressedUpdate
 from refmiracle.extras import import_extra
-from refmiracle.rec.codes import MRC, VARIABLE, find_code
+from refmiracle.rec.codes import find_code
 from refmiracle.reports import content, figures, pictures
 from refmiracle.reports.example import Example, Variable, follow_block
 from refmiracle.reports.opening import OpenedRun
@@ -110,10 +110,10 @@ def _results(opened: OpenedRun, data: str) -> dict[str, Any]:
 
 
 def _bits_and_example(opened: OpenedRun) -> dict[str, Any]:
-    run, model = opened.run, opened.model
+    run, model, code = opened.run, opened.model, find_code(opened.model.code)
     bits, tensors = content.block_bits(run), content.tensor_bits(run)
     fields = anatomy.find_fields(model)
-    example = follow_block(opened, fields, bits) if model.code == MRC else None
+    example = follow_block(opened, fields, bits) if code.fixed_length else None
     shown = anatomy.describe_bytes(model, fields)[: anatomy.MOST_BYTES]
     width = anatomy.BYTES_IN_A_ROW
     return {
@@ -128,7 +128,7 @@ def _bits_and_example(opened: OpenedRun) -> dict[str, Any]:
             kind: sum(len(f.data) for f in fields if f.kind == kind)
             for kind in anatomy.kinds(model)
         },
-        "of_variables": find_code(model.code).of == VARIABLE,
+        "code": code,
         "rows": [(i, shown[i : i + width]) for i in range(0, len(shown), width)],
         "width": width,
         "hidden": max(0, len(opened.data) - anatomy.MOST_BYTES),

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import scipy
 
-from refmiracle.rec.codes import CODES, MRC
-from refmiracle.rec.lengths import KNOWN_CONSTANTS
+from refmiracle.rec.codes import CODES
 from refmiracle.studies.codes_measures import LAWS, MEASURED
 from refmiracle.studies.codes_points import NO_TREE, Variant
 from refmiracle.studies.results import FAILS, HOLDS, UNDECIDED, Claim, Interval
@@ -18,12 +17,9 @@ from refmiracle.studies.results import FAILS, HOLDS, UNDECIDED, Claim, Interval
 # That a distance of an exact code is above its critical value, over all points of all codes.
 FALSE_ALARM = 0.001
 # The constant of a bound, in bits, where no source states it: the largest that one does.
-UNSTATED = max(KNOWN_CONSTANTS.values())
-GREEDY = ("grc", "grc-s", "grc-d")
+UNSTATED = max(code.constant or 0.0 for code in CODES.values())
 # Candidates are so many if the mean is within this of 2^D_inf.
 NEAR = 0.1
-# beta = 2 / log2(4 / 3) steps a bit on the path of greedy rejection coding (arXiv 2309.15746).
-BETA = 2.0 / math.log2(4.0 / 3.0)
 Rows = list[dict[str, Any]]
 
 
@@ -62,20 +58,21 @@ def _above(row: Mapping[str, Any], law: str, bits: float) -> Interval:
 
 def length_claim(variant: Variant, rows: Rows) -> Claim | None:
     """Return the claim about a code's length, or None where the length is fixed."""
-    if variant.code == MRC or not rows:
+    code = variant.kind
+    if code.fixed_length or not rows:
         return None
-    factor = "2 " if variant.code in GREEDY else ""
-    constant = KNOWN_CONSTANTS.get(variant.code)
+    factor = f"{code.log_factor} " if code.log_factor > 1 else ""
+    constant = code.constant
     stated = f"{constant:g}" if constant else f"O(1), which we read as {UNSTATED:g},"
     excess = [
-        _above(row, law, row["kl_bits"] + (2 if factor else 1) * math.log2(row["kl_bits"] + 1.0))
+        _above(row, law, row["kl_bits"] + code.log_factor * math.log2(row["kl_bits"] + 1.0))
         for row in rows
         for law in LAWS
     ]
     return claim_at_most(
         f"length of {variant.name}",
         f"{variant.name}: at most KL + {factor}log2(KL + 1) + {stated} bits on average"
-        f" ({CODES[variant.code].source})",
+        f" ({code.source})",
         f"mean length less KL + {factor}log2(KL + 1), of all points, under both laws, bits",
         excess,
         constant or UNSTATED,
@@ -84,7 +81,7 @@ def length_claim(variant: Variant, rows: Rows) -> Claim | None:
 
 def truth_claim(variant: Variant, rows: Rows) -> Claim | None:
     """Return the claim about a code's samples, or None where theory gives nothing."""
-    exact = CODES[variant.code].exact
+    exact = variant.kind.exact
     if not rows or not (exact or rows[0]["bias_bound"] is not None):
         return None
     ratios = [row["distance"] / (row["critical"] + (row["bias_bound"] or 0.0)) for row in rows]
@@ -96,7 +93,7 @@ def truth_claim(variant: Variant, rows: Rows) -> Claim | None:
     limit = "the critical value" if exact else "the bound plus the critical value"
     return claim_at_most(
         f"samples of {variant.name}",
-        f"{what} ({CODES[variant.code].source})",
+        f"{what} ({variant.kind.source})",
         f"Kolmogorov-Smirnov distance over {limit}, of all points"
         f" (false alarm {FALSE_ALARM:g} over all codes together)",
         [Interval(r, r, r, row["samples"]) for r, row in zip(ratios, rows, strict=True)],
@@ -118,7 +115,7 @@ def candidates_claim(variant: Variant, rows: Rows) -> Claim | None:
     verdict = HOLDS if away + error <= NEAR else FAILS if away - error > NEAR else UNDECIDED
     return Claim(
         f"candidates of {variant.name}",
-        f"{variant.name}: its mean number of candidates is 2^D_inf ({CODES[variant.code].source})",
+        f"{variant.name}: its mean number of candidates is 2^D_inf ({variant.kind.source})",
         f"mean number of candidates over 2^D_inf; true within {NEAR:g} of 1",
         found,
         verdict,
@@ -126,17 +123,18 @@ def candidates_claim(variant: Variant, rows: Rows) -> Claim | None:
 
 
 def depth_claim(variant: Variant, rows: Rows) -> Claim | None:
-    """Return the claim that greedy rejection coding on a tree takes beta KL + O(1) steps."""
-    if variant.code != "grc-s" or not rows:
+    """Return the claim that a code takes beta KL + O(1) steps, where its source says so."""
+    beta = variant.kind.steps_per_bit
+    if beta is None or not rows:
         return None
-    steps = [row["mean_e"] + 1.0 - BETA * row["kl_bits"] for row in rows]
+    steps = [row["mean_e"] + 1.0 - beta * row["kl_bits"] for row in rows]
     return claim_at_most(
         f"steps of {variant.name}",
-        f"{variant.name}: beta KL + O(1) steps, beta = {BETA:.3g} ({CODES[variant.code].source}),"
+        f"{variant.name}: beta KL + O(1) steps, beta = {beta:.3g} ({variant.kind.source}),"
         " which we read as: the constant is that of no KL at all, one step, plus beta",
         "mean number of steps less beta KL, of all points",
         [Interval(s, s, s, row["samples"]) for s, row in zip(steps, rows, strict=True)],
-        1.0 + BETA,
+        1.0 + beta,
     )
 
 

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from refmiracle.drawing import Draw, log_axis, new_figure
-from refmiracle.rec.lengths import KNOWN_CONSTANTS
-from refmiracle.studies.codes_claims import GREEDY
+from refmiracle.rec.codes import CODES
 from refmiracle.studies.codes_measures import MEASURED
 from refmiracle.studies.codes_points import BLOCKS, BY_D_INF, BY_KL, GROUPS, NO_TREE, TREES, Variant
 from refmiracle.studies.figures import COLOURS
@@ -133,16 +132,17 @@ def draw_overhead(variants: Sequence[Variant], points: Rows) -> Any:
     def bounds(axes: Any, some: Rows, sweep: str) -> None:
         if sweep == BY_D_INF:
             return
-        codes = {r["code"] for r in some}
+        codes = [CODES[name] for name in sorted({r["code"] for r in some})]
         kl = np.geomspace(min(r["kl_bits"] for r in some), max(r["kl_bits"] for r in some), 50)
         term = np.log2(kl + 1)
-        for code in sorted(codes & KNOWN_CONSTANTS.keys()):
-            constant = KNOWN_CONSTANTS[code]
-            label = rf"$\log_2$(KL + 1) + {constant:g}, bound of {code}"
-            axes.plot(kl, term + constant, color="0.3", ls=":", label=label)
+        for code in codes:
+            if code.constant is not None:
+                label = rf"$\log_2$(KL + 1) + {code.constant:g}, bound of {code.name}"
+                axes.plot(kl, term + code.constant, color="0.3", ls=":", label=label)
         axes.plot(kl, term, color="0.6", ls="-.", label=r"$\log_2$(KL + 1)")
-        if codes & set(GREEDY):
-            axes.plot(kl, 2 * term, color="0.6", ls=(0, (5, 1)), label=r"2 $\log_2$(KL + 1)")
+        for factor in {code.log_factor for code in codes} - {1}:
+            label = rf"{factor} $\log_2$(KL + 1)"
+            axes.plot(kl, factor * term, color="0.6", ls=(0, (5, 1)), label=label)
 
     rows = [
         {**r, **{end: r[f"log_geometric_{end}"] - r["kl_bits"] for end in ("low", "high")}}

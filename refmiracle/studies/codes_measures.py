@@ -15,7 +15,6 @@ from refmiracle.engines import get_engine
 from refmiracle.engines.contract import Engine
 from refmiracle.errors import InputError
 from refmiracle.rec import lengths
-from refmiracle.rec.codes import MRC, ORC, raw_bits, to_positive
 from refmiracle.studies.codes_points import Array, Point, Variant, draw, encode
 from refmiracle.studies.results import CONFIDENCE, Interval, interval
 
@@ -89,12 +88,11 @@ def code_lengths(
     length for j, and n has what is left of the KL.  Theta is the best for the messages; Zipf's
     lambda is the papers' for the KL.
     """
-    bits = variant.bits(point)
-    if variant.code == MRC:
-        return messages + 1, dict.fromkeys(LAWS, np.full(len(messages), float(bits)))
-    fixed = raw_bits(variant.code, bits)
-    left = math.log2(1.0 + 2.0 ** (point.kl_bits - fixed)) if fixed else point.kl_bits
-    n = to_positive(variant.code, messages) >> fixed
+    bits, code = variant.bits(point), variant.kind
+    fixed, left = code.raw_bits(bits), code.left_bits(point.kl_bits, bits)
+    n = code.to_positive(messages) >> fixed
+    if code.fixed_length:
+        return n, dict.fromkeys(LAWS, np.full(len(n), float(bits)))
     theta = lengths.best_theta(n)
     # Where all n are 1, theta tends to 0 and the length with it.
     own = lengths.log_geometric_bits(n, theta) if theta > 0.0 else np.zeros(len(n))
@@ -142,14 +140,15 @@ def measure(
     n, of_law = code_lengths(variant, point, messages)
     bits = {law: mean_interval(values) for law, values in of_law.items()}
     found = distances(point, samples)
-    approximate = variant.code in (MRC, ORC)
+    # Those that choose among 2^bits candidates of the codebook.
+    approximate = variant.kind.shares_codebook and not variant.kind.exact
     values: dict[str, Any] = {
         "samples": count,
         "mean_e": float(np.mean(lengths.exponents(n))),
         "mean_n": float(np.mean(n)),
         "mean_n_error": float(np.std(n) / math.sqrt(count)),
         "overhead_bits": bits["log_geometric"].estimate - point.kl_bits,
-        "bound_bits": lengths.mean_bits_bound(variant.code, point.kl_bits),
+        "bound_bits": variant.kind.mean_bits_bound(point.kl_bits),
         "tests": len(found),
         "distance": max(found),
         "bias_bound": total_variation_bound(point, variant.bits(point)) if approximate else None,

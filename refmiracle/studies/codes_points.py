@@ -14,7 +14,8 @@ from refmiracle.engines.contract import Engine
 from refmiracle.errors import InputError
 from refmiracle.numerics.limits import VARIABLE_REACH
 from refmiracle.numerics.variance import log_s
-from refmiracle.rec.codes import BLOCK, CODES, MRC, ORC, SP_PFR, decode_blocks, encode_blocks
+from refmiracle.rec.code import BLOCK, Code
+from refmiracle.rec.codes import CODES
 
 LN2 = math.log(2.0)
 BY_KL, BY_D_INF = "KL", "D_inf"
@@ -102,26 +103,25 @@ class Variant:
         return f"{self.code} +{self.oversampling}" if self.oversampling else self.code
 
     @property
+    def kind(self) -> Code:
+        """The code itself."""
+        return CODES[self.code]
+
+    @property
     def group(self) -> str:
         """One of `GROUPS`."""
-        code = CODES[self.code]
-        if code.of == BLOCK:
+        if self.kind.of == BLOCK:
             return BLOCKS
-        return NO_TREE if code.tree == "none" else TREES
+        return NO_TREE if self.kind.tree == "none" else TREES
 
     def bits(self, point: Point) -> int:
         """Return log2 of the candidates, ceil(KL) + oversampling, or of the bins, round(KL)."""
-        if self.code == SP_PFR:
-            return round(point.kl_bits)
-        return math.ceil(point.kl_bits) + self.oversampling
+        return self.kind.default_bits(np.array([point.kl_bits]), self.oversampling)
 
     def search_bits(self, point: Point) -> float:
         """Return log2 of about how much is looked at for one target: candidates, or intervals."""
-        if self.code in (MRC, ORC):
-            return self.bits(point)
-        if self.code == SP_PFR:
-            return math.ceil(self.bits(point) / point.places) + math.log2(point.places)
-        return math.log2(point.kl_bits + 1.0) if self.group == TREES else point.d_inf_bits
+        of_point = point.places, point.kl_bits, point.d_inf_bits
+        return self.kind.search_bits(self.bits(point), *of_point)
 
     def reason_to_skip(self, point: Point, limit: float) -> str:
         """Return why a code is not run at a point; empty if it is."""
@@ -135,9 +135,8 @@ def encode(
 ) -> NDArray[np.int64]:
     """Return the messages of targets first, ..., first + count - 1 of a seed, all alike."""
     shape = (count, point.places)
-    messages = encode_blocks(
+    messages = variant.kind.encode_blocks(
         engine,
-        variant.code,
         seed,
         variant.bits(point),
         np.arange(first, first + count),
@@ -155,7 +154,7 @@ def decode(
     messages = np.asarray(messages, dtype=np.int64)[:, None]
     blocks = np.arange(first, first + len(messages))
     bits = variant.bits(point)
-    return decode_blocks(engine, variant.code, seed, bits, blocks, messages, point.places)
+    return variant.kind.decode_blocks(engine, seed, bits, blocks, messages, point.places)
 
 
 def draw(
@@ -167,7 +166,7 @@ def draw(
     each of the seeds `seed`, `seed` + 1, ...; the other codes have, for each target of the
     one seed, randomness of its own.
     """
-    if variant.group == BLOCKS and variant.code != SP_PFR:
+    if variant.kind.shares_codebook:
         calls = [(seed + i, 0, 1) for i in range(count)]
     else:
         calls = [(seed, 0, count)]

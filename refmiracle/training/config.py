@@ -15,17 +15,13 @@ from refmiracle.errors import InputError
 from refmiracle.nn.network import Network
 from refmiracle.nn.networks import LENET5, network_of_text, network_text
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
-from refmiracle.rec import minimal_random_coding
-from refmiracle.rec.codes import MRC
+from refmiracle.rec.codes import CODES, MRC, find_code
 from refmiracle.training.data import VALIDATION_IMAGES, Split
 
-JUDGED = "judged"
-SELECTIONS = (*minimal_random_coding.SELECTIONS, JUDGED)
+SELECTIONS = tuple(dict.fromkeys(s for code in CODES.values() for s in code.selections))
 PARAMETERIZATIONS = ("mean-kl", "mean-var")
 # Rows of noise below this are for training, those above for validation.
 LONGEST = 2**31 - 1
-# Exact codes of blocks try some 2^D_inf candidates, or little less, and far more than 2^KL.
-LARGEST_EXACT_BITS = 8
 # Mean-Var's factors on beta after `steps`: until every block is within its budget, and then.
 SETTLING_FACTOR, ENCODING_FACTOR = 1.005, 1.0005
 LARGE_BETA = 1e-4
@@ -221,20 +217,20 @@ def preset_config(
 ) -> Config:
     """Return a preset with the settings that suit a parameterization, a code, a network, a base.
 
-    Codes other than minimal random coding have no best candidate to send.  An update has the
-    network and the hash factors of its base.
+    A code that cannot select as the preset does selects as it does unless told.  An update has
+    the network and the hash factors of its base.
     """
     own: dict[str, Any] = {**UPDATE, **UPDATE_LENGTHS[preset]} if base else {}
     if parameterization == "mean-var":
         own |= {**MEAN_VAR, "late_scale_rate": 0.0}
-    if code != MRC:
-        own["selection"] = "sample"
     if base:
         root = parse_model(base[0], network).layout
         own |= {"network": root.network, "hash_factors": root.factors, "base": base}
     elif network != LENET5:
         own |= {"network": network, "hash_factors": network.factors()}
-    return replace(PRESETS[preset], parameterization=parameterization, code=code, **own)
+    config = replace(PRESETS[preset], parameterization=parameterization, code=code, **own)
+    possible = find_code(code).selections
+    return config if config.selection in possible else replace(config, selection=possible[0])
 
 
 def config_from_dict(values: dict[str, Any]) -> Config:

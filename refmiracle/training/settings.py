@@ -24,11 +24,10 @@ from refmiracle.nn.network import Network, check_network
 from refmiracle.nn.networks import LENET5
 from refmiracle.numerics.whole import described, whole_number
 from refmiracle.posterior.scales import LARGEST
-from refmiracle.rec.codes import MRC, PFR, SP_PFR, find_code
+from refmiracle.rec.codes import CODES, MRC, find_code
+from refmiracle.rec.minimal_random_coding import JUDGED
 from refmiracle.training.config import (
-    JUDGED,
     JUDGED_BLOCKS,
-    LARGEST_EXACT_BITS,
     LONGEST,
     PARAMETERIZATIONS,
     PRESETS,
@@ -131,17 +130,19 @@ def check_code(config: Config) -> None:
     InputError
         If the code is unknown, or does not go with the other settings.
     """
-    code = find_code(config.code).name
-    if code != MRC and config.selection != "sample":
+    code = find_code(config.code)
+    if config.selection not in code.selections:
+        others = [other.name for other in CODES.values() if config.selection in other.selections]
         raise InputError(
-            f"{named('selection')} {config.selection} goes with {named('code')} {MRC} only;"
-            f" {named('code')} {code} needs {named('selection')} sample"
+            f"{named('selection')} {config.selection} goes with {named('code')}"
+            f" {', '.join(others)} only; {named('code')} {code.name} needs {named('selection')}"
+            f" {', '.join(code.selections)}"
         )
-    if code in (PFR, SP_PFR) and config.bits_per_block > LARGEST_EXACT_BITS:
+    if config.bits_per_block > code.largest_kl_bits:
         raise InputError(
-            f"{named('code')} {code} with {named('bits_per_block')} {config.bits_per_block} would"
-            f" search for ever; expected at most {LARGEST_EXACT_BITS}, and smaller blocks, such as"
-            f" {named('block_size')} 17"
+            f"{named('code')} {code.name} with {named('bits_per_block')} {config.bits_per_block}"
+            f" would search for ever; expected at most {code.largest_kl_bits}, and smaller blocks,"
+            f" such as {named('block_size')} 17"
         )
 
 
@@ -188,9 +189,10 @@ def with_size(config: Config, nbytes: int) -> Config:
     InputError
         If there are none, or the code does not tell beforehand how long a file is.
     """
-    if config.code != MRC:
+    if not find_code(config.code).fixed_length:
+        fixed = ", ".join(code.name for code in CODES.values() if code.fixed_length)
         raise InputError(
-            f"{named('nbytes')} goes with {named('code')} {MRC} only: how long the messages of"
+            f"{named('nbytes')} goes with {named('code')} {fixed} only: how long the messages of"
             f" {config.code} are is known when they are there"
         )
     for name in ("bits_per_block", "seed"):  # stand in the header
@@ -233,7 +235,7 @@ def check_config(config: Config) -> Config:
             f"{named('late_scale_rate')} {config.late_scale_rate:g} goes with"
             f" {named('parameterization')} mean-kl only; expected 0"
         )
-    check_size(config.layout(), config.code, config.bits_per_block)
+    check_size(config.layout(), find_code(config.code), config.bits_per_block)
     config = replace(config, groups=min(config.groups, config.layout().blocks()))
     if config.total_steps() > LONGEST:
         raise InputError(f"a run of {config.total_steps()} steps; at most {LONGEST} are possible")
@@ -368,7 +370,8 @@ def _of_few_blocks(config: Config, start: Config, given: Mapping[str, Any]) -> C
     if "groups" not in given and "group_steps" not in given:
         steps = start.groups * start.group_steps // config.groups
         config = replace(config, group_steps=steps)
-    few = config.code == MRC and config.layout().blocks() <= JUDGED_BLOCKS[config.preset]
+    can_judge = JUDGED in find_code(config.code).selections
+    few = can_judge and config.layout().blocks() <= JUDGED_BLOCKS[config.preset]
     return replace(config, selection=JUDGED) if few and "selection" not in given else config
 
 

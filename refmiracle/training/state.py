@@ -41,7 +41,7 @@ class State:
     moments : dict of str to (ndarray, ndarray)
         Adam's m and v of each parameter.
     indices : ndarray of int64, shape (blocks, integers per block)
-        The integers of each encoded block (`rec.codes.encode_blocks`), -1 for open ones.
+        The integers of each encoded block (`Code.encode_blocks`), -1 for open ones.
     extra : dict of str to ndarray
         What the parameterization keeps beside its parameters.
     trained : int

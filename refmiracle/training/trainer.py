@@ -29,11 +29,10 @@ from refmiracle.posterior.mean_kl import MeanKL
 from refmiracle.posterior.mean_var import MeanVar
 from refmiracle.posterior.scales import Halves, Levels, Scales
 from refmiracle.posterior.sharing import VariablePass
-from refmiracle.rec import codes
-from refmiracle.rec.codes import BLOCK, MRC
-from refmiracle.rec.minimal_random_coding import best_few
+from refmiracle.rec.codes import find_code
+from refmiracle.rec.minimal_random_coding import JUDGED, best_few
 from refmiracle.training.batches import Batches
-from refmiracle.training.config import ENCODING_FACTOR, JUDGED, LONGEST, SETTLING_FACTOR, Config
+from refmiracle.training.config import ENCODING_FACTOR, LONGEST, SETTLING_FACTOR, Config
 from refmiracle.training.data import Split, check_split
 from refmiracle.training.judging import FEW, Judge, choose_rows
 from refmiracle.training.one_thread import by_one_thread
@@ -70,7 +69,7 @@ class Trainer:
     ) -> None:
         self.config = config
         self.at_work = threading.RLock()
-        self.engine = get_engine(config.engine)
+        self.engine, self.code = get_engine(config.engine), find_code(config.code)
         self.layout = config.layout()
         self.places = find_places(self.layout)
         self.base = self._base()
@@ -125,7 +124,7 @@ class Trainer:
         rho = self._rho(log_rho)
         parameters = self.posterior.initial(config.seed, config.spread, rho)
         parameters["log_rho"] = log_rho.astype(self.engine.dtype)
-        per_block = codes.integers_per_block(config.code, config.block_size)
+        per_block = self.code.integers_per_block(config.block_size)
         return State(
             step=0,
             seconds=0.0,
@@ -138,13 +137,17 @@ class Trainer:
     def _rows(self, blocks: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the whitened samples that the integers of encoded blocks name."""
         c, sent = self.config, self.state.indices[blocks]
-        return codes.decode_blocks(
-            self.engine, c.code, c.seed, c.bits_per_block, blocks, sent, c.block_size
+        return self.code.decode_blocks(
+            self.engine, c.seed, c.bits_per_block, blocks, sent, c.block_size
         )
 
     def _sent(self) -> NDArray[np.bool_]:
         """Return which blocks are encoded, shape (blocks,)."""
         return self.state.indices[:, 0] != OPEN
+
+    def _used(self) -> NDArray[np.bool_]:
+        """Return which integers of each block stand for something, shaped as those of the state."""
+        return self.places.used[:, : self.state.indices.shape[1]]
 
     def scales(self) -> NDArray[Any]:
         """Return the scales rho as they will be sent: training uses these."""
@@ -284,8 +287,8 @@ class Trainer:
     def encode_group(self, group: int) -> None:
         """Encode the blocks of a group and fix their weights.
 
-        Codes other than minimal random coding send only what is no wider than P, so a variance
-        that Mean-Var has let drift above P's is sent as P's.
+        Most codes send only what is no wider than P: a variance that Mean-Var has let drift above
+        P's they send as P's.
 
         Raises
         ------
@@ -294,15 +297,14 @@ class Trainer:
         """
         c, blocks = self.config, self.groups[group]
         delta, log_s = self.posterior.whitened(self.state.parameters, self.rho())
-        if c.code != MRC:
+        if not self.code.takes_wider:
             log_s = np.minimum(log_s, 0)
         try:
             if c.selection == JUDGED:
                 sent = self._judged(blocks, delta, log_s)
             else:
-                sent = codes.encode_blocks(
+                sent = self.code.encode_blocks(
                     self.engine,
-                    c.code,
                     c.seed,
                     c.bits_per_block,
                     blocks,
@@ -314,9 +316,7 @@ class Trainer:
             raise InputError(
                 f"{named('code')} {c.code} cannot send group {group + 1} of {c.groups}: {e}"
             ) from e
-        if codes.find_code(c.code).of != BLOCK:
-            sent = np.where(self.places.used[blocks], sent, UNUSED)
-        self.state.indices[blocks] = sent
+        self.state.indices[blocks] = np.where(self._used()[blocks], sent, UNUSED)
         self.fixed[blocks] = self._rows(blocks)
 
     def _judged(self, blocks: NDArray[np.int64], delta: Array, log_s: Array) -> NDArray[np.int64]:
@@ -367,21 +367,18 @@ class Trainer:
         for those sent so far, rounded: what a file of them would hold but for its header and
         less than a byte or two.
         """
-        c, sent = self.config, self._sent()
-        if c.code == MRC:
-            return self.encoded() * c.bits_per_block
-        integers = self.state.indices[sent]
-        if codes.find_code(c.code).of != BLOCK:
-            integers = integers[self.places.used[sent]]
-        raw = codes.raw_bits(c.code, c.bits_per_block)
-        return round(coded_bits(codes.to_positive(c.code, integers.ravel()), raw))
+        bits, sent = self.config.bits_per_block, self._sent()
+        if self.code.fixed_length:
+            return self.encoded() * bits
+        integers = self.state.indices[sent][self._used()[sent]]
+        return round(coded_bits(self.code.to_positive(integers), self.code.raw_bits(bits)))
 
     @by_one_thread
     def compressed(self) -> CompressedModel | CompressedUpdate:
         """Return the compressed model, or update; all blocks must be encoded."""
         layout, config, scales = self.layout, self.config, self.scales()
-        of_blocks = codes.find_code(config.code).of == BLOCK
-        indices = (self.state.indices[:, 0] if of_blocks else self.state.indices).copy()
+        shape = self.code.message_shape(*self.places.tensor.shape)
+        indices = self.state.indices.reshape(shape).copy()
         bits, code = config.bits_per_block, config.code
         if self.base is None:
             return CompressedModel(layout, bits, scales, indices, code)

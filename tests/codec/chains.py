@@ -13,7 +13,8 @@ from refmiracle.codec.update import CompressedUpdate, update_layout
 from refmiracle.nn.description import from_description, to_description
 from refmiracle.nn.networks import LENET5, LENET_300_100
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
-from refmiracle.rec.codes import CODES, MRC, ORC, PFR, SP_PFR, VARIABLE
+from refmiracle.rec.code import VARIABLE
+from refmiracle.rec.codes import CODES, MRC
 
 DESCRIBED = from_description(to_description(NORMED))
 # Networks, and hash factors with which they have few variables.
@@ -45,11 +46,11 @@ def drawn_messages(rng, code, bits, layout):
     """Messages of any size that a code can have, as `CompressedModel.indices`."""
     of_variables = CODES[code].of == VARIABLE
     count = layout.variables() if of_variables else layout.blocks()
-    if code in (MRC, ORC):
+    if code in (MRC, "orc"):
         return rng.integers(0, 2**bits, count)
-    if code == PFR:
+    if code == "pfr":
         return rng.integers(0, 2**32, count)
-    if code == SP_PFR:
+    if code == "sp-pfr":
         return rng.integers(1, 2**20, count) << bits | rng.integers(0, 2**bits, count)
     places = np.ones(layout.blocks() * layout.block_size, np.int64)
     places[:count] = np.int64(2.0 ** rng.uniform(0, 40, count))

@@ -23,7 +23,8 @@ from refmiracle.nn.network import Network
 from refmiracle.nn.networks import LENET5
 from refmiracle.numerics.varints import write_varint
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
-from refmiracle.rec.codes import CODES, VARIABLE, from_positive
+from refmiracle.rec.code import VARIABLE
+from refmiracle.rec.codes import CODES
 
 NAMES = [t.name for t in LENET5.tensors()]
 COUNTS = tuple(math.prod(t.shape) for t in LENET5.tensors())
@@ -368,7 +369,7 @@ def other_model(rng, code, factors=COUNTS, block_size=3, bits=5, seed=7, largest
     shape = (layout.blocks(), block_size) if CODES[code].of == VARIABLE else layout.blocks()
     n = np.int64(2.0 ** rng.uniform(0, min(largest, bits) if code == "orc" else largest, shape))
     raw = bits if code == "sp-pfr" else 0
-    messages = from_positive(code, n << raw | rng.integers(0, 1 << raw, shape))
+    messages = CODES[code].from_positive(n << raw | rng.integers(0, 1 << raw, shape))
     if CODES[code].of == VARIABLE:
         messages.ravel()[layout.variables() :] = 1
     return CompressedModel(layout, bits, rho, messages, code)

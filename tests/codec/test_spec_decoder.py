@@ -35,7 +35,8 @@ from refmiracle.nn.networks import LENET5, LENET_300_100
 from refmiracle.numerics import normal, philox
 from refmiracle.numerics.varints import read_varint, write_varint
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
-from refmiracle.rec.codes import CODES, VARIABLE, from_positive
+from refmiracle.rec.code import VARIABLE
+from refmiracle.rec.codes import CODES
 
 SPEC = (Path(__file__).parents[2] / "docs" / "SPEC.md").read_text(encoding="utf-8")
 SHAPES = {t.name: t.shape for t in LENET5.tensors()}
@@ -431,7 +432,7 @@ def model_of_the_document(code, bits, seed):
     )
     assert (layout.variables(), layout.blocks()) == (359, 36)
     count = 359 if CODES[code].of == VARIABLE else 36
-    messages = from_positive(code, integers_of_the_document(code, count))
+    messages = CODES[code].from_positive(integers_of_the_document(code, count))
     if CODES[code].of == VARIABLE:
         messages = np.append(messages, 1).reshape(36, 10)
     rho = np.array([0x2400 + 0x111 * t for t in range(8)], dtype=np.uint16).view(np.float16)
@@ -457,7 +458,7 @@ def file_of_the_document(layout, code, bits):
     if code.number == 0:
         messages = np.array([b * 2654435761 % 2**32 >> (32 - bits) for b in range(count)])
     else:
-        messages = from_positive(code.name, integers_of_the_document(code.name, count))
+        messages = code.from_positive(integers_of_the_document(code.name, count))
     if code.of == VARIABLE:
         unused = layout.blocks() * layout.block_size - count
         messages = np.append(messages, np.ones(unused, np.int64)).reshape(layout.blocks(), -1)
@@ -504,7 +505,7 @@ def test_other_codes_decode_the_same_normals(rng, code, block_size, bits, larges
     shape = (layout.blocks(), block_size) if variable else layout.blocks()
     n = np.int64(2.0 ** rng.uniform(0, bits if code == "orc" else largest, shape))
     raw = bits if code == "sp-pfr" else 0
-    messages = from_positive(code, n << raw | rng.integers(0, 1 << raw, shape))
+    messages = CODES[code].from_positive(n << raw | rng.integers(0, 1 << raw, shape))
     if variable:
         messages.ravel()[layout.variables() :] = 1
     data = CompressedModel(layout, bits, np.ones(8, np.float16), messages, code).to_bytes()
@@ -521,7 +522,7 @@ def test_both_readers_refuse_the_same_files_of_other_codes(rng, code):
     """Of files with changed bytes behind the header, both accept the same ones."""
     layout = BlockLayout(LENET5, COUNTS, Grouping.OUTPUTS, Signs.UNIT, 3, 300)
     shape = (3, 3) if CODES[code].of == VARIABLE else 3
-    ones = from_positive(code, np.full(shape, 1 << 5 if code == "sp-pfr" else 1))
+    ones = CODES[code].from_positive(np.full(shape, 1 << 5 if code == "sp-pfr" else 1))
     whole = CompressedModel(layout, 5, np.ones(8, np.float16), ones, code).to_bytes()
     accepted, tries = 0, 3000
     for _ in range(tries):

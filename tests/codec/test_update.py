@@ -37,7 +37,8 @@ from refmiracle.nn.description import from_description
 from refmiracle.nn.networks import LENET5
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
 from refmiracle.posterior.scales import ROOTS, scales_of_levels
-from refmiracle.rec.codes import CODES, VARIABLE, from_positive
+from refmiracle.rec.code import VARIABLE
+from refmiracle.rec.codes import CODES
 
 NUMBA = get_engine("numba")
 ROOT = parse_model(EXAMPLE).layout
@@ -136,7 +137,7 @@ def update_of_the_document(root, base, row):
     if number == 0:
         messages = np.array([b * 2654435761 % 2**32 >> (32 - bits) for b in range(count)])
     else:
-        messages = from_positive(code.name, integers_of_the_document(code.name, count))
+        messages = code.from_positive(integers_of_the_document(code.name, count))
     if code.of == VARIABLE:
         unused = layout.blocks() * layout.block_size - count
         messages = np.append(messages, np.ones(unused, np.int64)).reshape(layout.blocks(), -1)

@@ -19,7 +19,7 @@ from refmiracle.codec.container import parse_model
 from refmiracle.commands import decode, evaluate, train
 from refmiracle.commands.options import quoted
 from refmiracle.errors import InputError
-from refmiracle.rec import codes
+from refmiracle.rec.code import Code
 from refmiracle.start import main as refmiracle_main
 from refmiracle.training import run
 from refmiracle.training.config import PRESETS
@@ -180,7 +180,7 @@ def test_a_run_with_another_code(tmp_path, few, monkeypatch, code):
 def test_what_a_code_cannot_send_is_one_line_and_keeps_the_checkpoint(
     tmp_path, few, monkeypatch, capsys
 ):
-    encode, groups = codes.encode_blocks, []
+    encode, groups = Code.encode_blocks, []
 
     def encode_blocks(*arguments):
         groups.append(arguments)
@@ -188,7 +188,7 @@ def test_what_a_code_cannot_send_is_one_line_and_keeps_the_checkpoint(
             raise InputError("a target's mean is too far")
         return encode(*arguments)
 
-    monkeypatch.setattr(codes, "encode_blocks", encode_blocks)
+    monkeypatch.setattr(Code, "encode_blocks", encode_blocks)
     monkeypatch.setattr(run, "CHECKPOINT_SECONDS", 0.0)
     saved = []
     save = run.save_checkpoint

@@ -14,7 +14,8 @@ from refmiracle.codec.update import CompressedUpdate, update_layout
 from refmiracle.engines import get_engine
 from refmiracle.nn.network import Network
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
-from refmiracle.rec.codes import CODES, MRC, VARIABLE, from_positive, raw_bits
+from refmiracle.rec.code import VARIABLE
+from refmiracle.rec.codes import CODES, MRC
 
 MODELS = Path(__file__).parents[2] / "data" / "models"
 
@@ -34,13 +35,13 @@ def shipped_chains() -> dict[str, list[bytes]]:
 
 def messages(rng: np.random.Generator, layout: BlockLayout, code: str, bits: int) -> np.ndarray:
     """Return messages of all lengths, shaped as `CompressedModel.indices`."""
-    count, raw = message_count(layout, code), raw_bits(code, bits)
+    count, raw = message_count(layout, CODES[code]), CODES[code].raw_bits(bits)
     if code == MRC:
         return rng.integers(0, 2**bits, count)
     longest = {"orc": bits, "pfr": 31, "sp-pfr": 31}.get(code, 61)
     n = [1 << int(rng.integers(longest)) for _ in range(count)]
     sent = [(m | int(rng.integers(m))) << raw | int(rng.integers(1 << raw)) for m in n]
-    indices = from_positive(code, sent)
+    indices = CODES[code].from_positive(sent)
     if CODES[code].of != VARIABLE:
         return indices
     padding = layout.blocks() * layout.block_size - count

@@ -20,6 +20,7 @@ from refmiracle.conformance import engine_backend
 from refmiracle.conformance.engine_backend import EngineBackend, as_bytes, as_uint8
 from refmiracle.numerics import normal, philox
 from refmiracle.numerics.philox import Stream, stream_words, words_to_uniform
+from refmiracle.rec.codes import CODES_BY_NUMBER
 
 
 @dataclass(frozen=True)
@@ -1286,8 +1287,8 @@ def node_samples(
     largest=1.0 - 2.0**-53,
 ):
     """The samples of nodes, each found on its way down from the root."""
-    tree, out = engine_backend.CODES[engine_backend.CODE_NAMES[int(code)]].tree, []
-    if min(messages) < 1 or max(messages) >= 2**62:
+    tree, out = CODES_BY_NUMBER[int(code)].tree, []
+    if tree is None or min(messages) < 1 or max(messages) >= 2**62:
         raise ValueError("no such node")
     for row, message in zip(rows.tolist(), messages.tolist(), strict=True):
         depth = message.bit_length() - 1
@@ -1463,7 +1464,7 @@ def signs_forgotten_in_decoding(right, data):
 
 @fault("decode_model", "/pfr")
 def rows_of_the_codebook_from_one(right, data):
-    name = "refmiracle.codec.payload.from_positive"
+    name = "refmiracle.rec.block_codes.CodeOfRows.from_positive"
     return patched(name, lambda _, integers: integers, right.decode_model)(data)
 
 
@@ -1505,10 +1506,10 @@ def every_file_read_as_lenet5(right, data):
 
 @fault("decode_model", "row-2-to-the")
 def rows_out_of_range_cut(right, data):
-    def unchecked(code, bits, messages):
+    def unchecked(_, bits, messages):
         np.copyto(messages, messages % 2 ** min(bits, 32))
 
-    return patched("refmiracle.codec.payload.check_messages", unchecked, right.decode_model)(data)
+    return patched("refmiracle.rec.code.Code.check_messages", unchecked, right.decode_model)(data)
 
 
 @fault("predict", "lenet-300-100")

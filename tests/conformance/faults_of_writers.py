@@ -12,7 +12,7 @@ from conformance.faults import Fault, patched, registers_in
 from refmiracle.codec.container import parse_model
 from refmiracle.conformance.operations import OPERATIONS
 from refmiracle.engines.numba_engine.coding import CHUNK
-from refmiracle.rec.codes import VARIABLE, find_code
+from refmiracle.rec.code import VARIABLE
 
 OF_WRITERS: list[Fault] = []
 fault = registers_in(OF_WRITERS)
@@ -36,7 +36,7 @@ def sealed(body):
 @fault("compose_file", "orc-small")
 def rows_are_not_counted_from_one(right, *fields):
     return patched(
-        "refmiracle.codec.payload.to_positive",
+        "refmiracle.rec.block_codes.CodeOfRows.to_positive",
         lambda code, messages: np.maximum(np.asarray(messages), 1),
         right.compose_file,
     )(*fields)
@@ -44,7 +44,8 @@ def rows_are_not_counted_from_one(right, *fields):
 
 @fault("compose_file", "sp-pfr-small")
 def bins_are_coded_with_their_candidates(right, *fields):
-    return patched("refmiracle.codec.payload.raw_bits", lambda *_: 0, right.compose_file)(*fields)
+    name = "refmiracle.rec.block_codes.SpacePartitioning.raw_bits"
+    return patched(name, lambda *_: 0, right.compose_file)(*fields)
 
 
 @fault("compose_file", "theta-1")
@@ -146,7 +147,7 @@ def nodes_of_unused_places_are_dropped(right, *fields):
 @fault("compose_file")
 def unused_places_are_written_too(right, *fields):
     def count(layout, code):
-        one_each = find_code(code).of == VARIABLE
+        one_each = code.of == VARIABLE
         return layout.blocks() * (layout.block_size if one_each else 1)
 
     model = parse_model(right.compose_file(*fields).tobytes())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conformance.faults import FAULTS, spoil
+from conformance.faults import FAULTS, Fault, node_samples, spoil
 from conformance.faults_of_layers import OF_LAYERS
 from conformance.faults_of_networks import OF_NETWORKS
 from conformance.faults_of_updates import OF_UPDATES
@@ -101,6 +101,13 @@ def catches(golden, planted):
 )
 def test_fault_is_caught(golden, planted):
     assert catches(golden, planted), planted.caught_by
+
+
+def test_the_samples_that_faults_change_are_right_without_one(golden):
+    """Else whatever is wrong with them would catch the faults, and not what was planted."""
+    unchanged = PythonBackend(spoil(Fault("unchanged", "variable_samples", "", node_samples)))
+    report = run_suite(unchanged, [f for f in golden if f.operation == "variable_samples"])
+    assert report.ok(), [(r.id, r.message) for r in report.results if r.status == FAILED]
 
 
 @pytest.mark.parametrize("name", FREE)

@@ -22,7 +22,8 @@ from refmiracle.conformance.backends import load_python_backend
 from refmiracle.nn.limits import DESCRIBED
 from refmiracle.nn.networks import NETWORKS, RESNET8
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
-from refmiracle.rec.codes import CODES, ORC, SP_PFR, VARIABLE, from_positive
+from refmiracle.rec.code import VARIABLE
+from refmiracle.rec.codes import CODES
 
 ROOT = Path(__file__).parents[2]
 ENGINES = "refmiracle.conformance.engine_backend"
@@ -50,13 +51,13 @@ def random_file(code, network):
     layout = BlockLayout(network, factors, grouping, signs, BLOCK_SIZE, seed)
     of_variables = CODES[code].of == VARIABLE
     shape = (layout.blocks(), BLOCK_SIZE) if of_variables else (layout.blocks(),)
-    largest = {"mrc": BITS, ORC: BITS}.get(code, 61 if of_variables else 32)
+    largest = {"mrc": BITS, "orc": BITS}.get(code, 61 if of_variables else 32)
     n = (2.0 ** rng.uniform(0, largest, shape)).astype(np.int64)
-    raw = BITS if code == SP_PFR else 0
+    raw = BITS if code == "sp-pfr" else 0
     messages = (
         n - 1
         if code == "mrc"
-        else from_positive(code, n << raw | rng.integers(1 << raw, size=shape))
+        else CODES[code].from_positive(n << raw | rng.integers(1 << raw, size=shape))
     )
     if of_variables:
         messages.ravel()[layout.variables() :] = 1

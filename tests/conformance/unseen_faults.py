@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from conformance.faults import Fault, registers_in
@@ -55,7 +56,9 @@ from refmiracle.numerics.philox import (
 from refmiracle.posterior import blocks as posterior_blocks
 from refmiracle.posterior.blocks import Grouping, Signs
 from refmiracle.posterior.scales import quantise_scales
-from refmiracle.rec import codes
+from refmiracle.rec import variable_codes
+from refmiracle.rec.block_codes import CodeOfRows
+from refmiracle.rec.codes import CODES_BY_NUMBER
 
 UNSEEN: list[Fault] = []
 fault = registers_in(UNSEEN)
@@ -1228,7 +1231,7 @@ def last_u_not_held_below_one(right, *inputs):
 
 @fault("variable_samples")
 def middle_of_a_region_in_float32(right, code, seed, rows, messages):
-    dyadic = variables.TREES[engine_backend.CODE_NAMES[int(code)]] == "dyadic"
+    dyadic = CODES_BY_NUMBER[int(code)].tree == "dyadic"
     if not dyadic or messages.min(initial=1) < 1:
         return right.variable_samples(code, seed, rows, messages)
     uniforms = nodes.uniforms(int(seed), rows, messages)[:, 0]
@@ -1362,7 +1365,7 @@ def row_of_a_node_by_its_variable(right, data):
         own[:count] = permutation
         return own.reshape(-1, dimension)
 
-    with replaced(codes, variable_rows=rows):
+    with replaced(variable_codes, variable_rows=rows):
         return right.decode_model(data)
 
 
@@ -1378,7 +1381,7 @@ def bytes_behind_the_code_word_accepted(right, data):
 
 @fault("decode_model", "decode_model/orc")
 def rows_of_the_codebook_counted_from_one(right, data):
-    with replaced(payload, from_positive=lambda code, sent: np.asarray(sent)):
+    with patch.object(CodeOfRows, "from_positive", lambda _, sent: np.asarray(sent)):
         return right.decode_model(data)
 
 

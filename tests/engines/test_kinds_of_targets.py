@@ -13,7 +13,7 @@ from refmiracle.engines.numpy_engine import variables
 from refmiracle.engines.numpy_engine.ordered import log_suprema
 from refmiracle.errors import InputError
 from refmiracle.numerics.limits import CODEBOOK_REACH, LARGEST_GLOBAL_BITS, VARIABLE_REACH
-from refmiracle.rec.codes import CODES, encode_blocks
+from refmiracle.rec.codes import CODES
 
 NUMPY, NUMBA = get_engine("numpy"), get_engine("numba")
 BITS = 6
@@ -60,7 +60,7 @@ def whitened(kind):
 def sent(engine, code, kind):
     delta, log_s = whitened(kind)
     try:
-        return encode_blocks(engine, code, 5, BITS, np.arange(len(delta)) + 3, delta, log_s)
+        return CODES[code].encode_blocks(engine, 5, BITS, np.arange(len(delta)) + 3, delta, log_s)
     except InputError as e:
         return str(e)
 
@@ -139,4 +139,4 @@ def test_blocks_and_targets_that_do_not_go_together_are_refused(engine):
     for code in CODES:
         for blocks, delta, log_s in wrong:
             with pytest.raises(InputError, match="do not go together"):
-                encode_blocks(engine, code, 1, BITS, blocks, delta, log_s)
+                CODES[code].encode_blocks(engine, 1, BITS, blocks, delta, log_s)

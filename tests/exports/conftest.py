@@ -15,7 +15,8 @@ from refmiracle.nn.layers import Conv2d, Dense, Flatten, MaxPool2d, Relu
 from refmiracle.nn.network import Network
 from refmiracle.nn.networks import LENET_300_100
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
-from refmiracle.rec.codes import CODES, SP_PFR, VARIABLE, from_positive
+from refmiracle.rec.code import VARIABLE
+from refmiracle.rec.codes import CODES
 
 SHIPPED = Path(__file__).parents[2] / "data" / "models" / "lenet5-1551.rmc"
 BITS = 8
@@ -48,13 +49,13 @@ def write_smallest(path, network, code):
     factors = tuple(max(f, 20) if f > 1 else 1 for f in network.factors())
     layout = BlockLayout(network, factors, Grouping.OUTPUTS, Signs.UNIT, 40, seed=5)
     rho = np.full(len(factors), 0.125, np.float16)
-    places = message_count(layout, code)
+    places = message_count(layout, CODES[code])
     shape = layout.blocks()
     if CODES[code].of == VARIABLE:
         shape = layout.blocks(), layout.block_size
         places = layout.blocks() * layout.block_size
-    smallest = np.full(places, 1 << BITS if code == SP_PFR else 1)
-    messages = from_positive(code, smallest).reshape(shape)
+    smallest = np.full(places, 1 << BITS if code == "sp-pfr" else 1)
+    messages = CODES[code].from_positive(smallest).reshape(shape)
     write_model(path, CompressedModel(layout, BITS, rho, messages, code))
     return path
 

@@ -26,7 +26,8 @@ from refmiracle.errors import InputError
 from refmiracle.nn.evaluation import forward
 from refmiracle.nn.networks import LENET5, NETWORKS
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
-from refmiracle.rec.codes import CODES, VARIABLE, from_positive
+from refmiracle.rec.code import VARIABLE
+from refmiracle.rec.codes import CODES
 
 ROOT = Path(__file__).parents[2]
 SPEC = (ROOT / "docs" / "SPEC.md").read_text(encoding="utf-8")
@@ -114,7 +115,7 @@ def files_of_other_codes():
             n = 2 ** (x // 2**27) + x % 2 ** (x // 2**27)
             special = {"sp-pfr": n * 2**16 + x // 2**16, "orc": x // 2**18 + 1}
             m.append(special.get(code.name, n))
-        messages = from_positive(code.name, m)
+        messages = code.from_positive(m)
         if code.of == VARIABLE:
             messages = np.append(messages, 1).reshape(36, 10)
         model = CompressedModel(layout, int(bits), scales(8), messages, code.name, 60000)
@@ -297,7 +298,7 @@ def test_changed_messages_with_a_right_checksum(bridged, rng, code):
         LENET5, (500, 20, 25000, 50, 400000, 500, 5000, 10), Grouping.OUTPUTS, Signs.UNIT, 3, 300
     )
     shape = (3, 3) if CODES[code].of == VARIABLE else 3
-    ones = from_positive(code, np.full(shape, 1 << 5 if code == "sp-pfr" else 1))
+    ones = CODES[code].from_positive(np.full(shape, 1 << 5 if code == "sp-pfr" else 1))
     whole = CompressedModel(layout, 5, scales(8), ones, code).to_bytes()
     files = [
         seal(whole[:42] + rng.bytes(rng.integers(0, 5 if code == "gprs" else 9)))

@@ -18,24 +18,11 @@ from refmiracle.codec.model import decode_model
 from refmiracle.conformance.vectors import default_golden, load_file
 from refmiracle.engines import get_engine
 from refmiracle.errors import InputError
-from refmiracle.rec.codes import (
-    CODES,
-    VARIABLE,
-    Gaussian,
-    check_messages,
-    decode,
-    decode_blocks,
-    encode,
-    encode_blocks,
-    find_code,
-    from_positive,
-    raw_bits,
-    to_positive,
-)
+from refmiracle.rec.code import VARIABLE
+from refmiracle.rec.codes import CODES, Gaussian, decode, encode, find_code
 from refmiracle.rec.lengths import (
     exponents,
     log_geometric_mean_bits,
-    mean_bits_bound,
     poisson_bits_bound,
 )
 
@@ -115,11 +102,12 @@ def test_lengths_by_the_known_kl(code, kl):
     """The figure in the docstring of `theta_of_kl`; the mean of 1500 lengths."""
     target, coding = same_targets(*TARGETS[kl], (1500, 1))
     message = encode(target, coding, 3, code)
-    raw = raw_bits(code, message.block_bits)
-    mean = exponents(to_positive(code, message.integers) >> raw).mean()
+    kind = CODES[code]
+    raw = kind.raw_bits(message.block_bits)
+    mean = exponents(kind.to_positive(message.integers) >> raw).mean()
     known, best = message.bits(kl).mean(), raw + log_geometric_mean_bits(mean)
     assert best <= known <= best + (0.2 if code not in ("dad-star", "sp-pfr") else 0.35)
-    bound = mean_bits_bound(code, kl)
+    bound = kind.mean_bits_bound(kl)
     assert bound is None or known < bound
 
 
@@ -132,7 +120,12 @@ def test_lengths_of_blocks():
         if code == "mrc":
             assert set(lengths) == {3.0}
         else:
-            assert kl - 1 < np.mean(lengths) < poisson_bits_bound(kl) < mean_bits_bound("pfr", kl)
+            assert (
+                kl - 1
+                < np.mean(lengths)
+                < poisson_bits_bound(kl)
+                < CODES["pfr"].mean_bits_bound(kl)
+            )
 
 
 def test_bits_that_are_chosen():
@@ -156,39 +149,39 @@ def test_rows_of_variables_follow_their_places(engine):
     """Blocks 3 and 8 of four variables are rows 12 to 15 and 32 to 35."""
     delta = np.linspace(-1.0, 1.0, 8).reshape(2, 4)
     log_s = np.full((2, 4), -1.0)
-    sent = encode_blocks(engine, "gprs-s", 7, 0, [3, 8], delta, log_s)
+    code = CODES["gprs-s"]
+    sent = code.encode_blocks(engine, 7, 0, [3, 8], delta, log_s)
     rows = np.array([12, 13, 14, 15, 32, 33, 34, 35])
     own = engine.variable_messages("gprs-s", 7, rows, delta.ravel(), log_s.ravel())
     assert sent.tolist() == own.reshape(2, 4).tolist()
-    z = decode_blocks(engine, "gprs-s", 7, 0, [3, 8], sent, 4)
+    z = code.decode_blocks(engine, 7, 0, [3, 8], sent, 4)
     assert z.dtype == np.float32
     assert np.array_equal(z.ravel(), engine.variable_samples("gprs-s", 7, rows, own))
-    alone = encode_blocks(engine, "gprs-s", 7, 0, [8], delta[1:], log_s[1:])
+    alone = code.encode_blocks(engine, 7, 0, [8], delta[1:], log_s[1:])
     assert alone.tolist() == sent[1:].tolist()
 
 
 @pytest.mark.parametrize("code", ["mrc", "orc", "pfr", "sp-pfr"])
 def test_blocks_are_coded_by_their_numbers(code):
-    engine = get_engine("numba")
+    engine, kind = get_engine("numba"), CODES[code]
     delta, log_s = np.linspace(-1.0, 1.0, 8).reshape(2, 4), np.full((2, 4), -1.0)
-    sent = encode_blocks(engine, code, 7, 5, [3, 8], delta, log_s)
+    sent = kind.encode_blocks(engine, 7, 5, [3, 8], delta, log_s)
     assert sent.shape == (2, 1)
-    assert encode_blocks(engine, code, 7, 5, [8], delta[1:], log_s[1:])[0] == sent[1]
-    check_messages(code, 5, sent)
-    z = decode_blocks(engine, code, 7, 5, [3, 8], sent, 4)
-    assert np.array_equal(decode_blocks(engine, code, 7, 5, [8], sent[1:], 4), z[1:])
+    assert kind.encode_blocks(engine, 7, 5, [8], delta[1:], log_s[1:])[0] == sent[1]
+    kind.check_messages(5, sent)
+    z = kind.decode_blocks(engine, 7, 5, [3, 8], sent, 4)
+    assert np.array_equal(kind.decode_blocks(engine, 7, 5, [8], sent[1:], 4), z[1:])
 
 
 @pytest.mark.parametrize("code", CODES)
 def test_positive_integers(code):
     low = {"mrc": 0, "orc": 0, "pfr": 0, "sp-pfr": 32}.get(code, 1)
-    messages = np.array([low, low + 1, low + 7])
-    if code != "mrc":
-        assert np.all(to_positive(code, messages) >> raw_bits(code, 5) >= 1)
-    assert from_positive(code, to_positive(code, messages)).tolist() == messages.tolist()
-    check_messages(code, 5, messages)
+    kind, messages = CODES[code], np.array([low, low + 1, low + 7])
+    assert np.all(kind.to_positive(messages) >> kind.raw_bits(5) >= 1)
+    assert kind.from_positive(kind.to_positive(messages)).tolist() == messages.tolist()
+    kind.check_messages(5, messages)
     with pytest.raises(InputError, match=f"{low - 1} is no message of the code {code}"):
-        check_messages(code, 5, messages - 1)
+        kind.check_messages(5, messages - 1)
 
 
 @pytest.mark.parametrize(

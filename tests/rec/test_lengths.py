@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from scipy.special import zeta
 
 from refmiracle.errors import InputError
+from refmiracle.rec.codes import CODES
 from refmiracle.rec.lengths import (
     best_theta,
     exponents,
     log_geometric_bits,
     log_geometric_mean_bits,
-    mean_bits_bound,
     poisson_bits_bound,
     theta_of_kl,
     zipf_bits,
@@ -108,9 +108,9 @@ def test_costs_for_zipf_against_a_plain_sum():
 
 
 def test_bounds_are_given_where_a_source_gives_them():
-    assert mean_bits_bound("pfr", 7.0) == 7.0 + 3.0 + 4.0
-    assert mean_bits_bound("gprs", 7.0) == 7.0 + 3.0 + 6.0
-    assert mean_bits_bound("grc", 7.0) is None
+    assert CODES["pfr"].mean_bits_bound(7.0) == 7.0 + 3.0 + 4.0
+    assert CODES["gprs"].mean_bits_bound(7.0) == 7.0 + 3.0 + 6.0
+    assert CODES["grc"].mean_bits_bound(7.0) is None
 
 
 @pytest.mark.parametrize("kl", [0.0, 0.5, 3.0, 10.0, 40.0])
@@ -118,8 +118,8 @@ def test_the_bound_of_zipf_follows_from_that_of_the_mean_logarithm(kl):
     """What Li and El Gamal prove: with E[log2 n] at its bound, Zipf's length is within theirs."""
     m = kl + math.log2(math.e) / math.e + 1
     zipf = zipf_lambda(kl) * m + math.log2(zeta(zipf_lambda(kl)))
-    assert zipf <= mean_bits_bound("pfr", kl)
-    assert poisson_bits_bound(kl) <= mean_bits_bound("pfr", kl) + 0.1
+    assert zipf <= CODES["pfr"].mean_bits_bound(kl)
+    assert poisson_bits_bound(kl) <= CODES["pfr"].mean_bits_bound(kl) + 0.1
     assert poisson_bits_bound(kl) == pytest.approx(log_geometric_mean_bits(m))
 
 

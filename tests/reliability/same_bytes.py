@@ -25,7 +25,8 @@ from refmiracle.codec.model import decode_model
 from refmiracle.engines import get_engine
 from refmiracle.nn.networks import LENET5
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
-from refmiracle.rec.codes import CODES, VARIABLE, encode_blocks
+from refmiracle.rec.code import VARIABLE
+from refmiracle.rec.codes import CODES
 
 # Enough variables for work to be split among threads.
 FACTORS = (1, 1, 10, 1, 100, 1, 10, 1)
@@ -47,7 +48,9 @@ def coded(code):
     few = slice(None) if CODES[code].of == VARIABLE or code == "mrc" else slice(0, 60)
     own = 0.4 if code in ("pfr", "sp-pfr") else 1.0
     engine, numbers = get_engine("numba"), np.arange(layout.blocks())
-    sent = encode_blocks(engine, code, 5, BITS, numbers[few], own * delta[few], own * log_s[few])
+    sent = CODES[code].encode_blocks(
+        engine, 5, BITS, numbers[few], own * delta[few], own * log_s[few]
+    )
     whole = np.resize(sent, (shape[0], sent.shape[1]))
     if CODES[code].of != VARIABLE:
         whole = whole[:, 0]

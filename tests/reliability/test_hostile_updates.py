@@ -21,7 +21,8 @@ from refmiracle.codec.update import CompressedUpdate, update_layout
 from refmiracle.engines import get_engine
 from refmiracle.errors import InputError
 from refmiracle.numerics.varints import write_varint
-from refmiracle.rec.codes import VARIABLE, find_code
+from refmiracle.rec.code import VARIABLE
+from refmiracle.rec.codes import find_code
 
 __all__ = ["work"]
 
@@ -42,7 +43,7 @@ def costly_update(code, base):
     """The update that takes the most time in some hundred bytes: of all variables, some deep."""
     root = base.layout
     layout = update_layout(root, root.variables() - 1, 2**32 - 1, (True,) * len(root.factors))
-    count = message_count(layout, code)
+    count = message_count(layout, find_code(code))
     of_variables = find_code(code).of == VARIABLE
     indices = np.ones((layout.blocks(), layout.block_size) if of_variables else count, np.int64)
     if of_variables:

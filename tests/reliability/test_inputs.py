@@ -21,6 +21,7 @@ from refmiracle.nn.networks import LENET_300_100, NETWORKS
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs, find_places
 from refmiracle.posterior.sharing import VariablePass
 from refmiracle.rec import codes, minimal_random_coding
+from refmiracle.rec.code import VARIABLE
 from refmiracle.rec.codes import CODES, Gaussian
 from refmiracle.training.data import Split, check_split, split_validation
 
@@ -340,7 +341,7 @@ def model(code):
     tensors = LENET_300_100.tensors()
     factors = tuple(int(np.prod(t.shape)) for t in tensors)
     layout = BlockLayout(LENET_300_100, factors, Grouping.OUTPUTS, Signs.UNIT, 2, 7)
-    shape = (3, 2) if CODES[code].of == codes.VARIABLE else 3
+    shape = (3, 2) if CODES[code].of == VARIABLE else 3
     messages = np.full(shape, 1 << 5 if code == "sp-pfr" else 1)
     return CompressedModel(layout, 5, np.ones(6, np.float16), messages, code)
 

@@ -11,7 +11,7 @@ from refmiracle.codec.model import decode_model
 from refmiracle.engines import get_engine
 from refmiracle.errors import InputError
 from refmiracle.posterior.mean_var import MeanVar
-from refmiracle.rec.codes import CODES, encode_blocks
+from refmiracle.rec.codes import CODES
 from refmiracle.training.config import ENCODING_FACTOR, SETTLING_FACTOR
 from refmiracle.training.run import Folder, run_training
 from refmiracle.training.state import OPEN, load_checkpoint, save_checkpoint
@@ -168,8 +168,8 @@ def test_variances_above_the_coding_distribution_are_sent_as_its_own(mnist):
     blocks = trainer.groups[0]
     assert np.array_equal(
         trainer.state.indices[blocks],
-        encode_blocks(
-            trainer.engine, "gprs-s", 0, 4, blocks, delta[blocks], np.minimum(log_s, 0)[blocks]
+        CODES["gprs-s"].encode_blocks(
+            trainer.engine, 0, 4, blocks, delta[blocks], np.minimum(log_s, 0)[blocks]
         ),
     )
 
