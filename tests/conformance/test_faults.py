@@ -17,6 +17,10 @@ from refmiracle.conformance.operations import OPERATIONS
 from refmiracle.conformance.runner import FAILED, SKIPPED, run_case, run_suite
 from refmiracle.conformance.vectors import default_golden, load_golden
 
+# What a fault says that is out of date: it calls, or patches, what is not there any more.
+GONE = "AttributeError", "ImportError", "ModuleNotFoundError", "NameError", "TypeError"
+NOT_PLANTED = tuple(f"refused: {error}" for error in GONE)
+
 
 @pytest.fixture(scope="module")
 def golden():
@@ -84,7 +88,9 @@ def catches(golden, planted):
     backend = PythonBackend(spoil(planted))
     with np.errstate(all="ignore"):
         once = (r for file, case in posed for r in run_case(backend, file, case))
-        if any(r.status == FAILED for r in once):
+        said = next((r.message for r in once if r.status == FAILED), None)
+        if said is not None:
+            assert not said.startswith(NOT_PLANTED), said
             return True
         ids = tuple(case.id for _, case in posed)
         return not run_suite(PythonBackend(spoil(planted)), files, ids).ok()

@@ -20,7 +20,7 @@ import numpy as np
 from conformance.faults import Fault, registers_in
 
 from refmiracle.codec import bits as codec_bits
-from refmiracle.codec import container, integers, payload
+from refmiracle.codec import container, integers
 from refmiracle.codec.model import decode_model
 from refmiracle.conformance import engine_backend
 from refmiracle.conformance.engine_backend import (
@@ -42,7 +42,7 @@ from refmiracle.engines.numpy_engine import (
 )
 from refmiracle.engines.numpy_engine import posterior as numpy_posterior
 from refmiracle.nn.networks import LENET5, network_by_number
-from refmiracle.numerics import normal, variance
+from refmiracle.numerics import normal, variance, varints
 from refmiracle.numerics.limits import LAST_U
 from refmiracle.numerics.philox import (
     KEY_INCREMENTS,
@@ -230,11 +230,12 @@ def bytes_behind_the_indices_accepted(right, payload, bits, count):
 
 @fault("read_integers")
 def code_word_not_compared_with_the_shortest(right, payload, count, theta, raw):
-    integers._check_theta(int(theta))
-    values, used = integers._decode(as_bytes(payload), int(count), int(theta), int(raw))
-    if used + integers.LAST_BYTES < len(payload):
-        raise ValueError("bytes stand behind the integers")
-    return values
+    def finish(decoder):
+        if decoder._at - 4 + integers.LAST_BYTES < decoder._size:
+            raise ValueError("bytes stand behind the integers")
+
+    with patch.object(integers._Decoder, "finish", finish):
+        return right.read_integers(payload, count, theta, raw)
 
 
 @fault("read_integers")
@@ -306,7 +307,7 @@ def scales_of(data: bytes) -> slice:
     """Return where the scales of a file stand."""
     offset, tensors = 8, len(network_by_number(data[4]).tensors())
     for _ in range(2 + tensors):
-        _, offset = codec_bits.read_varint(data, offset)
+        _, offset = varints.read_varint(data, offset)
     return slice(offset, offset + 2 * tensors)
 
 
@@ -323,7 +324,7 @@ def fifth_byte_of_a_varint_cut_to_four_bits(right, data):
         cut = bytearray(data)
         if len(cut) > offset + 4 and min(cut[offset : offset + 4]) >= 0x80:
             cut[offset + 4] &= 0x8F
-        return codec_bits.read_varint(bytes(cut), offset)
+        return varints.read_varint(bytes(cut), offset)
 
     with replaced(container, read_varint=read_varint):
         return right.read_container(data)
@@ -380,7 +381,7 @@ def varints_go_on_at_127(right, *fields):
 
     right.write_container(*fields)  # which refuses what it should
     unchecked = SimpleNamespace(indices=fields[-1])
-    with replaced(container, write_varint=write_varint, parse_model=lambda data: unchecked):
+    with replaced(container, write_varint=write_varint, parse_model=lambda *_: unchecked):
         return right.write_container(*fields)
 
 
@@ -1068,10 +1069,10 @@ def ordinals_begin_anew_with_each_chunk(right, *inputs):
 def proposals_of_more_than_four_words_repeat_them(right, *inputs):
     own = partition._words
 
-    def words(seed, stream, counters, count):
+    def words(seed, stream, counters, count, group=0):
         found = own(seed, stream, counters, min(count, 4))
         if stream != Stream.PROPOSAL:
-            return own(seed, stream, counters, count)
+            return own(seed, stream, counters, count, group)
         return found[:, np.arange(count) % 4]
 
     with replaced(partition, _words=words):
@@ -1112,8 +1113,8 @@ def candidate_zero_accepted(right, seed, bits, blocks, messages, dimension):
 def places_of_the_last_counter_of_several_repeat(right, seed, bits, blocks, messages, dimension):
     own = partition._words
 
-    def words(seed, stream, counters, count):
-        found = own(seed, stream, counters, count)
+    def words(seed, stream, counters, count, group=0):
+        found = own(seed, stream, counters, count, group)
         whole = count // 4 * 4
         return np.concatenate([found[:, :whole], found[:, : count - whole]], axis=1)
 
@@ -1369,13 +1370,9 @@ def row_of_a_node_by_its_variable(right, data):
         return right.decode_model(data)
 
 
-@fault("decode_model", "decode_model/orc")
+@fault("decode_model", "bytes-behind-the-code-word")
 def bytes_behind_the_code_word_accepted(right, data):
-    def read(payload, count, theta16, raw_bits):
-        integers._check_theta(theta16)
-        return integers._decode(payload, count, theta16, raw_bits)[0]
-
-    with replaced(payload, read_integers=read):
+    with patch.object(integers._Decoder, "finish", lambda decoder: None):
         return right.decode_model(data)
 
 
