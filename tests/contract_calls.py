@@ -104,7 +104,6 @@ CALLS = {
     ),
     "log_weights": lambda n: (eighths(6, 2), delta(n, 2), log_s(n, 2)),
     "select_indices": lambda n: (3, 4, counted(n), delta(n, 2), log_s(n, 2)),
-    "few_indices": lambda n: (3, 4, delta(n, 2), log_s(n, 2), 3),
     "codebook_rows": lambda n: (3, counted(n), 5),
     "ordered_indices": lambda n: (3, 4, counted(n), delta(n, 2), log_s(n, 2)),
     "poisson_indices": lambda n: (3, counted(n), delta(n, 2), log_s(n, 2)),

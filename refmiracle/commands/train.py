@@ -122,8 +122,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--selection",
         choices=SELECTIONS,
-        help="with --code mrc, send a candidate drawn as MIRACLE draws it, the best one, or of"
-        " the best few the one with the lowest training loss"
+        help="with --code mrc, send a candidate drawn as MIRACLE draws it, or the best one"
         " (default: the preset's)",
     )
     add_engine(parser, default=None)

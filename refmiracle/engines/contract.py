@@ -206,9 +206,6 @@ class Engine(Protocol):
         log_s: Array,
         best: bool = False,
     ) -> NDArray[np.int64]: ...
-    def few_indices(
-        self, seed: int, bits: int, delta: Array, log_s: Array, count: int
-    ) -> NDArray[np.int64]: ...
     def codebook_rows(
         self, seed: int, indices: ArrayLike, dimension: int
     ) -> NDArray[np.float32]: ...

@@ -185,7 +185,6 @@ OPERATIONS: dict[str, tuple[Argument, ...]] = {
         *OF_BLOCKS[1:],
     ),
     "select_indices": (SEED, BITS, *OF_BLOCKS, Truth("best", default=False)),
-    "few_indices": (SEED, BITS, *OF_BLOCKS[1:], Number("count", low=1)),
     "codebook_rows": (SEED, Whole("indices", shape="Rows"), DIMENSION),
     "ordered_indices": (SEED, BITS, *OF_BLOCKS),
     "poisson_indices": (SEED, *OF_BLOCKS),

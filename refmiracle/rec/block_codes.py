@@ -55,7 +55,7 @@ class MinimalRandomCoding(CodeOfCandidates):
     """See `minimal_random_coding`; the one code whose messages have a fixed length."""
 
     fixed_length = True
-    selections = (*minimal_random_coding.SELECTIONS, minimal_random_coding.JUDGED)
+    selections = minimal_random_coding.SELECTIONS
     takes_wider = True
 
     def _encode(

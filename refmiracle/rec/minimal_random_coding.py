@@ -18,7 +18,6 @@ from refmiracle.numerics.limits import LARGEST_SEARCH_BITS
 from refmiracle.numerics.whole import whole_number, whole_numbers
 
 SELECTIONS = ("sample", "best")
-JUDGED = "judged"  # a third way, by someone who chooses among `best_few`
 
 
 def encode(
@@ -60,35 +59,6 @@ def encode(
     """
     _check(seed, bits, blocks, delta, log_s, selection)
     return engine.select_indices(seed, bits, blocks, delta, log_s, best=selection == "best")
-
-
-def best_few(
-    engine: Engine, seed: int, bits: int, delta: Array, log_s: Array, count: int
-) -> NDArray[np.int64]:
-    """Return the candidates with the largest q(z_k) / p(z_k), from which a judge may choose.
-
-    Parameters
-    ----------
-    engine : Engine
-    seed, bits : int
-        See `encode`.
-    delta, log_s : ndarray, shape (R, block_size)
-        Whitened posteriors, see `encode`.
-    count : int
-        How many; all of them where there are no more.
-
-    Returns
-    -------
-    ndarray of int64, shape (R, min(count, 2**bits))
-        The best first; of equal ones the lowest number first.
-
-    Raises
-    ------
-    InputError
-        See `encode`.
-    """
-    _check(seed, bits, np.arange(len(delta)), delta, log_s, "best")
-    return engine.few_indices(seed, bits, delta, log_s, whole_number("candidates", count, 1))
 
 
 def decode(engine: Engine, seed: int, indices: ArrayLike, dimension: int) -> NDArray[np.float32]:

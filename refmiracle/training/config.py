@@ -46,8 +46,7 @@ class Config:
         Which relative entropy code sends the blocks, one of `rec.codes.CODES`.
     selection : str
         Which candidate `mrc` sends: ``sample``, one drawn with probability proportional to q / p as
-        in MIRACLE, ``best``, the one with the largest q / p, or ``judged``, the one of the best few
-        with the lowest training loss.
+        in MIRACLE, or ``best``, the one with the largest q / p.
     hash_factors : tuple of int
         One for each tensor of the network.
     steps : int
@@ -198,9 +197,6 @@ UPDATE_LENGTHS = {
     "default": {"steps": 2000, "groups": 100, "group_steps": 50},
     "paper": {"steps": 4000, "groups": 200, "group_steps": 100},
 }
-# Blocks of an update up to which each is judged: the fewer, the more variables has one, and the
-# less q / p tells of what its candidates do together.
-JUDGED_BLOCKS = {"smoke": 0, "default": 16, "paper": 16}
 
 
 def within(tensor: str, name: str) -> bool:

@@ -25,9 +25,7 @@ from refmiracle.nn.networks import LENET5
 from refmiracle.numerics.whole import described, whole_number
 from refmiracle.posterior.scales import LARGEST
 from refmiracle.rec.codes import CODES, MRC, find_code
-from refmiracle.rec.minimal_random_coding import JUDGED
 from refmiracle.training.config import (
-    JUDGED_BLOCKS,
     LONGEST,
     PARAMETERIZATIONS,
     PRESETS,
@@ -358,21 +356,11 @@ def _new_config(given: Mapping[str, Any], nbytes: int | None, data: str) -> Conf
     elif "block_size" not in given:  # a small network has fewer variables than a preset's block
         config = replace(config, block_size=min(config.block_size, variables))
     config = check_config(config)
-    return _of_few_blocks(config, start, given) if base else config
-
-
-def _of_few_blocks(config: Config, start: Config, given: Mapping[str, Any]) -> Config:
-    """Return the config of an update with what suits few blocks, where nothing else is given.
-
-    Where there are fewer groups than the preset has, each is followed by the more steps; and few
-    blocks are judged.
-    """
-    if "groups" not in given and "group_steps" not in given:
+    if base and "groups" not in given and "group_steps" not in given:
+        # Fewer groups than the preset has are each followed by the more steps.
         steps = start.groups * start.group_steps // config.groups
         config = replace(config, group_steps=steps)
-    can_judge = JUDGED in find_code(config.code).selections
-    few = can_judge and config.layout().blocks() <= JUDGED_BLOCKS[config.preset]
-    return replace(config, selection=JUDGED) if few and "selection" not in given else config
+    return config
 
 
 def _started_config(

@@ -30,11 +30,9 @@ from refmiracle.posterior.mean_var import MeanVar
 from refmiracle.posterior.scales import Halves, Levels, Scales
 from refmiracle.posterior.sharing import VariablePass
 from refmiracle.rec.codes import find_code
-from refmiracle.rec.minimal_random_coding import JUDGED, best_few
 from refmiracle.training.batches import Batches
 from refmiracle.training.config import ENCODING_FACTOR, LONGEST, SETTLING_FACTOR, Config
 from refmiracle.training.data import Split, check_split
-from refmiracle.training.judging import FEW, Judge, choose_rows
 from refmiracle.training.one_thread import by_one_thread
 from refmiracle.training.state import OPEN, STILL_TRAINING, State
 
@@ -300,41 +298,21 @@ class Trainer:
         if not self.code.takes_wider:
             log_s = np.minimum(log_s, 0)
         try:
-            if c.selection == JUDGED:
-                sent = self._judged(blocks, delta, log_s)
-            else:
-                sent = self.code.encode_blocks(
-                    self.engine,
-                    c.seed,
-                    c.bits_per_block,
-                    blocks,
-                    delta[blocks],
-                    log_s[blocks],
-                    c.selection,
-                )
+            sent = self.code.encode_blocks(
+                self.engine,
+                c.seed,
+                c.bits_per_block,
+                blocks,
+                delta[blocks],
+                log_s[blocks],
+                c.selection,
+            )
         except InputError as e:
             raise InputError(
                 f"{named('code')} {c.code} cannot send group {group + 1} of {c.groups}: {e}"
             ) from e
         self.state.indices[blocks] = np.where(self._used()[blocks], sent, UNUSED)
         self.fixed[blocks] = self._rows(blocks)
-
-    def _judged(self, blocks: NDArray[np.int64], delta: Array, log_s: Array) -> NDArray[np.int64]:
-        """Return for each block the one of its best candidates with the lowest training loss.
-
-        What is encoded stands as it is sent, what is open as its mean.
-        """
-        c, rho = self.config, self.rho()
-        few = best_few(self.engine, c.seed, c.bits_per_block, delta[blocks], log_s[blocks], FEW)
-        flat, nu = self.flat.copy(), self.posterior.nu
-        nu = np.zeros_like(rho) if nu is None else nu
-        w, judge = self._blocks_of(flat), Judge(self.engine, self.network, self.batches)
-        w[:] = nu + rho * np.where(self._sent()[:, None], self.fixed, delta)
-        for number, b in enumerate(blocks):
-            rows = self.engine.codebook_rows(c.seed, few[number], c.block_size)
-            chosen = choose_rows(judge, flat, w[b], nu[b], rho[b], rows)
-            few[number, 0] = few[number, chosen]
-        return few[:, :1]
 
     @by_one_thread
     def kl_bits(self) -> float:

@@ -117,11 +117,6 @@ def candidates_of(name, *before):
     return case
 
 
-def few_candidates(engine, rng):
-    seed, (delta, log_s) = int(rng.integers(1000)), targets(rng)
-    return lambda: engine.few_indices(seed, 12, delta, log_s, 5)
-
-
 def variable_messages(engine, rng):
     seed, count = int(rng.integers(1000)), few(engine, 2, SIZE)
     delta, log_s = (a.ravel()[:count] for a in targets(rng, 1))
@@ -353,7 +348,6 @@ FUNCTIONS = {
     "network_pass": of_network(lambda engine, w, x, _: evaluation.logits(NET, engine, w, x)),
     "log_weights": by_name("log_weights", (40, SIZE), *PAIR),
     "select_indices": candidates_of("select_indices", 12),
-    "few_indices": few_candidates,
     "codebook_rows": codebook,
     "ordered_indices": candidates_of("ordered_indices", 12),
     "poisson_indices": candidates_of("poisson_indices"),

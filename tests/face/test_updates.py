@@ -196,20 +196,16 @@ def test_other_ways_to_train(model, turned, settings):
         assert updated.compressed.code == settings["code"]
 
 
-def test_few_blocks_are_judged(model):
-    """Where nothing else is said, and minimal random coding has a best candidate to send."""
-    few, many = {"nbytes": 51}, {"block_size": 1, "bits_per_block": 1}
-    for given, selection in (
-        (few, "judged"),
-        ({**few, "selection": "best"}, "best"),
-        ({**few, "preset": "smoke"}, "best"),
-        (many, "best"),
-        ({"code": "orc", "block_size": 200}, "sample"),
-    ):
-        chosen = choose_config({"base": model.chain, **given}, "", None)
-        assert chosen.selection == selection, given
-    model_of_few_blocks = choose_config({"network": model.network, "nbytes": 80}, "", None)
-    assert model_of_few_blocks.selection == "best"
+def test_fewer_groups_are_each_followed_by_more_steps(model):
+    base = {"base": model.chain}
+    whole = choose_config({**base, "block_size": 1, "bits_per_block": 1}, "", None)
+    for given in ({"nbytes": 51}, {"code": "orc", "block_size": 200}):
+        few = choose_config({**base, **given}, "", None)
+        assert few.groups == few.layout().blocks() < whole.groups
+        steps = whole.groups * whole.group_steps
+        assert 0 <= steps - few.groups * few.group_steps < few.groups
+    given = choose_config({**base, "nbytes": 51, "group_steps": 7}, "", None)
+    assert given.group_steps == 7
 
 
 def test_a_network_with_a_number_of_its_own(turned, monkeypatch):

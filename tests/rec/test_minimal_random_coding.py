@@ -20,7 +20,7 @@ from scipy import special, stats
 
 from refmiracle.engines import get_engine, numba_engine, numpy_engine
 from refmiracle.numerics.philox import Stream, words_to_uniform
-from refmiracle.rec.minimal_random_coding import best_few, decode, encode
+from refmiracle.rec.minimal_random_coding import decode, encode
 
 NUMPY, NUMBA = get_engine("numpy"), get_engine("numba")
 FALSE_ALARM = 1e-6
@@ -300,17 +300,3 @@ def test_best_is_the_candidate_with_the_largest_weight(engine, rng, bits):
     # Where Q = P all are equal, and the first is taken.
     nothing = np.zeros((2, 3))
     assert encode(engine, 6, bits, [0, 1], nothing, nothing, "best").tolist() == [0, 0]
-
-
-@pytest.mark.parametrize("bits", [2, 6, 13])
-def test_the_best_few_are_the_first_by_weight(engine, bits):
-    """Those that sorting all of log q / p gives, whichever chunk or thread they come from."""
-    rng = np.random.default_rng(bits)
-    delta, log_s = rng.normal(size=(3, 7)) * 0.5, -rng.random((3, 7))
-    rows = get_engine("numpy").codebook_rows(5, np.arange(2**bits), 7)
-    weights = get_engine("numpy").log_weights(rows, delta, log_s)
-    wanted = np.argsort(-weights, axis=1, kind="stable")[:, :10]
-    found = best_few(engine, 5, bits, delta, log_s, 10)
-    np.testing.assert_array_equal(found, wanted)
-    best = encode(engine, 5, bits, [0, 1, 2], delta, log_s, "best")
-    np.testing.assert_array_equal(found[:, 0], best)

@@ -66,7 +66,6 @@ FUNCTIONS = SimpleNamespace(
     network_pass=passes.network_pass,
     log_weights=coding.log_weights,
     select_indices=coding.select_indices,
-    few_indices=coding.few_indices,
     codebook_rows=coding.codebook_rows,
     ordered_indices=ordered.ordered_indices,
     poisson_indices=ordered.poisson_indices,

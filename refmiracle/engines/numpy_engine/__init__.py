@@ -9,7 +9,6 @@ import numpy as np
 
 from refmiracle.engines.numpy_engine.coding import (
     codebook_rows,
-    few_indices,
     log_weights,
     normals,
     select_indices,
@@ -98,7 +97,6 @@ FUNCTIONS = SimpleNamespace(
     network_pass=lambda layers, copies, size: None,
     log_weights=log_weights,
     select_indices=select_indices,
-    few_indices=few_indices,
     codebook_rows=codebook_rows,
     ordered_indices=ordered_indices,
     poisson_indices=poisson_indices,

@@ -136,39 +136,6 @@ def select_indices(
     return index
 
 
-def few_indices(seed: int, bits: int, delta: Array, log_s: Array, count: int) -> NDArray[np.int64]:
-    """Return for each block the indices of its `count` candidates with the largest log q / p.
-
-    Parameters
-    ----------
-    seed, bits : int
-        See `select_indices`.
-    delta, log_s : ndarray, shape (R, block_size)
-    count : int
-        All 2**bits, where there are no more.
-
-    Returns
-    -------
-    ndarray of int64, shape (R, min(count, 2**bits))
-        The best first, of equal ones the lowest index first.
-
-    Raises
-    ------
-    InputError
-        If log q / p of a target would not be finite.
-    """
-    check_weighable(delta, log_s)
-    kept, index = np.empty((len(delta), 0)), np.empty((len(delta), 0), dtype=np.int64)
-    for start in range(0, 2**bits, CANDIDATES_AT_ONCE):
-        rows = np.arange(start, min(start + CANDIDATES_AT_ONCE, 2**bits))
-        lw = log_weights(codebook_rows(seed, rows, delta.shape[1]), delta, log_s)
-        both = np.hstack([kept, lw])
-        names = np.hstack([index, np.broadcast_to(rows, lw.shape)])
-        order = np.argsort(-both, axis=1, kind="stable")[:, :count]
-        kept, index = (np.take_along_axis(a, order, axis=1) for a in (both, names))
-    return index
-
-
 def gumbel(seed: int, blocks: ArrayLike, count: int, first: int) -> Array:
     """Return Gumbel variates first, ..., first + count - 1 of rows of the stream SELECTION."""
     words = stream_words(seed, Stream.SELECTION, blocks, count, first)
