@@ -66,7 +66,8 @@ html_css_files = ["refmiracle.css"]
 html_copy_source = False
 html_show_sourcelink = False
 # Pages without a section of their own need no list of it.
-html_sidebars = {name: [] for name in ("[A-Z]*", "changelog", "derivations", "index")}
+ALONE = ("[A-Z]*", "architecture", "changelog", "derivations", "glossary", "index", "support")
+html_sidebars = {name: [] for name in ALONE}
 html_theme_options = {
     "show_toc_level": 1,
     "header_links_before_dropdown": 5,
