@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
@@ -139,6 +139,7 @@ def test_stretch_by_scipy(delta, log_s, log_h):
     st.lists(st.floats(1e-3, 0.999), min_size=2, max_size=8),
     st.floats(0.1, 3.0),
 )
+@example(0.0201, -16.734375, [0.5, 0.75], 0.5)  # the slope at the mode, rounded, is 2.2e-11
 def test_bounds_decide_as_sigma_does(delta, log_s, places, factor):
     """In any order of the places, whatever is kept of those before."""
     target = scalar.target_of(delta, log_s)
@@ -147,8 +148,9 @@ def test_bounds_decide_as_sigma_does(delta, log_s, places, factor):
     for u in places:
         z = min(scalar.quantile(u), target[4])
         y = z - delta
-        # At the mode sigma is infinite but for rounding.
-        if target[0] - target[1] * y <= 1e-9 * delta or scalar.log_ratio(target, z) < -200.0:
+        # At the mode, where the slope is 0 but for the rounding of y, sigma is infinite.
+        at_mode = z == target[4] or target[0] - target[1] * y <= 1e-9 * delta
+        if at_mode or scalar.log_ratio(target, z) < -200.0:
             continue
         stretch.start(fresh)
         sigma = stretch.stretch(target, y, fresh)
