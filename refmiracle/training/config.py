@@ -190,12 +190,13 @@ MEAN_VAR = {"rate": 2e-2, "variance_rate": 0.5, "encoding_rate": 6e-3, "initial_
 # Of an update, where a preset has other settings for a model: it begins near its end.
 UPDATE = {
     **{"rate": 4e-2, "variance_rate": 4.0, "encoding_rate": 2e-2, "final_rate": 1e-3},
-    **{"rho_gain": 0.3, "bits_per_block": 16, "selection": "best", "late_scale_rate": 0.2},
+    **{"rho_gain": 0.3, "selection": "best", "late_scale_rate": 0.2},
 }
-UPDATE_LENGTHS = {
-    "smoke": {"steps": 200, "groups": 5, "group_steps": 10},
-    "default": {"steps": 2000, "groups": 100, "group_steps": 50},
-    "paper": {"steps": 4000, "groups": 200, "group_steps": 100},
+_WELL = {"batch_size": 256, "bits_per_block": 18}
+UPDATE_SIZES = {
+    "smoke": {"steps": 200, "groups": 5, "group_steps": 10, "bits_per_block": 16},
+    "default": {"steps": 1500, "groups": 100, "group_steps": 40, **_WELL},
+    "paper": {"steps": 4000, "groups": 200, "group_steps": 100, **_WELL},
 }
 
 
@@ -216,7 +217,7 @@ def preset_config(
     A code that cannot select as the preset does selects as it does unless told.  An update has
     the network and the hash factors of its base.
     """
-    own: dict[str, Any] = {**UPDATE, **UPDATE_LENGTHS[preset]} if base else {}
+    own: dict[str, Any] = {**UPDATE, **UPDATE_SIZES[preset]} if base else {}
     if parameterization == "mean-var":
         own |= {**MEAN_VAR, "late_scale_rate": 0.0}
     if base:
