@@ -95,6 +95,10 @@ class Model(Decoded):
         check_choice("engine", engine, tuple(ENGINES))
         if not isinstance(data, bytes | bytearray | memoryview):
             raise InputError(f"{described(data)} is no bytes of a file; refmiracle.load reads one")
+        if base is not None and not isinstance(base, Model):
+            raise InputError(
+                f"base is {described(base)}; expected a Model (refmiracle.load takes names too)"
+            )
         data = bytes(data)
         compressed = _parsed or read_file(data, network, base)
         found = compressed.layout.network

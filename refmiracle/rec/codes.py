@@ -100,10 +100,31 @@ class Message:
         Raises
         ------
         InputError
-            If that is no number from 0 to 1000, or there is no such code.
+            If that is no number from 0 to 1000, or the message is none.
         """
-        code = find_code(self.code)
-        return code.message_bits(self.integers, self.block_bits, kl_of(kl_bits))
+        code, integers = self.checked()
+        return code.message_bits(integers, self.block_bits, kl_of(kl_bits))
+
+    def checked(self) -> tuple[Code, NDArray[np.int64]]:
+        """Return the code and the integers, if they are a message.
+
+        Raises
+        ------
+        InputError
+            If there is no such code, a number is out of range, an integer names no candidate, or
+            shapes do not go together.
+        """
+        code, bits, shape = find_code(self.code), self.block_bits, shape_of(self.shape)
+        code.check_bits(bits)
+        targets, dimension = (*shape, 1, 1)[:2]
+        integers = as_array("integers", self.integers)
+        expected = targets, code.integers_per_block(dimension)
+        if not (integers.shape == expected and min(targets, dimension) > 0 and bits >= 0):
+            raise InputError(
+                f"integers of shape {integers.shape} and {bits} bits for a sample of shape {shape}"
+            )
+        code.check_messages(bits, integers)
+        return code, integers
 
 
 def find_code(name: str) -> Code:
@@ -182,16 +203,9 @@ def decode(
         If a number is out of range, an integer names no candidate, or shapes do not go together.
     """
     seed = whole_number("the seed", seed)
-    code, bits, shape = find_code(message.code), message.block_bits, shape_of(message.shape)
-    code.check_bits(bits)
+    code, integers = message.checked()
+    shape, bits = message.shape, message.block_bits
     targets, dimension = (*shape, 1, 1)[:2]
-    integers = as_array("integers", message.integers)
-    fits = integers.shape == (targets, code.integers_per_block(dimension))
-    if not (fits and targets * dimension and bits >= 0):
-        raise InputError(
-            f"integers of shape {integers.shape} and {bits} bits for a sample of shape {shape}"
-        )
-    code.check_messages(bits, integers)
     z = code.decode_blocks(get_engine(engine), seed, bits, np.arange(targets), integers, dimension)
     sample = z.astype(np.float64).reshape(shape)
     if whitened(Gaussian(sample, np.ones(())), coding)[2] != shape:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import math
 import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import fields, replace
 from typing import Any, TypedDict
 
@@ -344,6 +344,8 @@ def _new_config(given: Mapping[str, Any], nbytes: int | None, data: str) -> Conf
         refuse_given(given, "hash_factors", "an update has those of its base")
     else:
         refuse_given(given, "tensors", "a model has all of them, an update those that change")
+    if isinstance(given.get("tensors"), Sized) and not len(given["tensors"]):
+        raise InputError(f"{named('tensors')} names none; expected one at least")
     start = preset_config(preset, parameterization, code, given.get("network", LENET5), base)
     if base and given.get("network", start.network) != start.network:
         raise InputError(f"{named('network')}: the base is of the network {start.network.name}")
@@ -366,6 +368,10 @@ def _new_config(given: Mapping[str, Any], nbytes: int | None, data: str) -> Conf
 def _started_config(
     given: Mapping[str, Any], nbytes: int | None, data: str, started: Config
 ) -> Config:
+    try:
+        check_config(started)
+    except InputError as e:
+        raise InputError(f"the run to resume has settings that are none: {e}") from e
     if nbytes is not None:
         given = {**given, "block_size": with_size(started, nbytes).block_size}
     for name, value in given.items():

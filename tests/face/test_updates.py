@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -15,7 +16,9 @@ from refmiracle.codec.envelope import checksum_of
 from refmiracle.layers import Dense, Flatten
 from refmiracle.nn.network import Network
 from refmiracle.nn.networks import NETWORKS
+from refmiracle.training.run import checkpoint_path
 from refmiracle.training.settings import choose_config
+from refmiracle.training.state import load_checkpoint, save_checkpoint
 
 QUICK_UPDATE = {name: value for name, value in QUICK.items() if name != "network"}
 NAMES = ["dense1.weight", "dense1.bias", "dense2.weight", "dense2.bias"]
@@ -194,6 +197,27 @@ def test_other_ways_to_train(model, turned, settings):
     assert updated.engine == settings.get("engine", "numba")
     if "code" in settings:
         assert updated.compressed.code == settings["code"]
+
+
+def test_no_tensor_to_change_is_refused(model, turned):
+    for none in ((), [], np.array([], str)):
+        said = refusal(model.update, *turned, **QUICK_UPDATE, tensors=none)
+        assert said == "tensors names none; expected one at least"
+
+
+def test_a_base_is_a_model(run):
+    said = refusal(refmiracle.Model, run.model.data, base="lenet5-1551")
+    assert "expected a Model (refmiracle.load takes names too)" in said
+
+
+def test_a_run_of_settings_that_are_none_is_not_resumed(model, turned, tmp_path):
+    """As an older version may have written them."""
+    out = tmp_path / "old"
+    model.update(*turned, **QUICK_UPDATE, nbytes=40, out=out)
+    config, state = load_checkpoint(checkpoint_path(out))
+    save_checkpoint(checkpoint_path(out), replace(config, selection="judged"), state)
+    said = refusal(model.update, *turned, out=out, resume=True)
+    assert said.startswith("the run to resume has settings that are none: selection 'judged'")
 
 
 def test_fewer_groups_are_each_followed_by_more_steps(model):

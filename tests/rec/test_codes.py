@@ -206,6 +206,30 @@ def test_what_is_refused(change, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"block_bits": -1},
+        {"block_bits": 27},
+        {"block_bits": "4"},
+        {"block_bits": None},
+        {"integers": np.array([[-1], [3]])},
+        {"integers": np.array([[0.5], [1.0]])},
+        {"integers": None},
+        {"integers": np.array([1, 2])},
+        {"integers": np.zeros((0, 1), np.int64)},
+        {"code": "nope"},
+        {"shape": (3,)},
+        {"shape": (2, -1)},
+    ],
+)
+def test_what_is_no_message_has_no_length(change):
+    message = encode(Gaussian(np.zeros(2), np.ones(2)), Gaussian(0.0, 1.0), 1, "mrc", bits=4)
+    assert message.bits(4.0).tolist() == [4.0, 4.0]
+    with pytest.raises(InputError):
+        replace(message, **change).bits(4.0)
+
+
 def test_shapes_that_are_refused():
     with pytest.raises(InputError, match="3 axes"):
         encode(*same_targets(0.0, 1.0, (1, 1, 1)), 0)
