@@ -202,6 +202,28 @@ def test_every_preset_can_be_planned():
         assert len(drifts) == (11 if name != "smoke" else 2)
 
 
+def test_new_files_are_of_the_first_drift_unless_all_are_wanted():
+    base, drifts = load("lenet5-1551"), (("rotation", 25.0), ("blur", 1.5))
+    for everywhere, wanted in ((False, {"rotation"}), (True, {"rotation", "blur"})):
+        tasks, _ = plan_tasks(replace(PLAN, drifts=drifts, new_everywhere=everywhere), base)
+        rows = [task.key for task in tasks.values() if task.table == DRIFTED]
+        assert {key["drift"] for key in rows if key["method"] == NEW} == wanted
+        assert {key["drift"] for key in rows if key["method"] == UPDATE} == {"rotation", "blur"}
+
+
+def test_a_drift_without_new_files_has_no_row_of_them():
+    rows = [row(UPDATE, 115, 0, 0.02, drift, bytes=114) for drift in ("rotation", "blur")]
+    rows += [row(UNCHANGED, None, None, 0.08, drift, bytes=0) for drift in ("rotation", "blur")]
+    rows.append(row(NEW, 115, 0, 0.3, bytes=115))
+    for own in rows:
+        own["validation_error"] = 0.02
+    results = {"summaries": summaries({DRIFTED: rows})}
+    parts = {part.splitlines()[0]: part for part in describe_updates(results).split("### ")[1:]}
+    assert "| blur 25 | 8.00 % | 2.00 % |" in parts["Updates: test error"]
+    assert "| rotation 25 | 8.00 % | 30.00 % |" in parts["New files: test error"]
+    assert "blur" not in parts["New files: test error"]
+
+
 # --- images
 
 
