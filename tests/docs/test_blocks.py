@@ -35,7 +35,7 @@ DIRECTIVES = {
 CELLS = {"{code-cell}"}
 # Pages whose blocks need more than the extra "test".
 NEEDS = {
-    "README.md": ("jinja2", "matplotlib"),
+    "docs/FRONTIER.md": ("matplotlib",),
     "docs/guide/evaluate.md": ("jinja2", "matplotlib"),
     "docs/guide/scikit-learn.md": ("sklearn",),
     "docs/guide/export.md": ("jax", "onnx", "onnxruntime", "safetensors", "torch"),
@@ -83,7 +83,7 @@ def test_blocks_run(page, clone, capsys, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", ["README.md", "docs/guide/evaluate.md"])
+@pytest.mark.parametrize("page", ["docs/FRONTIER.md", "docs/guide/evaluate.md"])
 def test_blocks_run_with_the_long_ones(page, clone, capsys, monkeypatch):
     run_page(page, clone, capsys, monkeypatch, long=True)
 
