@@ -100,5 +100,5 @@ def test_all_modules_are_looked_at():
     tops = {path.relative_to(ROOT).parts[0] for path in MODULES}
     assert tops >= {"posterior", "training", "studies", "reports", "commands", "bench", "run.py"}
     assert {"MEAN_KL", "MeanKL", "MeanVar"} <= WORDS
-    assert {path.name for path in KNOW} == {"mean_kl.py", "mean_var.py", "parameterizations.py"}
+    assert {path.name for path in KNOW} >= {"mean_kl.py", "mean_var.py", "parameterizations.py"}
     assert TEMPLATES
