@@ -11,7 +11,6 @@ import json
 import threading
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -345,8 +344,7 @@ class Run:
         if not self.finished:
             if not self._place.holds_run():
                 raise InputError(f"{self.folder}: the run that was stopped there is gone")
-            names = (f.name for f in fields(Config) if f.name != "data")
-            started = {name: getattr(self._config, name) for name in names}
+            started = {n: v for n, v in self._config.settings().items() if n != "data"}
             every = self._steps_per_line
             run = carry_out(self._everything, None, started, self._place, True, progress, every)
             self._model, self._summary = run._model, run._summary

@@ -1,25 +1,19 @@
 """A code is asked what it is and does, never what it is called: that only `rec` and engines know.
 
-A name may be the default of a setting, and be passed on.  What compares, lists or looks up names
-would have to be changed for a new code.
+`asked_names` says what is a question.
 """
 
 from __future__ import annotations
 
-import ast
-import re
-from pathlib import Path
-
+import asked_names
 import pytest
+from asked_names import ROOT, TEMPLATES, quoted_in
 
-import refmiracle
 from refmiracle.rec import block_codes, code, codes, variable_codes
 from refmiracle.rec.codes import CODES
 
-ROOT = Path(refmiracle.__file__).parent
 KNOWS = ("rec", "engines")
 MODULES = [p for p in sorted(ROOT.rglob("*.py")) if p.relative_to(ROOT).parts[0] not in KNOWS]
-TEMPLATES = sorted(ROOT.rglob("*.j2"))
 
 
 def is_a_code(value):
@@ -35,48 +29,9 @@ WORDS = {
 }
 
 
-def says(node):
-    """Whether an expression is, or lists, the name of a code."""
-    if isinstance(node, ast.Tuple | ast.List | ast.Set):
-        return any(map(says, node.elts))
-    if isinstance(node, ast.Starred | ast.keyword):
-        return says(node.value)
-    if isinstance(node, ast.Attribute):
-        return node.attr in WORDS
-    if isinstance(node, ast.Name):
-        return node.id in WORDS
-    return isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in CODES
-
-
-def asked_with(node):
-    """What a node of a syntax tree compares with, looks up, lists or gives another name."""
-    match node:
-        case ast.Compare():
-            found = [node.left, *node.comparators]
-        case ast.Subscript(slice=expression) | ast.MatchValue(value=expression):
-            found = [expression]
-        case ast.Dict():
-            found = [key for key in node.keys if key is not None]
-        case ast.Tuple() | ast.List() | ast.Set():
-            found = node.elts
-        case ast.Assign(value=ast.Constant()):
-            found = [node.value]
-        case ast.Call(func=ast.Name(id="isinstance" | "issubclass"), args=[_, kinds]):
-            found = [kinds]
-        case ast.Call(func=ast.Attribute(), args=[first, *_]):  # names.get(MRC), name.startswith
-            found = [first]
-        case _:
-            found = []
-    return found
-
-
 def questions(source):
     """The questions for the names of codes in a source, as they stand there."""
-    return [
-        ast.unparse(node)
-        for node in ast.walk(ast.parse(source))
-        if any(map(says, asked_with(node)))
-    ]
+    return asked_names.questions(source, CODES, WORDS)
 
 
 @pytest.mark.parametrize(
@@ -124,8 +79,7 @@ def test_no_module_asks_for_the_name_of_a_code(path):
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)
 def test_no_template_asks_for_the_name_of_a_code(path):
-    quoted = re.findall(r"""["']([a-z-]+)["']""", path.read_text(encoding="utf-8"))
-    assert not CODES.keys() & set(quoted)
+    assert not CODES.keys() & quoted_in(path)
 
 
 def test_all_modules_are_looked_at():

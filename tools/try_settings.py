@@ -4,7 +4,7 @@
     python tools/try_settings.py sample --after plain selection=sample
     python tools/try_settings.py wide block_size=61 steps=30000 hash_factors=1,1,2,1,25,1,1,1
 
-Any field of `training.config.Config` may be given; the others are those of the preset `paper`.
+All of `training.config.Config.settings` may be given; the others are those of the preset `paper`.
 Training goes to runs/NAME.npz, from where `--after NAME` encodes again with other settings of the
 encoding.  Prints loss (nats) and error (%) on 20,000 training images and on the validation
 images: before encoding, the means over five samples of the posterior, and after it, of the file.
@@ -17,7 +17,6 @@ import argparse
 import json
 import sys
 import time
-from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +24,7 @@ from training_loss import measure
 
 from refmiracle.commands.running import run_command
 from refmiracle.errors import InputError
-from refmiracle.training.config import PRESETS, Config
+from refmiracle.training.config import PRESETS
 from refmiracle.training.data import Split, default_folder, load_split, split_validation
 from refmiracle.training.settings import check_config
 from refmiracle.training.state import load_checkpoint, save_checkpoint
@@ -39,9 +38,10 @@ TRAINING_IMAGES = 20_000
 def parse_setting(text):
     """Return name and value of a field from the text name=value."""
     name, _, value = text.partition("=")
-    if name not in {f.name for f in fields(Config)}:
+    known = PRESETS["paper"].settings()
+    if name not in known:
         raise InputError(f"{text}: expected FIELD=VALUE with a field of Config")
-    default = getattr(PRESETS["paper"], name)
+    default = known[name]
     try:
         if isinstance(default, tuple):
             return name, tuple(int(part) for part in value.split(","))
@@ -76,9 +76,9 @@ def run(arguments):
     splits, started = {"train": some, "validation": validation}, time.time()
     if arguments.after:
         config, state = load_checkpoint(FOLDER / f"{arguments.after}.npz")
-        trainer = Trainer(check_config(replace(config, **settings)), train, state)
+        trainer = Trainer(check_config(config.having(settings)), train, state)
     else:
-        trainer = Trainer(check_config(replace(PRESETS["paper"], **settings)), train)
+        trainer = Trainer(check_config(PRESETS["paper"].having(settings)), train)
         while trainer.phase() == "train":
             trainer.train_step()
         FOLDER.mkdir(exist_ok=True)

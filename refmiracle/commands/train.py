@@ -26,10 +26,11 @@ from refmiracle.commands.options import (
 from refmiracle.commands.running import run_command
 from refmiracle.errors import InputError
 from refmiracle.loading import load_base
+from refmiracle.posterior.parameterizations import MEAN_KL, PARAMETERIZATIONS
 from refmiracle.rec.codes import CODES
 from refmiracle.run import carry_out
 from refmiracle.training.checks import chance_error, no_better_than_chance
-from refmiracle.training.config import PARAMETERIZATIONS, PRESETS, SELECTIONS
+from refmiracle.training.config import PRESETS, SELECTIONS
 from refmiracle.training.data import load_split
 from refmiracle.training.run import (
     Folder,
@@ -93,7 +94,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="with --base: which tensors may change, by name or by that of their layer, such as"
         " conv1,conv2 (default: all)",
     )
-    parser.add_argument("--parameterization", choices=PARAMETERIZATIONS, help="default: mean-kl")
+    parser.add_argument(
+        "--parameterization", choices=list(PARAMETERIZATIONS), help=f"default: {MEAN_KL}"
+    )
     for name, text in NUMBERS.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, metavar="N", help=text)
     parser.add_argument(

@@ -5,43 +5,39 @@ The forward and backward passes, with their derivation, stand in `engines.numpy_
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from refmiracle.engines.contract import Array, Engine
+from refmiracle.engines.contract import Array
 from refmiracle.numerics.philox import Stream
-from refmiracle.posterior.blocks import Places
-
-Parameters = dict[str, Array]
-Moments = dict[str, tuple[Array, Array]]
+from refmiracle.posterior.parameterization import Moments, Parameterization, Parameters
 
 
 @dataclass(frozen=True)
-class MeanKL:
+class MeanKL(Parameterization):
     """Free parameters tau and phi for each coded variable.
 
-    Parameters
-    ----------
-    engine : Engine
-    places : Places
-    budget : float
-        C, nats in each block.
-    nu : ndarray, shape (blocks, block_size), optional
-        What P lies around: the base of an update; 0 by default.
+    Settings of the presets are those that suit it.
     """
 
-    engine: Engine
-    places: Places
-    budget: float
-    nu: Array | None = None
-    name: str = "mean-kl"
+    name: ClassVar[str] = "mean-kl"
+    title: ClassVar[str] = "Mean-KL"
+    spends: ClassVar[str] = "has the KL of a block as a parameter"
+    holds_budget: ClassVar[bool] = True
+    late_scales: ClassVar[bool] = True
+    tuned: ClassVar[Mapping[str, Any]] = {
+        "rate": 4e-2,
+        "variance_rate": 2.0,
+        "encoding_rate": 1.2e-2,
+    }
 
     def initial(self, seed: int, spread: float, rho: Array) -> Parameters:
         """Return tau ~ N(0, spread^2) and equal shares, with no share for unused places.
 
-        Around a base tau is 0: there the training begins at what the base is.
+        Around a base tau is 0.
         """
         used, dtype = self.places.used, self.engine.dtype
         spread = spread if self.nu is None else 0.0
@@ -93,11 +89,3 @@ class MeanKL:
         Both have the shape (blocks, block_size).
         """
         return self.engine.mean_kl(parameters["tau"], parameters["phi"], self.budget)
-
-    def anneal(self, parameters: Parameters, rho: Array, factor: float, falls: bool) -> bool:
-        """Return True, as every block is within its budget; there is no penalty to anneal."""
-        return True
-
-    def state(self) -> dict[str, Any]:
-        """Return what a checkpoint must keep beside the parameters: nothing."""
-        return {}

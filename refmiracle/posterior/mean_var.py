@@ -7,42 +7,51 @@ and cambridge-mlg/miracle, compressible_model.py).
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar, TypedDict
 
 import numpy as np
 
-from refmiracle.engines.contract import Array, Engine
+from refmiracle.engines.contract import Array
 from refmiracle.numerics.philox import Stream
-from refmiracle.posterior.blocks import Places
+from refmiracle.posterior.parameterization import Moments, Parameterization, Parameters
 
-Parameters = dict[str, Array]
-Moments = dict[str, tuple[Array, Array]]
+# Factors on beta once the planned steps are taken: until every block is within its budget, and
+# while blocks are encoded.
+SETTLING_FACTOR, ENCODING_FACTOR = 1.005, 1.0005
+LARGE_BETA = 1e-4  # about where it stays
+# With which it does best: docs/STUDY.md has the search.
+BEST = {"rate": 2e-2, "variance_rate": 0.5, "encoding_rate": 6e-3, "initial_beta": 1e-6}
+
+
+class MeanVarSettings(TypedDict, total=False):
+    """What may be set of a run that is Mean-Var's alone."""
+
+    initial_beta: float
 
 
 @dataclass(frozen=True)
-class MeanVar:
+class MeanVar(Parameterization):
     """Free parameters mu and log sigma for each coded variable, and beta for each block.
 
     Parameters
     ----------
-    engine : Engine
-    places : Places
-    budget : float
-        C, nats in each block: what beta steers each block's KL to.
+    engine, places, budget, nu
+        See `Parameterization`; beta steers each block's KL to the budget.
     initial_beta : float
-        Per nat.
-    nu : ndarray, shape (blocks, block_size), optional
-        What P lies around: the base of an update; 0 by default.
+        The penalty of each block at the start, per nat; 1e-8 is MIRACLE's.
     """
 
-    engine: Engine
-    places: Places
-    budget: float
-    initial_beta: float
-    nu: Array | None = None
-    name: str = "mean-var"
+    initial_beta: float = 1e-8
     beta: Array = field(init=False)
+
+    name: ClassVar[str] = "mean-var"
+    title: ClassVar[str] = "Mean-Var"
+    spends: ClassVar[str] = "pulls each block's KL there by a penalty"
+    suited: ClassVar[Mapping[str, Any]] = BEST
+    tuned: ClassVar[Mapping[str, Any]] = BEST
 
     def __post_init__(self) -> None:
         beta = np.full(len(self.places.used), self.initial_beta, dtype=self.engine.dtype)
@@ -51,7 +60,7 @@ class MeanVar:
     def initial(self, seed: int, spread: float, rho: Array) -> Parameters:
         """Return mu ~ N(0, (spread rho)^2) and sigma = spread rho / 10.
 
-        Around a base mu is nu: there the training begins at what the base is.
+        Around a base mu is nu.
         """
         shape, dtype = self.places.used.shape, self.engine.dtype
         z = self.engine.normals(seed, Stream.INITIALISATION, [0], self.places.used.size)
@@ -109,7 +118,36 @@ class MeanVar:
         log_s = np.where(used, 2 * (parameters["log_sigma"] - np.log(rho)), 0)
         return delta.astype(self.engine.dtype), log_s.astype(self.engine.dtype)
 
-    def anneal(self, parameters: Parameters, rho: Array, factor: float, falls: bool) -> bool:
+    def steer(
+        self, parameters: Parameters, rho: Array, step: int, steps: int, encoding: bool
+    ) -> bool:
+        """Move the penalties after a step; return whether all blocks are within their budget.
+
+        Where training settles, behind its planned steps, they rise only, so that no block waits for
+        another; before and after that they fall too.
+        """
+        settling = step >= steps and not encoding
+        if step < steps:
+            factor = self.penalty_factor(step, steps)
+        else:
+            factor = SETTLING_FACTOR if settling else ENCODING_FACTOR
+        return self.move_penalties(parameters, rho, factor, falls=not settling)
+
+    def penalty_factor(self, step: int, steps: int) -> float:
+        """Return the factor on beta at a step before the planned ones are taken.
+
+        At first beta can rise to 1e-4, about where it stays, in 30 % of the training.  The
+        factor's logarithm falls by a half cosine over 90 %, lest penalties swing around the
+        budget, to MIRACLE's own factor while it encodes.
+        """
+        decades = math.log10(LARGE_BETA / self.initial_beta)
+        done = min(1.0, step / (0.9 * steps))
+        exponent = decades / (0.3 * steps) * 0.5 * (1.0 + math.cos(math.pi * done))
+        return max(ENCODING_FACTOR, float(10.0**exponent))
+
+    def move_penalties(
+        self, parameters: Parameters, rho: Array, factor: float, falls: bool
+    ) -> bool:
         """Multiply each block's beta by `factor` if its KL is above budget.
 
         Where it is below, divide if `falls`.  Return whether all blocks are within their budget.
@@ -121,6 +159,6 @@ class MeanVar:
         )
         return not bool(above.any())
 
-    def state(self) -> dict[str, Any]:
-        """Return what a checkpoint must keep beside the parameters."""
+    def state(self) -> dict[str, Array]:
+        """Return what a checkpoint must keep beside the parameters: beta."""
         return {"beta": self.beta}

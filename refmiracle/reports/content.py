@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -71,10 +71,11 @@ def train_command(config: Config, name: str, data: str = "") -> tuple[str, list[
     for flag, value in given.items():
         words += [f"--{flag.replace('_', '-')}", _as_argument(value)]
     repeated = replace(base, **given)
+    found = repeated.settings()
     other = [
-        f"{f.name} = {getattr(config, f.name)}"
-        for f in fields(config)
-        if f.name not in ("preset", "data") and getattr(config, f.name) != getattr(repeated, f.name)
+        f"{name} = {value}"
+        for name, value in config.settings().items()
+        if name not in ("preset", "data") and value != found[name]
     ]
     return f"{shlex.join(words)}{data} {shlex.join(['--out', name])}", other
 

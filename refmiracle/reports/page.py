@@ -14,12 +14,12 @@ from refmiracle.codec import anatomy
 from refmiracle.codec.container import CompressedModel
 from refmiracle.codec.update import CompressedUpdate
 from refmiracle.extras import import_extra
+from refmiracle.posterior.parameterizations import find_parameterization
 from refmiracle.rec.codes import find_code
 from refmiracle.reports import content, figures, pictures
 from refmiracle.reports.example import Example, Variable, follow_block
 from refmiracle.reports.opening import OpenedRun
 from refmiracle.studies.comparison import Run
-from refmiracle.studies.figures import NAMES
 from refmiracle.training.data import Split
 
 EXTRA = "report"
@@ -95,7 +95,7 @@ def _results(opened: OpenedRun, data: str) -> dict[str, Any]:
         "name": opened.name,
         "config": config,
         "summary": opened.run.summary,
-        "method": NAMES[config.parameterization],
+        "method": find_parameterization(config.parameterization),
         "size": len(opened.data),
         "network": opened.model.layout.network,
         "layout": opened.model.layout,

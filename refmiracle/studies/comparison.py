@@ -25,19 +25,13 @@ from refmiracle.engines.contract import Array
 from refmiracle.errors import InputError
 from refmiracle.nn.contract import WEIGHT
 from refmiracle.posterior.blocks import Places, find_places
+from refmiracle.posterior.parameterizations import COMPARED, PARAMETERIZATIONS
 from refmiracle.posterior.scales import scales_of_levels
 from refmiracle.posterior.sharing import VariablePass
 from refmiracle.studies.results import prepare_study
 from refmiracle.studies.runs import attempt, removal_told, runs_folder, train_all
 from refmiracle.studies.subject import check_images, prefix_of
-from refmiracle.training.config import (
-    MEAN_VAR,
-    PARAMETERIZATIONS,
-    PRESETS,
-    Config,
-    config_from_dict,
-    fingerprint,
-)
+from refmiracle.training.config import PRESETS, Config, config_from_dict, fingerprint
 from refmiracle.training.data import Data, load_split
 from refmiracle.training.posterior import Posterior, load_posterior
 from refmiracle.training.run import file_path, posterior_path, summary_path
@@ -93,8 +87,7 @@ class Comparison:
         return {
             self.run_name(parameterization, steps, seed): check_config(
                 replace(
-                    self.base,
-                    **self.tuned[parameterization],
+                    self.base.having(tuned),
                     parameterization=parameterization,
                     steps=steps,
                     seed=seed,
@@ -103,7 +96,7 @@ class Comparison:
             )
             for seed in self.seeds
             for steps in lengths or self.lengths
-            for parameterization in PARAMETERIZATIONS
+            for parameterization, tuned in self.tuned.items()
         }
 
 
@@ -262,7 +255,7 @@ def open_runs(
 
 def by_pairs(runs: Mapping[str, Run]) -> dict[str, dict[int, Run]]:
     """Return runs by parameterization, then by seed, for the seeds that have both."""
-    found: dict[str, dict[int, Run]] = {name: {} for name in PARAMETERIZATIONS}
+    found: dict[str, dict[int, Run]] = {name: {} for name in COMPARED}
     for run in runs.values():
         found[run.config.parameterization][run.config.seed] = run
     both = set.intersection(*(set(of) for of in found.values()))
@@ -355,10 +348,7 @@ def scales_of(file: CompressedModel | CompressedUpdate, base: Base | None) -> ND
 
 
 # What each does best with: docs/STUDY.md has the search.
-TUNED: dict[str, dict[str, Any]] = {
-    "mean-kl": {"rate": 4e-2, "variance_rate": 2.0, "encoding_rate": 1.2e-2},
-    "mean-var": MEAN_VAR,
-}
+TUNED = {name: PARAMETERIZATIONS[name].tuned for name in COMPARED}
 BASE = Config(preset="study", groups=100, group_steps=20)
 COMPARISONS = {
     "smoke": Comparison(

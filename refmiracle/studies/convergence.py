@@ -20,6 +20,7 @@ import numpy as np
 from refmiracle.drawing import Draw
 from refmiracle.nn.evaluation import classes
 from refmiracle.nn.networks import LENET5
+from refmiracle.posterior.parameterizations import COMPARED
 from refmiracle.studies.comparison import Comparison, Run, open_runs
 from refmiracle.studies.convergence_figures import draw_curves, draw_ends
 from refmiracle.studies.figures import NAMES
@@ -27,7 +28,7 @@ from refmiracle.studies.results import Claim, claim_above, paired, write_study
 from refmiracle.studies.runs import attempt, removal_told, runs_folder
 from refmiracle.studies.step_time import Timing, time_steps
 from refmiracle.studies.subject import Subject, check_images
-from refmiracle.training.config import PARAMETERIZATIONS, Config
+from refmiracle.training.config import Config
 from refmiracle.training.data import Data, Split, load_split, split_validation
 from refmiracle.training.metrics import read_metrics
 from refmiracle.training.run import metrics_path
@@ -42,7 +43,7 @@ CONDITIONS = {"within": "within the budget", "any": "at any KL"}
 UNITS = {"within": ("steps", "seconds"), "any": ("steps",)}
 WINDOW = 3  # lines of metrics, each the error of a single sample
 SAMPLES = 10
-KL, VAR = PARAMETERIZATIONS
+KL, VAR = COMPARED
 Rows = list[dict[str, Any]]
 Key = tuple[str, int, int]
 

@@ -8,12 +8,13 @@ from statistics import median
 from typing import Any
 
 from refmiracle.drawing import log_axis, new_figure
+from refmiracle.posterior.parameterizations import COMPARED, PARAMETERIZATIONS
 
 # Okabe and Ito's palette, which colour-blind readers tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
-NAMES = {"mean-kl": "Mean-KL", "mean-var": "Mean-Var"}
+NAMES = {name: PARAMETERIZATIONS[name].title for name in COMPARED}
 STYLES = dict(zip(NAMES, COLOURS, strict=False))
 
 

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from refmiracle.drawing import Draw
 from refmiracle.nn.evaluation import classes
+from refmiracle.posterior.parameterizations import COMPARED
 from refmiracle.studies.comparison import Comparison, Run, open_runs
 from refmiracle.studies.pruning_figures import draw_layers, draw_orders
 from refmiracle.studies.results import Claim, claim_above, paired, write_study
 from refmiracle.studies.runs import run_tasks
 from refmiracle.studies.subject import Subject
-from refmiracle.training.config import PARAMETERIZATIONS
 from refmiracle.training.data import Data, check_split, load_split
 
 STUDY = "pruning"
@@ -186,7 +186,7 @@ def pruning(
     curves = [row for name in tasks if name in found for row in found[name]]
     areas = area_rows(curves)
     figures: dict[str, Draw] = {}
-    if {row["parameterization"] for row in curves} == set(PARAMETERIZATIONS):
+    if {row["parameterization"] for row in curves} == set(COMPARED):
         figures = {"curves": lambda: draw_orders(curves), "layers": lambda: draw_layers(curves)}
     return write_study(
         out / STUDY,

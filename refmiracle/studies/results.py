@@ -18,9 +18,9 @@ from numpy.typing import ArrayLike
 from refmiracle.drawing import FORMATS, Draw, figure_bytes
 from refmiracle.errors import InputError
 from refmiracle.files import check_writable, write_atomically
+from refmiracle.posterior.parameterizations import COMPARED
 from refmiracle.studies.runs import tell_failure
 from refmiracle.studies.subject import LENET5S, Subject
-from refmiracle.training.config import PARAMETERIZATIONS
 
 RESULTS = "results.json"
 CONFIDENCE = 0.95
@@ -118,7 +118,7 @@ def paired(
     rows: Iterable[Mapping[str, Any]], value: str, **of: Any
 ) -> tuple[Sequence[float], Sequence[float]]:
     """Return a column of Mean-KL's rows and of Mean-Var's, for the seeds that have both."""
-    found: dict[str, dict[int, float]] = {name: {} for name in PARAMETERIZATIONS}
+    found: dict[str, dict[int, float]] = {name: {} for name in COMPARED}
     for row in rows:
         if all(row[name] == wanted for name, wanted in of.items()):
             found[row["parameterization"]][row["seed"]] = row[value]

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
+from refmiracle.posterior.parameterizations import COMPARED
 from refmiracle.studies.comparison import Comparison
-from refmiracle.training.config import PARAMETERIZATIONS, fingerprint
+from refmiracle.training.config import fingerprint
 from refmiracle.training.data import Split
 from refmiracle.training.trainer import Trainer
 
@@ -32,7 +33,7 @@ class Timing:
 
     def to_dict(self) -> dict[str, Any]:
         """Return medians, and the median of the rounds' ratios Mean-Var / Mean-KL."""
-        ours, theirs = (self.rounds[p] for p in PARAMETERIZATIONS)
+        ours, theirs = (self.rounds[p] for p in COMPARED)
         ratios = [b / a for a, b in zip(ours, theirs, strict=True)]
         return {**{p: self.median(p) for p in self.rounds}, "ratio": median(ratios)}
 

@@ -229,7 +229,7 @@ def draw(
 ) -> dict[str, Draw]:
     """Return what draws each figure, by name."""
     some = {name: next(iter(runs.values())) for name, runs in paired_runs.items()}
-    config = some["mean-kl"].config
+    config = next(iter(some.values())).config
     drawn: dict[str, Draw] = {
         "densities": lambda: figures.draw_densities(
             {name: pooled(list(runs.values())) for name, runs in paired_runs.items()}

@@ -83,7 +83,7 @@ def draw_bits(bits: Rows) -> Any:
         (panels[0], "bits_a_variable", 1, "bits a variable"),
         (panels[1], "share", 100, "share of all bits, %"),
     ):
-        for shift, name in ((-0.2, "mean-kl"), (0.2, "mean-var")):
+        for name, shift in zip(NAMES, (-0.2, 0.2), strict=True):
             for at, tensor in enumerate(tensors):
                 values = [
                     scale * r[column]

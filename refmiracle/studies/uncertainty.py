@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from refmiracle.drawing import Draw
+from refmiracle.posterior.parameterizations import COMPARED
 from refmiracle.studies import scores
 from refmiracle.studies.comparison import Comparison, Run, open_runs
 from refmiracle.studies.figures import NAMES
@@ -35,7 +36,6 @@ from refmiracle.studies.uncertainty_figures import (
     draw_reliability,
     draw_scores,
 )
-from refmiracle.training.config import PARAMETERIZATIONS
 from refmiracle.training.data import Data, check_split, load_split
 
 STUDY = "uncertainty"
@@ -181,9 +181,7 @@ def uncertainty(
     failures |= run_tasks(executor, measure, tasks, measured.__setitem__, at_once)
     # In the order of the plan, as runs come back in any; comparisons are paired.
     steps = comparison.lengths[-1]
-    pairs = [
-        [comparison.run_name(p, steps, s) for p in PARAMETERIZATIONS] for s in comparison.seeds
-    ]
+    pairs = [[comparison.run_name(p, steps, s) for p in COMPARED] for s in comparison.seeds]
     whole = [name for pair in pairs if measured.keys() >= set(pair) for name in pair]
     tables = {table: [row for name in whole for row in measured[name][table]] for table in TABLES}
     claims: list[Claim] = []
@@ -258,5 +256,5 @@ def averaging_claims(rows: Sequence[Mapping[str, Any]]) -> list[Claim]:
             np.subtract(many[column], one[column]),
             0.0,
         )
-        for column, name in enumerate(PARAMETERIZATIONS)
+        for column, name in enumerate(COMPARED)
     ]

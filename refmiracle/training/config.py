@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import math
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -15,16 +15,13 @@ from refmiracle.errors import InputError
 from refmiracle.nn.network import Network
 from refmiracle.nn.networks import LENET5, network_of_text, network_text
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
+from refmiracle.posterior.parameterizations import MEAN_KL, find_parameterization, own_settings
 from refmiracle.rec.codes import CODES, MRC, find_code
 from refmiracle.training.data import VALIDATION_IMAGES, Split
 
 SELECTIONS = tuple(dict.fromkeys(s for code in CODES.values() for s in code.selections))
-PARAMETERIZATIONS = ("mean-kl", "mean-var")
 # Rows of noise below this are for training, those above for validation.
 LONGEST = 2**31 - 1
-# Mean-Var's factors on beta after `steps`: until every block is within its budget, and then.
-SETTLING_FACTOR, ENCODING_FACTOR = 1.005, 1.0005
-LARGE_BETA = 1e-4
 # What configs had before they named it.
 LATER_FIELDS = {
     **{"code": MRC, "network": LENET5.name, "flip": 0, "base": [], "tensors": []},
@@ -38,7 +35,9 @@ class Config:
 
     Attributes
     ----------
-    preset, engine, parameterization : str
+    preset, engine : str
+    parameterization : str
+        How the posterior has its parameters, one of `posterior.parameterizations`.
     network : Network
     seed : int
     bits_per_block, block_size : int
@@ -57,14 +56,15 @@ class Config:
     variance_rate : float
         Adam's rate for what sets the variances, phi (Mean-KL) or log sigma (Mean-Var), as a part
         of the rate.
-    initial_beta : float
-        Mean-Var's penalty of each block at the start, per nat; 1e-8 is MIRACLE's.
+    own : mapping of str to float
+        The settings that only some parameterization has, such as `MeanVar.initial_beta`; those of
+        others than the run's lie idle.
     scale_rate : float
         Adam's rate for log rho, as a part of the rate.
     late_scale_rate : float
         The same once the first block is encoded; 0 leaves rho as it is then.  Scales are sent last,
         so what is encoded may still grow or shrink with them.  For Mean-KL alone: with Mean-Var
-        the budgets depend on rho.
+        the budgets depend on rho (`Parameterization.late_scales`).
     groups : int
         In how many groups the blocks are encoded; at most one for each block.
     group_steps : int
@@ -93,7 +93,7 @@ class Config:
 
     preset: str = "default"
     engine: str = "numba"
-    parameterization: str = "mean-kl"
+    parameterization: str = MEAN_KL
     network: Network = LENET5
     seed: int = 0
     bits_per_block: int = 14
@@ -105,7 +105,7 @@ class Config:
     batch_size: int = 128
     rate: float = 4e-2
     variance_rate: float = 1.0
-    initial_beta: float = 1e-8
+    own: Mapping[str, float] = field(default_factory=own_settings, hash=False)
     scale_rate: float = 0.2
     late_scale_rate: float = 0.0
     groups: int = 100
@@ -147,25 +147,27 @@ class Config:
     def total_steps(self) -> int:
         """Return all training steps, those between groups included.
 
-        Mean-Var may take more, until every block is within its budget.
+        Training may take more, where it has to settle until every block is within its budget.
         """
         return self.steps + self.encoding_steps()
 
-    def anneal(self, step: int) -> float:
-        """Return Mean-Var's factor on beta at a step before `steps`.
+    def settings(self) -> dict[str, Any]:
+        """Return all settings by name, as they are given and written: `own` is no group there."""
+        values: dict[str, Any] = {}
+        for f in fields(self):
+            value = getattr(self, f.name)
+            values |= value if f.name == "own" else {f.name: value}
+        return values
 
-        At first beta can rise to 1e-4, about where it stays, in 30 % of the training.  The
-        factor's logarithm falls by a half cosine over 90 %, lest penalties swing around the
-        budget, to MIRACLE's own factor while it encodes.
-        """
-        decades = math.log10(LARGE_BETA / self.initial_beta)
-        done = min(1.0, step / (0.9 * self.steps))
-        exponent = decades / (0.3 * self.steps) * 0.5 * (1.0 + math.cos(math.pi * done))
-        return max(ENCODING_FACTOR, float(10.0**exponent))
+    def having(self, changes: Mapping[str, Any]) -> Config:
+        """Return the config with other values of some `settings`."""
+        own = {name: changes.get(name, value) for name, value in self.own.items()}
+        others = {name: value for name, value in changes.items() if name not in own}
+        return replace(self, own=own, **others)
 
     def to_dict(self) -> dict[str, Any]:
         """Return a dict that JSON gives back unchanged."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        values = self.settings()
         network = network_text(self.network)
         lists = {"hash_factors": list(self.hash_factors), "tensors": list(self.tensors)}
         return {**values, "network": network, **lists, "base": [b.hex() for b in self.base]}
@@ -181,10 +183,6 @@ PRESETS = {
     "default": replace(BEST, preset="default", steps=30_000, groups=300, group_steps=40),
     "paper": replace(BEST, preset="paper", steps=60_000, groups=1000, group_steps=60),
 }
-
-
-# With which Mean-Var does best where the presets have Mean-KL's settings (docs/STUDY.md).
-MEAN_VAR = {"rate": 2e-2, "variance_rate": 0.5, "encoding_rate": 6e-3, "initial_beta": 1e-6}
 
 
 # Of an update, where a preset has other settings for a model: it begins near its end.
@@ -218,14 +216,14 @@ def preset_config(
     the network and the hash factors of its base.
     """
     own: dict[str, Any] = {**UPDATE, **UPDATE_SIZES[preset]} if base else {}
-    if parameterization == "mean-var":
-        own |= {**MEAN_VAR, "late_scale_rate": 0.0}
+    kind = find_parameterization(parameterization)
+    own |= {**kind.suited, **({} if kind.late_scales else {"late_scale_rate": 0.0})}
     if base:
         root = parse_model(base[0], network).layout
         own |= {"network": root.network, "hash_factors": root.factors, "base": base}
     elif network != LENET5:
         own |= {"network": network, "hash_factors": network.factors()}
-    config = replace(PRESETS[preset], parameterization=parameterization, code=code, **own)
+    config = PRESETS[preset].having({"parameterization": kind.name, "code": code, **own})
     possible = find_code(code).selections
     return config if config.selection in possible else replace(config, selection=possible[0])
 
@@ -238,12 +236,12 @@ def config_from_dict(values: dict[str, Any]) -> Config:
     InputError
         If its fields are not those of this version, or its network is not known.
     """
-    values = {**LATER_FIELDS, **values}
-    if set(values) != {f.name for f in fields(Config)}:
+    values = {**LATER_FIELDS, **own_settings(), **values}
+    if set(values) != set(Config().settings()):
         raise InputError("its settings are not those of this version of refmiracle")
     lists = {name: tuple(values[name]) for name in ("hash_factors", "tensors")}
     network, base = network_of_text(values["network"]), tuple(map(bytes.fromhex, values["base"]))
-    return Config(**{**values, "network": network, **lists, "base": base})
+    return Config().having({**values, "network": network, **lists, "base": base})
 
 
 def fingerprint(train: Split) -> str:

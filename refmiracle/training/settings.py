@@ -9,8 +9,8 @@ import difflib
 import math
 import numbers
 from collections.abc import Mapping, Sequence, Sized
-from dataclasses import fields, replace
-from typing import Any, TypedDict
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -23,11 +23,16 @@ from refmiracle.errors import InputError, named
 from refmiracle.nn.network import Network, check_network
 from refmiracle.nn.networks import LENET5
 from refmiracle.numerics.whole import described, whole_number
+from refmiracle.posterior.parameterizations import (
+    MEAN_KL,
+    PARAMETERIZATIONS,
+    OwnSettings,
+    check_late_scales,
+)
 from refmiracle.posterior.scales import LARGEST
 from refmiracle.rec.codes import CODES, MRC, find_code
 from refmiracle.training.config import (
     LONGEST,
-    PARAMETERIZATIONS,
     PRESETS,
     SELECTIONS,
     Config,
@@ -38,7 +43,7 @@ from refmiracle.training.config import (
 from refmiracle.training.state import State
 
 
-class Settings(TypedDict, total=False):
+class Settings(OwnSettings, total=False):
     """What may be set of a run beside its preset, its network and its images; see `Config`."""
 
     engine: str
@@ -53,7 +58,6 @@ class Settings(TypedDict, total=False):
     batch_size: int
     rate: float
     variance_rate: float
-    initial_beta: float
     scale_rate: float
     late_scale_rate: float
     groups: int
@@ -81,13 +85,13 @@ WHOLE = {
     "flip": (0, 1),
 }
 # Real numbers that are above 0, and those that may be 0: then nothing moves, or nothing is spread.
-ABOVE_0 = ("rate", "encoding_rate", "final_rate", "initial_beta", "rho_gain")
+ABOVE_0 = ("rate", "encoding_rate", "final_rate", "rho_gain")
 FROM_0 = ("variance_rate", "scale_rate", "late_scale_rate", "spread")
 UPDATE_BYTES = 140  # of an update of which nobody says how long it may be: an SMS
 LARGEST_REAL = 1000.0  # far beyond all that trains
 CHOICES: dict[str, Sequence[str]] = {
     "engine": tuple(ENGINES),
-    "parameterization": PARAMETERIZATIONS,
+    "parameterization": tuple(PARAMETERIZATIONS),
     "selection": SELECTIONS,
 }
 
@@ -226,13 +230,11 @@ def check_config(config: Config) -> Config:
     for name in (*ABOVE_0, *FROM_0):
         most = LARGEST if name == "rho_gain" else LARGEST_REAL
         checked[name] = real_number(named(name), getattr(config, name), name in FROM_0, most)
-    config = replace(config, **checked)
+    for name, value in config.own.items():
+        checked[name] = real_number(named(name), value, with_0=False, high=LARGEST_REAL)
+    config = config.having(checked)
     check_code(config)
-    if config.late_scale_rate and config.parameterization != "mean-kl":
-        raise InputError(
-            f"{named('late_scale_rate')} {config.late_scale_rate:g} goes with"
-            f" {named('parameterization')} mean-kl only; expected 0"
-        )
+    check_late_scales(config.parameterization, config.late_scale_rate)
     check_size(config.layout(), find_code(config.code), config.bits_per_block)
     config = replace(config, groups=min(config.groups, config.layout().blocks()))
     if config.total_steps() > LONGEST:
@@ -301,8 +303,8 @@ def choose_config(
     Parameters
     ----------
     given : mapping of str to object
-        Fields of `Config`, and `nbytes`, of which `block_size` follows; what is not given, or
-        None, is the preset's.
+        Some of `Config.settings`, and `nbytes`, of which `block_size` follows; what is not given,
+        or None, is the preset's.
     data : str
         `config.fingerprint` of the training images.
     found : (Config, State), optional
@@ -313,7 +315,7 @@ def choose_config(
         If something given is no setting, out of range, or does not agree with the checkpoint; or
         the data do not.
     """
-    known = [*(f.name for f in fields(Config) if f.name != "data"), "nbytes"]
+    known = [*(name for name in Config().settings() if name != "data"), "nbytes"]
     for name in given:
         if name not in known:
             # learning_rate is nearer to rate than to any longer name that ends so
@@ -336,9 +338,9 @@ def choose_config(
 
 def _new_config(given: Mapping[str, Any], nbytes: int | None, data: str) -> Config:
     preset, code = given.get("preset", "default"), given.get("code", MRC)
-    parameterization = given.get("parameterization", PARAMETERIZATIONS[0])
+    parameterization = given.get("parameterization", MEAN_KL)
     check_choice("preset", preset, list(PRESETS))
-    check_choice("parameterization", parameterization, PARAMETERIZATIONS)
+    check_choice("parameterization", parameterization, CHOICES["parameterization"])
     base = given.get("base", ())
     if base:
         refuse_given(given, "hash_factors", "an update has those of its base")
@@ -349,7 +351,7 @@ def _new_config(given: Mapping[str, Any], nbytes: int | None, data: str) -> Conf
     start = preset_config(preset, parameterization, code, given.get("network", LENET5), base)
     if base and given.get("network", start.network) != start.network:
         raise InputError(f"{named('network')}: the base is of the network {start.network.name}")
-    config = replace(start, **{**given, "network": start.network, "data": data})
+    config = start.having({**given, "network": start.network, "data": data})
     config, variables = check_layout(config)
     if nbytes is not None:
         config = with_size(config, nbytes)
@@ -374,8 +376,9 @@ def _started_config(
         raise InputError(f"the run to resume has settings that are none: {e}") from e
     if nbytes is not None:
         given = {**given, "block_size": with_size(started, nbytes).block_size}
+    settings = started.settings()
     for name, value in given.items():
-        own = getattr(started, name)
+        own = settings[name]
         if not _agrees(value, own):
             one, other = (n.name if isinstance(n, Network) else n for n in (value, own))
             one = one if isinstance(one, str) else described(one)

@@ -25,13 +25,13 @@ from refmiracle.nn.contract import Weights
 from refmiracle.nn.evaluation import classes
 from refmiracle.numerics.philox import Stream, stream_permutation
 from refmiracle.posterior.blocks import find_places, to_weights
-from refmiracle.posterior.mean_kl import MeanKL
-from refmiracle.posterior.mean_var import MeanVar
+from refmiracle.posterior.parameterization import Parameterization
+from refmiracle.posterior.parameterizations import find_parameterization
 from refmiracle.posterior.scales import Halves, Levels, Scales
 from refmiracle.posterior.sharing import VariablePass
 from refmiracle.rec.codes import find_code
 from refmiracle.training.batches import Batches
-from refmiracle.training.config import ENCODING_FACTOR, LONGEST, SETTLING_FACTOR, Config
+from refmiracle.training.config import LONGEST, Config
 from refmiracle.training.data import Split, check_split
 from refmiracle.training.one_thread import by_one_thread
 from refmiracle.training.state import OPEN, STILL_TRAINING, State
@@ -109,12 +109,12 @@ class Trainer:
         tensor = self.places.tensor
         return flat[: tensor.size].reshape(tensor.shape)
 
-    def _posterior(self) -> MeanKL | MeanVar:
+    def _posterior(self) -> Parameterization:
         config, budget = self.config, self.config.bits_per_block * math.log(2)
         nu = None if self.base is None else self._blocks_of(self.flat).copy()
-        if config.parameterization == "mean-kl":
-            return MeanKL(self.engine, self.places, budget, nu)
-        return MeanVar(self.engine, self.places, budget, config.initial_beta, nu)
+        kind = find_parameterization(config.parameterization)
+        own: dict[str, Any] = {name: config.own[name] for name in kind.own_settings()}
+        return kind(self.engine, self.places, budget, nu, **own)
 
     def _initial(self) -> State:
         config, tensors = self.config, self.layout.network.tensors()
@@ -234,7 +234,7 @@ class Trainer:
             parameters["log_rho"], moments["log_rho"] = log_rho, (m, v)
         self.state.step += 1
         self.state.losses.append(loss)
-        self._anneal(rho)
+        self._settle(rho)
         return loss
 
     def _dlog_rho_of_sent(self) -> Array:
@@ -249,21 +249,16 @@ class Trainer:
         g[sent] = 0
         return np.bincount(self.places.tensor[sent].ravel(), by_place, len(self.dlog_rho))
 
-    def _anneal(self, rho: Array) -> None:
-        """Move Mean-Var's penalties; end the training once every block is within its budget.
+    def _settle(self, rho: Array) -> None:
+        """Let the posterior steer to its budget; end the training where it has settled.
 
-        While it trains, a penalty rises above the budget and falls below it.  At the end of
-        `steps` penalties rise only, so that no block waits for another, and the training goes
-        on until the last block is within; for at most as long again.
+        After `steps` the training goes on until the last block is within its budget, for at most
+        as long again.
         """
         state, steps = self.state, self.config.steps
-        settling = self.phase() == "train" and state.step >= steps
-        if state.step < steps:
-            factor = self.config.anneal(state.step)
-        else:
-            factor = SETTLING_FACTOR if settling else ENCODING_FACTOR
-        within = self.posterior.anneal(state.parameters, rho, factor, falls=not settling)
-        if settling and (within or state.step >= 2 * steps):
+        encoding = self.phase() == "encode"
+        within = self.posterior.steer(state.parameters, rho, state.step, steps, encoding)
+        if not encoding and state.step >= steps and (within or state.step >= 2 * steps):
             state.trained = state.step
 
     def group_due(self) -> int | None:
@@ -285,8 +280,8 @@ class Trainer:
     def encode_group(self, group: int) -> None:
         """Encode the blocks of a group and fix their weights.
 
-        Most codes send only what is no wider than P: a variance that Mean-Var has let drift above
-        P's they send as P's.
+        Most codes send only what is no wider than P: a variance that has drifted above P's, as
+        Mean-Var's may, they send as P's.
 
         Raises
         ------

@@ -12,12 +12,13 @@ from refmiracle.codec.anatomy import find_fields
 from refmiracle.codec.model import decode_model
 from refmiracle.commands import train
 from refmiracle.engines import get_engine
+from refmiracle.posterior.parameterizations import PARAMETERIZATIONS
 from refmiracle.rec import minimal_random_coding
 from refmiracle.reports import content, pictures
 from refmiracle.reports.example import follow_block
 from refmiracle.reports.opening import open_folder
 from refmiracle.reports.page import describe_classes
-from refmiracle.training.config import PARAMETERIZATIONS, PRESETS, preset_config
+from refmiracle.training.config import PRESETS, preset_config
 from refmiracle.training.settings import check_config, choose_config
 from refmiracle.training.trainer import Trainer
 

@@ -6,14 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from refmiracle.posterior.parameterizations import COMPARED
 from refmiracle.studies import convergence as study
 from refmiracle.studies.convergence import Course, convergence, end_claims, speed_claims
 from refmiracle.studies.results import FAILS, HOLDS, UNDECIDED, paired
 from refmiracle.studies.step_time import Timing
-from refmiracle.training.config import PARAMETERIZATIONS
 from refmiracle.training.data import default_folder
 
-KL, VAR = PARAMETERIZATIONS
+KL, VAR = COMPARED
 
 
 def line(step, error, kl):

@@ -14,6 +14,7 @@ from tiny import TINY
 from refmiracle.codec.container import read_model, write_model
 from refmiracle.commands.study import STUDIES
 from refmiracle.errors import InputError
+from refmiracle.posterior.parameterizations import COMPARED
 from refmiracle.studies import convergence as convergence_study
 from refmiracle.studies import foreign, runs
 from refmiracle.studies import rate_distortion as sweep_study
@@ -24,10 +25,10 @@ from refmiracle.studies.rate_distortion import Sweep, describe, rate_distortion
 from refmiracle.studies.runs import attempt, finished_run
 from refmiracle.studies.step_time import Timing
 from refmiracle.studies.tails import tails
-from refmiracle.training.config import PARAMETERIZATIONS, fingerprint
+from refmiracle.training.config import fingerprint
 from refmiracle.training.data import default_folder, load_split
 
-KL, VAR = PARAMETERIZATIONS
+KL, VAR = COMPARED
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def plan(comparison):
 @pytest.fixture
 def studies(plan, study_folder, tmp_path):
     """A copy of the finished runs, for a test to damage."""
-    for parameterization in PARAMETERIZATIONS:
+    for parameterization in COMPARED:
         for seed in plan.seeds:
             name = plan.run_name(parameterization, plan.lengths[-1], seed)
             shutil.copytree(study_folder / "runs" / name, tmp_path / "runs" / name)

@@ -9,15 +9,15 @@ import pytest
 
 from refmiracle.figures import figures_of
 from refmiracle.loading import load
+from refmiracle.posterior.parameterizations import COMPARED
 from refmiracle.studies import pruning as study
 from refmiracle.studies.comparison import open_runs
 from refmiracle.studies.pruning import ORDERS, area_rows, make_claims, pruned, pruning, scores
 from refmiracle.studies.results import FAILS, HOLDS
-from refmiracle.training.config import PARAMETERIZATIONS
 from refmiracle.training.data import Split, default_folder, load_split
 from refmiracle.training.run import model_path
 
-KL, VAR = PARAMETERIZATIONS
+KL, VAR = COMPARED
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from refmiracle.posterior.parameterizations import COMPARED
 from refmiracle.studies import tails as study
 from refmiracle.studies.comparison import by_pairs, open_runs
 from refmiracle.studies.results import FAILS, HOLDS
@@ -23,10 +24,9 @@ from refmiracle.studies.tails import (
     tails,
 )
 from refmiracle.studies.tails_figures import spread
-from refmiracle.training.config import PARAMETERIZATIONS
 from refmiracle.training.data import default_folder
 
-KL, VAR = PARAMETERIZATIONS
+KL, VAR = COMPARED
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import pytest
 from refmiracle.errors import InputError
 from refmiracle.figures import figures_of
 from refmiracle.loading import load
+from refmiracle.posterior.parameterizations import COMPARED
 from refmiracle.studies import foreign, scores
 from refmiracle.studies import uncertainty as study
 from refmiracle.studies.comparison import open_run
@@ -24,11 +25,11 @@ from refmiracle.studies.uncertainty import (
     predictions,
     uncertainty,
 )
-from refmiracle.training.config import PARAMETERIZATIONS, fingerprint
+from refmiracle.training.config import fingerprint
 from refmiracle.training.data import Split, default_folder, load_split
 from refmiracle.training.run import model_path
 
-KL, VAR = PARAMETERIZATIONS
+KL, VAR = COMPARED
 IMAGES = 2000
 PREDICTORS = ["mean weights", "1 sample", "2 samples", "decoded file"]
 SCORES = ("error", "log_likelihood", "calibration_error", "brier", "mean_entropy")
@@ -140,7 +141,7 @@ def test_figures_are_in_their_ranges(written):
     assert set(images.values()) == {IMAGES}
 
 
-@pytest.mark.parametrize("parameterization", PARAMETERIZATIONS)
+@pytest.mark.parametrize("parameterization", COMPARED)
 def test_the_decoded_file_is_the_file(written, comparison, study_folder, parameterization):
     _, tables = written
     run, folder = run_of(comparison, study_folder, parameterization, 1)

@@ -10,9 +10,8 @@ from refmiracle.codec.container import parse_model
 from refmiracle.codec.model import decode_model
 from refmiracle.engines import get_engine
 from refmiracle.errors import InputError
-from refmiracle.posterior.mean_var import MeanVar
+from refmiracle.posterior.mean_var import ENCODING_FACTOR, SETTLING_FACTOR, MeanVar
 from refmiracle.rec.codes import CODES
-from refmiracle.training.config import ENCODING_FACTOR, SETTLING_FACTOR
 from refmiracle.training.run import Folder, run_training
 from refmiracle.training.state import OPEN, load_checkpoint, save_checkpoint
 from refmiracle.training.trainer import Trainer
@@ -238,11 +237,11 @@ def test_mean_var_penalty_steers_towards_the_budget(mnist):
 def test_mean_var_trains_until_every_block_is_within_its_budget(mnist, monkeypatch):
     seen = []
 
-    def anneal(self, parameters, rho, factor, falls):
+    def move_penalties(self, parameters, rho, factor, falls):
         seen.append((factor, falls))
         return len(seen) not in (TINY.steps, TINY.steps + 1)
 
-    monkeypatch.setattr(MeanVar, "anneal", anneal)
+    monkeypatch.setattr(MeanVar, "move_penalties", move_penalties)
     trainer = Trainer(replace(TINY, parameterization="mean-var"), mnist[0])
     while not trainer.finished():
         if trainer.group_due() is not None:
@@ -256,14 +255,6 @@ def test_mean_var_trains_until_every_block_is_within_its_budget(mnist, monkeypat
     assert before[:, 1].all()
     assert settling.tolist() == [[SETTLING_FACTOR, False]] * 3
     assert encoding.tolist() == [[ENCODING_FACTOR, True]] * TINY.encoding_steps()
-
-
-def test_penalties_move_less_and_less(mnist):
-    factors = [TINY.anneal(step) for step in range(TINY.steps)]
-    assert factors == sorted(factors, reverse=True)
-    assert factors[0] == pytest.approx(10 ** (4 / (0.3 * TINY.steps)))
-    long = replace(TINY, steps=200_000)
-    assert long.anneal(199_999) == ENCODING_FACTOR
 
 
 def test_mean_var_gives_up_settling_after_as_many_steps_again(mnist):
