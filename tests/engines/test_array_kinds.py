@@ -12,7 +12,7 @@ from oracles import same_bits, scaled_error
 from refmiracle.engines import get_engine
 from refmiracle.engines.arguments import Filled, Flags, Floats, Moments, Pixels, Whole
 from refmiracle.engines.contract import Engine
-from refmiracle.engines.numba_engine.coding import CHUNK
+from refmiracle.engines.numba_engine.mrc import CHUNK
 from refmiracle.engines.numba_engine.steps import PLACES
 from refmiracle.engines.numba_engine.vector import LANES
 from refmiracle.engines.operations import OPERATIONS, OTHERS

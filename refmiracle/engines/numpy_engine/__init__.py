@@ -7,12 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from refmiracle.engines.numpy_engine.coding import (
-    codebook_rows,
-    log_weights,
-    normals,
-    select_indices,
-)
 from refmiracle.engines.numpy_engine.layers import (
     adam_step,
     conv2d,
@@ -28,9 +22,10 @@ from refmiracle.engines.numpy_engine.layers import (
     relu_backward,
     softmax_cross_entropy,
 )
+from refmiracle.engines.numpy_engine.mrc import codebook_rows, log_weights, select_indices
 from refmiracle.engines.numpy_engine.normalisation import group_norm, group_norm_backward
-from refmiracle.engines.numpy_engine.ordered import ordered_indices, poisson_indices
-from refmiracle.engines.numpy_engine.partition import partition_messages, partition_rows
+from refmiracle.engines.numpy_engine.normals import normals
+from refmiracle.engines.numpy_engine.orc_pfr import ordered_indices, poisson_indices
 from refmiracle.engines.numpy_engine.posterior import (
     expand_hash,
     expand_hash_backward,
@@ -41,6 +36,7 @@ from refmiracle.engines.numpy_engine.posterior import (
     mean_var_backward,
     mean_var_forward,
 )
+from refmiracle.engines.numpy_engine.sp_pfr import partition_messages, partition_rows
 from refmiracle.engines.numpy_engine.steps import (
     mean_kl_sample,
     mean_kl_step,

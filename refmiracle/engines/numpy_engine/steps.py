@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from refmiracle.engines.numpy_engine.coding import normals
 from refmiracle.engines.numpy_engine.layers import adam_step
+from refmiracle.engines.numpy_engine.normals import normals
 from refmiracle.engines.numpy_engine.posterior import (
     mean_kl_backward,
     mean_kl_forward,
