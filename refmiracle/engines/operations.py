@@ -8,7 +8,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from refmiracle.engines.arguments import (
     Tiled,
     Whole,
 )
+from refmiracle.engines.contract import Engine
 from refmiracle.engines.scalars import Number, Real, Reals, Text, Truth
 from refmiracle.errors import InputError
 from refmiracle.numerics.limits import LARGEST_PARTITION_BITS, LARGEST_SEARCH_BITS
@@ -206,18 +207,20 @@ OTHERS = ("name", "dtype", "network_pass", "map")
 OWNERS = (type(None), np.ndarray)
 
 
-def checked(engine: SimpleNamespace) -> Any:
+def checked(engine: Engine) -> Engine:
     """Return an engine whose functions look at their arguments first.
 
     Parameters
     ----------
-    engine : SimpleNamespace
-        By the names of `contract.Engine`.
+    engine : Engine
+        Such as a module that has the functions of `contract.Engine` by their names.
     """
-    functions = {n: f for n, f in vars(engine).items() if n not in OTHERS}
-    whole = {n: _checked(n, f, OPERATIONS[n], engine.dtype) for n, f in functions.items()}
+    whole = {n: getattr(engine, n) for n in OTHERS}
+    for n, arguments in OPERATIONS.items():
+        whole[n] = _checked(n, getattr(engine, n), arguments, engine.dtype)
     whole["network_pass"] = functools.partial(_network_pass, engine)
-    return SimpleNamespace(**{**vars(engine), **whole})
+    # Wrapped by their signatures, which no type can say; the one that came in is checked.
+    return cast(Engine, SimpleNamespace(**whole))
 
 
 def _checked(
@@ -287,7 +290,7 @@ def _apart_in_memory(
 
 
 def _network_pass(
-    engine: SimpleNamespace,
+    engine: Engine,
     layers: Sequence[Sequence[Any]],
     copies: Sequence[int],
     image: Sequence[int],
