@@ -105,7 +105,7 @@ def plain_partition(seed, K, block, delta, log_s, arrivals):
         for d in range(dimension):
             j = j * 2 ** k[d] + j_d[d]
         counts[j] = n = counts.get(j, 0) + 1
-        w = uniforms(counter_words((n, block, j), (seed, Stream.SP_PFR), dimension))
+        w = uniforms(counter_words((n, block, j), (seed, Stream.PARTITION), dimension))
         z = special.ndtri([(j_d[d] + w[d]) / 2 ** k[d] for d in range(dimension)])
         gain = sum(log_Z[d] - log_m[d][j_d[d]] for d in range(dimension))
         scores.append(math.log(T) - log_ratio(z, delta, log_s).sum() - gain)

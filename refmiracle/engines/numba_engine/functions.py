@@ -1,7 +1,7 @@
 """All functions of the fast engine, by the names of the contract.
 
-As a module it is an `Engine`: mypy holds what is known of each function against the contract's,
-which is how many arguments it takes and which have defaults; a test has the rest.
+As a module it is an `Engine`: mypy holds the arguments of each function against the contract's, but
+for their types, which numba finds.
 """
 
 from __future__ import annotations
