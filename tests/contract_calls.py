@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from refmiracle.engines.arguments import Filled, Moments
-from refmiracle.engines.operations import OPERATIONS
+from refmiracle.engines.operations import OPERATIONS, in_records, parts_of
 
 
 def eighths(*shape, first=1):
@@ -68,18 +68,22 @@ CALLS = {
     "expand_hash": lambda n: (eighths(2, 3), counted(n, below=6), eighths(n)),
     "expand_hash_backward": lambda n: (eighths(n), counted(n, below=6), eighths(n), 7),
     "mean_kl_sample": lambda n: (
-        *(eighths(n, 3),) * 2, scales(n, 3), 2.5, 3, 4, eighths(n, 3), eighths(n, 3),
-        eighths(n, 3, first=2),
+        *(eighths(n, 3),) * 2, scales(n, 3), counted(n, 3, below=2), 2.5, eighths(n, 3, first=2),
+        3, 4, eighths(n, 3), eighths(n, 3),
     ),
     "mean_kl_step": lambda n: (
         eighths(n, 3), eighths(n, 3, first=2), scales(n, 3), counted(n, 3, below=2), 2.5,
-        eighths(n, 3), eighths(n, 3), moments(n, 3), 2, (0.25, 0.5), eighths(2),
+        eighths(n, 3, first=2), eighths(n, 3), eighths(n, 3), moments(n, 3), 2, (0.25, 0.5),
+        eighths(2),
     ),
-    "mean_var_sample": lambda n: (eighths(n, 3), eighths(n, 3), 3, 4, eighths(n, 3), eighths(n, 3)),
+    "mean_var_sample": lambda n: (
+        *(eighths(n, 3),) * 2, scales(n, 3), counted(n, 3, below=2), scales(n),
+        counted(n, 3, below=2) == 0, eighths(n, 3, first=2), 3, 4, eighths(n, 3), eighths(n, 3),
+    ),
     "mean_var_step": lambda n: (
-        eighths(n, 3), eighths(n, 3, first=2), scales(n, 3), counted(n, 3, below=2),
-        counted(n, 3, below=2) == 0, scales(n), eighths(n, 3), eighths(n, 3), moments(n, 3), 2,
-        (0.25, 0.5), eighths(2), eighths(n, 3, first=2),
+        eighths(n, 3), eighths(n, 3, first=2), scales(n, 3), counted(n, 3, below=2), scales(n),
+        counted(n, 3, below=2) == 0, eighths(n, 3, first=2), eighths(n, 3), eighths(n, 3),
+        moments(n, 3), 2, (0.25, 0.5), eighths(2),
     ),
     "images": lambda n: (counted(n, 3, 4, below=256),),
     "conv2d": lambda n: (eighths(2, 4, 5, n), eighths(3, 2, 2, 3), eighths(3)),
@@ -133,9 +137,14 @@ def plain(argument, value, own):
     return np.array(value, dtype=getattr(argument, "dtype", dtype), order="C")
 
 
+def called(name, engine, values):
+    """What a call returns, given all its arguments, fields of records among them, one by one."""
+    return getattr(engine, name)(*in_records(parts_of(OPERATIONS[name]), values))
+
+
 def results(name, engine, values):
     """What a call returns, and what it fills, as a flat list of arrays."""
-    found = getattr(engine, name)(*values)
+    found = called(name, engine, values)
     if name == "shards":
         return [np.array([[part.start, part.stop] for part in found])]
     if found is None:

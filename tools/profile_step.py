@@ -15,7 +15,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from refmiracle.engines.numba_engine import convolution, matrix, network
+from refmiracle.engines.numba_engine import convolution, matrix, shard_kernels
 from refmiracle.nn.network import kernels, network_pass
 from refmiracle.posterior.sharing import unit_copies
 from refmiracle.training.config import Config
@@ -66,8 +66,8 @@ def parts_of_network(trainer, shared):
     slices, convs, denses = whole.stages(whole.packed(), SHARD, gradients)
     pixels, labels = trainer.batches.batch(0)
     scale = np.float32(1 / SHARD)
-    network.shard_gradients(convs, denses, pixels, labels, 0, SHARD, slices, scale)
-    calls = {"images": lambda: network.load_images(pixels, 0, SHARD, slices, convs[0].x)}
+    shard_kernels.shard_gradients(convs, denses, pixels, labels, 0, SHARD, slices, scale)
+    calls = {"images": lambda: shard_kernels.load_images(pixels, 0, SHARD, slices, convs[0].x)}
     work = {"images": 0}
 
     def add(name, call, products):

@@ -26,8 +26,8 @@ import scan_grids as grids
 from mpmath import mpf
 
 from refmiracle.conformance.engine_backend import EngineBackend, numba_backend, numpy_backend
-from refmiracle.engines.numba_engine import scalar
-from refmiracle.engines.numpy_engine import ordered, unimodal
+from refmiracle.engines.numba_engine import unimodal as numba_unimodal
+from refmiracle.engines.numpy_engine import orc_pfr, unimodal
 from refmiracle.rec import lengths
 
 Point = dict[str, Any]
@@ -74,8 +74,8 @@ def numpy_residual(delta: Any, log_s: Any, log_level: Any) -> Any:
 
 def numba_residual(delta: Any, log_s: Any, log_level: Any) -> Any:
     """Return R(L) of the compiled encoders."""
-    target = scalar.target_of(float(delta[0]), float(log_s[0]))
-    return np.array([scalar.residual(target, float(np.exp(log_level[0])), -np.inf, np.inf)])
+    target = numba_unimodal.gaussian_target(float(delta[0]), float(log_s[0]))
+    return np.array([numba_unimodal.residual(target, float(np.exp(log_level[0])), -np.inf, np.inf)])
 
 
 def of_both(function: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
@@ -99,11 +99,11 @@ FORMULAS = (
     Formula("adam_step", "new_theta new_m new_v", grids.adam_points, 400),
     Formula("log_weights", "log_w", grids.ratio_points),
     Formula("normal_quantile", "z", grids.quantile_points, double=True),
-    Formula("exponentials", "E", grids.word_points, functions=of_both(ordered.exponentials)),
+    Formula("exponentials", "E", grids.word_points, functions=of_both(orc_pfr.exponentials)),
     Formula("log_suprema", "log_sup", grids.supremum_points,
-            functions=of_both(ordered.log_suprema)),
+            functions=of_both(orc_pfr.log_suprema)),
     Formula("log_mass_within", "log_mass", grids.mass_points, 400,
-            functions=of_both(ordered.log_mass_within)),
+            functions=of_both(orc_pfr.log_mass_within)),
     Formula("residual", "R", grids.residual_points, double=True,
             functions={"numpy": numpy_residual, "numba": numba_residual}),
     Formula("log_geometric_bits", "bits", grids.length_points, 400, functions=of_both(

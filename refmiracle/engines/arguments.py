@@ -71,17 +71,43 @@ def _fit(name: str, array: Any, text: str, sizes: Sizes) -> Any:
 
 
 @dataclass(frozen=True)
+class Record:
+    """An argument that is a named tuple, of which each field is an `Argument`.
+
+    Attributes
+    ----------
+    name : str
+    kind : type
+        The class of the tuple.
+    """
+
+    name: str
+    kind: Any
+
+    def fields(self, value: Any) -> tuple[Any, ...]:
+        """Return the fields of what a call has."""
+        try:
+            return tuple(self.kind(*value))
+        except TypeError:
+            expected = f"{self.kind.__name__}({', '.join(self.kind._fields)})"
+            raise InputError(f"{self.name}: expected {expected}") from None
+
+
+@dataclass(frozen=True)
 class Argument:
-    """One argument of a function.
+    """One argument of a function, or one field of a record.
 
     Attributes
     ----------
     name : str
     default : object, optional
+    of : Record, optional
+        What it is a field of.
     """
 
     name: str
     default: Any = inspect.Parameter.empty
+    of: Record | None = None
 
     def late(self) -> bool:
         """Return whether the argument's range depends on those behind it."""

@@ -18,7 +18,7 @@ it fills or updates must be one call's at a time.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,6 +28,73 @@ Moments = tuple[tuple[Array, Array], tuple[Array, Array]]
 LayerSpec = tuple[Any, ...]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+class MeanKLBlocks(NamedTuple):
+    """The blocks of a posterior by Mean-KL.
+
+    Attributes
+    ----------
+    tau, phi : ndarray, shape (blocks, block_size)
+        The parameters; a step updates them.
+    rho : ndarray, shape (blocks, block_size)
+        Scales of P.
+    tensor : ndarray of int64, shape (blocks, block_size)
+        Number of the tensor that each place belongs to.
+    budget : float
+        C, nats in each block.
+    nu : ndarray, shape (blocks, block_size), optional
+        What P lies around; 0 by default.
+    """
+
+    tau: Array
+    phi: Array
+    rho: Array
+    tensor: NDArray[np.int64]
+    budget: float
+    nu: Array | None = None
+
+
+class MeanVarBlocks(NamedTuple):
+    """The blocks of a posterior by Mean-Var.
+
+    Attributes
+    ----------
+    mu, log_sigma : ndarray, shape (blocks, block_size)
+        The parameters; a step updates them.
+    rho, tensor, nu
+        As in `MeanKLBlocks`.
+    beta : ndarray, shape (blocks,)
+        The penalty of each block, per nat.
+    used : ndarray of bool, shape (blocks, block_size)
+        False where a short last block has no variables.
+    """
+
+    mu: Array
+    log_sigma: Array
+    rho: Array
+    tensor: NDArray[np.int64]
+    beta: Array
+    used: NDArray[np.bool_]
+    nu: Array | None = None
+
+
+class Adam(NamedTuple):
+    """One step of Adam on the two parameters of blocks.
+
+    Attributes
+    ----------
+    moments : pairs of ndarray, shape (blocks, block_size)
+        (m, v) of the first and of the second; updated.
+    step : int
+        1 for the first.
+    rates : pair of float
+        For the first and for the second.
+    """
+
+    moments: Moments
+    step: int
+    rates: tuple[float, float]
 
 
 class NetworkPass(Protocol):
@@ -95,51 +162,18 @@ class Engine(Protocol):
     def expand_hash(self, variables: Array, places: Array, signs: Array) -> Array: ...
     def expand_hash_backward(self, g: Array, places: Array, signs: Array, count: int) -> Array: ...
 
-    # the posterior's part of a training step; the arrays that are filled or updated come last
+    # the posterior's part of a training step; `w`, `eps` and `dlog_rho` are filled
     def mean_kl_sample(
-        self,
-        tau: Array,
-        phi: Array,
-        rho: Array,
-        budget: float,
-        seed: int,
-        row: int,
-        w: Array,
-        eps: Array,
-        nu: Array | None = None,
+        self, blocks: MeanKLBlocks, seed: int, row: int, w: Array, eps: Array
     ) -> None: ...
     def mean_kl_step(
-        self,
-        tau: Array,
-        phi: Array,
-        rho: Array,
-        tensor: NDArray[np.int64],
-        budget: float,
-        eps: Array,
-        g: Array,
-        moments: Moments,
-        step: int,
-        rates: tuple[float, float],
-        dlog_rho: Array,
+        self, blocks: MeanKLBlocks, eps: Array, g: Array, adam: Adam, dlog_rho: Array
     ) -> None: ...
     def mean_var_sample(
-        self, mu: Array, log_sigma: Array, seed: int, row: int, w: Array, eps: Array
+        self, blocks: MeanVarBlocks, seed: int, row: int, w: Array, eps: Array
     ) -> None: ...
     def mean_var_step(
-        self,
-        mu: Array,
-        log_sigma: Array,
-        rho: Array,
-        tensor: NDArray[np.int64],
-        used: NDArray[np.bool_],
-        beta: Array,
-        eps: Array,
-        g: Array,
-        moments: Moments,
-        step: int,
-        rates: tuple[float, float],
-        dlog_rho: Array,
-        nu: Array | None = None,
+        self, blocks: MeanVarBlocks, eps: Array, g: Array, adam: Adam, dlog_rho: Array
     ) -> None: ...
 
     # network
@@ -173,7 +207,7 @@ class Engine(Protocol):
     def relu_backward(self, y: Array, dy: Array) -> Array: ...
     def dense(self, x: Array, w: Array, b: Array) -> Array: ...
     def dense_backward(
-        self, x: Array, w: Array, dy: Array, need_dx: bool
+        self, x: Array, w: Array, dy: Array, need_dx: bool = True
     ) -> tuple[Array | None, Array, Array]: ...
     def softmax_cross_entropy(
         self, logits: Array, labels: NDArray[np.integer]

@@ -7,8 +7,9 @@ import inspect
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -25,9 +26,11 @@ from refmiracle.engines.arguments import (
     Moments,
     Pixels,
     Pooled,
+    Record,
     Tiled,
     Whole,
 )
+from refmiracle.engines.contract import Adam, Engine, MeanKLBlocks, MeanVarBlocks
 from refmiracle.engines.scalars import Number, Real, Reals, Text, Truth
 from refmiracle.errors import InputError
 from refmiracle.numerics.limits import LARGEST_PARTITION_BITS, LARGEST_SEARCH_BITS
@@ -72,11 +75,22 @@ def _filled(names: str, shape: str = BLOCKS) -> tuple[Filled, ...]:
     return tuple(Filled(name, shape=shape) for name in names.split())
 
 
-RATES, MOMENTS = Reals("rates", count=2), Moments("moments", shape=BLOCKS)
+def _record(name: str, kind: Any, *fields: Argument) -> tuple[Argument, ...]:
+    return tuple(replace(field, of=Record(name, kind)) for field in fields)
+
+
 TENSOR = Whole("tensor", shape=BLOCKS, end="tensors")
 NU = Around("nu", shape=BLOCKS, default=None)
-DLOG_RHO = Filled("dlog_rho", shape="tensors", double=True)
+BETA, USED = Floats("beta", shape="Blocks"), Flags("used", shape=BLOCKS)
+RHO, NO_TENSOR = Floats("rho", shape=BLOCKS), Argument("tensor")  # which a sample does not ask for
+# What a step takes behind the blocks.
+STEP_BY_ADAM = (
+    *_floats("eps g", BLOCKS),
+    *_record("adam", Adam, Moments("moments", shape=BLOCKS), STEP, Reals("rates", count=2)),
+    Filled("dlog_rho", shape="tensors", double=True),
+)
 
+# Of each function its arguments; of a record its fields, one by one.
 OPERATIONS: dict[str, tuple[Argument, ...]] = {
     "philox4x32": (Whole("counter", shape="... 4"), Whole("key", shape="2")),
     "normal_quantile": (Floats("p", shape="same", double=True),),
@@ -106,37 +120,27 @@ OPERATIONS: dict[str, tuple[Argument, ...]] = {
         Number("count", end=BEYOND),
     ),
     "mean_kl_sample": (
-        *_floats("tau phi rho", BLOCKS),
-        BUDGET,
+        *_record("blocks", MeanKLBlocks, *_floats("tau phi rho", BLOCKS), NO_TENSOR, BUDGET, NU),
         SEED,
         ROW,
         *_filled("w eps"),
-        NU,
     ),
     "mean_kl_step": (
-        *_filled("tau phi"),
-        *_floats("rho", BLOCKS),
-        TENSOR,
-        BUDGET,
-        *_floats("eps g", BLOCKS),
-        MOMENTS,
-        STEP,
-        RATES,
-        DLOG_RHO,
+        *_record("blocks", MeanKLBlocks, *_filled("tau phi"), RHO, TENSOR, BUDGET, NU),
+        *STEP_BY_ADAM,
     ),
-    "mean_var_sample": (*_floats("mu log_sigma", BLOCKS), SEED, ROW, *_filled("w eps")),
+    "mean_var_sample": (
+        *_record(
+            *("blocks", MeanVarBlocks),
+            *(*_floats("mu log_sigma rho", BLOCKS), NO_TENSOR, BETA, USED, NU),
+        ),
+        SEED,
+        ROW,
+        *_filled("w eps"),
+    ),
     "mean_var_step": (
-        *_filled("mu log_sigma"),
-        *_floats("rho", BLOCKS),
-        TENSOR,
-        Flags("used", shape=BLOCKS),
-        *_floats("beta", "Blocks"),
-        *_floats("eps g", BLOCKS),
-        MOMENTS,
-        STEP,
-        RATES,
-        DLOG_RHO,
-        NU,
+        *_record("blocks", MeanVarBlocks, *_filled("mu log_sigma"), RHO, TENSOR, BETA, USED, NU),
+        *STEP_BY_ADAM,
     ),
     "images": (Pixels("pixels", shape="N height width", end=256, dtype=BYTE),),
     "conv2d": (MAPS, KERNEL, BIAS, *SLIDING),
@@ -206,18 +210,48 @@ OTHERS = ("name", "dtype", "network_pass", "map")
 OWNERS = (type(None), np.ndarray)
 
 
-def checked(engine: SimpleNamespace) -> Any:
+def checked(engine: Engine) -> Engine:
     """Return an engine whose functions look at their arguments first.
 
     Parameters
     ----------
-    engine : SimpleNamespace
-        By the names of `contract.Engine`.
+    engine : Engine
+        Such as a module that has the functions of `contract.Engine` by their names.
     """
-    functions = {n: f for n, f in vars(engine).items() if n not in OTHERS}
-    whole = {n: _checked(n, f, OPERATIONS[n], engine.dtype) for n, f in functions.items()}
+    whole = {n: getattr(engine, n) for n in OTHERS}
+    for n, arguments in OPERATIONS.items():
+        whole[n] = _checked(n, getattr(engine, n), arguments, engine.dtype)
     whole["network_pass"] = functools.partial(_network_pass, engine)
-    return SimpleNamespace(**{**vars(engine), **whole})
+    # Wrapped by their signatures, which no type can say; the one that came in is checked.
+    return cast(Engine, SimpleNamespace(**whole))
+
+
+Parts = list[tuple[Record | Argument, int]]
+
+
+def parts_of(arguments: Sequence[Argument]) -> Parts:
+    """Return what a call has: records, each with how many fields it has, and other arguments."""
+    parts = itertools.groupby(arguments, key=lambda argument: argument.of or argument)
+    return [(part, len(list(fields))) for part, fields in parts]
+
+
+def in_records(parts: Parts, values: Sequence[Any]) -> Iterator[Any]:
+    """Yield the values of a call from those of all arguments, fields of records among them."""
+    left = iter(values)
+    for part, count in parts:
+        own = itertools.islice(left, count)
+        yield from [part.kind(*own)] if isinstance(part, Record) else own
+
+
+def _one_by_one(parts: Parts, values: Sequence[Any]) -> Iterator[Any]:
+    """Yield the values of all arguments: undoes `in_records`."""
+    for (part, _), value in zip(parts, values, strict=True):
+        yield from part.fields(value) if isinstance(part, Record) else (value,)
+
+
+def _parameter(part: Record | Argument) -> inspect.Parameter:
+    default = inspect.Parameter.empty if isinstance(part, Record) else part.default
+    return inspect.Parameter(part.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default)
 
 
 def _checked(
@@ -226,27 +260,25 @@ def _checked(
     """Return a function of these arguments that makes them plain first."""
     order = sorted(enumerate(arguments), key=lambda pair: (not pair[1].early(), pair[1].late()))
     filled = [n for n, a in enumerate(arguments) if isinstance(a, Filled | Moments)]
-    positional = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    signature = inspect.Signature(
-        [inspect.Parameter(a.name, positional, default=a.default) for a in arguments]
-    )
+    parts = parts_of(arguments)
+    signature = inspect.Signature([_parameter(part) for part, _ in parts])
 
     @functools.wraps(function)
     def call(*values: Any, **named: Any) -> Any:
-        if named or len(values) != len(arguments):
+        if named or len(values) != len(parts):
             bound = signature.bind(*values, **named)
             bound.apply_defaults()
             values = bound.args
-        taken: list[Any] = list(values)
         sizes: dict[str, Any] = {}
         try:
+            taken = list(_one_by_one(parts, values))
             for n, argument in order:
-                taken[n] = argument.take(values[n], sizes, own)
+                taken[n] = argument.take(taken[n], sizes, own)
             if filled:
                 _apart(arguments, taken, filled)
         except InputError as e:
             raise InputError(f"{name}: {e}") from None
-        result = function(*taken)
+        result = function(*in_records(parts, taken))
         return _without_axes(result) if sizes.get("same") == () else result
 
     call.__signature__ = signature  # type: ignore[attr-defined]
@@ -287,7 +319,7 @@ def _apart_in_memory(
 
 
 def _network_pass(
-    engine: SimpleNamespace,
+    engine: Engine,
     layers: Sequence[Sequence[Any]],
     copies: Sequence[int],
     image: Sequence[int],

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from refmiracle.engines.contract import Array
+from refmiracle.engines.contract import Adam, Array, MeanKLBlocks
 from refmiracle.numerics.philox import Stream
 from refmiracle.posterior.parameterization import Moments, Parameterization, Parameters
 
@@ -52,7 +52,8 @@ class MeanKL(Parameterization):
     ) -> None:
         """Fill eps with a row of noise and w = mu + sigma eps; shape (blocks, block_size)."""
         tau, phi = parameters["tau"], parameters["phi"]
-        self.engine.mean_kl_sample(tau, phi, rho, self.budget, seed, row, w, eps, self.nu)
+        blocks = MeanKLBlocks(tau, phi, rho, self.places.tensor, self.budget, self.nu)
+        self.engine.mean_kl_sample(blocks, seed, row, w, eps)
 
     def update(
         self,
@@ -69,19 +70,10 @@ class MeanKL(Parameterization):
 
         `rates` are those of tau and of phi.
         """
-        self.engine.mean_kl_step(
-            parameters["tau"],
-            parameters["phi"],
-            rho,
-            self.places.tensor,
-            self.budget,
-            eps,
-            g,
-            (moments["tau"], moments["phi"]),
-            step,
-            rates,
-            dlog_rho,
-        )
+        tau, phi = parameters["tau"], parameters["phi"]
+        blocks = MeanKLBlocks(tau, phi, rho, self.places.tensor, self.budget, self.nu)
+        adam = Adam((moments["tau"], moments["phi"]), step, rates)
+        self.engine.mean_kl_step(blocks, eps, g, adam, dlog_rho)
 
     def whitened(self, parameters: Parameters, rho: Array) -> tuple[Array, Array]:
         """Return delta = (mu - nu) / rho and log s = log(sigma^2 / rho^2).

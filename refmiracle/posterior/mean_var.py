@@ -14,7 +14,7 @@ from typing import Any, ClassVar, TypedDict
 
 import numpy as np
 
-from refmiracle.engines.contract import Array
+from refmiracle.engines.contract import Adam, Array, MeanVarBlocks
 from refmiracle.numerics.philox import Stream
 from refmiracle.posterior.parameterization import Moments, Parameterization, Parameters
 
@@ -74,8 +74,9 @@ class MeanVar(Parameterization):
         self, parameters: Parameters, rho: Array, seed: int, row: int, w: Array, eps: Array
     ) -> None:
         """Fill eps with a row of noise and w = mu + sigma eps; shape (blocks, block_size)."""
-        mu, log_sigma = parameters["mu"], parameters["log_sigma"]
-        self.engine.mean_var_sample(mu, log_sigma, seed, row, w, eps)
+        mu, log_sigma, used = parameters["mu"], parameters["log_sigma"], self.places.used
+        blocks = MeanVarBlocks(mu, log_sigma, rho, self.places.tensor, self.beta, used, self.nu)
+        self.engine.mean_var_sample(blocks, seed, row, w, eps)
 
     def update(
         self,
@@ -92,21 +93,10 @@ class MeanVar(Parameterization):
 
         `rates` are those of mu and of log sigma.
         """
-        self.engine.mean_var_step(
-            parameters["mu"],
-            parameters["log_sigma"],
-            rho,
-            self.places.tensor,
-            self.places.used,
-            self.beta,
-            eps,
-            g,
-            (moments["mu"], moments["log_sigma"]),
-            step,
-            rates,
-            dlog_rho,
-            self.nu,
-        )
+        mu, log_sigma, used = parameters["mu"], parameters["log_sigma"], self.places.used
+        blocks = MeanVarBlocks(mu, log_sigma, rho, self.places.tensor, self.beta, used, self.nu)
+        adam = Adam((moments["mu"], moments["log_sigma"]), step, rates)
+        self.engine.mean_var_step(blocks, eps, g, adam, dlog_rho)
 
     def whitened(self, parameters: Parameters, rho: Array) -> tuple[Array, Array]:
         """Return delta = (mu - nu) / rho and log s = log(sigma^2 / rho^2).

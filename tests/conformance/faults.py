@@ -973,7 +973,7 @@ def biased_gumbel(right, seed, bits, blocks, delta, log_s):
         u = words_to_uniform(stream_words(arguments[0], Stream.SELECTION, *arguments[1:]))
         return -np.log(u)
 
-    name = "refmiracle.engines.numpy_engine.coding.gumbel"
+    name = "refmiracle.engines.numpy_engine.mrc.gumbel"
     return patched(name, exponential, right.select_indices)(seed, bits, blocks, delta, log_s)
 
 

@@ -11,7 +11,7 @@ from conformance.faults import Fault, patched, registers_in
 
 from refmiracle.codec.container import parse_model
 from refmiracle.conformance.operations import OPERATIONS
-from refmiracle.engines.numba_engine.coding import CHUNK
+from refmiracle.engines.numba_engine.mrc import CHUNK
 from refmiracle.rec.code import VARIABLE
 
 OF_WRITERS: list[Fault] = []

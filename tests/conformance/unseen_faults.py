@@ -31,13 +31,14 @@ from refmiracle.conformance.engine_backend import (
     lenet5_layout,
 )
 from refmiracle.engines.numpy_engine import (
-    coding,
-    greedy,
+    gprs,
+    grc,
     layers,
+    mrc,
     nodes,
-    ordered,
-    partition,
-    poisson,
+    orc_pfr,
+    sigma,
+    sp_pfr,
     variables,
 )
 from refmiracle.engines.numpy_engine import posterior as numpy_posterior
@@ -921,18 +922,18 @@ def gumbel_uniforms_at_their_lower_end(right, seed, *rest):
         words = stream_words(seed, Stream.SELECTION, blocks, count, first)
         return -np.log(-np.log(words * 2.0**-32))
 
-    with replaced(coding, gumbel=gumbel):
+    with replaced(mrc, gumbel=gumbel):
         return right.select_indices(seed, *rest)
 
 
 @fault("select_indices", "index-2-to-the-16")
 def candidates_repeat_after_sixteen_bits(right, *inputs):
-    own = coding.codebook_rows
+    own = mrc.codebook_rows
 
     def rows(seed, indices, dimension):
         return own(seed, np.asarray(indices) & 0xFFFF, dimension)
 
-    with replaced(coding, codebook_rows=rows):
+    with replaced(mrc, codebook_rows=rows):
         return right.select_indices(*inputs)
 
 
@@ -979,25 +980,25 @@ def log_ratio_at_the_mean(delta, log_s, low, high):
 
 @fault("ordered_indices")
 def ordered_search_bounded_by_the_ratio_at_the_mean(right, *inputs):
-    with replaced(ordered, log_suprema=log_ratio_at_the_mean):
+    with replaced(orc_pfr, log_suprema=log_ratio_at_the_mean):
         return right.ordered_indices(*inputs)
 
 
 @fault("ordered_indices")
 def last_candidate_never_tried(right, seed, bits, blocks, delta, log_s):
-    last, own, tried = (1 << int(bits)) - 1, ordered.codebook_rows, {}
+    last, own, tried = (1 << int(bits)) - 1, orc_pfr.codebook_rows, {}
 
     def rows(seed, indices, dimension):
         tried["last"] = int(indices[-1])
         return own(seed, indices, dimension)
 
     def log_weights(candidates, delta, log_s):
-        log_w = coding.log_weights(candidates, delta, log_s)
+        log_w = mrc.log_weights(candidates, delta, log_s)
         if tried["last"] == last:
             log_w[:, -1] = -np.inf
         return log_w
 
-    with replaced(ordered, codebook_rows=rows, log_weights=log_weights):
+    with replaced(orc_pfr, codebook_rows=rows, log_weights=log_weights):
         return right.ordered_indices(seed, bits, blocks, delta, log_s)
 
 
@@ -1015,13 +1016,13 @@ def more_than_26_bits_give_index_zero(right, seed, bits, blocks, delta, log_s):
 
 @fault("poisson_indices")
 def times_begin_anew_with_each_chunk(right, *inputs):
-    with replaced(ordered, running_sums=lambda last, terms: np.cumsum(terms, axis=-1)):
+    with replaced(orc_pfr, running_sums=lambda last, terms: np.cumsum(terms, axis=-1)):
         return right.poisson_indices(*inputs)
 
 
 @fault("poisson_indices")
 def poisson_search_bounded_by_the_ratio_at_the_mean(right, *inputs):
-    with replaced(ordered, log_suprema=log_ratio_at_the_mean):
+    with replaced(orc_pfr, log_suprema=log_ratio_at_the_mean):
         return right.poisson_indices(*inputs)
 
 
@@ -1037,7 +1038,7 @@ def too_long_searches_give_index_zero(right, seed, blocks, delta, log_s):
 
 @fault("partition_messages")
 def surplus_bits_given_to_the_first_places(right, *inputs):
-    with replaced(partition, intervals=front_intervals):
+    with replaced(sp_pfr, intervals=front_intervals):
         return right.partition_messages(*inputs)
 
 
@@ -1050,24 +1051,24 @@ def front_intervals(bits, dimension):
     for own in set(k.tolist()):
         i = np.arange(1, 2**own)
         edges[np.ix_(k == own, i)] = normal.normal_quantile(i / 2**own)
-    return partition.Intervals(k.astype(np.int64), edges, reach)
+    return sp_pfr.Intervals(k.astype(np.int64), edges, reach)
 
 
 @fault("partition_messages", "many-of-a-bin")
 def ordinals_begin_anew_with_each_chunk(right, *inputs):
-    own = partition._ordinals
+    own = sp_pfr._ordinals
 
     def ordinals(arrived, bins):
         arrived.clear()
         return own(arrived, bins)
 
-    with replaced(partition, _ordinals=ordinals):
+    with replaced(sp_pfr, _ordinals=ordinals):
         return right.partition_messages(*inputs)
 
 
 @fault("partition_messages")
 def proposals_of_more_than_four_words_repeat_them(right, *inputs):
-    own = partition._words
+    own = sp_pfr._words
 
     def words(seed, stream, counters, count, group=0):
         found = own(seed, stream, counters, min(count, 4))
@@ -1075,7 +1076,7 @@ def proposals_of_more_than_four_words_repeat_them(right, *inputs):
             return own(seed, stream, counters, count, group)
         return found[:, np.arange(count) % 4]
 
-    with replaced(partition, _words=words):
+    with replaced(sp_pfr, _words=words):
         return right.partition_messages(*inputs)
 
 
@@ -1104,21 +1105,21 @@ def candidate_zero_accepted(right, seed, bits, blocks, messages, dimension):
     n, j = messages >> int(bits), messages & (1 << int(bits)) - 1
     if n.min(initial=1):
         return right.partition_rows(seed, bits, blocks, messages, dimension)
-    j_d, k = partition.split_bins(j, int(bits), int(dimension), slice(0, int(dimension)))
-    z = partition._samples(int(seed), blocks, n, j, j_d, k)
+    j_d, k = sp_pfr.split_bins(j, int(bits), int(dimension), slice(0, int(dimension)))
+    z = sp_pfr._samples(int(seed), blocks, n, j, j_d, k)
     return z.astype(np.float32)
 
 
 @fault("partition_rows")
 def places_of_the_last_counter_of_several_repeat(right, seed, bits, blocks, messages, dimension):
-    own = partition._words
+    own = sp_pfr._words
 
     def words(seed, stream, counters, count, group=0):
         found = own(seed, stream, counters, count, group)
         whole = count // 4 * 4
         return np.concatenate([found[:, :whole], found[:, : count - whole]], axis=1)
 
-    with replaced(partition, _words=words):
+    with replaced(sp_pfr, _words=words):
         return right.partition_rows(seed, bits, blocks, messages, dimension)
 
 
@@ -1148,20 +1149,20 @@ def greedy_branches_chosen_by_v(right, *inputs):
         u, v, _ = nodes.node_uniforms(seed, row, node)
         return u, v, v
 
-    with replaced(greedy, node_uniforms=node_uniforms):
+    with replaced(grc, node_uniforms=node_uniforms):
         return right.variable_messages(*inputs)
 
 
 @fault("variable_messages", "gprs-s-turns-to-the-mode")
 def poisson_path_turns_to_the_mean(right, *inputs):
     def encode(target, seed, row):
-        table, node, time = poisson.tabulate_sigma(target), nodes.ROOT, 0.0
+        table, node, time = sigma.tabulate_sigma(target), nodes.ROOT, 0.0
         while True:
             uniform, v, _ = nodes.node_uniforms(seed, row, node.number)
             u = nodes.sample_u(node, uniform)
             x = float(target.p_quantile(u))
             time += nodes.exponential(v, node.b - node.a)
-            if time <= poisson.sigma(table, target.log_ratio(x)):
+            if time <= sigma.sigma(table, target.log_ratio(x)):
                 return node.number
             node = nodes.children("sample", node, u)[int(x <= 0.0)]
 
@@ -1175,7 +1176,7 @@ def dyadic_queue_taken_by_the_last_pushed(right, *inputs):
         queue.append(entry)
 
     taken = SimpleNamespace(heappush=push, heappop=lambda queue: queue.pop())
-    with replaced(poisson, heapq=taken):
+    with replaced(gprs, heapq=taken):
         return right.variable_messages(*inputs)
 
 

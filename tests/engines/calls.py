@@ -11,6 +11,7 @@ from nn.trees import NORMED
 
 from refmiracle.codec.container import CompressedModel
 from refmiracle.codec.model import decode_model
+from refmiracle.engines.contract import Adam, MeanKLBlocks, MeanVarBlocks
 from refmiracle.nn import evaluation, gradients
 from refmiracle.nn.layers import Conv2d, Dense, Flatten, MaxPool2d, Relu
 from refmiracle.nn.network import Network
@@ -68,17 +69,26 @@ def parameters(engine, rng):
     values["beta"] = rng.uniform(0.0, 1.0, BLOCKS).astype(engine.dtype)
     values["tensor"] = rng.integers(0, TENSORS, shape)
     values["used"] = rng.random(shape) < 0.9
+    values["budget"] = BUDGET
     return values
 
 
-def sample(kind, first, second):
+BLOCKS_OF = {"mean_kl": MeanKLBlocks, "mean_var": MeanVarBlocks}
+
+
+def blocks_of(kind, values):
+    """The blocks of a posterior."""
+    fields = BLOCKS_OF[kind]._fields
+    return BLOCKS_OF[kind](**{n: values[n] for n in fields if n != "nu"})
+
+
+def sample(kind):
     def case(engine, rng):
         v, row = parameters(engine, rng), int(rng.integers(1000))
-        given = [v[first], v[second], *([v["rho"], BUDGET] if kind == "mean_kl" else [])]
 
         def call():
             w, eps = np.empty_like(v["rho"]), np.empty_like(v["rho"])
-            getattr(engine, f"{kind}_sample")(*given, 5, row, w, eps)
+            getattr(engine, f"{kind}_sample")(blocks_of(kind, v), 5, row, w, eps)
             return w, eps
 
         return call
@@ -86,17 +96,16 @@ def sample(kind, first, second):
     return case
 
 
-def step(kind, first, second, between):
+def step(kind, first, second):
     def case(engine, rng):
         v = parameters(engine, rng)
         before = [rng.uniform(0.1, 1.0, v["rho"].shape).astype(engine.dtype) for _ in range(4)]
 
         def call():
             a, b, (m, n, o, p) = v[first].copy(), v[second].copy(), (x.copy() for x in before)
-            filled, moments = np.empty(TENSORS), ((m, n), (o, p))
-            named = [BUDGET if name == "budget" else v[name] for name in between]
-            arguments = a, b, v["rho"], v["tensor"], *named, v["eps"], v["g"], moments, 7, RATES
-            getattr(engine, f"{kind}_step")(*arguments, filled)
+            blocks, filled = blocks_of(kind, {**v, first: a, second: b}), np.empty(TENSORS)
+            adam = Adam(((m, n), (o, p)), 7, RATES)
+            getattr(engine, f"{kind}_step")(blocks, v["eps"], v["g"], adam, filled)
             return a, b, m, n, o, p, filled
 
         return call
@@ -326,10 +335,10 @@ FUNCTIONS = {
     ),
     "expand_hash": expanded,
     "expand_hash_backward": expanded_backward,
-    "mean_kl_sample": sample("mean_kl", "tau", "phi"),
-    "mean_kl_step": step("mean_kl", "tau", "phi", ("budget",)),
-    "mean_var_sample": sample("mean_var", "mu", "log_sigma"),
-    "mean_var_step": step("mean_var", "mu", "log_sigma", ("used", "beta")),
+    "mean_kl_sample": sample("mean_kl"),
+    "mean_kl_step": step("mean_kl", "tau", "phi"),
+    "mean_var_sample": sample("mean_var"),
+    "mean_var_step": step("mean_var", "mu", "log_sigma"),
     "images": images,
     "conv2d": by_name("conv2d", MAPS, KERNEL, (7,)),
     "conv2d_backward": by_name("conv2d_backward", MAPS, KERNEL, (7, 6, 6, 5), need_dx=True),

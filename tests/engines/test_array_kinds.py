@@ -6,13 +6,13 @@ import inspect
 
 import numpy as np
 import pytest
-from contract_calls import CALLS, arguments, leaves, plain, results
+from contract_calls import CALLS, arguments, called, leaves, plain, results
 from oracles import same_bits, scaled_error
 
 from refmiracle.engines import get_engine
 from refmiracle.engines.arguments import Filled, Flags, Floats, Moments, Pixels, Whole
 from refmiracle.engines.contract import Engine
-from refmiracle.engines.numba_engine.coding import CHUNK
+from refmiracle.engines.numba_engine.mrc import CHUNK
 from refmiracle.engines.numba_engine.steps import PLACES
 from refmiracle.engines.numba_engine.vector import LANES
 from refmiracle.engines.operations import OPERATIONS, OTHERS
@@ -90,7 +90,7 @@ INTEGERS = ("uint8", "int16", ">i4", "uint32", "int64", "uint64", ">u8")
 def refused(name, engine, values, *words):
     """The one line that refuses a call, which holds these words."""
     with pytest.raises(InputError) as caught:
-        getattr(engine, name)(*values)
+        called(name, engine, values)
     said = str(caught.value)
     assert said.startswith(f"{name}: ")
     assert "\n" not in said

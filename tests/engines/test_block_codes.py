@@ -13,15 +13,15 @@ from oracles import philox, row_words, run_python, same_bits
 from scipy import optimize, special, stats
 
 from refmiracle.engines import numba_engine, numpy_engine
-from refmiracle.engines.numba_engine import ordered as numba_ordered
-from refmiracle.engines.numba_engine import partition as numba_partition
-from refmiracle.engines.numpy_engine import ordered as numpy_ordered
-from refmiracle.engines.numpy_engine import partition as numpy_partition
+from refmiracle.engines.numba_engine import orc_pfr as numba_orc_pfr
+from refmiracle.engines.numba_engine import sp_pfr as numba_sp_pfr
+from refmiracle.engines.numpy_engine import orc_pfr as numpy_orc_pfr
+from refmiracle.engines.numpy_engine import sp_pfr as numpy_sp_pfr
 from refmiracle.errors import InputError
 from refmiracle.numerics.philox import Stream
 
-ORDERED = {"numpy": numpy_ordered, "numba": numba_ordered}
-PARTITION = {"numpy": numpy_partition, "numba": numba_partition}
+ORC_PFR = {"numpy": numpy_orc_pfr, "numba": numba_orc_pfr}
+SP_PFR = {"numpy": numpy_sp_pfr, "numba": numba_sp_pfr}
 NUMBERS = [0, 3, 885, 2**32 - 1]  # of blocks
 NARROW = math.log(1e-12)
 
@@ -75,7 +75,7 @@ def test_orc_by_a_plain_loop(name, rng, bits, dimension):
     """One candidate, two, a part of a chunk, several chunks; none is passed over."""
     targets = random_targets(rng, len(NUMBERS), dimension, 2.0)
     want = plain_ordered(21, 2**bits, NUMBERS, *targets, without_end=False)
-    indices = ORDERED[name].ordered_indices(21, bits, NUMBERS, *targets)
+    indices = ORC_PFR[name].ordered_indices(21, bits, NUMBERS, *targets)
     assert indices.dtype == np.int64
     assert indices.tolist() == want
 
@@ -85,7 +85,7 @@ def test_pfr_by_a_plain_loop_that_goes_on(name, rng, dimension, scale):
     """The r_max here are below 2^6, so that 2^10 arrivals are many more than a search needs."""
     targets = random_targets(rng, len(NUMBERS), dimension, scale)
     want = plain_ordered(4, 2**10, NUMBERS, *targets, without_end=True)
-    assert ORDERED[name].poisson_indices(4, NUMBERS, *targets).tolist() == want
+    assert ORC_PFR[name].poisson_indices(4, NUMBERS, *targets).tolist() == want
     assert max(want) > 0
 
 
@@ -136,7 +136,7 @@ def suprema(delta, log_s, k):
 )
 def test_sp_pfr_by_a_plain_loop_that_goes_on(name, rng, K, dimension, scale):
     delta, log_s = random_targets(rng, 3, dimension, scale)
-    got = PARTITION[name].partition_messages(8, K, NUMBERS[-3:], delta, log_s)
+    got = SP_PFR[name].partition_messages(8, K, NUMBERS[-3:], delta, log_s)
     assert got.dtype == np.int64
     for message, block, d, ls in zip(got, NUMBERS[-3:], delta, log_s, strict=True):
         want, bins = plain_partition(8, K, block, d, ls, 300)
@@ -147,7 +147,7 @@ def test_sp_pfr_by_a_plain_loop_that_goes_on(name, rng, K, dimension, scale):
 def test_engines_agree(rng):
     """On targets that need thousands of arrivals, in more bins than a hash table begins with."""
     targets = random_targets(rng, 40, 6, 1.5)
-    pairs = [(c.ordered_indices, c.poisson_indices) for c in ORDERED.values()]
+    pairs = [(c.ordered_indices, c.poisson_indices) for c in ORC_PFR.values()]
     orc = [c[0](6, 11, range(40), *targets) for c in pairs]
     assert orc[0].tolist() == orc[1].tolist()
     assert len(set(orc[0].tolist())) > 25
@@ -158,7 +158,7 @@ def test_engines_agree(rng):
     for K in (0, 5, 14, 24):
         sp = [
             c.partition_messages(6, K, range(10), targets[0][few], targets[1][few])
-            for c in PARTITION.values()
+            for c in SP_PFR.values()
         ]
         assert sp[0].tolist() == sp[1].tolist()
 
@@ -168,14 +168,14 @@ def test_arrival_times_are_the_same_bits(rng):
     words = rng.integers(0, 2**32, size=1024, dtype=np.uint64)
     words[:4] = 0, 2**32 - 1, 2**31, 2**31 - 1
     E = np.empty((2, 1024))
-    numba_ordered._fill_exponentials(words, E[0])
-    assert same_bits(E[0], numpy_ordered.exponentials(words))
+    numba_orc_pfr._fill_exponentials(words, E[0])
+    assert same_bits(E[0], numpy_orc_pfr.exponentials(words))
     assert np.max(np.abs(E[0] / -np.log(uniforms(words)) - 1.0)) < 1e-14
-    own = np.array([numba_partition._exponential(w) for w in words[:100]])
+    own = np.array([numba_sp_pfr._exponential(w) for w in words[:100]])
     assert same_bits(own, E[0, :100])
     E[1] = E[0]
-    T = numpy_ordered.running_sums(np.array(0.3), E[0].reshape(4, 256).T.ravel())
-    assert numba_ordered._add_up_two(E, (0.3, 0.0))[0] == T[-1]
+    T = numpy_orc_pfr.running_sums(np.array(0.3), E[0].reshape(4, 256).T.ravel())
+    assert numba_orc_pfr._add_up_two(E, (0.3, 0.0))[0] == T[-1]
     assert same_bits(np.ascontiguousarray(E[0].reshape(4, 256).T).ravel(), T)
 
 
@@ -188,20 +188,20 @@ def test_chunks_and_neighbours_do_not_change_the_messages(name, rng, monkeypatch
     def messages(of):
         own = [a[of] for a in targets]
         return [
-            ORDERED[name].ordered_indices(2, 10, blocks[of], *own).tolist(),
-            ORDERED[name].poisson_indices(2, blocks[of], *own).tolist(),
-            PARTITION[name].partition_messages(2, 5, blocks[of], *own).tolist(),
+            ORC_PFR[name].ordered_indices(2, 10, blocks[of], *own).tolist(),
+            ORC_PFR[name].poisson_indices(2, blocks[of], *own).tolist(),
+            SP_PFR[name].partition_messages(2, 5, blocks[of], *own).tolist(),
         ]
 
     together = messages(slice(None))
     alone = [messages(slice(i, i + 1)) for i in range(9)]
     assert together == [[m[c][0] for m in alone] for c in range(3)]
     assert [row[::-1] for row in messages(slice(None, None, -1))] == together
-    monkeypatch.setattr(numpy_ordered, "CANDIDATES_AT_ONCE", 7)
-    monkeypatch.setattr(numpy_partition, "TABLE_FLOATS", 1)
-    monkeypatch.setattr(numba_ordered, "SLAB_FLOATS", 1)
-    monkeypatch.setattr(numba_ordered, "KEPT_FLOATS", 0)
-    numba_ordered._kept_slabs.cache_clear()
+    monkeypatch.setattr(numpy_orc_pfr, "CANDIDATES_AT_ONCE", 7)
+    monkeypatch.setattr(numpy_sp_pfr, "TABLE_FLOATS", 1)
+    monkeypatch.setattr(numba_orc_pfr, "SLAB_FLOATS", 1)
+    monkeypatch.setattr(numba_orc_pfr, "KEPT_FLOATS", 0)
+    numba_orc_pfr._kept_slabs.cache_clear()
     assert messages(slice(None)) == together
     assert messages(slice(0, 0)) == [[], [], []]
 
@@ -210,21 +210,21 @@ def test_places_that_are_not_used_count_nothing(name, rng):
     """delta = 0, log_s = 0: r is 1 there. (Bits of bins are spread over all places: K = 0.)"""
     delta, log_s = random_targets(rng, 6, 3)
     wide = [np.pad(a, ((0, 0), (0, 6))) for a in (delta, log_s)]
-    ordered, partition = ORDERED[name], PARTITION[name]
+    orc_pfr, sp_pfr = ORC_PFR[name], SP_PFR[name]
     for a, b in [
-        [ordered.ordered_indices(2, 9, range(6), *t) for t in ((delta, log_s), wide)],
-        [ordered.poisson_indices(2, range(6), *t) for t in ((delta, log_s), wide)],
-        [partition.partition_messages(2, 0, range(6), *t) for t in ((delta, log_s), wide)],
+        [orc_pfr.ordered_indices(2, 9, range(6), *t) for t in ((delta, log_s), wide)],
+        [orc_pfr.poisson_indices(2, range(6), *t) for t in ((delta, log_s), wide)],
+        [sp_pfr.partition_messages(2, 0, range(6), *t) for t in ((delta, log_s), wide)],
     ]:
         assert a.tolist() == b.tolist()
-    assert np.all(numpy_partition.proposal(12, *wide).log_bound[:, 3:] == 0.0)
+    assert np.all(numpy_sp_pfr.proposal(12, *wide).log_bound[:, 3:] == 0.0)
 
 
 def test_a_target_that_is_the_coding_distribution_costs_nothing(name):
     nothing = np.zeros((3, 4))
-    assert ORDERED[name].ordered_indices(1, 10, range(3), nothing, nothing).tolist() == [0, 0, 0]
-    assert ORDERED[name].poisson_indices(1, range(3), nothing, nothing).tolist() == [0, 0, 0]
-    messages = PARTITION[name].partition_messages(1, 6, range(3), nothing, nothing)
+    assert ORC_PFR[name].ordered_indices(1, 10, range(3), nothing, nothing).tolist() == [0, 0, 0]
+    assert ORC_PFR[name].poisson_indices(1, range(3), nothing, nothing).tolist() == [0, 0, 0]
+    messages = SP_PFR[name].partition_messages(1, 6, range(3), nothing, nothing)
     assert (messages >> 6).tolist() == [1, 1, 1]
 
 
@@ -232,16 +232,16 @@ def test_a_target_that_is_the_coding_distribution_costs_nothing(name):
 def test_suprema_bound_what_can_be_drawn(delta, log_s, k):
     """Of every interval, and by little: none of the samples in it has a larger ratio."""
     delta, log_s = np.array([delta]), np.array([log_s])
-    p = numpy_partition.proposal(k, delta, log_s)
+    p = numpy_sp_pfr.proposal(k, delta, log_s)
     words = np.unique(np.r_[np.linspace(0, 2**32 - 1, 999).astype(np.int64), 0:9])
     u = (np.arange(2**k)[:, None] + uniforms(words)) / 2**k
     z = numpy_engine.ENGINE.normal_quantile(u)
-    log_r = numpy_ordered.log_suprema(delta, log_s, z, z)  # at one point: log r itself
+    log_r = numpy_orc_pfr.log_suprema(delta, log_s, z, z)  # at one point: log r itself
     assert np.all(log_r <= p.log_sup[0][:, None] + 1e-9)
     ends = numpy_engine.ENGINE.normal_quantile((np.arange(2**k) + uniforms([0])) / 2**k)
     mode = delta / max(-np.expm1(log_s[0]), 1e-300)
     near = np.clip(mode, ends, -ends[::-1])
-    assert np.all(p.log_sup[0] >= numpy_ordered.log_suprema(delta, log_s, near, near) - 1e-9)
+    assert np.all(p.log_sup[0] >= numpy_orc_pfr.log_suprema(delta, log_s, near, near) - 1e-9)
     assert p.cumulative[0, -1] == pytest.approx(1.0, abs=1e-12)
     assert p.log_bound[0] == pytest.approx(special.logsumexp(p.log_sup[0]) - k * np.log(2))
 
@@ -249,7 +249,7 @@ def test_suprema_bound_what_can_be_drawn(delta, log_s, k):
 def test_log_suprema_against_scipy(rng):
     delta, log_s = random_targets(rng, 20, 1, 3.0)
     for k in (0, 3):
-        got = numpy_partition.proposal(k, delta, log_s).log_sup[:, 0]
+        got = numpy_sp_pfr.proposal(k, delta, log_s).log_sup[:, 0]
         want = [suprema(d[0], ls[0], k) for d, ls in zip(delta, log_s, strict=True)]
         assert np.max(np.abs(got - want)) < 1e-7
 
@@ -257,8 +257,8 @@ def test_log_suprema_against_scipy(rng):
 def test_more_bins_need_fewer_candidates(rng):
     """With K = 0 the bound is that of pfr; it falls to 1 as the bins become narrow."""
     delta, log_s = random_targets(rng, 10, 2, 3.0)
-    r_max = numpy_ordered.log_suprema(delta, log_s, -6.338, 6.338).sum(axis=1)
-    bounds = [numpy_partition.proposal(K, delta, log_s).log_bound.sum(axis=1) for K in range(21)]
+    r_max = numpy_orc_pfr.log_suprema(delta, log_s, -6.338, 6.338).sum(axis=1)
+    bounds = [numpy_sp_pfr.proposal(K, delta, log_s).log_bound.sum(axis=1) for K in range(21)]
     assert np.max(np.abs(bounds[0] - r_max)) < 1e-3
     assert np.all(np.diff(bounds[::2], axis=0) < 0.0)  # every place has a bit more
     assert np.all((bounds[20] > 0.0) & (bounds[20] < 0.05))
@@ -267,9 +267,9 @@ def test_more_bins_need_fewer_candidates(rng):
 @pytest.mark.parametrize("bits", [0, 1, 20, 23])
 def test_the_outermost_samples_are_finite_and_bounded(bits):
     """The uniform next to 1 does not round to 1, even with 23 bits of a bin above 32."""
-    k, _, reach = numpy_partition.intervals(bits, 1)
+    k, _, reach = numpy_sp_pfr.intervals(bits, 1)
     for word, interval in ((0, 0), (2**32 - 1, 2**bits - 1)):
-        u = numba_partition._normal(np.uint64(word), interval, 2**bits)
+        u = numba_sp_pfr._normal(np.uint64(word), interval, 2**bits)
         within = (interval + uniforms(word)) / 2.0**k
         z = numpy_engine.ENGINE.normal_quantile(np.minimum(within, 1.0 - 2.0**-53))
         assert u == z[0]
@@ -285,11 +285,11 @@ def test_every_target_has_an_answer_or_a_refusal(places, K):
     """Also a place with s = 1e-12, means of 6, a KL of 0, s = 1; neither engine hangs."""
     delta, log_s = (np.array([a]) for a in zip(*places, strict=True))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(numpy_ordered, "LARGEST_SEARCH_BITS", 12)
+        patch.setattr(numpy_orc_pfr, "LARGEST_SEARCH_BITS", 12)
         for call in (
-            lambda e: ORDERED[e].ordered_indices(1, K, [5], delta, log_s),
-            lambda e: ORDERED[e].poisson_indices(1, [5], delta, log_s),
-            lambda e: PARTITION[e].partition_messages(1, K, [5], delta, log_s),
+            lambda e: ORC_PFR[e].ordered_indices(1, K, [5], delta, log_s),
+            lambda e: ORC_PFR[e].poisson_indices(1, [5], delta, log_s),
+            lambda e: SP_PFR[e].partition_messages(1, K, [5], delta, log_s),
         ):
             answers = []
             for engine in ("numpy", "numba"):
@@ -303,38 +303,38 @@ def test_every_target_has_an_answer_or_a_refusal(places, K):
 def test_one_very_narrow_place_is_sent(name):
     """s = 1e-12 needs 2^19.9 candidates of pfr, and hardly any with 20 bits of bins."""
     delta, log_s = np.array([[0.1]]), np.array([[NARROW]])
-    messages = PARTITION[name].partition_messages(1, 20, [2], delta, log_s)
-    z = PARTITION[name].partition_rows(1, 20, [2], messages, 1)
+    messages = SP_PFR[name].partition_messages(1, 20, [2], delta, log_s)
+    z = SP_PFR[name].partition_rows(1, 20, [2], messages, 1)
     assert abs(z[0, 0] - 0.1) < 6e-6
     assert messages[0] >> 20 < 100
 
 
 def test_refusals_say_which_block_and_how_many(name):
-    ordered, partition = ORDERED[name], PARTITION[name]
+    orc_pfr, sp_pfr = ORC_PFR[name], SP_PFR[name]
     delta, log_s = np.full((2, 3), 0.1), np.full((2, 3), -0.5)
     log_s[1] = -12.6
     with pytest.raises(InputError, match=r"block 9 needs a search of about 2\^27\.3 .*fewer bits"):
-        ordered.poisson_indices(1, [4, 9], delta, log_s)
+        orc_pfr.poisson_indices(1, [4, 9], delta, log_s)
     with pytest.raises(InputError, match=r"block 9 .* at most 2\^26 .* smaller blocks"):
-        partition.partition_messages(1, 0, [4, 9], delta, log_s)
+        sp_pfr.partition_messages(1, 0, [4, 9], delta, log_s)
     # The mean lies where the codebook has no samples: r is small, the search without end.
     with pytest.raises(InputError, match="block 0 needs a search"):
-        ordered.poisson_indices(1, [0], np.array([[6.7]]), np.array([[2 * math.log(0.05)]]))
+        orc_pfr.poisson_indices(1, [0], np.array([[6.7]]), np.array([[2 * math.log(0.05)]]))
     for bits in (-1, 27):
         with pytest.raises(InputError, match="expected 0 to 26"):
-            ordered.ordered_indices(1, bits, [4, 9], delta, log_s)
+            orc_pfr.ordered_indices(1, bits, [4, 9], delta, log_s)
     for bits in (-1, 25):
         with pytest.raises(InputError, match="expected 0 to 24"):
-            partition.partition_messages(1, bits, [4, 9], delta, log_s)
+            sp_pfr.partition_messages(1, bits, [4, 9], delta, log_s)
         with pytest.raises(InputError, match="expected 0 to 24"):
-            partition.partition_rows(1, bits, [4], [2**25], 3)
+            sp_pfr.partition_rows(1, bits, [4], [2**25], 3)
     for message in (0, 7, 2**35, -8):
         with pytest.raises(InputError, match="block 4 has candidate"):
-            partition.partition_rows(1, 3, [4], [message], 3)
+            sp_pfr.partition_rows(1, 3, [4], [message], 3)
     for call in (
-        lambda d, ls: ordered.ordered_indices(1, 3, [4], d, ls),
-        lambda d, ls: ordered.poisson_indices(1, [4], d, ls),
-        lambda d, ls: partition.partition_messages(1, 3, [4], d, ls),
+        lambda d, ls: orc_pfr.ordered_indices(1, 3, [4], d, ls),
+        lambda d, ls: orc_pfr.poisson_indices(1, [4], d, ls),
+        lambda d, ls: sp_pfr.partition_messages(1, 3, [4], d, ls),
     ):
         for bad in ((np.nan, -1.0), (0.0, 0.1), (9.0, -1.0)):
             with pytest.raises(InputError, match="target"):
@@ -343,12 +343,12 @@ def test_refusals_say_which_block_and_how_many(name):
 
 WITH_THREADS = """
 import numpy as np
-from refmiracle.engines.numba_engine import ordered, partition
+from refmiracle.engines.numba_engine import orc_pfr, sp_pfr
 rng = np.random.default_rng(1)
 delta, log_s = rng.uniform(-1.2, 1.2, (21, 4)), -rng.uniform(0.1, 2.0, (21, 4))
-print(ordered.ordered_indices(3, 12, range(21), delta, log_s).tolist())
-print(ordered.poisson_indices(3, range(21), delta, log_s).tolist())
-print(partition.partition_messages(3, 6, range(21), delta, log_s).tolist())
+print(orc_pfr.ordered_indices(3, 12, range(21), delta, log_s).tolist())
+print(orc_pfr.poisson_indices(3, range(21), delta, log_s).tolist())
+print(sp_pfr.partition_messages(3, 6, range(21), delta, log_s).tolist())
 """
 
 
@@ -362,13 +362,13 @@ GROWTH = """
 import resource
 import sys
 import numpy as np
-from refmiracle.engines.{engine}_engine import ordered
+from refmiracle.engines.{engine}_engine import orc_pfr
 
 delta, log_s = np.full((1, 30), 0.3), np.full((1, 30), -0.5)
 unit = 1 if sys.platform == "darwin" else 1024
-ordered.ordered_indices(1, 8, [0], delta, log_s)  # compiled and loaded before we look
+orc_pfr.ordered_indices(1, 8, [0], delta, log_s)  # compiled and loaded before we look
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-ordered.ordered_indices(1, {bits}, [0], delta, log_s)
+orc_pfr.ordered_indices(1, {bits}, [0], delta, log_s)
 after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print((after - before) * unit)
 """
@@ -383,13 +383,13 @@ def test_memory_does_not_grow_with_the_candidates(name, bits, most):
 
 def test_a_kept_codebook_changes_nothing(rng):
     targets = random_targets(rng, 4, 3, 2.0)
-    first = numba_ordered.ordered_indices(1, 12, range(4), *targets).tolist()
-    assert 0 in numba_ordered._kept_slabs(1, 4)
-    numba_ordered.poisson_indices(2, range(4), *targets)  # another codebook in between
-    assert numba_ordered._kept_slabs(1, 4) == {}
-    assert numba_ordered.ordered_indices(1, 12, range(4), *targets).tolist() == first
-    assert numba_ordered.ordered_indices(1, 12, range(4), *targets).tolist() == first
+    first = numba_orc_pfr.ordered_indices(1, 12, range(4), *targets).tolist()
+    assert 0 in numba_orc_pfr._kept_slabs(1, 4)
+    numba_orc_pfr.poisson_indices(2, range(4), *targets)  # another codebook in between
+    assert numba_orc_pfr._kept_slabs(1, 4) == {}
+    assert numba_orc_pfr.ordered_indices(1, 12, range(4), *targets).tolist() == first
+    assert numba_orc_pfr.ordered_indices(1, 12, range(4), *targets).tolist() == first
     assert same_bits(
-        numba_ordered._kept_slabs(1, 4)[0][0, :3, 256],
+        numba_orc_pfr._kept_slabs(1, 4)[0][0, :3, 256],
         numba_engine.ENGINE.codebook_rows(1, [1], 3)[0],
     )

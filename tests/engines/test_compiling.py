@@ -10,10 +10,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import refmiracle
 from refmiracle.engines.numba_engine import compiling
+from refmiracle.numerics.normal import normal_quantile
 
 PACKAGE = Path(refmiracle.__file__).parent
 
@@ -208,14 +210,19 @@ print(*words, sep=",")
 
 # Of Philox4x32-10 for counter and key 0 (Random123, kat_vectors).
 KNOWN_ANSWER = "1713891541,3781805453,3159862348,2600524760\n"
+# The same words, as normals.
+NORMALS = """
+from refmiracle.engines import get_engine
+print(*get_engine("numba").normals(0, 0, [0], 4)[0], sep=",")
+"""
 
 
-def run_copy(folder, **environment):
+def run_copy(folder, code=WORDS, **environment):
     """Run that on the copy of the package in a folder; return what it prints."""
     environment = {**os.environ, "PYTHONPATH": str(folder), **environment}
     environment.pop("NUMBA_CACHE_DIR", None)
     done = subprocess.run(
-        [sys.executable, "-c", WORDS],
+        [sys.executable, "-c", code],
         cwd=folder,
         env=environment,
         capture_output=True,
@@ -227,21 +234,23 @@ def run_copy(folder, **environment):
 
 
 def test_an_edit_of_one_file_is_seen_by_all_that_call_into_it(tmp_path):
-    """numba's own cache looks at `coding`, whose function calls one of `normals`."""
+    """numba's own cache looks at `normals`, whose function calls one of `philox`."""
     shutil.copytree(PACKAGE, tmp_path / "refmiracle", ignore=shutil.ignore_patterns("__pycache__"))
-    file = tmp_path / "refmiracle" / "engines" / "numba_engine" / "normals.py"
+    file = tmp_path / "refmiracle" / "engines" / "numba_engine" / "philox.py"
     cache = file.parent / "__pycache__"
     text = file.read_text(encoding="utf-8")
-    assert run_copy(tmp_path) == KNOWN_ANSWER
+    u = (np.array(KNOWN_ANSWER.split(","), dtype=np.float64) + 0.5) / 2**32
+    known = ",".join(map(str, normal_quantile(u).astype(np.float32))) + "\n"
+    assert run_copy(tmp_path, NORMALS) == known
     (kept,) = cache.glob("refmiracle-*")
-    assert run_copy(tmp_path) == KNOWN_ANSWER
+    assert run_copy(tmp_path, NORMALS) == known
     assert "0xD2511F53" in text
     file.write_text(text.replace("0xD2511F53", "0xD2511F55"), encoding="utf-8", newline="\n")
-    assert run_copy(tmp_path) != KNOWN_ANSWER
+    assert run_copy(tmp_path, NORMALS) != known
     assert not kept.exists()
     file.write_text("this is no Python\n", encoding="utf-8")
     with pytest.raises(subprocess.CalledProcessError) as failed:
-        run_copy(tmp_path)
+        run_copy(tmp_path, NORMALS)
     assert "cannot be loaded" in failed.value.stderr
 
 

@@ -65,7 +65,7 @@ def by_a_difference_of_squares(x, groups):
     ("name", "function", "value"),
     [
         ("mean_kl_backward", "posterior.others", sum_less_its_own),
-        ("log_weights", "coding._log_weights", like_squares),
+        ("log_weights", "mrc._log_weights", like_squares),
         ("softmax_cross_entropy", "layers.np.log1p", lambda x: np.log(1.0 + x)),
         ("group_norm", "normalisation._normalised", by_a_difference_of_squares),
     ],

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from refmiracle.engines import get_engine
-from refmiracle.engines.numba_engine import greedy, poisson
+from refmiracle.engines.numba_engine import gprs, grc
 from refmiracle.engines.numpy_engine import variables
-from refmiracle.engines.numpy_engine.ordered import log_suprema
+from refmiracle.engines.numpy_engine.orc_pfr import log_suprema
 from refmiracle.errors import InputError
 from refmiracle.numerics.limits import CODEBOOK_REACH, LARGEST_GLOBAL_BITS, VARIABLE_REACH
 from refmiracle.rec.codes import CODES
@@ -101,7 +101,7 @@ def nothing_is_searched(*_):
 def test_what_is_too_narrow_is_refused_before_any_search(engine, code, monkeypatch):
     """However many come first that could be sent, and would take a while."""
     monkeypatch.setattr(variables, "encode_unimodal", nothing_is_searched)
-    for module in (greedy, poisson):
+    for module in (grc, gprs):
         monkeypatch.setattr(module, "encode", nothing_is_searched)
     delta, log_s = np.full(2000, 3.0), np.full(2000, 2.0 * math.log(1e-3))
     log_s[-1] = 2.0 * math.log(1e-5)
@@ -114,8 +114,8 @@ def test_what_is_too_narrow_is_refused_before_any_search(engine, code, monkeypat
 def test_the_limit_is_the_same_on_both_sides_of_it(code, monkeypatch):
     """The supremum of r is what decides, whatever each engine reckons for itself."""
     monkeypatch.setattr(variables, "encode_unimodal", lambda *_: 1)
-    monkeypatch.setattr(greedy, "encode", lambda *a: a[-2].fill(1))
-    monkeypatch.setattr(poisson, "encode", lambda *a: a[-2].fill(1))
+    monkeypatch.setattr(grc, "encode", lambda *a: a[-2].fill(1))
+    monkeypatch.setattr(gprs, "encode", lambda *a: a[-2].fill(1))
     edge = -2.0 * LARGEST_GLOBAL_BITS * math.log(2.0)
     for by, goes in ((1e-9, True), (-1e-9, False)):
         for engine in (NUMPY, NUMBA):

@@ -23,21 +23,21 @@ from refmiracle import engines
 from refmiracle.engines import arguments, get_engine
 from refmiracle.engines.contract import Engine
 from refmiracle.engines.numba_engine import (
-    coding,
     compiling,
     general,
-    ordered,
-    passes,
+    mrc,
+    orc_pfr,
+    plan,
     programs,
     threads,
 )
-from refmiracle.engines.numpy_engine import nodes, partition, poisson, unimodal
+from refmiracle.engines.numpy_engine import nodes, sigma, sp_pfr, unimodal
 from refmiracle.nn import evaluation
 from refmiracle.numerics import spares
 
 ROOT = Path(refmiracle.__file__).parent
 # What a pass of a network consists of, and what nobody can change.
-KEPT = passes.NetworkPass, passes.Conv, passes.Dense, general.GeneralPass, programs.Program
+KEPT = plan.NetworkPass, plan.Conv, plan.Dense, general.GeneralPass, programs.Program
 PLAIN = str, int, float, Path, slice
 AT_ONCE, TIMES = 8, 3
 DEADLINE = 300  # seconds: what waits for ever has failed
@@ -153,14 +153,14 @@ def test_no_two_passes_at_a_time_have_a_buffer_in_common(monkeypatch):
     """Each waits within a shard's compiled code until the other is there."""
     monkeypatch.setattr(threads, "THREADS", 1)
     engine, together, met = get_engine("numba"), threading.Barrier(2), {}
-    run = passes.shard_gradients
+    run = plan.shard_gradients
 
     def meet(convs, denses, *rest):
         met.setdefault(threading.get_ident(), []).append((convs, denses))
         together.wait(DEADLINE)
         return run(convs, denses, *rest)
 
-    monkeypatch.setattr(passes, "shard_gradients", meet)
+    monkeypatch.setattr(plan, "shard_gradients", meet)
     calls = [CALLS["loss_and_grads"](engine, np.random.default_rng(seed)) for seed in (1, 2)]
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda call: call(), calls))
@@ -176,7 +176,7 @@ def test_no_two_passes_at_a_time_have_a_buffer_in_common(monkeypatch):
 def test_buffers_are_used_again_and_are_bounded(monkeypatch):
     """A training step allocates none; and threads that are gone leave no more than a few."""
     kept = spares.Spares(3)
-    monkeypatch.setattr(passes, "SPARES", kept)
+    monkeypatch.setattr(plan, "SPARES", kept)
     call = CALLS["loss_and_grads"](get_engine("numba"), np.random.default_rng(1))
     call()
     (first,) = kept.kept
@@ -224,26 +224,26 @@ def test_buffers_of_a_call_that_failed_are_not_used_again():
 
 def kept_by_cache(seed=3):
     """What each function of refmiracle with a cache keeps: its name to an example."""
-    slabs = ordered._kept_slabs(seed, 4)
-    list(ordered._slabs(seed, 4, 2))
+    slabs = orc_pfr._kept_slabs(seed, 4)
+    list(orc_pfr._slabs(seed, 4, 2))
     target = unimodal.gaussian_target(0.3, -0.5)
     assert slabs
     return {
-        "engines.numba_engine.coding._kept_codebook": coding._kept_codebook(seed, 3, 2),
+        "engines.numba_engine.mrc._kept_codebook": mrc._kept_codebook(seed, 3, 2),
         # Searches add to it; each slab by itself is never changed.
-        "engines.numba_engine.ordered._kept_slabs": tuple(slabs.values()),
-        "engines.numba_engine.passes.network_pass": (
-            passes.network_pass(NET.specs(), (1, 2, 5, 1), (1, 28, 28)),
-            passes.network_pass(TREE.specs(), (1,) * 6, TREE.input),
+        "engines.numba_engine.orc_pfr._kept_slabs": tuple(slabs.values()),
+        "engines.numba_engine.plan.network_pass": (
+            plan.network_pass(NET.specs(), (1, 2, 5, 1), (1, 28, 28)),
+            plan.network_pass(TREE.specs(), (1,) * 6, TREE.input),
         ),
         "engines.numba_engine.compiling.of_source": compiling.of_source(),
         "engines.numba_engine.compiling.of_surroundings": compiling.of_surroundings(),
         "engines.numba_engine.compiling.folders": compiling.folders(),
         "engines.numba_engine.compiling.clear_old": None,
         "engines.numba_engine.compiling.say_that_nothing_is_kept": None,
-        "engines.numpy_engine.partition.intervals": partition.intervals(4, 3),
+        "engines.numpy_engine.sp_pfr.intervals": sp_pfr.intervals(4, 3),
         "engines.numpy_engine.nodes._batch": nodes._batch(seed, 2, 1),
-        "engines.numpy_engine.poisson.tabulate_sigma": poisson.tabulate_sigma(target),
+        "engines.numpy_engine.sigma.tabulate_sigma": sigma.tabulate_sigma(target),
         "engines.numpy_engine.unimodal.gaussian_target": target,
         "engines._load": None,  # the engine
         "engines.arguments._dims": arguments._dims("blocks dimension"),
@@ -270,7 +270,7 @@ def test_all_that_is_kept_is_known_and_cannot_be_changed():
     assert known.keys() == set(functions_with_a_cache())
     for name, value in known.items():
         assert changeable(value) == [], name
-    for array in (poisson.NODES, poisson.WEIGHTS, unimodal.NODES, unimodal.WEIGHTS):
+    for array in (sigma.NODES, sigma.WEIGHTS, unimodal.NODES, unimodal.WEIGHTS):
         assert changeable(array) == []
 
 

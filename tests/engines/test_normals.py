@@ -7,7 +7,7 @@ import pytest
 from oracles import same_bits
 
 from refmiracle.engines import get_engine
-from refmiracle.engines.numba_engine import normals
+from refmiracle.engines.numba_engine import normals, philox
 
 NUMPY, NUMBA = get_engine("numpy"), get_engine("numba")
 SEED, STREAM, ROW = 4_000_000_000, 5, 2**31 + 7
@@ -28,7 +28,7 @@ def test_fill_normals(first, count):
 
 def test_fill_candidates():
     """Dimension by candidate, in the order of a chunk, from any first candidate on."""
-    table = np.empty((12, 4 * normals.COUNTERS), dtype=np.float32)
+    table = np.empty((12, 4 * philox.COUNTERS), dtype=np.float32)
     normals.fill_candidates(np.uint64(SEED), np.uint64(STREAM), 1000, table)
     rows = 1000 + np.arange(table.shape[1]).reshape(-1, 4).T.ravel()
     assert same_bits(table.T, expected(rows, 12))

@@ -7,6 +7,7 @@ import pytest
 from oracles import scaled_error
 
 from refmiracle.engines import get_engine
+from refmiracle.engines.contract import Adam, MeanKLBlocks, MeanVarBlocks
 
 NUMPY, NUMBA = get_engine("numpy"), get_engine("numba")
 TENSORS, BUDGET, RATES = 3, 7.0, (0.01, 0.02)
@@ -41,17 +42,14 @@ def run_step(engine, kind, state, single):
     tensor, used = state["tensor"], state["used"]
     if kind == "mean-kl":
         second[~used] = -np.inf
-        engine.mean_kl_sample(first, second, cast["rho"], BUDGET, 5, 6, w, eps)
-        engine.mean_kl_step(
-            first, second, cast["rho"], tensor, BUDGET, eps, cast["g"], moments, 7, RATES, dlog_rho
-        )
+        blocks = MeanKLBlocks(first, second, cast["rho"], tensor, BUDGET)
+        engine.mean_kl_sample(blocks, 5, 6, w, eps)
+        engine.mean_kl_step(blocks, eps, cast["g"], Adam(moments, 7, RATES), dlog_rho)
     else:
         beta = np.linspace(0.0, 1.0, len(first)).astype(dtype)
-        engine.mean_var_sample(first, second, 5, 6, w, eps)
-        engine.mean_var_step(
-            first, second, cast["rho"], tensor, used, beta, eps, cast["g"], moments, 7, RATES,
-            dlog_rho,
-        )  # fmt: skip
+        blocks = MeanVarBlocks(first, second, cast["rho"], tensor, beta, used)
+        engine.mean_var_sample(blocks, 5, 6, w, eps)
+        engine.mean_var_step(blocks, eps, cast["g"], Adam(moments, 7, RATES), dlog_rho)
     return [first, second[used], *(a for pair in moments for a in pair), w, eps, dlog_rho]
 
 
@@ -78,8 +76,10 @@ def test_around_nu_all_is_as_around_0_but_shifted(rng, engine):
     tau, phi, mu, log_sigma, g = (a.astype(engine.dtype) for a in (tau, phi, mu, log_sigma, g))
     rho, beta = np.full(shape, 0.5, engine.dtype), np.ones(3, engine.dtype)
     drawn = [[np.empty_like(nu), np.empty_like(nu)] for _ in range(2)]
-    engine.mean_kl_sample(tau, phi, rho, BUDGET, 5, 6, *drawn[0])
-    engine.mean_kl_sample(tau, phi, rho, BUDGET, 5, 6, *drawn[1], nu)
+    tensor = row % TENSORS
+    for own, given in zip(drawn, ((), (nu,)), strict=True):
+        blocks = MeanKLBlocks(tau, phi, rho, tensor, BUDGET, *given)
+        engine.mean_kl_sample(blocks, 5, 6, *own)
     (w, eps), (around, same) = drawn
     assert np.array_equal(eps, same)
     assert np.array_equal(around, nu + w)
@@ -88,9 +88,8 @@ def test_around_nu_all_is_as_around_0_but_shifted(rng, engine):
         steps = mean.copy(), log_sigma.copy()
         moments = tuple((np.zeros_like(nu), np.zeros_like(nu)) for _ in range(2))
         sums, used = np.empty(TENSORS), np.ones(shape, bool)
-        engine.mean_var_step(
-            *steps, rho, row % TENSORS, used, beta, eps, g, moments, 1, RATES, sums, *given
-        )
+        blocks = MeanVarBlocks(*steps, rho, tensor, beta, used, *given)
+        engine.mean_var_step(blocks, eps, g, Adam(moments, 1, RATES), sums)
         results.append((steps[0] - (given[0] if given else 0), steps[1], *moments[0], sums))
     for got, want in zip(*results, strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-6)

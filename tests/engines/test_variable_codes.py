@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from oracles import philox, run_python, same_bits
 from scipy import special, stats
 
-from refmiracle.engines.numba_engine import scalar
+from refmiracle.engines.numba_engine import unimodal
 from refmiracle.engines.numba_engine.variables import (
     CODES,
     search,
@@ -249,7 +249,7 @@ def test_a_target_that_is_p_takes_the_first_sample(code):
 )
 def test_every_target_ends(code, delta, log_s):
     """With samples of Q, or with an error that says what it would take."""
-    peak = scalar.target_of(delta, log_s)[5] / math.log(2)
+    peak = unimodal.gaussian_target(delta, log_s)[5] / math.log(2)
     if code in GLOBAL and 15 < peak <= 22:
         pytest.skip("allowed, but takes minutes")
     targets = np.full(200, delta), np.full(200, log_s)

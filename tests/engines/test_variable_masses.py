@@ -15,7 +15,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
-from refmiracle.engines.numba_engine import heap, scalar, stretch
+from refmiracle.engines.numba_engine import heap, nodes, sigma, unimodal
 
 
 def plain_log_ratio(delta, log_s, z):
@@ -37,11 +37,11 @@ def plain_rest(delta, log_s, level, low=-12.0, high=12.0):
 @pytest.mark.parametrize("target", [(0.0, -2.0), (1.3, -0.6), (-2.0, -4.0), (0.9, 0.0)])
 def test_residual_by_integration(target):
     """The kink of max(r - L, 0) costs the oracle digits; it is worth 1e-5 of L."""
-    compiled = scalar.target_of(*target)
+    compiled = unimodal.gaussian_target(*target)
     for z in (-2.5, -1.0, 0.2, 1.1, 2.0):
         level = math.exp(plain_log_ratio(*target, z))
         for low, high in [(-np.inf, np.inf), (-0.5, 0.9), (1.0, 1.2), (-np.inf, -1.5)]:
-            got = scalar.residual(compiled, level, low, high)
+            got = unimodal.residual(compiled, level, low, high)
             want = plain_rest(*target, level, max(low, -12.0), min(high, 12.0))
             assert abs(got - want) <= 1e-5 * min(level, 1.0) + 1e-12
             assert got >= 0.0
@@ -55,11 +55,12 @@ def test_residual_by_integration(target):
 )
 def test_residuals_of_the_parts_are_that_of_the_whole(delta, log_s, below, places):
     """Narrow, wide, next to the peak: whatever way each part is computed."""
-    target = scalar.target_of(delta, log_s)
+    target = unimodal.gaussian_target(delta, log_s)
     level = math.exp(target[5] - below)
-    low, split, high = sorted(scalar.quantile(u) for u in places)
-    parts = scalar.residual(target, level, low, split) + scalar.residual(target, level, split, high)
-    whole = scalar.residual(target, level, low, high)
+    low, split, high = sorted(nodes.quantile(u) for u in places)
+    left, right = ((low, split), (split, high))
+    parts = unimodal.residual(target, level, *left) + unimodal.residual(target, level, *right)
+    whole = unimodal.residual(target, level, low, high)
     assert abs(parts - whole) <= 1e-9 * whole + 1e-13 * math.exp(below)
 
 
@@ -67,12 +68,11 @@ def test_residuals_of_the_parts_are_that_of_the_whole(delta, log_s, below, place
 def test_masses_of_narrow_intervals_keep_their_digits(narrow):
     for at in (0.0, 1.0, -7.5, 8.0):
         want = narrow * stats.norm.pdf(at)
-        assert (
-            abs(scalar.normal_mass(at, -0.5 * narrow, 0.5 * narrow) / want - 1) < 1e-5 * narrow**0.1
-        )
+        got = unimodal.normal_mass(at, -0.5 * narrow, 0.5 * narrow)
+        assert abs(got / want - 1) < 1e-5 * narrow**0.1
 
 
-def plain_stretch(delta, log_s, log_h):
+def plain_sigma(delta, log_s, log_h):
     """sigma(h) by scipy: the integral of L / R(L) over log L, and of R over S(L) by scipy too."""
     s = math.exp(log_s)
 
@@ -115,22 +115,22 @@ def plain_stretch(delta, log_s, log_h):
         (0.1, -1e-3, 0.2),
     ],
 )
-def test_stretch_by_scipy(delta, log_s, log_h):
-    target = scalar.target_of(delta, log_s)
+def test_sigma_by_scipy(delta, log_s, log_h):
+    target = unimodal.gaussian_target(delta, log_s)
     assert log_h < target[5]
-    kept = np.empty((stretch.PANELS + 1, 5))
-    y = scalar.superlevel(target, log_h)[2]
-    want = plain_stretch(delta, log_s, log_h)
+    kept = np.empty((sigma.PANELS + 1, 5))
+    y = unimodal.superlevel(target, log_h)[2]
+    want = plain_sigma(delta, log_s, log_h)
     for steps in range(3):  # from nothing, from what is kept, and from a place further on
         if steps != 1:
-            stretch.start(kept)
+            sigma.start(kept)
         if steps == 2:
-            stretch.stretch(target, 0.5 * (y + min(target[4], 8.0) - delta), kept)
-        assert abs(stretch.stretch(target, y, kept) / want - 1) < 2e-8
+            sigma.sigma(target, 0.5 * (y + min(target[4], 8.0) - delta), kept)
+        assert abs(sigma.sigma(target, y, kept) / want - 1) < 2e-8
     for time, expected in [(want * (1 - 1e-6), True), (want * (1 + 1e-6), False)]:
-        for own in (target, stretch.mirrored(scalar.target_of(-delta, log_s))):
-            stretch.start(kept)
-            assert stretch.arrives(time, own, delta + y, kept) is expected
+        for own in (target, sigma.mirrored(unimodal.gaussian_target(-delta, log_s))):
+            sigma.start(kept)
+            assert sigma.arrives(time, own, delta + y, kept) is expected
 
 
 @given(
@@ -142,24 +142,24 @@ def test_stretch_by_scipy(delta, log_s, log_h):
 @example(0.0201, -16.734375, [0.5, 0.75], 0.5)  # the slope at the mode, rounded, is 2.2e-11
 def test_bounds_decide_as_sigma_does(delta, log_s, places, factor):
     """In any order of the places, whatever is kept of those before."""
-    target = scalar.target_of(delta, log_s)
-    kept, fresh = np.empty((2, stretch.PANELS + 1, 5))
-    stretch.start(kept)
+    target = unimodal.gaussian_target(delta, log_s)
+    kept, fresh = np.empty((2, sigma.PANELS + 1, 5))
+    sigma.start(kept)
     for u in places:
-        z = min(scalar.quantile(u), target[4])
+        z = min(nodes.quantile(u), target[4])
         y = z - delta
         # At the mode, where the slope is 0 but for the rounding of y, sigma is infinite.
         at_mode = z == target[4] or target[0] - target[1] * y <= 1e-9 * delta
-        if at_mode or scalar.log_ratio(target, z) < -200.0:
+        if at_mode or unimodal.log_ratio(target, z) < -200.0:
             continue
-        stretch.start(fresh)
-        sigma = stretch.stretch(target, y, fresh)
-        level = math.exp(scalar.log_ratio(target, z))
-        assert level * (1 - 1e-9) <= sigma
-        assert level >= 1.0 or sigma <= -math.log1p(-level) * (1 + 1e-9)
-        time = sigma * factor
+        sigma.start(fresh)
+        value = sigma.sigma(target, y, fresh)
+        level = math.exp(unimodal.log_ratio(target, z))
+        assert level * (1 - 1e-9) <= value
+        assert level >= 1.0 or value <= -math.log1p(-level) * (1 + 1e-9)
+        time = value * factor
         if abs(factor - 1.0) > 1e-6:
-            assert stretch.arrives(time, target, z, kept) is (factor < 1.0)
+            assert sigma.arrives(time, target, z, kept) is (factor < 1.0)
 
 
 @given(st.lists(st.one_of(st.none(), st.integers(0, 5)), max_size=300))

@@ -11,7 +11,7 @@ import pytest
 from nn.trees import BLOCK, DEPTHWISE, NORMED, TREE
 
 from refmiracle.engines import get_engine
-from refmiracle.engines.numpy_engine import FUNCTIONS
+from refmiracle.engines.numpy_engine import functions
 from refmiracle.nn.gradients import loss_and_grads
 from refmiracle.nn.layers import Conv2d, Dense, Flatten, GroupNorm, MaxPool2d, MeanPool2d, Relu
 from refmiracle.nn.tree import Residual, forward_through, place
@@ -77,7 +77,7 @@ def test_layers(rng, name):
     r = rng.normal(size=y.shape)
 
     def function(moved):
-        return (r * layer.forward(FUNCTIONS, moved, moved["x"])[0]).sum()
+        return (r * layer.forward(functions, moved, moved["x"])[0]).sum()
 
     dx, grads = layer.backward(NUMPY, arrays, kept, r, need_dx=True)
     assert_gradients(rng, function, arrays, {**grads, "x": dx})
@@ -115,7 +115,7 @@ def test_whole_networks(rng, network):
     def function(moved):
         x = NUMPY.images(pixels)
         placed, _ = place(network.layers, network.input)
-        z = forward_through(placed, FUNCTIONS, moved, x)[0]
+        z = forward_through(placed, functions, moved, x)[0]
         return (np.log(np.exp(z).sum(axis=0)) - z[labels, np.arange(BATCH)]).mean()
 
     assert abs(function(weights) / loss - 1) < 1e-13

@@ -14,13 +14,13 @@ from oracles import same_bits
 from scipy import stats
 
 from refmiracle.engines import numba_engine, numpy_engine
-from refmiracle.engines.numba_engine import ordered as numba_ordered
-from refmiracle.engines.numba_engine import partition as numba_partition
-from refmiracle.engines.numpy_engine import ordered as numpy_ordered
-from refmiracle.engines.numpy_engine import partition as numpy_partition
+from refmiracle.engines.numba_engine import orc_pfr as numba_orc_pfr
+from refmiracle.engines.numba_engine import sp_pfr as numba_sp_pfr
+from refmiracle.engines.numpy_engine import orc_pfr as numpy_orc_pfr
+from refmiracle.engines.numpy_engine import sp_pfr as numpy_sp_pfr
 
-ORDERED = {"numpy": numpy_ordered, "numba": numba_ordered}
-PARTITION = {"numpy": numpy_partition, "numba": numba_partition}
+ORC_PFR = {"numpy": numpy_orc_pfr, "numba": numba_orc_pfr}
+SP_PFR = {"numpy": numpy_sp_pfr, "numba": numba_sp_pfr}
 FALSE_ALARM = 1e-6
 SAMPLES = {"numpy": 400, "numba": 1500}
 
@@ -60,14 +60,14 @@ def of_codebooks(engine, encoder, count, target):
 
 def partition_samples(name, bits, count, target):
     delta, log_s = (np.repeat(a, count, axis=0) for a in target)
-    code, blocks = PARTITION[name], np.arange(count)
+    code, blocks = SP_PFR[name], np.arange(count)
     messages = code.partition_messages(5, bits, blocks, delta, log_s)
     return code.partition_rows(5, bits, blocks, messages, delta.shape[1]).astype(np.float64)
 
 
 @pytest.mark.parametrize(("target", "direction"), PLACES)
 def test_pfr_is_exact(engine, target, direction):
-    count, code = SAMPLES[engine.name], ORDERED[engine.name]
+    count, code = SAMPLES[engine.name], ORC_PFR[engine.name]
     samples = of_codebooks(engine, lambda s: code.poisson_indices(s, [0], *target), count, target)
     assert distance(samples, target, direction) <= dkw(count)
 
@@ -92,7 +92,7 @@ def test_sp_pfr_is_exact_in_each_of_five_dimensions(bits):
 @pytest.mark.parametrize(("target", "direction"), PLACES)
 def test_orc_has_no_more_bias_than_mrc(engine, target, direction):
     count, bits = SAMPLES[engine.name], {"numpy": 9, "numba": 10}[engine.name]
-    code = ORDERED[engine.name]
+    code = ORC_PFR[engine.name]
     samples = of_codebooks(
         engine, lambda s: code.ordered_indices(s, bits, [0], *target), count, target
     )
@@ -105,7 +105,7 @@ def test_the_tests_of_exactness_have_power():
     """Two candidates do not follow Q; nor does a target whose mean is a fifth of a sigma off."""
     engine = numba_engine.ENGINE
     samples = of_codebooks(
-        engine, lambda s: numba_ordered.ordered_indices(s, 1, [0], *ONE), 600, ONE
+        engine, lambda s: numba_orc_pfr.ordered_indices(s, 1, [0], *ONE), 600, ONE
     )
     assert distance(samples, ONE, np.ones(1)) > 1.5 * dkw(600)
     shifted = partition_samples("numba", 2, 20_000, (ONE[0] + 0.1, ONE[1]))
@@ -132,11 +132,11 @@ def test_orc_prefers_low_indices(rng):
     """At 12 bits for KLs of 4: mrc's index is nearly uniform, orc's like that of an exact code."""
     blocks = np.arange(500)
     targets = random_targets(rng, 500, 4, 4.0)
-    orc = numba_ordered.ordered_indices(1, 12, blocks, *targets)
+    orc = numba_orc_pfr.ordered_indices(1, 12, blocks, *targets)
     mrc = numba_engine.ENGINE.select_indices(1, 12, blocks, *targets)
     assert np.mean(np.log2(mrc + 1)) > 10.0
     assert np.mean(np.log2(orc + 1)) < 5.5
-    pfr = numba_ordered.poisson_indices(1, blocks, *targets)
+    pfr = numba_orc_pfr.poisson_indices(1, blocks, *targets)
     assert np.mean(np.log2(pfr + 1)) < 5.0  # KL + 1
 
 
@@ -145,8 +145,8 @@ def test_length_of_sp_pfr(rng, kl, dimension):
     """K bits, K = KL, and E log2 n of at most about log2(1 + r 2^-K): 1.5 bits over the KL."""
     blocks = np.arange(300)
     delta, log_s = random_targets(rng, 300, dimension, float(kl))
-    messages = numba_partition.partition_messages(2, kl, blocks, delta, log_s)
-    z = numba_partition.partition_rows(2, kl, blocks, messages, dimension).astype(np.float64)
+    messages = numba_sp_pfr.partition_messages(2, kl, blocks, delta, log_s)
+    z = numba_sp_pfr.partition_rows(2, kl, blocks, messages, dimension).astype(np.float64)
     log_n = np.log2(messages >> kl)
     log_r = 0.5 * (z**2 - (z - delta) ** 2 * np.exp(-log_s) - log_s).sum(axis=1)
     expected = np.log2(1.0 + np.exp(log_r) * 2.0**-kl)
@@ -161,10 +161,10 @@ def test_the_message_is_all_that_is_sent(rng, sender, receiver, bits, dimension)
     """The other engine finds the same sample, bit for bit, in the bin that the message names."""
     blocks = np.array([0, 7, 2**32 - 1, 12])
     targets = random_targets(rng, 4, dimension, 3.0)
-    messages = PARTITION[sender].partition_messages(9, bits, blocks, *targets)
+    messages = SP_PFR[sender].partition_messages(9, bits, blocks, *targets)
     assert messages.dtype == np.int64
     rows, own = (
-        PARTITION[name].partition_rows(9, bits, blocks, messages, dimension)
+        SP_PFR[name].partition_rows(9, bits, blocks, messages, dimension)
         for name in (receiver, sender)
     )
     assert rows.dtype == np.float32
@@ -180,7 +180,7 @@ def test_the_message_is_all_that_is_sent(rng, sender, receiver, bits, dimension)
 def test_pfr_sends_rows_of_the_codebook(rng):
     """Both engines name the same row, which either decodes."""
     targets = random_targets(rng, 20, 7, 3.0)
-    indices = [code.poisson_indices(3, range(20), *targets) for code in ORDERED.values()]
+    indices = [code.poisson_indices(3, range(20), *targets) for code in ORC_PFR.values()]
     rows = [e.ENGINE.codebook_rows(3, indices[0], 7) for e in (numpy_engine, numba_engine)]
     assert indices[0].tolist() == indices[1].tolist()
     assert same_bits(rows[0].astype(np.float32), rows[1])

@@ -171,7 +171,7 @@ def test_chunks_do_not_change_the_indices(rng, monkeypatch, chunk):
     """Also where the number of candidates is not a multiple of the chunk."""
     delta, log_s = random_posteriors(rng, 6, 3)
     want = encode(NUMPY, 2, 8, range(6), delta, log_s)
-    monkeypatch.setattr(numpy_engine.coding, "CANDIDATES_AT_ONCE", chunk)
+    monkeypatch.setattr(numpy_engine.mrc, "CANDIDATES_AT_ONCE", chunk)
     assert encode(NUMPY, 2, 8, range(6), delta, log_s).tolist() == want.tolist()
     assert len(set(want.tolist())) > 1
 
@@ -183,7 +183,7 @@ def test_a_kept_codebook_changes_nothing(rng, monkeypatch, bits):
     kept = encode(NUMBA, 2, bits, range(6), delta, log_s)
     encode(NUMBA, 3, bits, range(6), delta, log_s)  # another codebook in between
     assert encode(NUMBA, 2, bits, range(6), delta, log_s).tolist() == kept.tolist()
-    monkeypatch.setattr(numba_engine.coding, "KEPT_FLOATS", 0)
+    monkeypatch.setattr(numba_engine.mrc, "KEPT_FLOATS", 0)
     assert encode(NUMBA, 2, bits, range(6), delta, log_s).tolist() == kept.tolist()
 
 
@@ -206,7 +206,7 @@ def test_no_winner_is_passed_over(rng, seed, width):
     """
     delta, log_s = (width * a for a in random_posteriors(rng, 15, 3))
     scores = NUMPY.log_weights(NUMPY.codebook_rows(seed, np.arange(2**13), 3), delta, log_s)
-    scores += numpy_engine.coding.gumbel(seed, range(15), 2**13, 0)
+    scores += numpy_engine.mrc.gumbel(seed, range(15), 2**13, 0)
     assert encode(NUMBA, seed, 13, range(15), delta, log_s).tolist() == scores.argmax(1).tolist()
 
 
@@ -217,9 +217,9 @@ def test_the_bound_on_gumbel_variates_holds(rng):
     variates = -np.log(-np.log(words_to_uniform(words)))
     flags = np.empty(len(words), dtype=np.uint8)
     for margin in (0.0, 1e-9):
-        numba_engine.coding._flag_survivors(margin - variates, words, 0.0, flags)
+        numba_engine.mrc._flag_survivors(margin - variates, words, 0.0, flags)
         assert flags.all()
-    numba_engine.coding._flag_survivors(-3.0 - variates, words, 0.0, flags)
+    numba_engine.mrc._flag_survivors(-3.0 - variates, words, 0.0, flags)
     assert flags.mean() < 1e-3  # three nats short, nearly all are spared
 
 

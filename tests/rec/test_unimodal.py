@@ -17,7 +17,7 @@ from mpmath import mpf
 from oracles import run_python
 from scipy import integrate, special, stats
 
-from refmiracle.engines.numpy_engine.poisson import sigma, tabulate_sigma
+from refmiracle.engines.numpy_engine.sigma import sigma, tabulate_sigma
 from refmiracle.engines.numpy_engine.unimodal import (
     Unimodal,
     ends,

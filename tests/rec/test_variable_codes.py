@@ -21,7 +21,7 @@ from oracles import philox, same_bits
 from scipy import integrate, stats
 
 from refmiracle.engines.numpy_engine.nodes import decoded_u, node_uniforms, uniforms
-from refmiracle.engines.numpy_engine.poisson import sigma, tabulate_sigma
+from refmiracle.engines.numpy_engine.sigma import sigma, tabulate_sigma
 from refmiracle.engines.numpy_engine.unimodal import Unimodal, gaussian_target
 from refmiracle.engines.numpy_engine.variables import (
     TREES,

@@ -22,7 +22,7 @@ from refmiracle.codec.container import parse_model
 from refmiracle.codec.model import decode_model
 from refmiracle.codec.payload import message_count
 from refmiracle.engines import get_engine
-from refmiracle.engines.numpy_engine import nodes, partition
+from refmiracle.engines.numpy_engine import nodes, sp_pfr
 from refmiracle.numerics import philox
 from refmiracle.rec.codes import CODES
 from refmiracle.training.config import PRESETS
@@ -63,7 +63,7 @@ def work(monkeypatch):
 
     monkeypatch.setattr(integers._Decoder, "_decide", one)
     monkeypatch.setattr(integers._Decoder, "zeros", many)
-    for module in (philox, nodes, partition):
+    for module in (philox, nodes, sp_pfr):
         monkeypatch.setattr(module, "philox4x32", counters)
     return counted
 

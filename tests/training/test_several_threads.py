@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tiny import TINY
 
-from refmiracle.engines.numba_engine import passes, threads
+from refmiracle.engines.numba_engine import plan, threads
 from refmiracle.errors import InputError
 from refmiracle.training.batches import Batches
 from refmiracle.training.data import Split
@@ -61,7 +61,7 @@ def test_two_trainings_in_step_are_each_as_alone(mnist, monkeypatch, kind):
         return meet
 
     for name in ("shard_gradients", "shard_logits"):
-        monkeypatch.setattr(passes, name, in_step(getattr(passes, name)))
+        monkeypatch.setattr(plan, name, in_step(getattr(plan, name)))
     with ThreadPoolExecutor(2) as pool:
         found = list(pool.map(lambda config: finish(config, train, validation), configs))
     assert found == expected

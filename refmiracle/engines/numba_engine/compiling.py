@@ -62,6 +62,8 @@ PREFIX = "refmiracle-"
 KEPT_SECONDS = 30 * 86400
 # In the names of settings of numba that do not change the code that it makes for a processor.
 HARMLESS = ("CACHE", "COLOR", "CUDA", "GDB", "THREAD")
+# Options of what has to be the same bits everywhere: no reordering, no fusing, no libm.
+EXACT: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": False}
 
 
 def compiled(**options):

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from refmiracle.engines.numba_engine.compiling import compiled
-from refmiracle.engines.numba_engine.normals import EXACT
+from refmiracle.engines.numba_engine.compiling import EXACT, compiled
 
 FIRST_SLOTS = 64
 EMPTY = np.int64(0)  # the size of a queue

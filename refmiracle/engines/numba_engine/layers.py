@@ -2,7 +2,7 @@
 
 The derivations stand beside the reference.  The products are those of `convolution` and `matrix`,
 on slices of samples: arrays are brought to slices and back here.  Whole networks do without that
-(`passes`).
+(`plan`).
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from refmiracle.engines.numba_engine import instructions as code
-from refmiracle.engines.numba_engine import kernels
+from refmiracle.engines.numba_engine import map_kernels
 from refmiracle.engines.numba_engine.compiling import compiled
 from refmiracle.engines.numba_engine.elementary import COMPILE
 from refmiracle.engines.numba_engine.instructions import (
@@ -23,8 +23,7 @@ from refmiracle.engines.numba_engine.instructions import (
     PLANE,
     SLICE,
 )
-from refmiracle.engines.numba_engine.kernels import put, row_of
-from refmiracle.engines.numba_engine.network import cross_entropy
+from refmiracle.engines.numba_engine.map_kernels import put, row_of
 from refmiracle.engines.numba_engine.norms import norm, norm_back
 from refmiracle.engines.numba_engine.products import (
     ALONE,
@@ -40,6 +39,7 @@ from refmiracle.engines.numba_engine.products import (
     multiply_many,
     multiply_one,
 )
+from refmiracle.engines.numba_engine.shard_kernels import cross_entropy
 from refmiracle.engines.numba_engine.vector import (
     LANES,
     add,
@@ -192,7 +192,7 @@ def answer(t, f, y, first, count, out):
 
 @compiled(**COMPILE)
 def loss(t, f, y, dy, labels, first, count, slices, scale):
-    """Return the summed loss, and fill dy: see `network.cross_entropy`."""
+    """Return the summed loss, and fill dy: see `shard_kernels.cross_entropy`."""
     size = slices * t[y + SLICE]
     logits = f[t[y + BASE] : t[y + BASE] + size]
     dlogits = f[t[dy + BASE] : t[dy + BASE] + size]
@@ -225,19 +225,19 @@ def run(ops, t, w, f, g, tile, pixels, labels, first, count, most, scale, out): 
             elif kind == code.NORM_BACK:
                 norm_back(op, t, w, f, g, slices)
             elif kind == code.COPY:
-                kernels.copy(t, f, a, b, c, op[4], slices)
+                map_kernels.copy(t, f, a, b, c, op[4], slices)
             elif kind == code.SUM:
-                kernels.add_maps(t, f, a, b, c, op[4], slices)
+                map_kernels.add_maps(t, f, a, b, c, op[4], slices)
             elif kind == code.MASK:
-                kernels.mask(t, f, a, b, c, op[4], slices)
+                map_kernels.mask(t, f, a, b, c, op[4], slices)
             elif kind == code.MAXIMUM:
-                kernels.maximum(t, f, a, b, c, op[4], slices)
+                map_kernels.maximum(t, f, a, b, c, op[4], slices)
             elif kind == code.MAXIMUM_BACK:
-                kernels.maximum_back(t, f, a, b, c, op[4], slices)
+                map_kernels.maximum_back(t, f, a, b, c, op[4], slices)
             elif kind == code.MEAN:
-                kernels.mean(t, f, a, b, c, op[4], op[5], slices)
+                map_kernels.mean(t, f, a, b, c, op[4], op[5], slices)
             elif kind == code.MEAN_BACK:
-                kernels.mean_back(t, f, a, b, c, op[4], op[5], slices)
+                map_kernels.mean_back(t, f, a, b, c, op[4], op[5], slices)
             elif kind == code.LOSS:
                 found += loss(t, f, a, b, labels, begin, here, slices, scale)
             elif kind == code.ANSWER:

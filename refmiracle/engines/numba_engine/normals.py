@@ -1,4 +1,4 @@
-"""Random words and bit-exact normals, compiled.
+"""Bit-exact normals, compiled.
 
 Bit-exactness rests on `EXACT`: no reordering, no fusing, no libm; the same float64 operations as
 in `numerics.normal`, each correctly rounded, so that it does not matter how many LLVM does at a
@@ -9,14 +9,13 @@ central rational for all of them, then the tails alone.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
-from refmiracle.engines.numba_engine.compiling import compiled
+from refmiracle.engines.numba_engine.compiling import EXACT, compiled
+from refmiracle.engines.numba_engine.philox import COUNTERS, philox, philox_rows
+from refmiracle.engines.numba_engine.threads import parallel_map, row_parts
 from refmiracle.numerics import normal
-
-EXACT: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": False}
 
 CENTRAL_TOP, CENTRAL_BOTTOM = normal.CENTRAL
 MIDDLE_TOP, MIDDLE_BOTTOM = normal.MIDDLE
@@ -24,46 +23,9 @@ FAR_TOP, FAR_BOTTOM = normal.FAR
 ATANH_SERIES = normal.ATANH_SERIES
 LN2, SQRT_HALF = normal.LN2, normal.SQRT_HALF
 
-M0, M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
-K0, K1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
-LOW, SHIFT = np.uint64(0xFFFFFFFF), np.uint64(32)
 FRACTION, HALF_BITS = np.int64((1 << 52) - 1), np.int64(0x3FE << 52)
 
-COUNTERS = 256  # computed at a time: 1024 words, whose buffers stay in the first-level cache
-
-
-@compiled(**EXACT)
-def _round(state):
-    c0, c1, c2, c3, k0, k1 = state
-    p0, p1 = M0 * c0, M1 * c2
-    c0, c1, c2, c3 = (p1 >> SHIFT) ^ c1 ^ k0, p1 & LOW, (p0 >> SHIFT) ^ c3 ^ k1, p0 & LOW
-    return c0, c1, c2, c3, (k0 + K0) & LOW, (k1 + K1) & LOW
-
-
-@compiled(forceinline=True, **EXACT)
-def philox(c0, c1, c2, c3, k0, k1):
-    """Return the four words of a counter; all are uint64 below 2^32.
-
-    Without a loop, and inlined: only then a loop around the call is vectorised.
-    """
-    s = _round(_round(_round(_round(_round((c0, c1, c2, c3, k0, k1))))))
-    c0, c1, c2, c3, _, _ = _round(_round(_round(_round(_round(s)))))
-    return c0, c1, c2, c3
-
-
-@compiled(**EXACT)
-def philox_rows(c0, row, row_step, k0, k1, words):
-    """Fill words[j, i] with word j of (c0, row + i row_step, 0, 0), or (c0 + i, row, 0, 0).
-
-    The latter, the counters that follow in one row, where row_step is 0.
-    """
-    # Masked, LLVM sees that products of 32 bits by 32 do.
-    k0, k1, c0, row = k0 & LOW, k1 & LOW, c0 & LOW, row & LOW
-    step, zero = np.uint64(0) if row_step else np.uint64(1), np.uint64(0)
-    w0, w1, w2, w3 = words[0], words[1], words[2], words[3]
-    for i in range(len(w0)):
-        a, b = (c0 + np.uint64(i) * step) & LOW, (row + np.uint64(i) * row_step) & LOW
-        w0[i], w1[i], w2[i], w3[i] = philox(a, b, zero, zero, k0, k1)
+WORTH_THREADS = 2**16  # normals
 
 
 @compiled(**EXACT)
@@ -203,3 +165,24 @@ def fill_candidates(seed, stream, first, table):
             quantiles_of_words(words.reshape(-1), z.reshape(-1))
             for j in range(4):
                 table[d + j, columns] = z[j]
+
+
+def normal_quantile(p):
+    """See `numerics.normal.normal_quantile`; the same bits."""
+    p = np.ascontiguousarray(p, dtype=np.float64)
+    out = np.empty_like(p)
+    quantiles(p.reshape(-1), out.reshape(-1))
+    return out
+
+
+def normals(seed, stream, rows, count):
+    """See `numpy_engine.normals.normals`; computed in float64, rounded to float32."""
+    rows = np.asarray(rows, dtype=np.uint64)
+    out = np.empty((len(rows), count), dtype=np.float32)
+
+    def fill(part):
+        fill_rows(np.uint64(seed), np.uint64(stream), rows[part], out[part])
+
+    # Few normals are made sooner than another thread wakes.
+    parallel_map(fill, row_parts(len(rows), None if out.size > WORTH_THREADS else 1))
+    return out

@@ -9,7 +9,7 @@ import numpy as np
 from refmiracle.engines.numba_engine.compiling import compiled
 from refmiracle.engines.numba_engine.elementary import COMPILE
 from refmiracle.engines.numba_engine.instructions import ACROSS, CHANNELS, HEIGHT
-from refmiracle.engines.numba_engine.kernels import ONE, put, row_of
+from refmiracle.engines.numba_engine.map_kernels import ONE, put, row_of
 from refmiracle.engines.numba_engine.normalisation import EPSILON
 from refmiracle.engines.numba_engine.vector import (
     LANES,

@@ -128,8 +128,9 @@ def _by_groups(run, blocks, size):
     )
 
 
-def mean_kl_sample(tau, phi, rho, budget, seed, row, w, eps, nu=None):
+def mean_kl_sample(blocks, seed, row, w, eps):
     """See `numpy_engine.steps.mean_kl_sample`; float32 arrays."""
+    tau, phi, rho, _, budget, nu = blocks
     key = np.uint64(seed), np.uint64(row)
 
     def run(part, group):
@@ -143,22 +144,24 @@ def mean_kl_sample(tau, phi, rho, budget, seed, row, w, eps, nu=None):
     _by_groups(run, *tau.shape)
 
 
-def mean_kl_step(tau, phi, rho, tensor, budget, eps, g, moments, step, rates, dlog_rho):
+def mean_kl_step(blocks, eps, g, adam, dlog_rho):
     """See `numpy_engine.steps.mean_kl_step`; float32 arrays."""
-    adam = single_rates(rates), corrections(step)
+    tau, phi, rho, tensor, budget, _ = blocks
+    rest = single_rates(adam.rates), corrections(adam.step)
 
     def run(part, group):
         sums = np.zeros((-(-(part.stop - part.start) // group), len(dlog_rho)))
         arrays = [a[part] for a in (tau, phi, rho, tensor)]
-        moments_part = tuple((m[part], v[part]) for m, v in moments)
-        _mean_kl_step(*arrays, budget, eps[part], g[part], moments_part, *adam, group, sums)
+        moments = tuple((m[part], v[part]) for m, v in adam.moments)
+        _mean_kl_step(*arrays, budget, eps[part], g[part], moments, *rest, group, sums)
         return sums
 
     dlog_rho[:] = np.concatenate(_by_groups(run, *tau.shape)).sum(axis=0)
 
 
-def mean_var_sample(mu, log_sigma, seed, row, w, eps):
+def mean_var_sample(blocks, seed, row, w, eps):
     """See `numpy_engine.steps.mean_var_sample`; float32 arrays."""
+    mu, log_sigma = blocks.mu, blocks.log_sigma
     key = np.uint64(seed), np.uint64(row)
 
     def run(part, group):
@@ -168,24 +171,21 @@ def mean_var_sample(mu, log_sigma, seed, row, w, eps):
     _by_groups(run, *mu.shape)
 
 
-def mean_var_step(
-    mu, log_sigma, rho, tensor, used, beta, eps, g, moments, step, rates, dlog_rho, nu=None
-):
+def mean_var_step(blocks, eps, g, adam, dlog_rho):
     """See `numpy_engine.steps.mean_var_step`; float32 arrays."""
+    mu, log_sigma, rho, tensor, beta, used, nu = blocks
     if nu is not None:  # the gradients, and so the steps, see mu - nu alone
         change = mu - nu
-        mean_var_step(
-            change, log_sigma, rho, tensor, used, beta, eps, g, moments, step, rates, dlog_rho
-        )
+        mean_var_step(blocks._replace(mu=change, nu=None), eps, g, adam, dlog_rho)
         np.add(nu, change, out=mu)
         return
-    adam = single_rates(rates), corrections(step)
+    rest = single_rates(adam.rates), corrections(adam.step)
 
     def run(part, group):
         sums = np.zeros((-(-(part.stop - part.start) // group), len(dlog_rho)))
         arrays = [a[part] for a in (mu, log_sigma, rho, tensor, used, beta, eps, g)]
-        moments_part = tuple((m[part], v[part]) for m, v in moments)
-        _mean_var_step(*arrays, moments_part, *adam, group, sums)
+        moments = tuple((m[part], v[part]) for m, v in adam.moments)
+        _mean_var_step(*arrays, moments, *rest, group, sums)
         return sums
 
     dlog_rho[:] = np.concatenate(_by_groups(run, *mu.shape)).sum(axis=0)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from refmiracle.engines.numba_engine import astar, greedy, poisson
-from refmiracle.engines.numba_engine.compiling import compiled
-from refmiracle.engines.numba_engine.normals import EXACT
-from refmiracle.engines.numba_engine.scalar import OWN, place, quantile, uniforms
+from refmiracle.engines.numba_engine import a_star, gprs, grc
+from refmiracle.engines.numba_engine.compiling import EXACT, compiled
+from refmiracle.engines.numba_engine.nodes import OWN, place, quantile, uniforms
 from refmiracle.engines.numba_engine.threads import parallel_map, row_parts
 from refmiracle.engines.numpy_engine.variables import (
     TREES,
@@ -19,18 +18,18 @@ from refmiracle.engines.numpy_engine.variables import (
 )
 from refmiracle.numerics.limits import DEEPER, LARGER, LONGER, MORE
 
-ASTAR = ("as-star", "ad-star", "dad-star")
-GREEDY = ("grc", "grc-s", "grc-d")
-POISSON = ("gprs", "gprs-s", "gprs-d")
-CODES = ASTAR + GREEDY + POISSON
+A_STAR = ("as-star", "ad-star", "dad-star")
+GRC = ("grc", "grc-s", "grc-d")
+GPRS = ("gprs", "gprs-s", "gprs-d")
+CODES = A_STAR + GRC + GPRS
 
 WORTH_THREADS = 256  # targets, or messages to decode
 
 REASONS = {
-    astar.TOO_MANY_NODES: LARGER,
-    astar.TOO_DEEP: DEEPER,
-    astar.TOO_LONG: LONGER,
-    astar.NOTHING_LEFT: MORE,
+    a_star.TOO_MANY_NODES: LARGER,
+    a_star.TOO_DEEP: DEEPER,
+    a_star.TOO_LONG: LONGER,
+    a_star.NOTHING_LEFT: MORE,
 }
 
 
@@ -83,10 +82,10 @@ def search(code, seed, rows, delta, log_s, oversampling=0):
 
     def encode(part):
         targets, out = (delta[part], log_s[part]), (messages[part], visits[part])
-        if code in ASTAR:
-            astar.encode(seed, rows[part], *targets, limits[part], on_sample, *out)
+        if code in A_STAR:
+            a_star.encode(seed, rows[part], *targets, limits[part], on_sample, *out)
         else:
-            module = greedy if code in GREEDY else poisson
+            module = grc if code in GRC else gprs
             module.encode(seed, rows[part], *targets, on_tree, on_sample, *out)
 
     parallel_map(encode, _parts(len(rows)))

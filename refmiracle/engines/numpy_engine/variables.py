@@ -8,15 +8,15 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from refmiracle.engines.numpy_engine.astar import encode_a_star
-from refmiracle.engines.numpy_engine.greedy import encode_greedy, encode_greedy_tree
-from refmiracle.engines.numpy_engine.nodes import decoded_u
-from refmiracle.engines.numpy_engine.ordered import log_suprema
-from refmiracle.engines.numpy_engine.poisson import (
-    encode_poisson,
-    encode_poisson_dyadic,
-    encode_poisson_sample,
+from refmiracle.engines.numpy_engine.a_star import encode_a_star
+from refmiracle.engines.numpy_engine.gprs import (
+    encode_gprs,
+    encode_gprs_d,
+    encode_gprs_s,
 )
+from refmiracle.engines.numpy_engine.grc import encode_grc, encode_grc_tree
+from refmiracle.engines.numpy_engine.nodes import decoded_u
+from refmiracle.engines.numpy_engine.orc_pfr import log_suprema
 from refmiracle.engines.numpy_engine.posterior import gaussian_kl
 from refmiracle.engines.numpy_engine.unimodal import Unimodal, gaussian_target
 from refmiracle.errors import InputError
@@ -48,12 +48,12 @@ TREES = {
 ENCODERS: dict[str, Callable[[Unimodal, int, int], int]] = {
     "as-star": lambda target, seed, row: encode_a_star(target, seed, row, "sample"),
     "ad-star": lambda target, seed, row: encode_a_star(target, seed, row, "dyadic"),
-    "grc": encode_greedy,
-    "grc-s": lambda target, seed, row: encode_greedy_tree(target, seed, row, "sample"),
-    "grc-d": lambda target, seed, row: encode_greedy_tree(target, seed, row, "dyadic"),
-    "gprs": encode_poisson,
-    "gprs-s": encode_poisson_sample,
-    "gprs-d": encode_poisson_dyadic,
+    "grc": encode_grc,
+    "grc-s": lambda target, seed, row: encode_grc_tree(target, seed, row, "sample"),
+    "grc-d": lambda target, seed, row: encode_grc_tree(target, seed, row, "dyadic"),
+    "gprs": encode_gprs,
+    "gprs-s": encode_gprs_s,
+    "gprs-d": encode_gprs_d,
 }
 
 

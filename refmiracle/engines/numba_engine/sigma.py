@@ -1,4 +1,4 @@
-"""The stretch function of greedy Poisson rejection sampling, compiled.
+"""The stretch function sigma of greedy Poisson rejection sampling, compiled.
 
     sigma(h) = integral from 0 to h of dL / R(L)              (docs/CODES.md section 4)
 
@@ -19,9 +19,8 @@ import math
 
 import numpy as np
 
-from refmiracle.engines.numba_engine.compiling import compiled
-from refmiracle.engines.numba_engine.normals import EXACT
-from refmiracle.engines.numba_engine.scalar import (
+from refmiracle.engines.numba_engine.compiling import EXACT, compiled
+from refmiracle.engines.numba_engine.unimodal import (
     NODES_8,
     WEIGHTS_8,
     normal_mass,
@@ -191,7 +190,7 @@ def _at_once(time, target, log_level, level, slope, kept):
 
 
 @compiled(**EXACT)
-def stretch(target, y, kept):
+def sigma(target, y, kept):
     """Return sigma(r(y)); the target is mirrored, y <= mode."""
     k, value = 0, -1.0
     while k + 1 < kept[STATE, END] and kept[k + 1, END] < y:

@@ -11,10 +11,11 @@ import math
 
 import numpy as np
 
-from refmiracle.engines.numba_engine.compiling import compiled
-from refmiracle.engines.numba_engine.normals import EXACT, _log_of_fraction, _quantile, philox
+from refmiracle.engines.numba_engine.compiling import EXACT, compiled
+from refmiracle.engines.numba_engine.normals import _log_of_fraction, _quantile
+from refmiracle.engines.numba_engine.philox import philox
 from refmiracle.engines.numba_engine.threads import parallel_map, row_parts
-from refmiracle.engines.numpy_engine.partition import (
+from refmiracle.engines.numpy_engine.sp_pfr import (
     check_partition,
     intervals,
     proposal,
@@ -37,7 +38,7 @@ def _uniform(word):
 
 @compiled(**EXACT)
 def _exponential(word):
-    """Return -log of a word's uniform; the bits of `numpy_engine.ordered.exponentials`."""
+    """Return -log of a word's uniform; the bits of `numpy_engine.orc_pfr.exponentials`."""
     m, e = math.frexp(_uniform(word))
     if m < SQRT_HALF:
         m, e = m + m, e - 1
@@ -127,7 +128,7 @@ def _loss(key, block, n, j, j_d, k, target, log_sup, most):
 
 @compiled(**EXACT)
 def _message(keys, block, bits, k, target, log_sup, log_Z, cumulative):
-    """Return n 2^K + j of one block; see `numpy_engine.partition._message`."""
+    """Return n 2^K + j of one block; see `numpy_engine.sp_pfr._message`."""
     slots, counts = np.full(FEWEST_SLOTS, EMPTY, np.int64), np.zeros(FEWEST_SLOTS, np.int64)
     proposal_key, sample_key = keys
     j_d = np.zeros(len(k), np.int64)
@@ -181,7 +182,7 @@ def _key(seed, stream):
 
 
 def partition_messages(seed, bits, blocks, delta, log_s):
-    """See `numpy_engine.partition.partition_messages`; threads share the blocks."""
+    """See `numpy_engine.sp_pfr.partition_messages`; threads share the blocks."""
     numbers, delta, log_s = check_partition(bits, blocks, delta, log_s)
     numbers, narrowness = numbers.astype(np.uint64), np.expm1(-log_s)
     k = intervals(bits, delta.shape[1]).bits
@@ -201,7 +202,7 @@ def partition_messages(seed, bits, blocks, delta, log_s):
 
 
 def partition_rows(seed, bits, blocks, messages, dimension):
-    """See `numpy_engine.partition.partition_rows`; the same bits."""
+    """See `numpy_engine.sp_pfr.partition_rows`; the same bits."""
     blocks, n, j = split_messages(bits, blocks, messages)
     out = np.empty((len(n), dimension), dtype=np.float32)
     key = _key(seed, Stream.PARTITION)

@@ -19,7 +19,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from refmiracle.engines.numpy_engine.coding import (
+from refmiracle.engines.numpy_engine.mrc import (
     CANDIDATES_AT_ONCE,
     Array,
     codebook_rows,

@@ -20,8 +20,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from refmiracle.engines.numpy_engine.coding import Array, log_weights
-from refmiracle.engines.numpy_engine.ordered import (
+from refmiracle.engines.numpy_engine.mrc import Array, log_weights
+from refmiracle.engines.numpy_engine.orc_pfr import (
     as_float64,
     check_bits,
     check_search,

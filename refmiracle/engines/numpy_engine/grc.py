@@ -32,7 +32,7 @@ from refmiracle.engines.numpy_engine.unimodal import Unimodal, residual
 from refmiracle.numerics.limits import MORE, SearchError
 
 
-def encode_greedy(target: Unimodal, seed: int, row: int) -> int:
+def encode_grc(target: Unimodal, seed: int, row: int) -> int:
     """Return the number n of the first candidate that is accepted: V R(L) < r(z_n) - L.
 
     log2(n) is KL + O(1) bits on average (Harsha et al. 2010).  Each level follows from the one
@@ -69,7 +69,7 @@ def encode_greedy(target: Unimodal, seed: int, row: int) -> int:
     raise AssertionError("candidates do not end")
 
 
-def encode_greedy_tree(target: Unimodal, seed: int, row: int, tree: str) -> int:
+def encode_grc_tree(target: Unimodal, seed: int, row: int, tree: str) -> int:
     """Return the first node accepted on one path: V R_B(L) < P(B) (r(z) - L).
 
     A rejected node passes on to a child with the probability of the mass that is left there.

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from refmiracle.engines.numba_engine.compiling import compiled
+from refmiracle.engines.numba_engine.compiling import EXACT, compiled
 from refmiracle.engines.numba_engine.heap import (
     EMPTY,
     HIGH_Z,
@@ -24,17 +24,8 @@ from refmiracle.engines.numba_engine.heap import (
     pop,
     push,
 )
-from refmiracle.engines.numba_engine.normals import EXACT
-from refmiracle.engines.numba_engine.scalar import (
-    OWN,
-    ROOT,
-    log_ratio,
-    log_supremum,
-    place,
-    quantile,
-    target_of,
-    uniforms,
-)
+from refmiracle.engines.numba_engine.nodes import OWN, ROOT, place, quantile, uniforms
+from refmiracle.engines.numba_engine.unimodal import gaussian_target, log_ratio, log_sup
 from refmiracle.numerics.limits import LARGEST_NODE, LARGEST_TREE
 
 # In the place of a message: why there is none.
@@ -42,7 +33,7 @@ TOO_MANY_NODES, TOO_DEEP, TOO_LONG, NOTHING_LEFT = 0, -1, -2, -3
 
 
 @compiled(**EXACT)
-def _search(seed, row, target, limit, on_sample, queue):
+def _a_star(seed, row, target, limit, on_sample, queue):
     """Return the message, the number of nodes visited, and the queue's arrays."""
     U, V = uniforms(seed, row, ROOT, OWN)
     time = -math.log(V)
@@ -74,7 +65,7 @@ def _search(seed, row, target, limit, on_sample, queue):
             child = 2 * node + right
             a_c, b_c = (split, b) if right else (a, split)
             lo_c, hi_c = (split_z, hi) if right else (lo, split_z)
-            top = log_supremum(target, lo_c, hi_c)
+            top = log_sup(target, lo_c, hi_c)
             # A child arrives after its parent, so the first of these spares most of the draws.
             if log_time - top >= best or not b_c > a_c or child >= limit:
                 continue
@@ -93,5 +84,5 @@ def encode(seed, rows, delta, log_s, limits, on_sample, messages, visits):
     """Fill messages and the numbers of visited nodes; node limits[i] and above do not exist."""
     queue = new_queue()
     for i in range(len(rows)):
-        target = target_of(delta[i], log_s[i])
-        messages[i], visits[i], queue = _search(seed, rows[i], target, limits[i], on_sample, queue)
+        target = gaussian_target(delta[i], log_s[i])
+        messages[i], visits[i], queue = _a_star(seed, rows[i], target, limits[i], on_sample, queue)

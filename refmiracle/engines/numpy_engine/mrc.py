@@ -6,34 +6,16 @@ candidates from P, send the index of one drawn with probability proportional to 
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from refmiracle.numerics.arrays import tiles
+from refmiracle.engines.numpy_engine.normals import fill_normals
 from refmiracle.numerics.limits import check_weighable
-from refmiracle.numerics.normal import normal_quantile
 from refmiracle.numerics.philox import Stream, stream_words, words_to_uniform
 
 Array = NDArray[np.float64]
-Normals = TypeVar("Normals", bound=NDArray[Any])
 
 CANDIDATES_AT_ONCE = 4096
-
-
-def normals(seed: int, stream: int, rows: ArrayLike, count: int) -> Array:
-    """Return the first `count` standard normals of rows of a random stream; float64 here."""
-    rows = np.asarray(rows)
-    return _fill_normals(seed, stream, rows, np.empty((len(rows), count)))
-
-
-def _fill_normals(seed: int, stream: int, rows: NDArray[Any], out: Normals) -> Normals:
-    """Fill out[r] with the first normals of row rows[r] of a stream, rounded to its type."""
-    for r, c in tiles(*out.shape):
-        words = stream_words(seed, stream, rows[r], c.stop - c.start, c.start)
-        out[r, c] = normal_quantile(words_to_uniform(words))
-    return out
 
 
 def codebook_rows(seed: int, indices: ArrayLike, dimension: int) -> NDArray[np.float32]:
@@ -55,7 +37,7 @@ def codebook_rows(seed: int, indices: ArrayLike, dimension: int) -> NDArray[np.f
     """
     indices = np.asarray(indices)
     rows = np.empty((len(indices), dimension), dtype=np.float32)
-    return _fill_normals(seed, Stream.CODEBOOK, indices, rows)
+    return fill_normals(seed, Stream.CODEBOOK, indices, rows)
 
 
 def log_weights(candidates: ArrayLike, delta: Array, log_s: Array) -> Array:

@@ -2,7 +2,7 @@
 
 Networks of the form (convolution, pool, ReLU) ... (dense, ReLU) ... dense, with or without
 convolutions; any other is composed of the engine's single layers.  Buffers come from the caller,
-who keeps them from step to step (`passes`): a step allocates nothing.  numba types an empty tuple
+who keeps them from step to step (`plan`): a step allocates nothing.  numba types an empty tuple
 by itself and could not index it, so networks without convolutions have entry points of their own.
 """
 

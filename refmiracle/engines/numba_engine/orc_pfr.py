@@ -2,7 +2,7 @@
 
 Each block adds up its own arrivals, candidate by candidate, so threads share the blocks, not the
 candidates.  The candidates come in slabs of chunks, which all threads make together; within a
-chunk they lie as `coding` has them.  A logarithm per candidate is needed for the arrival times,
+chunk they lie as `mrc` has them.  A logarithm per candidate is needed for the arrival times,
 which add up; but hardly any candidate can still win, so few scores need theirs.
 """
 
@@ -13,7 +13,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from refmiracle.engines.numba_engine.coding import (
+from refmiracle.engines.numba_engine.compiling import EXACT, compiled
+from refmiracle.engines.numba_engine.mrc import (
     CHUNK,
     KEPT_FLOATS,
     _any_above,
@@ -23,18 +24,10 @@ from refmiracle.engines.numba_engine.coding import (
     _score_two,
     _targets,
 )
-from refmiracle.engines.numba_engine.compiling import compiled
-from refmiracle.engines.numba_engine.normals import (
-    COUNTERS,
-    EXACT,
-    FRACTION,
-    HALF_BITS,
-    SQRT_HALF,
-    _log_of_fraction,
-    philox_rows,
-)
+from refmiracle.engines.numba_engine.normals import FRACTION, HALF_BITS, SQRT_HALF, _log_of_fraction
+from refmiracle.engines.numba_engine.philox import COUNTERS, philox_rows
 from refmiracle.engines.numba_engine.threads import parallel_map, row_parts
-from refmiracle.engines.numpy_engine.ordered import (
+from refmiracle.engines.numpy_engine.orc_pfr import (
     as_float64,
     check_bits,
     check_search,
@@ -54,7 +47,7 @@ SLAB_FLOATS = 2**21  # normals that are made at a time
 
 @compiled(**EXACT)
 def _fill_exponentials(words, E):
-    """Fill E with -log((word + 1/2) / 2^32), the bits of `numpy_engine.ordered.exponentials`."""
+    """Fill E with -log((word + 1/2) / 2^32), the bits of `numpy_engine.orc_pfr.exponentials`."""
     bits = E.view(np.int64)
     exponent = np.empty(E.size)
     for i in range(E.size):
@@ -184,7 +177,7 @@ def _slabs(seed, depth, end):
 
 
 def _first_by_ratio(seed, blocks, delta, log_s, bits):
-    """See `numpy_engine.ordered._first_by_ratio`; N = 2^bits, or without end if None."""
+    """See `numpy_engine.orc_pfr._first_by_ratio`; N = 2^bits, or without end if None."""
     blocks, (delta, log_s) = np.asarray(blocks, dtype=np.uint64), as_float64(delta, log_s)
     log_r_max = log_suprema(delta, log_s, -CODEBOOK_REACH, CODEBOOK_REACH).sum(axis=1) + ROUNDING
     targets, selection = _targets(delta, log_s), (np.uint64(seed), np.uint64(Stream.SELECTION))
@@ -211,14 +204,14 @@ def _first_by_ratio(seed, blocks, delta, log_s, bits):
 
 
 def ordered_indices(seed, bits, blocks, delta, log_s):
-    """See `numpy_engine.ordered.ordered_indices`."""
+    """See `numpy_engine.orc_pfr.ordered_indices`."""
     check_bits(bits, LARGEST_SEARCH_BITS, "ordered random coding")
     check_targets(delta, log_s)
     return _first_by_ratio(seed, blocks, delta, log_s, bits)
 
 
 def poisson_indices(seed, blocks, delta, log_s):
-    """See `numpy_engine.ordered.poisson_indices`."""
+    """See `numpy_engine.orc_pfr.poisson_indices`."""
     check_targets(delta, log_s)
     log_bound = log_suprema(delta, log_s, -CODEBOOK_REACH, CODEBOOK_REACH).sum(axis=1)
     check_search(blocks, log_bound, delta, log_s, CODEBOOK_REACH)

@@ -14,16 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from refmiracle.engines.numba_engine.compiling import compiled
-from refmiracle.engines.numba_engine.normals import (
-    COUNTERS,
-    EXACT,
-    fill_candidates,
-    fill_rows,
-    philox,
-    philox_rows,
-    quantiles,
-)
+from refmiracle.engines.numba_engine.compiling import EXACT, compiled
+from refmiracle.engines.numba_engine.normals import fill_candidates, normals
+from refmiracle.engines.numba_engine.philox import COUNTERS, philox_rows
 from refmiracle.engines.numba_engine.threads import parallel_map, row_parts
 from refmiracle.numerics.arrays import read_only, read_only_view
 from refmiracle.numerics.limits import check_weighable
@@ -32,16 +25,9 @@ from refmiracle.numerics.philox import Stream
 FUSED: dict[str, Any] = {**EXACT, "fastmath": {"contract"}, "forceinline": True}
 
 CHUNK = 4 * COUNTERS
-WORTH_THREADS = 2**16  # normals
 KEPT_FLOATS = 2**24  # a codebook up to this size is kept for the next group of blocks
 # No Gumbel variate of a 32-bit uniform is above -log(-log(1 - 2^-33)) = 22.88.
 GUMBEL_MAX = 22.88
-
-
-@compiled(**EXACT)
-def _philox_many(counter, key, out):
-    for i in range(len(counter)):
-        out[i] = philox(counter[i, 0], counter[i, 1], counter[i, 2], counter[i, 3], key[0], key[1])
 
 
 @compiled(**FUSED)
@@ -197,42 +183,13 @@ def _kept_codebook(seed, bits, dimension):
     return read_only(tables)
 
 
-def philox4x32(counter, key):
-    """See `numerics.philox.philox4x32`."""
-    counter = np.asarray(counter, dtype=np.uint64)
-    out = np.empty((counter.size // 4, 4), dtype=np.uint64)
-    _philox_many(np.ascontiguousarray(counter.reshape(-1, 4)), np.array(key, np.uint64), out)
-    return out.astype(np.uint32).reshape(counter.shape)
-
-
-def normal_quantile(p):
-    """See `numerics.normal.normal_quantile`; the same bits."""
-    p = np.ascontiguousarray(p, dtype=np.float64)
-    out = np.empty_like(p)
-    quantiles(p.reshape(-1), out.reshape(-1))
-    return out
-
-
-def normals(seed, stream, rows, count):
-    """See `numpy_engine.coding.normals`; computed in float64, rounded to float32."""
-    rows = np.asarray(rows, dtype=np.uint64)
-    out = np.empty((len(rows), count), dtype=np.float32)
-
-    def fill(part):
-        fill_rows(np.uint64(seed), np.uint64(stream), rows[part], out[part])
-
-    # Few normals are made sooner than another thread wakes.
-    parallel_map(fill, row_parts(len(rows), None if out.size > WORTH_THREADS else 1))
-    return out
-
-
 def codebook_rows(seed, indices, dimension):
-    """See `numpy_engine.coding.codebook_rows`; the same bits."""
+    """See `numpy_engine.mrc.codebook_rows`; the same bits."""
     return normals(seed, Stream.CODEBOOK, indices, dimension)
 
 
 def log_weights(candidates, delta, log_s):
-    """See `numpy_engine.coding.log_weights`; summed in float64."""
+    """See `numpy_engine.mrc.log_weights`; summed in float64."""
     candidates = np.asarray(candidates, dtype=np.float32)
     blocks = len(delta)
     delta, precision, constant = _targets(delta, log_s)
@@ -246,7 +203,7 @@ def log_weights(candidates, delta, log_s):
 
 
 def select_indices(seed, bits, blocks, delta, log_s, best=False):
-    """See `numpy_engine.coding.select_indices`; each thread passes over its own candidates."""
+    """See `numpy_engine.mrc.select_indices`; each thread passes over its own candidates."""
     check_weighable(delta, log_s)
     blocks = np.asarray(blocks, dtype=np.uint64)
     dimension = delta.shape[1]

@@ -1,10 +1,10 @@
-"""What all codes of variables share, compiled: randomness, targets, masses of intervals.
+"""Gaussian targets, whose density ratio r = dQ/dP has one mode, and the masses of codes, compiled.
 
-Follows docs/CODES.md sections 1 and 4.  What a decoder computes too (`uniforms`, `place`,
-`quantile`) is bit-exact.  What only the encoder computes need not be, but must keep its digits
-where differences would lose them: in tails, in narrow intervals, and next to the mode.
+Follows docs/CODES.md section 4.  Only the encoder computes this, so it need not be bit-exact, but
+must keep its digits where differences would lose them: in tails, in narrow intervals, and next to
+the mode.
 
-A target is a tuple of floats (`target_of`).  Places are z, or y = z - delta: next to a narrow
+A target is a tuple of floats (`gaussian_target`).  Places are z, or y = z - delta: next to a narrow
 target's centre z would round to few digits of y.
 """
 
@@ -14,17 +14,8 @@ import math
 
 import numpy as np
 
-from refmiracle.engines.numba_engine.compiling import compiled
-from refmiracle.engines.numba_engine.normals import EXACT, _quantile, philox
-from refmiracle.numerics.limits import LAST_U, VARIABLE_REACH
-from refmiracle.numerics.philox import Stream
-
-CANDIDATES = np.uint64(Stream.CANDIDATES)
-LOW, SHIFT = np.uint64(0xFFFFFFFF), np.uint64(32)
-TWENTY, TWELVE = np.uint64(20), np.uint64(12)
-# Lanes; as NumPy scalars, as numba compiles a function anew for each literal.
-OWN, BRANCH = np.uint64(0), np.uint64(1)
-ROOT = np.int64(1)
+from refmiracle.engines.numba_engine.compiling import EXACT, compiled
+from refmiracle.numerics.limits import VARIABLE_REACH
 
 # Gauss-Legendre with 8 nodes on (-1, 1); each is used with both signs.
 NODES_8 = (0.18343464249564978, 0.525532409916329, 0.7966664774136267, 0.9602898564975362)
@@ -38,31 +29,7 @@ FARTHEST = 14.0  # beyond, neither P nor Q has mass that could count
 
 
 @compiled(**EXACT)
-def uniforms(seed, row, node, lane):
-    """Return U and V of a lane of a node of a row."""
-    n, i = np.uint64(node), np.uint64(row)
-    w0, w1, w2, w3 = philox(n & LOW, i & LOW, n >> SHIFT, lane, seed, CANDIDATES)
-    first = np.float64(np.int64((w0 << TWENTY) + (w1 >> TWELVE)))
-    second = np.float64(np.int64((w2 << TWENTY) + (w3 >> TWELVE)))
-    return (first + 0.5) * 2.0**-52, (second + 0.5) * 2.0**-52
-
-
-@compiled(**EXACT)
-def place(a, b, U):
-    """Return u of the sample of a node with the region (a, b)."""
-    return min(a + (b - a) * U, LAST_U)
-
-
-@compiled(**EXACT)
-def quantile(u):
-    """Return z with P(z) = u; -inf and inf for 0 and 1, which bound regions."""
-    if u <= 0.0:
-        return -np.inf
-    return np.inf if u >= 1.0 else _quantile(u)
-
-
-@compiled(**EXACT)
-def target_of(delta, log_s):
+def gaussian_target(delta, log_s):
     """Return (delta, e, constant, sigma, mode, log_peak) of Q = N(delta, s).
 
     e = 1/s - 1; constant = log r(delta); the mode of r and log r there are those within
@@ -86,7 +53,7 @@ def log_ratio(target, z):
 
 
 @compiled(**EXACT)
-def log_supremum(target, lo, hi):
+def log_sup(target, lo, hi):
     """Return the supremum of log r over (lo, hi)."""
     mode = target[4]
     if lo < mode < hi:

@@ -9,13 +9,13 @@ import math
 
 import numpy as np
 
-from refmiracle.engines.numba_engine.astar import (
+from refmiracle.engines.numba_engine.a_star import (
     NOTHING_LEFT,
     TOO_DEEP,
     TOO_LONG,
     TOO_MANY_NODES,
 )
-from refmiracle.engines.numba_engine.compiling import compiled
+from refmiracle.engines.numba_engine.compiling import EXACT, compiled
 from refmiracle.engines.numba_engine.heap import (
     EMPTY,
     HIGH_Z,
@@ -28,14 +28,14 @@ from refmiracle.engines.numba_engine.heap import (
     pop,
     push,
 )
-from refmiracle.engines.numba_engine.normals import EXACT
-from refmiracle.engines.numba_engine.scalar import OWN, ROOT, place, quantile, target_of, uniforms
-from refmiracle.engines.numba_engine.stretch import PANELS, arrives, mirrored, start
+from refmiracle.engines.numba_engine.nodes import OWN, ROOT, place, quantile, uniforms
+from refmiracle.engines.numba_engine.sigma import PANELS, arrives, mirrored, start
+from refmiracle.engines.numba_engine.unimodal import gaussian_target
 from refmiracle.numerics.limits import LARGEST_NODE, LARGEST_SEARCH, LARGEST_TREE
 
 
 @compiled(**EXACT)
-def _global(seed, row, target, sign, kept):
+def _gprs(seed, row, target, sign, kept):
     """Return the message and the number of candidates."""
     time, n = 0.0, 1
     while n <= LARGEST_SEARCH:
@@ -49,7 +49,7 @@ def _global(seed, row, target, sign, kept):
 
 
 @compiled(**EXACT)
-def _path(seed, row, target, sign, kept):
+def _gprs_s(seed, row, target, sign, kept):
     """Return the message and the number of nodes on the path, on the tree `sample`."""
     node, a, b, time = 1, 0.0, 1.0, 0.0
     visited, mode = 0, sign * target[4]
@@ -69,7 +69,7 @@ def _path(seed, row, target, sign, kept):
 
 
 @compiled(**EXACT)
-def _queued(seed, row, target, sign, kept, queue):
+def _gprs_d(seed, row, target, sign, kept, queue):
     """Return the message, the number of nodes visited, and the queue, on the tree `dyadic`."""
     U, V = uniforms(seed, row, ROOT, OWN)
     time = -math.log(V)
@@ -109,12 +109,12 @@ def encode(seed, rows, delta, log_s, on_tree, on_sample, messages, visits):
     """Fill messages and the numbers of visited nodes."""
     queue, kept = new_queue(), np.empty((PANELS + 1, 5))
     for i in range(len(rows)):
-        target = mirrored(target_of(delta[i], log_s[i]))
+        target = mirrored(gaussian_target(delta[i], log_s[i]))
         start(kept)
         sign = -1.0 if delta[i] < 0.0 else 1.0
         if not on_tree:
-            messages[i], visits[i] = _global(seed, rows[i], target, sign, kept)
+            messages[i], visits[i] = _gprs(seed, rows[i], target, sign, kept)
         elif on_sample:
-            messages[i], visits[i] = _path(seed, rows[i], target, sign, kept)
+            messages[i], visits[i] = _gprs_s(seed, rows[i], target, sign, kept)
         else:
-            messages[i], visits[i], queue = _queued(seed, rows[i], target, sign, kept, queue)
+            messages[i], visits[i], queue = _gprs_d(seed, rows[i], target, sign, kept, queue)

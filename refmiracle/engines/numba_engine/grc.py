@@ -10,24 +10,15 @@ import math
 
 import numpy as np
 
-from refmiracle.engines.numba_engine.astar import NOTHING_LEFT, TOO_DEEP, TOO_LONG
-from refmiracle.engines.numba_engine.compiling import compiled
-from refmiracle.engines.numba_engine.normals import EXACT
-from refmiracle.engines.numba_engine.scalar import (
-    BRANCH,
-    OWN,
-    log_ratio,
-    place,
-    quantile,
-    residual,
-    target_of,
-    uniforms,
-)
+from refmiracle.engines.numba_engine.a_star import NOTHING_LEFT, TOO_DEEP, TOO_LONG
+from refmiracle.engines.numba_engine.compiling import EXACT, compiled
+from refmiracle.engines.numba_engine.nodes import BRANCH, OWN, place, quantile, uniforms
+from refmiracle.engines.numba_engine.unimodal import gaussian_target, log_ratio, residual
 from refmiracle.numerics.limits import LARGEST_NODE, LARGEST_SEARCH
 
 
 @compiled(**EXACT)
-def _global(seed, row, target):
+def _grc(seed, row, target):
     """Return the message and the number of candidates."""
     level, n = 0.0, 1
     while n <= LARGEST_SEARCH:
@@ -44,7 +35,7 @@ def _global(seed, row, target):
 
 
 @compiled(**EXACT)
-def _path(seed, row, target, on_sample):
+def _grc_tree(seed, row, target, on_sample):
     """Return the message and the number of nodes on the path."""
     node, a, b, lo, hi = 1, 0.0, 1.0, -np.inf, np.inf
     level, left, visited = 0.0, 1.0, 0
@@ -75,8 +66,8 @@ def _path(seed, row, target, on_sample):
 def encode(seed, rows, delta, log_s, on_tree, on_sample, messages, visits):
     """Fill messages and the numbers of visited nodes."""
     for i in range(len(rows)):
-        target = target_of(delta[i], log_s[i])
+        target = gaussian_target(delta[i], log_s[i])
         if on_tree:
-            messages[i], visits[i] = _path(seed, rows[i], target, on_sample)
+            messages[i], visits[i] = _grc_tree(seed, rows[i], target, on_sample)
         else:
-            messages[i], visits[i] = _global(seed, rows[i], target)
+            messages[i], visits[i] = _grc(seed, rows[i], target)

@@ -1,4 +1,4 @@
-"""The buffers of a whole network, and its passes by the threads of the engine."""
+"""The plan of a whole network: its buffers, and its passes by the threads of the engine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from refmiracle.engines.numba_engine import convolution, matrix
 from refmiracle.engines.numba_engine.convolution import ConvStage
 from refmiracle.engines.numba_engine.general import general_pass
 from refmiracle.engines.numba_engine.matrix import DenseStage
-from refmiracle.engines.numba_engine.network import shard_gradients, shard_logits
+from refmiracle.engines.numba_engine.shard_kernels import shard_gradients, shard_logits
 from refmiracle.engines.numba_engine.slices import aligned, slices_of
 from refmiracle.engines.numba_engine.threads import THREADS, parallel_map, row_parts, shards
 from refmiracle.engines.numba_engine.tiles import TILE, TILE_FLOATS, groups_of
