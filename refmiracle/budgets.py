@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from refmiracle.errors import InputError
 from refmiracle.numerics.arrays import read_only
-from refmiracle.numerics.real import Array, nats_of, one_of, own, real_numbers
+from refmiracle.numerics.real import Array, nats_of, one_of, own, real_numbers, representable
 from refmiracle.numerics.whole import as_array
 
 
@@ -109,6 +109,7 @@ class Budget:
         count, bits = len(self._groups.starts), float(self.kappa.sum()) / math.log(2.0)
         return f"<Budget of {bits:.6g} bits for shape {self.share.shape}, groups: {count}>"
 
+    @representable("a gradient")
     def vjp(self, dkappa: ArrayLike | None = None, *, dreach: ArrayLike | None = None) -> Array:
         """Return dL/dphi from the gradient of a loss by kappa or by reach.
 
@@ -152,6 +153,7 @@ class Budget:
             return self._groups.backward(self.share, part)
 
 
+@representable("budget")
 def budget(
     phi: ArrayLike,
     nats: ArrayLike | None = None,
@@ -221,7 +223,8 @@ def budget(
     if np.any(np.isneginf(largest)):
         raise InputError("phi is -inf in all of a group; expected one element with a share")
     with np.errstate(under="ignore"):
-        e = np.exp(logits - largest)
+        with np.errstate(over="ignore"):  # of a difference beyond float64 no share is left
+            e = np.exp(logits - largest)
         share = e / found.spread(found.each(np.add, e))
         each = total if not total.ndim else found.spread(total)
         reach = np.sqrt(2.0 * each) * np.sqrt(share)  # each by itself: kappa may underflow

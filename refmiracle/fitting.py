@@ -9,6 +9,7 @@ from typing import Any, Unpack
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from refmiracle.codec.envelope import checksum_of
 from refmiracle.errors import InputError
 from refmiracle.files import as_path
 from refmiracle.given import Channels, Given, as_labels, as_network, as_pixels
@@ -71,7 +72,8 @@ def fit(
     channels : str
         ``last``, as Keras and Pillow have them, or ``first``, as PyTorch has them.
     progress : bool
-        Whether to show a bar, in terminals and notebooks, or lines now and then.
+        Whether to show a bar, in terminals and notebooks, or lines now and then; and what else
+        there is to say, as that an update is longer than expected.
     steps_per_point : int
         Training steps from one point of the curves to the next.
     **settings
@@ -105,6 +107,11 @@ def fit(
     """
     refuse_given(settings, "base", "Model.update makes an update of a model")
     place, started = _place(out, resume)
+    if started and started.base:
+        raise InputError(
+            f"{out}: it holds a run that makes an update, of the file with the checksum"
+            f" {checksum_of(started.base[-1]):08x}; go on with it by the update of that model"
+        )
     if network is None:
         chosen = started.network if started else LENET5
     else:
@@ -134,7 +141,8 @@ def fit_update(
     place, started = _place(out, resume)
     network = model.network
     split, kept = _own_images(images, labels, validation, network, channels, started is not None)
-    given: dict[str, Any] = {"preset": preset, "validation": kept, **settings}
+    usual = {} if started else {"engine": model.engine}
+    given: dict[str, Any] = {"preset": preset, "validation": kept, **usual, **settings}
     given |= {"base": model.chain, "network": network}
     every = STEPS_PER_LINE if steps_per_point is None else steps_per_point
     return _carried_out(split, given, place, resume, progress, every)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
-from refmiracle.codec.chain import find_chain
+from refmiracle.codec.chain import NO_NAME, find_chain, telling
 from refmiracle.codec.envelope import (
     base_checksum,
     checksum_of,
@@ -77,44 +76,59 @@ def load(
     """
     if not (network is None or isinstance(network, Network)):
         raise InputError(f"network is {described(network)}; expected a Network")
-    name, data = _read(source)
-    if base is None and is_update(data) and is_intact(data):
-        raise InputError(
-            f"{name or 'this'}: it is an update of the file with the checksum"
-            f" {base_checksum(data):08x}; name that one by {named('base')}"
-        )
+    name, data = read_source(source, "a .rmc file")
     others = [] if base is None else gathered(base)
+    if not others and is_update(data) and is_intact(data):
+        raise _without_base(name or NO_NAME, data, base)
     model = None
     for called, file in find_chain(name, data, others):
-        with _called(called):
+        with telling(called):
             parsed = read_file(file, network, model)
         model = Model(file, engine=engine, network=network, base=model, _parsed=parsed)
     assert model is not None
     if base is not None and model.base is None:
-        raise InputError(f"{name or 'this'}: it is a model, no update, so it has no base")
+        raise InputError(f"{name or NO_NAME}: it is a model, no update, so it has no base")
     return model
 
 
-def _read(source: Any) -> tuple[str, bytes]:
-    """Return what a file is called, nothing where its bytes are given, and its bytes."""
+def _without_base(called: str, data: bytes, base: Base | None) -> InputError:
+    """Return what is said of an update where no file is given that its base may be."""
+    given = base if isinstance(base, list | tuple) else [base]
+    folders = ", ".join(str(one) for one in given if _is_folder(one))
+    told = (
+        f"there is no {SUFFIX} file in {folders}"
+        if folders
+        else f"name that one by {named('base')}"
+    )
+    return InputError(
+        f"{called}: it is an update of the file with the checksum {base_checksum(data):08x}; {told}"
+    )
+
+
+def read_source(source: Any, what: str) -> tuple[str, bytes]:
+    """Return what a file is called, nothing where its bytes are given, and its bytes.
+
+    Parameters
+    ----------
+    source : Source
+    what : str
+        What it is to be, in messages.
+
+    Raises
+    ------
+    InputError
+        If it is neither a path nor bytes, or cannot be read.
+    """
     if isinstance(source, bytes | bytearray | memoryview):
         return "", bytes(source)
     if not isinstance(source, str | os.PathLike):
-        raise InputError(f"{described(source)} is no path, and no bytes of a .rmc file")
-    as_path("the path of a model", source)
+        raise InputError(f"{described(source)} is no path, and no bytes of {what}")
+    as_path(f"the path of {what}", source)
     path = find_model(source) if isinstance(source, str) else Path(source)
     if source == path.name and not os.path.exists(path):
         carried = ", ".join(shipped_models())
         raise InputError(f"{path}: there is no such file here; refmiracle carries {carried}")
     return str(path), read_bytes(path)
-
-
-@contextlib.contextmanager
-def _called(name: str) -> Iterator[None]:
-    try:
-        yield
-    except InputError as e:
-        raise InputError(f"{name}: {e}" if name else str(e)) from e
 
 
 def gathered(base: Base) -> list[tuple[str, bytes]]:
@@ -135,11 +149,15 @@ def _files(base: Base) -> Iterator[tuple[str, bytes]]:
     elif isinstance(base, list | tuple):
         for one in base:
             yield from _files(one)
-    elif isinstance(base, str | os.PathLike) and os.path.isdir(base):
+    elif _is_folder(base):
         yield from ((str(path), read_bytes(path)) for path in files_of(Path(base)))
     else:
-        name, data = _read(base)
-        yield name or f"{checksum_of(data):08x}", data
+        name, data = read_source(base, "a .rmc file")
+        yield name or (f"{checksum_of(data):08x}" if is_intact(data) else ""), data
+
+
+def _is_folder(given: Any) -> TypeGuard[str | os.PathLike[str]]:
+    return isinstance(given, str | os.PathLike) and os.path.isdir(given)
 
 
 def files_of(place: Path) -> list[Path]:

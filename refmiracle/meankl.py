@@ -25,6 +25,7 @@ from refmiracle.numerics.real import (
     one_of,
     own,
     real_numbers,
+    representable,
     together,
 )
 
@@ -86,6 +87,7 @@ class MeanKLGaussian:
         bits = float(self.kl.sum()) / math.log(2.0)
         return f"<MeanKLGaussian of shape {self.mu.shape}, {bits:.6g} bits in all>"
 
+    @representable("a sample")
     def sample(self, eps: ArrayLike) -> Array:
         """Return w = mu + sigma eps, equation (8) of docs/derivations.md.
 
@@ -115,6 +117,7 @@ class MeanKLGaussian:
         together(eps=noise, mu=self.mu)
         return np.asarray(self.mu + self.sigma * noise)
 
+    @representable("log_prob")
     def log_prob(self, w: ArrayLike) -> Array:
         """Return log q(w) of each element: -((w - mu) / sigma)^2 / 2 - log sigma - log(2 pi) / 2.
 
@@ -151,6 +154,7 @@ class MeanKLGaussian:
             z = np.where(off == 0.0, 0.0, off * root * root)
             return np.asarray(-0.5 * z * z - self.log_sigma - LOG_ROOT_2PI)
 
+    @representable("a gradient")
     def vjp(self, dw: ArrayLike, eps: ArrayLike) -> MeanKLGradient:
         """Return the gradients of a loss from that by a sample, dw = dL/dw.
 
@@ -190,6 +194,7 @@ class MeanKLGaussian:
             by_sigma = _sum_to(np.broadcast_to(g * noise, shape), self.mu.shape)
         return self.vjp_moments(by_mu, by_sigma)
 
+    @representable("a gradient")
     def vjp_moments(
         self, dmu: ArrayLike = 0.0, dsigma: ArrayLike = 0.0, dlog_sigma: ArrayLike = 0.0
     ) -> MeanKLGradient:
@@ -252,6 +257,7 @@ class MeanKLGaussian:
         return np.broadcast_to(gradient, self.mu.shape)
 
 
+@representable("mean_kl")
 def mean_kl(
     tau: ArrayLike,
     kappa: ArrayLike | None = None,

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from refmiracle.codec.chain import telling
 from refmiracle.codec.container import CompressedModel, parse_model
-from refmiracle.codec.envelope import checksum_of, read_bytes
+from refmiracle.codec.envelope import checksum_of
 from refmiracle.codec.model import Float32Weights, decode_update, decode_variables, weights_of
 from refmiracle.codec.shown import to_html
 from refmiracle.codec.update import CompressedUpdate, parse_update
 from refmiracle.decoded import Decoded
 from refmiracle.engines import ENGINES
 from refmiracle.errors import InputError
-from refmiracle.files import as_path
 from refmiracle.given import Channels
 from refmiracle.nn.network import Network
 from refmiracle.numerics.arrays import read_only, read_only_view
@@ -194,7 +194,8 @@ class Model(Decoded):
         Parameters
         ----------
         update : str, path-like or bytes
-            Where the file of the update is, or what stands in it.
+            Where the file of the update is; or, as a str, its name, where refmiracle carries it
+            (``lenet5-1551-turned-51``); or what stands in it.
 
         Returns
         -------
@@ -218,18 +219,12 @@ class Model(Decoded):
         >>> model.apply(update).base == model
         True
         """
-        data, where = update, ""
-        if isinstance(data, str | os.PathLike):
-            path = as_path("the path of an update", data)
-            data, where = read_bytes(path), f"{path}: "
-        if not isinstance(data, bytes | bytearray | memoryview):
-            raise InputError(f"{described(data)} is no path, and no bytes of an update")
-        try:
-            parsed = read_file(bytes(data), self._own, self)
-        except InputError as e:
-            raise InputError(f"{where}{e}") from e
-        own, engine = self._own, self.engine
-        return Model(bytes(data), engine=engine, network=own, base=self, _parsed=parsed)
+        from refmiracle import loading  # noqa: PLC0415 (it makes models)
+
+        name, data = loading.read_source(update, "an update")
+        with telling(name):
+            parsed = read_file(data, self._own, self)
+        return Model(data, engine=self.engine, network=self._own, base=self, _parsed=parsed)
 
     def update(
         self,
@@ -286,7 +281,6 @@ class Model(Decoded):
         """
         from refmiracle import fitting  # noqa: PLC0415 (it makes models: without an update, unused)
 
-        own = {"engine": self.engine, **settings}
         return fitting.fit_update(
             self,
             images,
@@ -298,7 +292,7 @@ class Model(Decoded):
             channels,
             progress,
             steps_per_point,
-            own,
+            settings,
         )
 
 

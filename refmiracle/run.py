@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -35,6 +36,7 @@ from refmiracle.training.run import (
     summary_path,
 )
 from refmiracle.training.settings import choose_config
+from refmiracle.training.sizes import foretold, found_longer
 from refmiracle.training.stopping import Stopped, stop_requested
 from refmiracle.training.trainer import Trainer
 
@@ -70,7 +72,6 @@ def carry_out(
     resume: bool = False,
     progress: bool = True,
     steps_per_line: int | None = None,
-    say: Callable[[str], None] | None = None,
 ) -> Run:
     """Train, encode, and measure what was encoded; or go on with that.
 
@@ -83,11 +84,12 @@ def carry_out(
     given : mapping of str to object
         Settings, see `settings.choose_config`.
     place : Folder or Memory
-    resume, progress : bool
+    resume : bool
+    progress : bool
+        Whether to show how far it is, and to say what nobody asked for: that there is nothing to
+        resume, or that an update is longer than it might be.
     steps_per_line : int, optional
         Steps from one line of metrics to the next; `STEPS_PER_LINE` by default.
-    say : function, optional
-        Of a line for whoever wants to resume where there is nothing.
 
     Returns
     -------
@@ -105,19 +107,33 @@ def carry_out(
     data, every = fingerprint(everything), steps_per_line or STEPS_PER_LINE
     if not (resume and place.holds_run()):
         divide(everything, test, choose_config(given, data, None))
+    say = _say if progress else _keep_silent
     with place.opened(resume) as found:
-        if resume and found is None and say is not None:
+        if resume and found is None:
             say(f"there is nothing to resume in {place.folder}: a new run begins")
         config = choose_config(given, data, found)
         train, validation = divide(everything, test, config)
         trainer = Trainer(config, train, found[1] if found else None)
+        if not trainer.finished():
+            for line in foretold(config):
+                say(line)
         bar = None if progress else Silence()
         model, summary = None, None
         with stop_requested() as stop, contextlib.suppress(Stopped):
             run_training(trainer, validation, place, bar, every, stop)
             model, summary = finish(trainer, validation, test, place, stop)
+            for line in found_longer(config, model.nbytes):
+                say(line)
     steps = trainer.state.step, trainer.total_steps()
     return Run(place, everything, config, steps, every, model, summary)
+
+
+def _say(text: str) -> None:
+    print(f"refmiracle: {text}", file=sys.stderr)
+
+
+def _keep_silent(text: str) -> None:
+    """Say nothing."""
 
 
 def divide(everything: Split, test: Split | None, config: Config) -> tuple[Split, Split]:

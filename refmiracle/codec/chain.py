@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from refmiracle.codec.container import parse_model
-from refmiracle.codec.envelope import base_checksum, checksum_of, is_update
+from refmiracle.codec.envelope import (
+    MAGIC,
+    UPDATES,
+    base_checksum,
+    checksum_of,
+    is_intact,
+    is_update,
+    unseal,
+)
 from refmiracle.codec.model import Float32Weights, decode_update, decode_variables, weights_of
 from refmiracle.codec.update import parse_update
 from refmiracle.engines.contract import Engine
@@ -19,6 +28,7 @@ from refmiracle.numerics.arrays import read_only
 from refmiracle.posterior.blocks import BlockLayout
 
 MOST_NAMES = 8  # of files, in a message
+NO_NAME = "this"  # what messages call a file of which only the bytes are given
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +99,7 @@ def find_chain(
     Parameters
     ----------
     name : str
-        What messages call it.
+        What messages call it; none where only its bytes are given.
     data : bytes
     others : sequence of (str, bytes)
         Names and bytes of the files among which its base is, and that one's base, and so on; in
@@ -98,22 +108,46 @@ def find_chain(
     Raises
     ------
     InputError
-        If a base is not among them.
+        If an update is damaged, or its base is not among them.
     """
     by_checksum = {checksum_of(other): (called, other) for called, other in reversed(others)}
     chain = [(name, data)]
     while is_update(chain[0][1]):
         called, update = chain[0]
+        with telling(called):  # of a damaged one, what it says of its base may be wrong
+            unseal(update, UPDATES)
+        called = called or NO_NAME
         wanted = base_checksum(update)
         if wanted not in by_checksum:
-            names = [other for other, _ in others]
-            told = names if len(names) <= MOST_NAMES else [*names[:MOST_NAMES], "..."]
-            among = ", ".join(told) or "no file"
             raise InputError(
                 f"{called}: it is an update of the file with the checksum {wanted:08x}, which is"
-                f" not among its bases ({among})"
+                f" not among its bases ({_found(others)})"
             )
         if len(chain) > len(others):
             raise InputError(f"{called}: it is an update of an update of itself")
         chain.insert(0, by_checksum[wanted])
     return chain
+
+
+def _found(files: Sequence[tuple[str, bytes]]) -> str:
+    """Return in words which files there are, and by what checksums, or why by none."""
+    told = [_identity(name, data) for name, data in files[:MOST_NAMES]]
+    more = [f"{len(files) - MOST_NAMES} more"] if len(files) > MOST_NAMES else []
+    return ", ".join([*told, *more]) or "no file"
+
+
+def _identity(name: str, data: bytes) -> str:
+    if is_intact(data) and data[: len(MAGIC)] == MAGIC:
+        checksum = f"{checksum_of(data):08x}"
+        return f"{name} has {checksum}" if name not in ("", checksum) else checksum
+    what = "is damaged" if data[: len(MAGIC)] == MAGIC else "is no .rmc file"
+    return f"{name or 'one'} {what}"
+
+
+@contextlib.contextmanager
+def telling(name: str) -> Iterator[None]:
+    """Put the name of a file, if it has one, before what is wrong with it."""
+    try:
+        yield
+    except InputError as e:
+        raise InputError(f"{name}: {e}" if name else str(e)) from e

@@ -53,7 +53,8 @@ def unseal(data: bytes, versions: Container[int]) -> bytes:
         if version == VERSION:
             raise InputError("it is a model, where an update is expected")
         known = VERSION if VERSION in versions else f"{min(UPDATES)} to {max(UPDATES)}"
-        raise InputError(f"format version {version} is unknown; expected {known}")
+        wrong = "" if is_intact(data) else "; its checksum is wrong too: it is damaged"
+        raise InputError(f"format version {version} is unknown; expected {known}{wrong}")
     body, stored = data[:-CRC_BYTES], int.from_bytes(data[-CRC_BYTES:], "little")
     if zlib.crc32(body) != stored:
         raise InputError(

@@ -159,7 +159,7 @@ def run(arguments: argparse.Namespace) -> int:
         check_weights(arguments)
     place = chosen_data(arguments)
     everything, test = load_split(place, "train"), load_split(place, "t10k")
-    run = carry_out(everything, test, given, Folder(out), arguments.resume, say=_say)
+    run = carry_out(everything, test, given, Folder(out), arguments.resume)
     if not run.finished:
         raise KeyboardInterrupt(
             f"after {run.step} of {run.steps} steps;"

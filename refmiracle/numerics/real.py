@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from refmiracle.errors import InputError
+from refmiracle.files import first_line
 from refmiracle.numerics.arrays import read_only
 from refmiracle.numerics.whole import as_array
 
@@ -67,6 +70,34 @@ def nats_of(name: str, given: Array) -> Array:
     if not np.all((nats >= 0.0) & (nats <= LARGEST_KL)):
         raise InputError(f"{name} is out of range; expected 0 to {LARGEST_KL:g} nats")
     return np.asarray(nats)
+
+
+@contextlib.contextmanager
+def representable(what: str) -> Iterator[None]:
+    """Refuse results that float64 or the memory does not hold.
+
+    What is infinite or NaN in the arguments is handed on, as IEEE 754 has it.
+
+    Parameters
+    ----------
+    what : str
+        What is computed within.
+
+    Raises
+    ------
+    InputError
+        If a finite number would be beyond float64, or an array beyond the memory.
+    """
+    try:
+        with np.errstate(over="raise", under="ignore", invalid="ignore"):
+            yield
+    except FloatingPointError:
+        largest = np.finfo(np.float64).max
+        raise InputError(
+            f"{what}: a number would be beyond {largest:.4g}, the largest of float64"
+        ) from None
+    except MemoryError as e:
+        raise InputError(f"{what}: not enough memory: {first_line(e)}") from e
 
 
 def own(array: Array) -> Array:

@@ -47,6 +47,11 @@ def whole_number(name: str, value: Any, low: int = 0, end: int = WORD) -> int:
     return number
 
 
+def _wanted(low: int, end: int) -> str:
+    """Return what is expected in words; whatever an int64 holds is no range that helps."""
+    return "" if (low, end) == (SMALLEST, BEYOND) else f" from {low} to {end - 1}"
+
+
 def _index(name: str, value: Any, low: int, end: int) -> int:
     is_bool = isinstance(value, bool) or getattr(value, "dtype", None) == np.bool_
     try:
@@ -54,8 +59,10 @@ def _index(name: str, value: Any, low: int, end: int) -> int:
             return operator.index(value)
     except TypeError:
         pass
+    whole = isinstance(value, float | np.floating) and float(value).is_integer()
+    kind = ", a float" if whole else ""
     raise InputError(
-        f"{name} is {described(value)}; expected a whole number from {low} to {end - 1}"
+        f"{name} is {described(value)}{kind}; expected a whole number{_wanted(low, end)}"
     ) from None
 
 
@@ -106,7 +113,7 @@ def whole_numbers(
     """
     array = as_array(name, values)
     if array.size and array.dtype.kind not in "iu":
-        raise InputError(f"{name} of {array.dtype}; expected whole numbers from {low} to {end - 1}")
+        raise InputError(f"{name} of {array.dtype}; expected whole numbers{_wanted(low, end)}")
     held = np.iinfo(array.dtype) if array.dtype.kind in "iu" else None
     if array.size and held is not None and not (low <= held.min and held.max < end):
         least, most = int(array.min()), int(array.max())

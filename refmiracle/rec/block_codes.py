@@ -15,6 +15,7 @@ from refmiracle.rec.code import Code, Shared
 
 # Exact codes of blocks try some 2^D_inf candidates, or little less, and far more than 2^KL.
 LARGEST_EXACT_BITS = 8
+LARGEST_EXACT_BLOCK = 17  # variables
 
 
 class CodeOfRows(Code):
@@ -63,6 +64,10 @@ class MinimalRandomCoding(CodeOfCandidates):
     ) -> NDArray[np.int64]:
         return minimal_random_coding.encode(*shared, delta, log_s, selection)
 
+    def expected_bits(self, bits: int, dimension: int) -> float:
+        """Return the bits of the index."""
+        return bits
+
     def message_bits(
         self, integers: NDArray[np.int64], bits: int, kl_bits: float
     ) -> NDArray[np.float64]:
@@ -89,6 +94,7 @@ class GlobalAStar(CodeOfRows):
     """The Poisson functional representation: rows until none behind them can be better."""
 
     largest_kl_bits = LARGEST_EXACT_BITS
+    largest_block = LARGEST_EXACT_BLOCK
 
     def _encode(
         self, shared: Shared, delta: Array, log_s: Array, selection: str, oversampling: int
@@ -108,6 +114,7 @@ class SpacePartitioning(Code):
 
     largest_bits = LARGEST_PARTITION_BITS
     largest_kl_bits = LARGEST_EXACT_BITS
+    largest_block = LARGEST_EXACT_BLOCK
 
     def _encode(
         self, shared: Shared, delta: Array, log_s: Array, selection: str, oversampling: int

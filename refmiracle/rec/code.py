@@ -17,9 +17,11 @@ from numpy.typing import ArrayLike, NDArray
 from refmiracle.engines.contract import Array, Engine
 from refmiracle.errors import InputError
 from refmiracle.numerics.whole import BEYOND, SMALLEST, as_array, whole_number, whole_numbers
-from refmiracle.rec.lengths import log_geometric_bits, theta_of_kl
+from refmiracle.rec.given import kl_of
+from refmiracle.rec.lengths import log_geometric_bits, log_geometric_mean_bits, theta_of_kl
 
 BLOCK, VARIABLE = "block", "variable"
+LARGEST_BLOCK = 2**32 - 1  # variables, whatever a code can do
 
 
 class Shared(NamedTuple):
@@ -64,6 +66,9 @@ class Code(ABC):
         Of the candidates or bins of a block; None: it does without.
     largest_kl_bits : float
         Of a block, beyond which its search may not end.
+    largest_block : int
+        Variables of a network's block, beyond which the same is to be feared: in many variables
+        D_inf is far above the KL.
 
     Examples
     --------
@@ -88,6 +93,7 @@ class Code(ABC):
     shares_codebook: ClassVar[bool] = False
     largest_bits: ClassVar[int | None] = None
     largest_kl_bits: ClassVar[float] = math.inf
+    largest_block: ClassVar[int] = LARGEST_BLOCK
 
     def encode_blocks(
         self,
@@ -211,11 +217,10 @@ class Code(ABC):
         InputError
             If they are no whole number, or out of range.
         """
-        bits = whole_number("bits", bits, SMALLEST, BEYOND)
-        if self.largest_bits is not None and not 0 <= bits <= self.largest_bits:
-            raise InputError(
-                f"{bits} bits for the code {self.name}; expected 0 to {self.largest_bits}"
-            )
+        if self.largest_bits is None:
+            whole_number("bits", bits, SMALLEST, BEYOND)
+        else:
+            whole_number(f"bits (code {self.name})", bits, 0, self.largest_bits + 1)
 
     def default_bits(self, kl_bits: Array, oversampling: int = 0) -> int:
         """Return the bits that suit blocks of these KLs: all candidates that the largest needs."""
@@ -266,6 +271,19 @@ class Code(ABC):
         n = self.to_positive(integers) >> raw
         return raw + log_geometric_bits(n, theta_of_kl(left)).sum(axis=1)
 
+    def expected_bits(self, bits: int, dimension: int) -> float:
+        """Return about how many bits an integer takes, of blocks that have `bits` of divergence.
+
+        As measured (see `theta_of_kl`): m, the mean of e, is twice a KL of 0.1 bits, near one of 1,
+        and one below it from 6 on.
+        """
+        kl = bits / self.integers_per_block(dimension)
+        raw, left = self.raw_bits(bits), self.left_bits(kl, bits)
+        if raw:  # see `message_bits`
+            left = max(0.0, left - 0.5)
+        m = min(left + 0.125, 2.0 * left) - min(left / 6.0, 1.0)
+        return raw + log_geometric_mean_bits(m)
+
     def mean_bits_bound(self, kl_bits: float) -> float | None:
         """Return an upper bound of the mean length of one integer under Zipf's law, in bits.
 
@@ -279,8 +297,13 @@ class Code(ABC):
         ----------
         kl_bits : float
             Mean of KL[Q || P] in bits.
+
+        Raises
+        ------
+        InputError
+            If that is no number from 0 to 1000.
         """
-        constant = self.constant
+        kl_bits, constant = kl_of(kl_bits), self.constant
         return None if constant is None else kl_bits + math.log2(kl_bits + 1.0) + constant
 
     @property

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from refmiracle.engines import get_engine
 from refmiracle.errors import InputError
+from refmiracle.numerics.real import representable
 from refmiracle.numerics.whole import as_array, whole_number
 from refmiracle.rec.block_codes import (
     GlobalAStar,
@@ -22,7 +23,7 @@ from refmiracle.rec.block_codes import (
     SpacePartitioning,
 )
 from refmiracle.rec.code import Code
-from refmiracle.rec.gaussians import Gaussian, whitened
+from refmiracle.rec.gaussians import Gaussian, together, whitened
 from refmiracle.rec.given import kl_of, shape_of
 from refmiracle.rec.variable_codes import CodeOfVariables, GreedyRejection
 
@@ -178,9 +179,17 @@ def encode(
     kind, loaded = find_code(code), get_engine(engine)
     delta, log_s, shape = whitened(target, coding)
     if bits is None:
-        kl = loaded.gaussian_kl(delta, log_s).sum(axis=1) / math.log(2)
+        with np.errstate(over="ignore"):
+            kl = loaded.gaussian_kl(delta, log_s).sum(axis=1) / math.log(2)
         # Where it is not finite, the engines say what is wrong with such targets.
-        bits = kind.default_bits(kl if np.all(np.isfinite(kl)) else np.zeros(1), oversampling)
+        kl = kl if np.all(np.isfinite(kl)) else np.zeros(1)
+        bits = kind.default_bits(kl, oversampling)
+        if kind.largest_bits is not None and bits > kind.largest_bits:
+            above = f" and {oversampling} bits of oversampling" if oversampling else ""
+            raise InputError(
+                f"a target has a KL of {np.max(kl):.1f} bits{above}; the code {code} takes at most"
+                f" {kind.largest_bits}, unless fewer are given as bits"
+            )
     kind.check_bits(bits)
     numbers = np.arange(len(delta))
     integers = kind.encode_blocks(
@@ -204,10 +213,11 @@ def decode(
     """
     seed = whole_number("the seed", seed)
     code, integers = message.checked()
-    shape, bits = message.shape, message.block_bits
+    shape, bits = shape_of(message.shape), message.block_bits
     targets, dimension = (*shape, 1, 1)[:2]
     z = code.decode_blocks(get_engine(engine), seed, bits, np.arange(targets), integers, dimension)
     sample = z.astype(np.float64).reshape(shape)
-    if whitened(Gaussian(sample, np.ones(())), coding)[2] != shape:
+    if together(Gaussian(sample, np.ones(())), coding)[0].shape != shape:
         raise InputError(f"the coding distribution is not one of shape {shape}")
-    return np.asarray(coding.mean + coding.sigma * sample)
+    with representable("the sample"):
+        return np.asarray(coding.mean + coding.sigma * sample)

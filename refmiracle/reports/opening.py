@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from refmiracle.codec.container import CompressedModel
-from refmiracle.codec.envelope import UPDATES, VERSION, read_bytes, unseal
+from refmiracle.codec.envelope import (
+    UPDATES,
+    VERSION,
+    base_checksum,
+    checksum_of,
+    is_update,
+    read_bytes,
+    unseal,
+)
 from refmiracle.codec.update import CompressedUpdate
 from refmiracle.errors import InputError
 from refmiracle.files import printable
@@ -70,13 +78,14 @@ def open_folder(folder: Path) -> OpenedRun:
         )
     metrics = read_metrics(metrics_path(folder))
     settings = summary["config"]
-    is_update = isinstance(settings, dict) and settings.get("base")
-    path = update_path(folder) if is_update else model_path(folder)
+    base = settings.get("base") if isinstance(settings, dict) else None
+    path = update_path(folder) if base else model_path(folder)
     data = read_bytes(path)
     try:
         unseal(data, {VERSION, *UPDATES})
     except InputError as e:
         raise InputError(f"{path}: {e}") from e
+    _refuse_foreign(folder, path, data, base)
     if hashlib.sha256(data).hexdigest() != summary["sha256"]:
         raise InputError(f"{path}: it is not the file that {summary_path(folder)} describes")
     try:
@@ -85,6 +94,25 @@ def open_folder(folder: Path) -> OpenedRun:
         raise InputError(f"{summary_path(folder)}: its settings are damaged ({e})") from e
     file = read_file(data, run.config, run.base)
     return OpenedRun(printable(folder.resolve().name), run, file, data, metrics)
+
+
+def _refuse_foreign(folder: Path, path: Path, data: bytes, base: Any) -> None:
+    """Refuse a file beside that of a run which is neither its base nor an update of it.
+
+    Raises
+    ------
+    InputError
+        If there is one.
+    """
+    (other,) = {model_path(folder), update_path(folder)} - {path}
+    if not other.exists():
+        return
+    beside = read_bytes(other)
+    is_its_update = is_update(beside) and base_checksum(beside) == checksum_of(data)
+    if not is_its_update and not (isinstance(base, list) and beside.hex() in base):
+        raise InputError(
+            f"{other}: it is not of this run, whose file is {path.name}, nor its base; move it away"
+        )
 
 
 def read_summary(folder: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import numpy as np
 from refmiracle.codec.container import parse_model
 from refmiracle.codec.update import update_layout
 from refmiracle.errors import InputError
+from refmiracle.files import first_line
 from refmiracle.nn.network import Network
 from refmiracle.nn.networks import LENET5, network_of_text, network_text
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
@@ -239,8 +240,12 @@ def config_from_dict(values: dict[str, Any]) -> Config:
     values = {**LATER_FIELDS, **own_settings(), **values}
     if set(values) != set(Config().settings()):
         raise InputError("its settings are not those of this version of refmiracle")
-    lists = {name: tuple(values[name]) for name in ("hash_factors", "tensors")}
-    network, base = network_of_text(values["network"]), tuple(map(bytes.fromhex, values["base"]))
+    try:
+        lists = {name: tuple(values[name]) for name in ("hash_factors", "tensors")}
+        base = tuple(map(bytes.fromhex, values["base"]))
+    except (TypeError, ValueError) as e:
+        raise InputError(f"its base, tensors or hash factors are damaged ({first_line(e)})") from e
+    network = network_of_text(values["network"])
     return Config().having({**values, "network": network, **lists, "base": base})
 
 

@@ -12,17 +12,13 @@ from collections.abc import Mapping, Sequence, Sized
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
-from refmiracle.codec.container import CompressedModel
 from refmiracle.codec.payload import check_size
 from refmiracle.codec.sizes import least_block_size
-from refmiracle.codec.update import CompressedUpdate
 from refmiracle.engines import ENGINES
 from refmiracle.errors import InputError, named
 from refmiracle.nn.network import Network, check_network
 from refmiracle.nn.networks import LENET5
-from refmiracle.numerics.whole import described, whole_number
+from refmiracle.numerics.whole import BEYOND, SMALLEST, described, whole_number
 from refmiracle.posterior.parameterizations import (
     MEAN_KL,
     PARAMETERIZATIONS,
@@ -31,6 +27,7 @@ from refmiracle.posterior.parameterizations import (
 )
 from refmiracle.posterior.scales import LARGEST
 from refmiracle.rec.codes import CODES, MRC, find_code
+from refmiracle.training.agreement import check_agreement, check_block_size
 from refmiracle.training.config import (
     LONGEST,
     PRESETS,
@@ -40,6 +37,7 @@ from refmiracle.training.config import (
     same_images,
     within,
 )
+from refmiracle.training.sizes import empty_file, with_suited_blocks
 from refmiracle.training.state import State
 
 
@@ -114,7 +112,7 @@ def check_factors(network: Network, factors: Sequence[int]) -> tuple[int, ...]:
         )
     checked = []
     for tensor, given in zip(tensors, factors, strict=True):
-        factor = whole_number(f"{name} for {tensor.name}", given, -LONGEST, LONGEST)
+        factor = whole_number(f"{name} for {tensor.name}", given, SMALLEST, BEYOND)
         size = math.prod(tensor.shape)
         if not 1 <= factor <= size:
             raise InputError(
@@ -197,17 +195,22 @@ def with_size(config: Config, nbytes: int) -> Config:
             f"{named('nbytes')} goes with {named('code')} {fixed} only: how long the messages of"
             f" {config.code} are is known when they are there"
         )
-    for name in ("bits_per_block", "seed"):  # stand in the header
+    config = check_header(config)
+    return replace(config, block_size=least_block_size(empty_file(config), nbytes))
+
+
+def check_header(config: Config) -> Config:
+    """Return the config if what stands in the header of its file, the block size aside, may.
+
+    Raises
+    ------
+    InputError
+        If it is out of range.
+    """
+    for name in ("bits_per_block", "seed"):
         low, high = WHOLE[name]
         whole_number(named(name), getattr(config, name), low, high + 1)
-    layout, none = config.layout(), np.zeros(0, np.int64)
-    tensors, bits = len(layout.factors), config.bits_per_block
-    if config.base:
-        levels = np.zeros(tensors, np.uint8)
-        file: CompressedModel | CompressedUpdate = CompressedUpdate(0, layout, bits, levels, none)
-    else:
-        file = CompressedModel(layout, bits, np.zeros(tensors, np.float16), none)
-    return replace(config, block_size=least_block_size(file, nbytes))
+    return config
 
 
 def check_config(config: Config) -> Config:
@@ -254,13 +257,6 @@ def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
         raise InputError(
             f"{named(name)} {described(value)} is unknown; expected one of {', '.join(choices)}"
         )
-
-
-def _agrees(given: Any, started: Any) -> bool:
-    """Tell whether a setting from outside is the one that a run was started with."""
-    if isinstance(started, tuple):
-        return isinstance(given, Sequence) and list(given) == list(started)
-    return np.ndim(given) == 0 and bool(given == started)
 
 
 def refuse_given(given: Mapping[str, Any], name: str, why: str) -> None:
@@ -355,8 +351,8 @@ def _new_config(given: Mapping[str, Any], nbytes: int | None, data: str) -> Conf
     config, variables = check_layout(config)
     if nbytes is not None:
         config = with_size(config, nbytes)
-    elif base and "block_size" not in given:  # another code's messages are about as long
-        config = replace(with_size(replace(config, code=MRC), UPDATE_BYTES), code=code)
+    elif base and "block_size" not in given:
+        config = _with_usual_size(check_header(config))
     elif "block_size" not in given:  # a small network has fewer variables than a preset's block
         config = replace(config, block_size=min(config.block_size, variables))
     config = check_config(config)
@@ -367,6 +363,15 @@ def _new_config(given: Mapping[str, Any], nbytes: int | None, data: str) -> Conf
     return config
 
 
+def _with_usual_size(config: Config) -> Config:
+    """Return the config of an update with the blocks that it has if nobody says how long it is."""
+    try:
+        return with_suited_blocks(config, UPDATE_BYTES)
+    except InputError as e:
+        told = f"give {named('nbytes')} or {named('block_size')}"
+        raise InputError(f"{e}; {UPDATE_BYTES} is the default: {told}") from e
+
+
 def _started_config(
     given: Mapping[str, Any], nbytes: int | None, data: str, started: Config
 ) -> Config:
@@ -375,15 +380,8 @@ def _started_config(
     except InputError as e:
         raise InputError(f"the run to resume has settings that are none: {e}") from e
     if nbytes is not None:
-        given = {**given, "block_size": with_size(started, nbytes).block_size}
-    settings = started.settings()
-    for name, value in given.items():
-        own = settings[name]
-        if not _agrees(value, own):
-            one, other = (n.name if isinstance(n, Network) else n for n in (value, own))
-            one = one if isinstance(one, str) else described(one)
-            told = "another one" if name == "base" else other
-            raise InputError(f"{named(name)} {one}: the run to resume was started with {told}")
+        check_block_size(nbytes, with_size(started, nbytes).block_size, started)
+    check_agreement(given, started)
     if not same_images(started.data, data):
         raise InputError("the run to resume was started with other training images")
     return started

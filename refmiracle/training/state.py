@@ -141,3 +141,46 @@ def load_checkpoint(path: Path) -> tuple[Config, State]:
     except Exception as e:  # zipfile, each of its decompressors and NumPy raise their own
         raise InputError(f"{path}: it is no intact checkpoint ({first_line(e)})") from e
     return config, state
+
+
+def check_state(found: State, fresh: State) -> State:
+    """Return a state that was found, if its arrays are those of the run that `fresh` begins.
+
+    Raises
+    ------
+    InputError
+        If they are not: the checkpoint has been put together from several, or changed.
+    """
+    arrays = [_arrays(state) for state in (found, fresh)]
+    foreign, missing = (sorted(a.keys() - b.keys()) for a, b in (arrays, arrays[::-1]))
+    if foreign or missing:
+        held, lacking = (
+            ", ".join(n for n in names if " " not in n) for names in (foreign, missing)
+        )
+        raise InputError(
+            f"the checkpoint is not of its own settings: it holds {held or 'nothing more'}, and"
+            f" lacks {lacking or 'nothing'}"
+        )
+    for name, array in arrays[0].items():
+        wanted = arrays[1][name]
+        if (array.shape, array.dtype.kind) != (wanted.shape, wanted.dtype.kind):
+            raise InputError(
+                f"the checkpoint is not of its own settings: {name} has the shape {array.shape} and"
+                f" {array.dtype}; expected {wanted.shape} and {wanted.dtype}"
+            )
+    if found.step < 0 or not STILL_TRAINING <= found.trained <= found.step:
+        raise InputError(
+            f"the checkpoint is of step {found.step}, where training ended at {found.trained}:"
+            " expected steps that have been"
+        )
+    return found
+
+
+def _arrays(state: State) -> dict[str, Array]:
+    """Return all arrays of a state, by name."""
+    moments = {
+        f"{n} of {p}": a
+        for p, pair in state.moments.items()
+        for n, a in zip("mv", pair, strict=True)
+    }
+    return {**state.parameters, **moments, **state.extra, "indices": state.indices}

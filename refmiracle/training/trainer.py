@@ -34,7 +34,7 @@ from refmiracle.training.batches import Batches
 from refmiracle.training.config import LONGEST, Config
 from refmiracle.training.data import Split, check_split
 from refmiracle.training.one_thread import by_one_thread
-from refmiracle.training.state import OPEN, STILL_TRAINING, State
+from refmiracle.training.state import OPEN, STILL_TRAINING, State, check_state
 
 VALIDATION_ROWS = LONGEST + 1
 
@@ -76,7 +76,8 @@ class Trainer:
         self.posterior = self._posterior()
         order = stream_permutation(config.seed, Stream.ORDER, 0, self.layout.blocks())
         self.groups = np.array_split(order, config.groups)
-        self.state = state or self._initial()
+        fresh = self._initial()
+        self.state = fresh if state is None else check_state(state, fresh)
         for name, value in self.posterior.state().items():
             value[:] = self.state.extra[name]
             self.state.extra[name] = value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import spec_updates
 from codec.chains import drawn_model, drawn_update
 
 from refmiracle.codec.chain import decode_chain, find_chain
-from refmiracle.codec.envelope import checksum_of
+from refmiracle.codec.envelope import checksum_of, is_intact
 from refmiracle.engines import get_engine
 from refmiracle.errors import InputError
 from refmiracle.posterior.blocks import Grouping, Signs
@@ -106,27 +107,67 @@ def test_a_chain_is_found_in_any_order(rng, files):
 
 
 def test_a_missing_base_is_named(files):
+    """And what was looked at in its place: names and checksums, damage, what is no .rmc file."""
     whole = named(files)
-    wanted = f"{checksum_of(files[1]):08x}"
-    with pytest.raises(InputError, match=rf"2\.rmc: .* {wanted}, which is not among .*0\.rmc\)"):
-        find_chain(*whole[3], [whole[2], whole[0]])
+    wanted, second, first = (f"{checksum_of(files[i]):08x}" for i in (1, 2, 0))
+    torn = ("torn.rmc", files[1][:-1] + b"\0"), ("text.rmc", b"no file of ours at all")
+    with pytest.raises(InputError) as e:
+        find_chain(*whole[3], [whole[2], whole[0], *torn])
+    assert str(e.value) == (
+        f"2.rmc: it is an update of the file with the checksum {wanted}, which is not among its"
+        f" bases (2.rmc has {second}, 0.rmc has {first}, torn.rmc is damaged, text.rmc is no .rmc"
+        " file)"
+    )
     with pytest.raises(InputError, match=r"\(no file\)"):
         find_chain(*whole[3], [])
+    many = [(f"{i}", files[0]) for i in range(11)]
+    with pytest.raises(InputError, match=r"7 has [0-9a-f]{8}, 3 more\)"):
+        find_chain(*whole[3], many)
+
+
+@pytest.mark.parametrize("place", range(3, 24))
+def test_a_damaged_update_is_said_to_be_damaged(files, place):
+    """Whichever byte of it: also where it names its base, or says that it is an update."""
+    damaged = bytearray(files[1])
+    damaged[place] ^= 1
+    for name, told in (("u.rmc", "u.rmc: "), ("", "")):
+        with pytest.raises(InputError, match="damaged") as e:
+            find_chain(name, bytes(damaged), named(files))
+        assert str(e.value).startswith(f"{told}the checksum is")
+    with pytest.raises(InputError, match=r"^1\.rmc: the checksum is .* damaged"):
+        find_chain(
+            *named(files)[2], [("0.rmc", files[0]), ("1.rmc", bytes(damaged[:-4]) + files[1][-4:])]
+        )
+
+
+def with_checksum(body, wanted):
+    """Return a file whose own checksum is what somebody wants: CRC-32 is linear."""
+    before = zlib.crc32(body + bytes(4))
+    rows = [(zlib.crc32(body + (1 << i).to_bytes(4, "little")) ^ before, 1 << i) for i in range(32)]
+    rest, found = before ^ int.from_bytes(wanted, "little"), 0
+    for bit in range(32):
+        pivot = next(row for row in rows if row[0] >> bit & 1)
+        rows = [
+            (row[0] ^ pivot[0], row[1] ^ pivot[1]) if row[0] >> bit & 1 else row
+            for row in rows
+            if row is not pivot
+        ]
+        if rest >> bit & 1:
+            rest, found = rest ^ pivot[0], found ^ pivot[1]
+    return body + found.to_bytes(4, "little") + wanted
 
 
 def test_a_loop_ends():
-    """Nobody can rule out checksums that name each other; these are not even right."""
-    one, two = (
-        b"RMC\x20" + base + bytes(8) + own for base, own in ((b"aaaa", b"bbbb"), (b"bbbb", b"aaaa"))
+    """Checksums that name each other can be made, of files that are intact."""
+    one, two, own = (
+        with_checksum(b"RMC\x20" + base + bytes(8), checksum)
+        for base, checksum in ((b"aaaa", b"bbbb"), (b"bbbb", b"aaaa"), (b"aaaa", b"aaaa"))
     )
-    with pytest.raises(InputError, match="of an update of itself"):
+    assert all(map(is_intact, (one, two, own)))
+    with pytest.raises(InputError, match=r"^one: it is an update of an update of itself"):
         find_chain("one", one, [("two", two), ("one", one)])
-    with pytest.raises(InputError, match="of an update of itself"):
-        find_chain(
-            "self",
-            b"RMC\x20aaaa" + bytes(8) + b"aaaa",
-            [("self", b"RMC\x20aaaa" + bytes(8) + b"aaaa")],
-        )
+    with pytest.raises(InputError, match=r"^own: it is an update of an update of itself"):
+        find_chain("", own, [("own", own)])
 
 
 def test_every_code_is_in_some_chain(rng):

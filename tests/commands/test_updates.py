@@ -151,14 +151,26 @@ def test_a_base_that_is_missing_or_wrong(here, update, capsys, command):
         "decode": (decode.main, ["--out", "w.npz"]),
         "export": (export.main, ["--to", "npz", "--out", "w.npz"]),
     }[command]
+    (here / "empty").mkdir()
+    torn = bytearray(update[0])
+    torn[5] ^= 1
+    (here / "torn.rmc").write_bytes(torn)
     model, first = (f"checksum {checksum_of(data):08x}" for data in (old, update[0]))
+    second = f"{checksum_of(update[1]):08x}"
     for given, message in (
         (["u1.rmc"], f"u1.rmc: it is an update of the file with the {model}; name that one by"),
         (
             ["u1.rmc", "--base", "lenet5-891"],
             f"u1.rmc: it is an update of the file with the {model}",
         ),
-        (["u1.rmc", "--base", "u2.rmc"], f"{model}, which is not among its bases (u2.rmc)"),
+        (
+            ["u1.rmc", "--base", "u2.rmc"],
+            f"{model}, which is not among its bases (u2.rmc has {second})",
+        ),
+        (["u1.rmc", "--base", "empty"], f"{model}; there is no .rmc file in empty"),
+        (["torn.rmc", "--base", "old.rmc"], "torn.rmc: the checksum is"),
+        (["torn.rmc"], "torn.rmc: the checksum is"),
+        (["u2.rmc", "--base", "old.rmc", "--base", "torn.rmc"], "torn.rmc: the checksum is"),
         (["u2.rmc", "--base", "old.rmc"], f"u2.rmc: it is an update of the file with the {first}"),
         (["u2.rmc", "--base", "u1.rmc"], f"u1.rmc: it is an update of the file with the {model}"),
         (["u1.rmc", "--base", "bad.rmc"], "bad.rmc: the checksum is"),
@@ -193,7 +205,7 @@ def test_nothing_that_is_read_is_written_to(here, update, capsys):
             "u1.rmc: old.rmc does not build on it; the last",
         ),
         (["--base", "lenet5-891", "--base", "old.rmc"], "old.rmc does not build on it"),
-        (["--base", "old.rmc", "--base", "u2.rmc"], "which is not among its bases (old.rmc)"),
+        (["--base", "old.rmc", "--base", "u2.rmc"], "which is not among its bases (old.rmc has"),
         (["--base", "old.rmc", "--hash-factors", "1,1,1,1"], "--hash-factors cannot be given"),
         (["--base", "old.rmc", "--network", "lenet5"], "the file is of the network described-"),
         (["--base", "old.rmc", "--tensors", "conv1"], "--tensors: 'conv1' is no tensor or layer"),
@@ -257,7 +269,10 @@ def test_stopped_and_resumed(here, update, monkeypatch, capsys):
     old = (here / "old.rmc").read_bytes()
     bases = ["--base", "old.rmc", "--base", "u1.rmc"]
     line = refused(train.main, ["--data", "new.npz", "--out", "run", "--resume", *bases], capsys)
-    assert "the run to resume was started with another one" in line
+    ours, theirs = (f"{checksum_of(data):08x}" for data in (old, update[0]))
+    assert f"--base, checksum {ours} + {theirs}: the run to resume was started with" in line
+    line = refused(train.main, [*flags[:-1], "80", "--resume"], capsys)
+    assert "--bytes 80: the run to resume was started with other blocks, whose file has" in line
     (here / "old.rmc").unlink()
     assert train.main(["--data", "new.npz", "--out", "run", "--resume"]) == 0
     assert (here / "run" / "update.rmc").read_bytes() == update[0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from contract_calls import arguments, called, results
@@ -13,7 +15,7 @@ from refmiracle.engines.operations import OPERATIONS
 from refmiracle.engines.scalars import Number, Real, Reals, Text, Truth
 from refmiracle.errors import InputError
 from refmiracle.numerics.philox import stream_permutation, stream_words
-from refmiracle.numerics.whole import whole_number, whole_numbers
+from refmiracle.numerics.whole import BEYOND, SMALLEST, whole_number, whole_numbers
 
 NUMBERS = [
     (name, at)
@@ -138,6 +140,12 @@ def test_what_the_messages_say():
     for value, said in [
         (2**32, "the seed 4294967296 is out of range; expected 0 to 4294967295"),
         (1.5, "the seed is 1.5; expected a whole number from 0 to 4294967295"),
+        (2.0, "the seed is 2.0, a float; expected a whole number from 0 to 4294967295"),
+        (
+            np.float32(2),
+            "the seed is np.float32(2.0), a float; expected a whole number from 0 to 4294967295",
+        ),
+        (math.inf, "the seed is inf; expected a whole number from 0 to 4294967295"),
         (np.ones(3), "the seed is of shape (3,); expected a whole number from 0 to 4294967295"),
     ]:
         with pytest.raises(InputError) as caught:
@@ -150,3 +158,6 @@ def test_what_the_messages_say():
         whole_numbers("rows", [0, -3, 2**33])
     said = "rows: -3 is out of range; expected whole numbers from 0 to 4294967295"
     assert str(caught.value) == said
+    with pytest.raises(InputError) as caught:  # whatever an int64 holds is no range that helps
+        whole_numbers("messages", [1.5], SMALLEST, BEYOND)
+    assert str(caught.value) == "messages of float64; expected whole numbers"

@@ -148,6 +148,22 @@ def test_refused(arguments, said):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.filterwarnings("error")
+def test_numbers_at_the_end_of_float64():
+    shares = refmiracle.budget([-1.7e308, 1.7e308], 1e300)
+    assert shares.kappa.tolist() == [0.0, 1e300]
+    with pytest.raises(
+        refmiracle.InputError, match=r"a gradient: a number would be beyond 1\.798e"
+    ):
+        shares.vjp(dkappa=[1e308, 1e308])
+    assert np.isnan(refmiracle.budget([0.0, 0.0], 1.0).vjp(dkappa=[math.inf, -math.inf])).any()
+
+
+def test_elements_beyond_the_memory():
+    with pytest.raises(refmiracle.InputError, match="budget: not enough memory"):
+        refmiracle.budget(np.broadcast_to(0.0, 2**44), 1.0)
+
+
 def test_refused_by_what_was_made():
     shares = refmiracle.budget([0.0, 0.0], 1.0)
     with pytest.raises(refmiracle.InputError, match="none given; expected one of dkappa, dreach"):

@@ -103,6 +103,67 @@ def test_refused_in_one_line(call, said):
     assert "\n" not in str(caught.value)
 
 
+GIANT = 2**31  # dimensions that nobody has the memory for
+
+
+@pytest.mark.parametrize("code", ["mrc", "orc", "pfr", "sp-pfr"])
+def test_a_giant_sample_is_refused_before_memory_is_taken(code):
+    bits = 0 if code == "pfr" else 4
+    message = codes.Message(
+        code, np.full((2, 1), 16 if code == "sp-pfr" else 1), bits, 0, (2, GIANT)
+    )
+    with pytest.raises(refmiracle.InputError, match="are 4294967296 numbers; at most 268435456"):
+        codes.decode(message, (0.0, 1.0), 1, engine="numpy")
+
+
+def test_giant_targets_are_refused_before_memory_is_taken():
+    """Of arrays that hold little themselves."""
+    for target, coding in (
+        ((np.broadcast_to(0.5, GIANT), 0.5), (0.0, 1.0)),
+        ((np.zeros((1, 2**20)), 0.5), (np.zeros((2**20, 1)), 1.0)),
+    ):
+        with pytest.raises(refmiracle.InputError, match="numbers; at most 268435456"):
+            codes.encode(target, coding, 1, engine="numpy")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("code", codes.names())
+@pytest.mark.parametrize(
+    ("target", "coding"),
+    [
+        ((1e308, 1.0), (-1e308, 1.0)),
+        ((1e308, 1e308), (-1e308, 1e308)),
+        ((1e300, 1.0), (0.0, 1e-10)),
+        ((0.0, 1e-320), (0.0, 1e308)),
+        ((0.0, 1e308), (0.0, 1e-308)),
+        ((1e308, 1.0), (0.0, 1.0)),
+    ],
+)
+def test_numbers_at_the_end_of_float64(code, target, coding):
+    mean, sigma = ([x] for x in target)
+    with pytest.raises(refmiracle.InputError):
+        codes.encode((mean, sigma), coding, 1, code, engine="numpy")
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_sample_beyond_float64_is_refused():
+    message = codes.encode(([0.9], [0.5]), (0.0, 1.0), 3, "mrc", bits=4, engine="numpy")
+    z = codes.decode(message, (0.0, 1.0), 3, engine="numpy")
+    sign = float(np.sign(z[0]))
+    with pytest.raises(
+        refmiracle.InputError, match=r"the sample: a number would be beyond 1\.798e"
+    ):
+        codes.decode(message, (sign * 1.7e308, 1e308), 3, engine="numpy")
+    tiny = codes.decode(message, (0.0, 1e-320), 3, engine="numpy")
+    assert tiny.tolist() == (1e-320 * z).tolist()
+
+
+@pytest.mark.parametrize("kl", ["1", -5.0, math.inf, math.nan])
+def test_a_bound_of_no_divergence(kl):
+    with pytest.raises(refmiracle.InputError, match="kl_bits"):
+        codes.describe("pfr").mean_bits_bound(kl)
+
+
 def test_a_message_for_another_shape_is_refused():
     message = codes.encode(([0.5], [0.5]), (0.0, 1.0), 0, engine="numpy")
     with pytest.raises(refmiracle.InputError, match=r"the coding distribution is not one of shape"):

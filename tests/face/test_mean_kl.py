@@ -353,6 +353,44 @@ def test_refused_by_what_was_made():
             call()
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("call", "what"),
+    [
+        (lambda q: refmiracle.mean_kl(1.0, 1e300, rho=1e308), "mean_kl"),
+        (lambda q: refmiracle.mean_kl(1.0, 1.0, rho=1e308, nu=1.7e308), "mean_kl"),
+        (lambda q: q.sample([1e308]), "a sample"),
+        (lambda q: q.vjp([1e308], [1e308]), "a gradient"),
+        (lambda q: q.vjp_moments(1e308, 1e308, 1e308), "a gradient"),
+    ],
+)
+def test_numbers_beyond_float64_are_refused(call, what):
+    with pytest.raises(refmiracle.InputError, match=f"^{what}: a number would be beyond 1.798e"):
+        call(refmiracle.mean_kl([0.5], bits=3.0, rho=1e308))
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_is_not_finite_is_handed_on():
+    q = refmiracle.mean_kl([0.5, 1.0], kappa=[1000.0, 1.0])  # the first sigma underflows
+    assert np.isnan(q.sample([math.nan, 0.0])).tolist() == [True, False]
+    assert np.isnan(q.vjp([1.0, 0.0], [math.nan, 0.0]).tau).tolist() == [True, False]
+    assert q.vjp_moments([math.inf, 0.0]).nu == math.inf
+    assert q.log_prob([1e308, math.inf]).tolist() == [-math.inf, -math.inf]
+
+
+def test_arrays_beyond_the_memory_are_refused():
+    """Without a MemoryError, which says nothing of what was too large."""
+    row = np.broadcast_to(0.5, (2**44, 1))
+    q = refmiracle.mean_kl([0.5], bits=3.0)
+    for call in (
+        lambda: refmiracle.mean_kl(np.zeros((2**22, 1)), bits=np.ones((1, 2**22))),
+        lambda: q.sample(row),
+        lambda: q.log_prob(row),
+    ):
+        with pytest.raises(refmiracle.InputError, match="not enough memory: Unable to allocate"):
+            call()
+
+
 def test_what_it_says():
     assert repr(refmiracle.mean_kl([0.0, 1.0], bits=25.0)) == (
         "<MeanKLGaussian of shape (2,), 50 bits in all>"

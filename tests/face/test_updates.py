@@ -16,8 +16,10 @@ from refmiracle.codec.envelope import checksum_of
 from refmiracle.layers import Dense, Flatten
 from refmiracle.nn.network import Network
 from refmiracle.nn.networks import NETWORKS
+from refmiracle.rec.code import Code
 from refmiracle.training.run import checkpoint_path
 from refmiracle.training.settings import choose_config
+from refmiracle.training.sizes import expected_bytes
 from refmiracle.training.state import load_checkpoint, save_checkpoint
 
 QUICK_UPDATE = {name: value for name, value in QUICK.items() if name != "network"}
@@ -109,7 +111,7 @@ def test_whatever_is_missing_is_named_by_its_checksum(model, run, second, tmp_pa
     (tmp_path / "u.rmc").write_bytes(second.data)
     said = refusal(refmiracle.load, tmp_path / "u.rmc")
     assert f"u.rmc: it is an update of the file with the checksum {of_run}; name" in said
-    for base in (model, "lenet5-891", []):
+    for base in (model, "lenet5-891"):
         said = refusal(refmiracle.load, second.data, base=base)
         assert f"it is an update of the file with the checksum {of_run}, which is not among" in said
     said = refusal(refmiracle.load, second.data, base=run.model.data)  # the link is there
@@ -139,6 +141,47 @@ def test_what_is_no_update_or_no_base(model, tmp_path):
     assert "None is no path, and no bytes of an update" in refusal(model.apply, None)
     assert "absent: No such file" in refusal(model.apply, tmp_path / "absent")
     assert "5 is no path" in refusal(refmiracle.load, model.data, base=5)
+
+
+def test_no_name_is_no_name_in_a_message(model, run, second, tmp_path):
+    """Where bytes are given they are called this, or by nothing; a folder is named as it is."""
+    of_model = f"it is an update of the file with the checksum {checksum_of(model.data):08x}"
+    assert (
+        refusal(refmiracle.load, run.model.data, base=[])
+        == f"this: {of_model}; name that one by base"
+    )
+    assert refusal(refmiracle.load, run.model.data, base=tmp_path) == (
+        f"this: {of_model}; there is no .rmc file in {tmp_path}"
+    )
+    stranger = run.model.data[:-1] + b"\0", b"nothing"
+    of_second = f"{checksum_of(second.data):08x}"
+    said = refusal(refmiracle.load, run.model.data, base=[second.data, *stranger])
+    assert said.endswith(f"among its bases ({of_second}, one is damaged, one is no .rmc file)")
+    for base in ([], model, tmp_path):
+        for data in (run.model.data[:-1] + b"\0", run.model.data[:6] + b"\0" + run.model.data[7:]):
+            assert refusal(refmiracle.load, data, base=base).startswith("the checksum is")
+    assert "damaged" in refusal(refmiracle.load, b"RMC\x60" + run.model.data[4:], base=model)
+
+
+def test_an_update_that_ships_is_applied_by_its_name(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    old = refmiracle.load("lenet5-1551")
+    assert old.apply("lenet5-1551-turned-51").nbytes == 51
+    said = refusal(old.apply, "lenet5-1551-tuned-51")
+    assert "there is no such file here; refmiracle carries" in said
+
+
+def test_what_is_damaged_and_what_is_not_there_differ(model, run, second, tmp_path):
+    """A link, or the root, with any one bit changed is never said to be another file."""
+    for data in (model.data, run.model.data):
+        for place in range(4, len(data)):
+            path = tmp_path / "one.rmc"
+            path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+            others = [d for d in second.chain[:-1] if d != data]
+            assert "one.rmc" in (
+                said := refusal(refmiracle.load, second.data, base=[path, *others])
+            )
+            assert "damaged" in said
 
 
 def test_both_engines_decode_the_same_bits(second):
@@ -176,8 +219,20 @@ def test_the_same_bytes_again_and_after_a_stop(model, run, turned, tmp_path, mon
     assert stopped.resume(progress=False).model == run.model
     other = refmiracle.load("lenet5-891")
     said = refusal(run.model.update, *turned, out=out, resume=True)
-    assert "base" in said
-    assert "the run to resume was started with another one" in said
+    of_model, of_run = (f"{checksum_of(m.data):08x}" for m in (model, run.model))
+    assert said == (
+        f"base, checksum {of_model} + {of_run}: the run to resume was started with checksum"
+        f" {of_model}"
+    )
+    said = refusal(model.update, *turned, out=out, resume=True, nbytes=70)
+    found = run.model.nbytes
+    assert said == (
+        f"nbytes 70: the run to resume was started with other blocks, whose file has {found} bytes"
+    )
+    slow = refmiracle.load(model.data, engine="numpy")  # nobody asks for another engine
+    assert slow.update(*turned, out=out, resume=True, validation=40, progress=False).finished
+    said = refusal(slow.update, *turned, out=out, resume=True, engine="numpy")
+    assert said == "engine numpy: the run to resume was started with numba"
     assert "expected (images, 28, 28)" in refusal(other.update, *turned, out=out, resume=True)
 
 
@@ -203,6 +258,66 @@ def test_no_tensor_to_change_is_refused(model, turned):
     for none in ((), [], np.array([], str)):
         said = refusal(model.update, *turned, **QUICK_UPDATE, tensors=none)
         assert said == "tensors names none; expected one at least"
+
+
+def test_fit_does_not_go_on_with_an_update(model, shapes, turned, tmp_path):
+    """Nor does an update go on with what makes a model."""
+    for name, call in (("update", model.update), ("model", refmiracle.fit)):
+        own = QUICK_UPDATE if name == "update" else QUICK
+        call(*turned, **own, out=tmp_path / name)
+    said = refusal(refmiracle.fit, *turned, out=tmp_path / "update", resume=True)
+    assert said == (
+        f"{tmp_path / 'update'}: it holds a run that makes an update, of the file with the checksum"
+        f" {checksum_of(model.data):08x}; go on with it by the update of that model"
+    )
+    said = refusal(model.update, *turned, out=tmp_path / "model", resume=True)
+    assert said.endswith("the run to resume was started with none: it makes a model")
+
+
+def said_of(capsys, call, *arguments, **given):
+    """Return what a run says beside its progress."""
+    call(*arguments, **{**given, "progress": True})
+    return [
+        line for line in capsys.readouterr().err.splitlines() if line.startswith("refmiracle: ")
+    ]
+
+
+@pytest.mark.parametrize("code", ["orc", "pfr", "sp-pfr", "gprs-d", "as-star"])
+def test_a_code_of_no_known_length_says_so_before_it_is_trained(model, turned, code, capsys):
+    """And its blocks are such that it can send them."""
+    bits = {"bits_per_block": 6} if code in ("pfr", "sp-pfr") else {}
+    given = {**QUICK_UPDATE, **bits, "code": code}
+    config = choose_config({"base": model.chain, **bits, "code": code}, "", None)
+    size = expected_bytes(config)
+    first, *more = said_of(capsys, model.update, *turned, **given)
+    told = f"refmiracle: code {code} tells how long an update is when it is there; some "
+    assert first.startswith(told)
+    assert not more or "warning: the update has" in more[0]
+    assert (
+        size <= 140
+        or config.block_size in (17, config.layout().variables())
+        or code in ("gprs-d", "as-star")
+    )
+
+
+def test_an_update_that_is_longer_than_its_model_says_so(model, turned, monkeypatch, capsys):
+    """In one line: beforehand where it is known, else behind."""
+    assert said_of(capsys, model.update, *turned, **QUICK_UPDATE, nbytes=40) == []
+    many = {**QUICK_UPDATE, "block_size": 1}
+    (line,) = said_of(capsys, model.update, *turned, **many)
+    assert line.startswith("refmiracle: warning: the update will have ")
+    assert line.endswith(f"bytes, more than the model that it updates ({model.nbytes})")
+    monkeypatch.setattr(Code, "expected_bits", lambda *_: 0.1)
+    first, last = said_of(capsys, model.update, *turned, **many, code="orc")
+    assert "some " in first
+    assert "warning: the update has " in last
+    assert last.endswith(f" were expected, more than the model that it updates ({model.nbytes})")
+
+
+def test_the_usual_size_is_no_size_that_was_given(model, monkeypatch):
+    monkeypatch.setattr("refmiracle.training.settings.UPDATE_BYTES", 12)
+    said = refusal(choose_config, {"base": model.chain}, "", None)
+    assert said.endswith("; 12 is the default: give nbytes or block_size")
 
 
 def test_a_base_is_a_model(run):

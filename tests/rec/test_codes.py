@@ -107,6 +107,9 @@ def test_lengths_by_the_known_kl(code, kl):
     mean = exponents(kind.to_positive(message.integers) >> raw).mean()
     known, best = message.bits(kl).mean(), raw + log_geometric_mean_bits(mean)
     assert best <= known <= best + (0.2 if code not in ("dad-star", "sp-pfr") else 0.35)
+    if raw or code not in ("dad-star", "sp-pfr"):
+        expected = kind.expected_bits(raw or kl, 1)
+        assert expected == pytest.approx(best, abs=0.75)
     bound = kind.mean_bits_bound(kl)
     assert bound is None or known < bound
 
@@ -193,9 +196,18 @@ def test_positive_integers(code):
         ({"code": "sp-pfr", "mean": math.nan}, "not finite"),
         ({"code": "gprs-s", "mean": 5.0, "sigma": 1.0}, "within 8"),
         ({"code": "gprs", "sigma": 0.0}, "standard deviation is not positive"),
-        ({"code": "mrc", "bits": 27}, "27 bits for the code mrc; expected 0 to 26"),
-        ({"code": "sp-pfr", "bits": 25}, "25 bits for the code sp-pfr; expected 0 to 24"),
-        ({"code": "mrc", "mean": 7.0, "sigma": 0.001}, "bits for the code mrc"),
+        ({"code": "mrc", "bits": 27}, r"bits \(code mrc\) 27 is out of range; expected 0 to 26"),
+        (
+            {"code": "sp-pfr", "bits": 25},
+            r"bits \(code sp-pfr\) 25 is out of range; expected 0 to 24",
+        ),
+        ({"code": "mrc", "mean": 7.0, "sigma": 0.001}, "the code mrc takes at most 26"),
+        (
+            {"code": "mrc", "mean": 60.0},
+            "a target has a KL of .* bits; the code mrc takes at most 26",
+        ),
+        ({"code": "orc", "bits": 2.0}, "is 2.0, a float; expected a whole number from 0 to 26"),
+        ({"code": "gprs", "bits": 2.0}, "bits is 2.0, a float; expected a whole number$"),
     ],
 )
 def test_what_is_refused(change, message):
@@ -221,6 +233,11 @@ def test_what_is_refused(change, message):
         {"code": "nope"},
         {"shape": (3,)},
         {"shape": (2, -1)},
+        {"shape": (2, True)},
+        {"shape": (2, 1.0)},
+        {"shape": (2, 1, 1)},
+        {"shape": ()},
+        {"shape": (2, 2**31)},
     ],
 )
 def test_what_is_no_message_has_no_length(change):

@@ -186,7 +186,13 @@ def test_what_is_damaged_is_one_line(run, tmp_path, few_images_folder, tiny_run,
         error = capsys.readouterr().err
         assert message in error
         assert error.count("\n") == 1
+    shutil.copytree(run, tmp_path / "foreign")
+    shutil.copy(tiny_run / "model.rmc", tmp_path / "foreign")
+    assert report.main([str(tmp_path / "foreign"), *given]) == 2
+    error = capsys.readouterr().err
+    assert "model.rmc: it is not of this run, whose file is update.rmc, nor its base; move" in error
     shutil.copytree(run, tmp_path / "whole")
+    refmiracle.load(BASE).save(tmp_path / "whole" / "model.rmc")  # which may be there
     out = ["--out", str(tmp_path / "whole" / "update.rmc")]
     assert report.main([str(tmp_path / "whole"), *given, *out]) == 2
     assert "update.rmc itself; name another file with --out" in capsys.readouterr().err

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -57,6 +58,8 @@ def test_flipped_bits_do_not_pass(checkpoint):
         ({"version": np.array(1)}, "checkpoint version 1; expected 3"),
         ({"config": np.array("{}")}, "not those of this version"),
         ({"config": np.array("nonsense")}, "no intact checkpoint"),
+        ({"config": np.array(json.dumps({**TINY.to_dict(), "base": ["zz"]}))}, "are damaged"),
+        ({"config": np.array(json.dumps({**TINY.to_dict(), "base": 5}))}, "are damaged"),
     ],
 )
 def test_of_another_version(checkpoint, change, message):
@@ -66,6 +69,35 @@ def test_of_another_version(checkpoint, change, message):
     np.savez(path, **{**arrays, **change})
     with pytest.raises(InputError, match=message):
         load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"parameterization": "mean-var"}, "it holds phi, tau, and lacks beta, log_sigma, mu"),
+        ({"block_size": 31}, r"tau has the shape \(886, 30\) and float32; expected \(858, 31\)"),
+        ({"code": "gprs-d"}, r"indices has the shape \(886, 1\) and int64; expected \(886, 30\)"),
+    ],
+)
+def test_arrays_of_another_run_are_refused(checkpoint, mnist, change, message):
+    config = replace(TINY, **change)
+    with pytest.raises(InputError, match=f"not of its own settings: {message}"):
+        Trainer(config, mnist[0], checkpoint[1])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: {"parameters": {"x": s.parameters["tau"]}}, "it holds x, and lacks log_rho"),
+        (lambda s: {"indices": s.indices * 1.0}, "indices has the shape .* and float64; expected"),
+        (lambda s: {"step": -1}, "the checkpoint is of step -1"),
+        (lambda s: {"trained": 9}, "of step 1, where training ended at 9"),
+    ],
+)
+def test_a_changed_state_is_refused(checkpoint, mnist, change, message):
+    state = replace(checkpoint[1], **change(checkpoint[1]))
+    with pytest.raises(InputError, match=message):
+        Trainer(TINY, mnist[0], state)
 
 
 def test_metrics_after_the_checkpoint_are_dropped(tmp_path):

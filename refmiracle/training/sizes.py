@@ -1,0 +1,89 @@
+"""How many bytes the file of a run has, or may have, before it is trained."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from refmiracle.codec.container import CompressedModel
+from refmiracle.codec.envelope import CRC_BYTES
+from refmiracle.codec.payload import THETA_BYTES, message_count
+from refmiracle.codec.sizes import least_block_size
+from refmiracle.codec.update import CompressedUpdate
+from refmiracle.errors import named
+from refmiracle.rec.codes import MRC, find_code
+from refmiracle.training.config import Config
+
+BITS = 8  # of a byte
+# How much longer than expected a file may be without a word.
+TOLERANCE = 1.1
+
+
+def empty_file(config: Config) -> CompressedModel | CompressedUpdate:
+    """Return the file of a run without its messages."""
+    layout, bits, none = config.layout(), config.bits_per_block, np.zeros(0, np.int64)
+    tensors = len(layout.factors)
+    if config.base:
+        return CompressedUpdate(0, layout, bits, np.zeros(tensors, np.uint8), none, config.code)
+    return CompressedModel(layout, bits, np.zeros(tensors, np.float16), none, config.code)
+
+
+def expected_bytes(config: Config) -> int:
+    """Return how many bytes a file has: exactly where messages have a fixed length, else about."""
+    code, file = find_code(config.code), empty_file(config)
+    each = code.expected_bits(config.bits_per_block, config.block_size)
+    theta = 0 if code.fixed_length else THETA_BYTES
+    messages = math.ceil(each * message_count(file.layout, code) / BITS)
+    return len(file.header()) + theta + messages + CRC_BYTES
+
+
+def with_suited_blocks(config: Config, nbytes: int) -> Config:
+    """Return the config with the smallest blocks whose file has about so many bytes at most.
+
+    Where the overhead of a code's integers alone is longer, their divergences have those bytes:
+    the blocks are those of minimal random coding.  No block is larger than the code can search.
+    """
+    code = find_code(config.code)
+    by_mrc = least_block_size(empty_file(replace(config, code=MRC, block_size=1)), nbytes)
+    low, high = by_mrc, replace(config, block_size=1).layout().variables()
+    if expected_bytes(replace(config, block_size=high)) > nbytes:
+        high = by_mrc
+    while low < high:  # files only get shorter with larger blocks
+        middle = (low + high) // 2
+        fits = expected_bytes(replace(config, block_size=middle)) <= nbytes
+        low, high = (low, middle) if fits else (middle + 1, high)
+    return replace(config, block_size=min(low, code.largest_block))
+
+
+def foretold(config: Config) -> Iterator[str]:
+    """Yield what there is to say, before it is trained, of how long an update will be."""
+    if not config.base:
+        return
+    code, size, root = find_code(config.code), expected_bytes(config), len(config.base[0])
+    longer = size > root
+    if not code.fixed_length:
+        yield (
+            f"{named('code')} {code.name} tells how long an update is when it is there; some"
+            f" {size} bytes are expected{_than(root) if longer else ''}"
+        )
+    elif longer:
+        yield f"warning: the update will have {size} bytes{_than(root)}"
+
+
+def found_longer(config: Config, nbytes: int) -> Iterator[str]:
+    """Yield what there is to say of the bytes of a finished update that nobody foretold."""
+    if not config.base or find_code(config.code).fixed_length:
+        return
+    size, root = expected_bytes(config), len(config.base[0])
+    if nbytes > TOLERANCE * size:
+        more = _than(root) if nbytes > root else ""
+        yield f"warning: the update has {nbytes} bytes, where some {size} were expected{more}"
+    elif size <= root < nbytes:
+        yield f"warning: the update has {nbytes} bytes{_than(root)}"
+
+
+def _than(root: int) -> str:
+    return f", more than the model that it updates ({root})"
