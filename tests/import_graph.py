@@ -1,4 +1,7 @@
-"""The layers of the package, and what each part of it imports; tools/draw_layers.py draws them."""
+"""The layers of the package, and what each part of it imports.
+
+tools/figures/draw_layers.py draws them.
+"""
 
 from __future__ import annotations
 

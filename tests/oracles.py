@@ -52,16 +52,6 @@ def same_bits(a, b):
     return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
 
 
-def numerical_gradient(f, x, step=1e-5):
-    """Central differences of the scalar f(x) by every element of x, in float64."""
-    gradient = np.empty(x.shape)
-    for i in np.ndindex(x.shape):
-        h = np.zeros(x.shape)
-        h[i] = step
-        gradient[i] = (f(x + h) - f(x - h)) / (2.0 * step)
-    return gradient
-
-
 def complex_gradient(f, x, step=1e-30):
     """The gradient of a scalar f(x) that takes complex numbers: f(x + i h v) / h, to all digits."""
     gradient = np.empty(x.shape)
@@ -136,17 +126,6 @@ def _newton(x, y, digits, working):
             y -= step
             if abs(step) < y * mpf(10) ** -(digits // 2 + 5):  # the next would be below 10^-digits
                 return y
-
-
-def mp_gradient(f, values, digits=60):
-    """Central differences of f(list of mpf) by each value, in mpmath: right to about 1e-28."""
-    with mpmath.workdps(digits):
-        values, h = [mpf(float(v)) for v in np.ravel(values)], mpf(10) ** -15
-
-        def shifted(i, by):
-            return f([v + by if j == i else v for j, v in enumerate(values)])
-
-        return [float((shifted(i, h) - shifted(i, -h)) / (2 * h)) for i in range(len(values))]
 
 
 def run_python(code, **environment):

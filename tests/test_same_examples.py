@@ -9,7 +9,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-FULL_OF_CONSTANTS = Path(__file__).resolve().parent.parent / "tools" / "scan_grids.py"
+FULL_OF_CONSTANTS = Path(__file__).resolve().parent.parent / "tools" / "figures" / "scan_grids.py"
 
 
 def drawn():

@@ -117,12 +117,3 @@ def zipf_bits(n: ArrayLike, exponent: float) -> Array:
 
     n = np.asarray(n, dtype=np.float64)
     return exponent * np.log2(n) + math.log2(zeta(exponent))
-
-
-def poisson_bits_bound(kl_bits: float) -> float:
-    """Return a bound of the mean length of `pfr` under the law that files hold, in bits.
-
-    E[e] <= E[log2 n] <= KL + log2(e)/e + 1 (Li and El Gamal), and the law's mean length grows
-    with E[e].
-    """
-    return log_geometric_mean_bits(kl_bits + POISSON_EXCESS)

@@ -11,7 +11,6 @@ import struct
 import zlib
 from dataclasses import replace
 from decimal import Decimal
-from pathlib import Path
 from types import SimpleNamespace
 
 import mpmath
@@ -19,6 +18,19 @@ import numpy as np
 import pytest
 import spec_decoder
 import spec_networks
+from codec.document import (
+    SPEC,
+    checksum,
+    code_bytes,
+    described_network,
+    float32_bits,
+    float64_bits,
+    model_of,
+    models,
+    section,
+    table,
+    words,
+)
 from nn.trees import DEPTHWISE, NORMED, TREE
 
 from refmiracle.codec.bits import pack_indices
@@ -28,7 +40,7 @@ from refmiracle.codec.model import decode_model, decode_rows
 from refmiracle.engines import get_engine
 from refmiracle.errors import InputError
 from refmiracle.nn.contract import Tensor
-from refmiracle.nn.description import KINDS, from_description, read_description, to_description
+from refmiracle.nn.description import KINDS, read_description, to_description
 from refmiracle.nn.evaluation import forward, logits
 from refmiracle.nn.network import check_network
 from refmiracle.nn.networks import LENET5, LENET_300_100
@@ -38,44 +50,9 @@ from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
 from refmiracle.rec.code import VARIABLE
 from refmiracle.rec.codes import CODES
 
-SPEC = (Path(__file__).parents[2] / "docs" / "SPEC.md").read_text(encoding="utf-8")
 SHAPES = {t.name: t.shape for t in LENET5.tensors()}
 COUNTS = tuple(math.prod(shape) for shape in SHAPES.values())
 DEFAULT = LENET5.hash_factors
-
-
-def section(number):
-    """Return the text of a section, to the next heading."""
-    return re.split(rf"^##+ {re.escape(number)}\.? ", SPEC, flags=re.M)[1].split("\n##")[0]
-
-
-def table(number):
-    """Return the rows of the tables of a section, each a list of cells without quotes."""
-    lines = [line for line in section(number).splitlines() if line.startswith("|")]
-    rows = [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in lines]
-    return [r for i, r in enumerate(rows) if "---" not in r[0] and not is_header(rows, i)]
-
-
-def is_header(rows, i):
-    return i + 1 < len(rows) and "---" in rows[i + 1][0]
-
-
-def code_bytes(number):
-    """Return the bytes of the dump of a section, without its remarks."""
-    dump = section(number).split("```text\n")[1].split("```")[0]
-    return bytes.fromhex("".join(line[:28] for line in dump.splitlines()))
-
-
-def words(cell):
-    return [int(w, 16) for w in cell.split()]
-
-
-def float64_bits(x):
-    return struct.pack(">d", x).hex()
-
-
-def float32_bits(x):
-    return struct.pack(">f", x).hex()
 
 
 @mpmath.workdps(40)
@@ -386,110 +363,32 @@ def test_file_of_another_code_of_the_document(engine):
 # --- whole files
 
 
-def checksum(weights):
-    """CRC-32 of all weights as little-endian float32, tensors in the order of the file."""
-    flat = np.concatenate([np.asarray(w).ravel() for w in weights.values()])
-    return zlib.crc32(flat.astype("<f4").tobytes())
+ROWS = [(n, row) for n, count in {"10": 6, "10.1": 12, "10.2": 4, "10.3": 4}.items()
+        for row in range(count)]  # fmt: skip
 
 
-def integers_of_the_document(code, count):
-    """The integers m of section 10.1."""
-    m = []
-    for t in range(count):
-        x = t * 2654435761 % 2**32
-        e = x // 2**27
-        n = 2**e + x % 2**e
-        m.append({"sp-pfr": n * 2**16 + x // 2**16, "orc": x // 2**18 + 1}.get(code, n))
-    return m
-
-
-@pytest.mark.parametrize("row", range(6))
-def test_whole_files_of_the_document(row):
-    flags, bits, block_size, seed, factors, size, file_crc, weights_crc = table("10")[row]
-    layout = BlockLayout(
-        LENET5,
-        tuple(map(int, factors.split())),
-        Grouping(int(flags, 16) & 15),
-        Signs(int(flags, 16) >> 4),
-        int(block_size),
-        int(seed),
-    )
-    rho = np.array([0x2400 + 0x111 * t for t in range(8)], dtype=np.uint16).view(np.float16)
-    indices = [(b * 2654435761) % 2**32 >> (32 - int(bits)) for b in range(layout.blocks())]
-    model = CompressedModel(layout, int(bits), rho, np.array(indices))
+@pytest.mark.parametrize(("number", "row"), ROWS)
+def test_whole_files_of_the_document(number, row):
+    model, expected = list(models(number))[row]
     data = model.to_bytes()
-    assert len(data) == int(size)
-    assert data[-4:][::-1].hex() == file_crc
-    assert f"{checksum(spec_decoder.decode(data)):08x}" == weights_crc
-    for name in ("numpy", "numba"):
-        assert f"{checksum(decode_model(parse_model(data), get_engine(name))):08x}" == weights_crc
-
-
-def model_of_the_document(code, bits, seed):
-    """Section 10.1."""
-    layout = BlockLayout(
-        LENET5, (5, 5, 1000, 5, 4000, 50, 50, 1), Grouping.INPUTS, Signs.UNIT, 10, seed
-    )
-    assert (layout.variables(), layout.blocks()) == (359, 36)
-    count = 359 if CODES[code].of == VARIABLE else 36
-    messages = CODES[code].from_positive(integers_of_the_document(code, count))
-    if CODES[code].of == VARIABLE:
-        messages = np.append(messages, 1).reshape(36, 10)
-    rho = np.array([0x2400 + 0x111 * t for t in range(8)], dtype=np.uint16).view(np.float16)
-    return CompressedModel(layout, bits, rho, messages, code, 60000)
-
-
-@pytest.mark.parametrize("code", list(CODES)[1:])
-def test_files_of_other_codes_of_the_document(code):
-    row = table("10.1")[CODES[code].number - 1]
-    assert int(row[0]) == CODES[code].number
-    _, bits, seed, size, file_crc, weights_crc = row
-    data = model_of_the_document(code, int(bits), int(seed)).to_bytes()
-    assert len(data) == int(size)
-    assert data[-4:][::-1].hex() == file_crc
-    assert f"{checksum(spec_decoder.decode(data)):08x}" == weights_crc
-    for name in ("numpy", "numba"):
-        assert f"{checksum(decode_model(parse_model(data), get_engine(name))):08x}" == weights_crc
-
-
-def file_of_the_document(layout, code, bits):
-    """Return a file with the scales, messages and theta of section 10."""
-    count = layout.variables() if code.of == VARIABLE else layout.blocks()
-    if code.number == 0:
-        messages = np.array([b * 2654435761 % 2**32 >> (32 - bits) for b in range(count)])
-    else:
-        messages = code.from_positive(integers_of_the_document(code.name, count))
-    if code.of == VARIABLE:
-        unused = layout.blocks() * layout.block_size - count
-        messages = np.append(messages, np.ones(unused, np.int64)).reshape(layout.blocks(), -1)
-    rho = np.array([0x2400 + 0x111 * t for t in range(len(layout.factors))], dtype=np.uint16).view(
-        np.float16
-    )
-    return CompressedModel(layout, bits, rho, messages, code.name, 60000).to_bytes()
-
-
-@pytest.mark.parametrize("row", range(4))
-def test_files_of_network_2_of_the_document(row):
-    number, flags, bits, block_size, seed, factors, *expected = table("10.2")[row]
-    code = next(c for c in CODES.values() if c.number == int(number))
-    layout = BlockLayout(
-        LENET_300_100,
-        tuple(map(int, factors.split())),
-        Grouping(int(flags, 16) & 15),
-        Signs(int(flags, 16) >> 4),
-        int(block_size),
-        int(seed),
-    )
-    data = file_of_the_document(layout, code, int(bits))
     assert [str(len(data)), data[-4:][::-1].hex()] == expected[:2]
+    assert parse_model(data).layout == model.layout
     weights = spec_decoder.decode(data)
-    assert [(n, len(w)) for n, w in weights.items()] == [
-        (t.name, math.prod(t.shape)) for t in LENET_300_100.tensors()
-    ]
+    assert {n: len(w) for n, w in weights.items()} == {
+        t.name: math.prod(t.shape) for t in model.layout.network.tensors()
+    }
     assert f"{checksum(weights):08x}" == expected[2]
     for name in ("numpy", "numba"):
         decoded = decode_model(parse_model(data), get_engine(name))
+        assert list(decoded) == list(weights)
         assert f"{checksum(decoded):08x}" == expected[2]
+
+
+def test_all_rows_of_the_document_are_there():
+    assert [len(list(models(n))) for n in ("10", "10.1", "10.2", "10.3")] == [6, 12, 4, 4]
+    assert {code.number for code in CODES.values()} == {0, *(int(r[0]) for r in table("10.1"))}
+    layout = next(models("10.1"))[0].layout
+    assert (layout.variables(), layout.blocks()) == (359, 36)
 
 
 @pytest.mark.parametrize("code", list(CODES)[1:])
@@ -515,32 +414,6 @@ def test_other_codes_decode_the_same_normals(rng, code, block_size, bits, larges
         got = decode_rows(parse_model(data), get_engine(name))
         assert got.dtype == np.float32
         assert got.ravel()[:79].tobytes() == struct.pack("<79f", *want), name
-
-
-@pytest.mark.parametrize("code", ["orc", "pfr", "sp-pfr", "gprs"])
-def test_both_readers_refuse_the_same_files_of_other_codes(rng, code):
-    """Of files with changed bytes behind the header, both accept the same ones."""
-    layout = BlockLayout(LENET5, COUNTS, Grouping.OUTPUTS, Signs.UNIT, 3, 300)
-    shape = (3, 3) if CODES[code].of == VARIABLE else 3
-    ones = CODES[code].from_positive(np.full(shape, 1 << 5 if code == "sp-pfr" else 1))
-    whole = CompressedModel(layout, 5, np.ones(8, np.float16), ones, code).to_bytes()
-    accepted, tries = 0, 3000
-    for _ in range(tries):
-        messages = rng.bytes(rng.integers(0, 5 if code == "gprs" else 9))
-        body = whole[: -4 - len(whole[42:-4])] + messages
-        data = body + struct.pack("<I", zlib.crc32(body))
-        try:
-            spec_decoder.parse(data)
-            valid = True
-        except spec_decoder.InvalidFileError:
-            valid = False
-        if valid:
-            accepted += 1
-            assert parse_model(data).to_bytes() == data
-        else:
-            with pytest.raises(InputError):
-                parse_model(data)
-    assert 10 < accepted < tries - 10
 
 
 def test_one_file_of_the_document_has_ties():
@@ -617,38 +490,8 @@ def test_predictions_agree(rng, engine):
     np.testing.assert_allclose(got, want, rtol=0, atol=1e-4 * np.abs(want).max())
 
 
-def test_both_readers_refuse_the_same_files(rng):
-    """Of files with a few changed bytes and a right checksum, both accept the same ones."""
-    layout = BlockLayout(LENET5, COUNTS, Grouping.OUTPUTS, Signs.UNIT, 3, 300)
-    whole = CompressedModel(layout, 5, np.ones(8, np.float16), np.array([9, 31, 18])).to_bytes()
-    accepted = 0
-    for _ in range(3000):
-        body = bytearray(whole[:-4])
-        for _ in range(rng.integers(1, 3)):
-            body[rng.integers(3, len(body))] ^= 1 << rng.integers(0, 8)
-        data = bytes(body) + struct.pack("<I", zlib.crc32(body))
-        try:
-            spec_decoder.parse(data)
-            valid = True
-        except spec_decoder.InvalidFileError:
-            valid = False
-        if valid:
-            accepted += 1
-            assert parse_model(data).to_bytes() == data
-        else:
-            with pytest.raises(InputError):
-                parse_model(data)
-    assert 100 < accepted < 2900
-
-
-def description_of_the_document():
-    """The bytes of the example of section 3.1."""
-    example = section("3.1").split("Example: ")[1].split(": images")[0]
-    return bytes.fromhex("".join(re.findall(r"`([0-9a-f ]+)`", example)))
-
-
 def test_described_network_of_the_document():
-    network = from_description(description_of_the_document())
+    network = described_network()
     check_network(network)
     assert f"has {network.count()} weights in twelve tensors" in section("3.1")
     assert len(network.tensors()) == 12
@@ -671,49 +514,17 @@ def test_opcodes_of_the_document():
         assert re.findall(r"weight|gain|bias", tensors) == names
 
 
-@pytest.mark.parametrize("row", range(4))
-def test_files_of_network_0_of_the_document(row):
-    number, flags, bits, block_size, seed, factors, *expected = table("10.3")[row]
-    code = next(c for c in CODES.values() if c.number == int(number))
-    layout = BlockLayout(
-        from_description(description_of_the_document()),
-        tuple(map(int, factors.split())),
-        Grouping(int(flags, 16) & 15),
-        Signs(int(flags, 16) >> 4),
-        int(block_size),
-        int(seed),
-    )
-    data = file_of_the_document(layout, code, int(bits))
-    assert [str(len(data)), data[-4:][::-1].hex()] == expected[:2]
-    assert parse_model(data).layout == layout
-    weights = spec_decoder.decode(data)
-    assert f"{checksum(weights):08x}" == expected[2]
-    for name in ("numpy", "numba"):
-        decoded = decode_model(parse_model(data), get_engine(name))
-        assert list(decoded) == list(weights)
-        assert f"{checksum(decoded):08x}" == expected[2]
-
-
 def test_logits_of_network_0_of_the_document(engine):
     said = re.search(r"mod 256, are (.*), (.*) and (.*); those of the second (.*), (.*) and (.*)\.",
                      section("10.3"))  # fmt: skip
     said = np.array([float(x) for x in said.groups()]).reshape(2, 3)
     pixels = (37 * np.arange(70) % 256).astype(np.uint8).reshape(1, 2, 7, 5)
-    for row, want in enumerate(said):
-        _, flags, bits, block_size, seed, factors, *_ = table("10.3")[row]
-        layout = BlockLayout(
-            from_description(description_of_the_document()),
-            tuple(map(int, factors.split())),
-            Grouping(int(flags, 16) & 15),
-            Signs(int(flags, 16) >> 4),
-            int(block_size),
-            int(seed),
-        )
-        data = file_of_the_document(layout, CODES["mrc"], int(bits))
+    for (model, _), want in zip(list(models("10.3"))[:2], said, strict=True):
+        data, network = model.to_bytes(), model.layout.network
         file, weights = spec_decoder.parse(data), spec_decoder.decode(data)
         slow = spec_networks.logits(file.described, weights.values(), pixels[0].tolist())
         np.testing.assert_allclose(slow, want, rtol=0, atol=1e-7)
-        found = logits(layout.network, engine, decode_model(parse_model(data), engine), pixels)
+        found = logits(network, engine, decode_model(parse_model(data), engine), pixels)
         np.testing.assert_allclose(found[:, 0], slow, rtol=0, atol=1e-6)
 
 
@@ -724,7 +535,7 @@ def test_described_networks_decode_the_same_bits(rng, network, code, engine):
     network = replace(network, number=0)
     factors = tuple(int(n) for n in rng.integers(1, 4, len(network.tensors())))
     layout = BlockLayout(network, factors, Grouping.INPUTS, Signs.WEIGHT, 9, 5)
-    data = file_of_the_document(layout, CODES[code], 16)
+    data = model_of(layout, CODES[code], 16).to_bytes()
     weights, model = spec_decoder.decode(data), parse_model(data)
     decoded = decode_model(model, engine)
     assert list(decoded) == list(weights) == [t.name for t in network.tensors()]
@@ -739,8 +550,7 @@ def test_described_networks_decode_the_same_bits(rng, network, code, engine):
 
 def test_both_readers_refuse_the_same_descriptions(rng):
     """Of descriptions with a few other bytes, both accept the same, with the same tensors."""
-    wholes = [to_description(n) for n in (TREE, NORMED, DEPTHWISE)]
-    wholes.append(description_of_the_document())
+    wholes = [to_description(n) for n in (TREE, NORMED, DEPTHWISE, described_network())]
     accepted = 0
     for turn in range(4000):
         data = bytearray(wholes[turn % 4])

@@ -25,7 +25,8 @@ def test_what_is_declared(backend):
 
 
 @pytest.mark.parametrize(
-    "module", ["torch_backend", "spec_layout", "spec_update", "spec_description"]
+    "module",
+    ["torch_backend", "spec_operations", "spec_layout", "spec_update", "spec_description"],
 )
 def test_it_shares_no_code_with_refmiracle(module):
     check_imports(module)

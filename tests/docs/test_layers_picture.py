@@ -8,14 +8,14 @@ import xml.etree.ElementTree as ET
 from docs.blocks import ROOT
 from import_graph import LAYERS
 
-sys.path.append(str(ROOT / "tools"))
+sys.path.append(str(ROOT / "tools" / "figures"))
 import draw_layers
 
 PICTURE = (ROOT / "docs" / "layers.svg").read_bytes()
 
 
 def test_the_picture_is_that_of_the_source():
-    """Where it is not: python tools/draw_layers.py"""
+    """Where it is not: python tools/figures/draw_layers.py"""
     assert draw_layers.draw().encode() == PICTURE
 
 

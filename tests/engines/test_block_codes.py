@@ -7,10 +7,11 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from exactness import growth, log_ratio
 from hypothesis import given
 from hypothesis import strategies as st
 from oracles import philox, row_words, run_python, same_bits
-from scipy import optimize, special, stats
+from scipy import optimize, special
 
 from refmiracle.engines import numba_engine, numpy_engine
 from refmiracle.engines.numba_engine import orc_pfr as numba_orc_pfr
@@ -20,15 +21,9 @@ from refmiracle.engines.numpy_engine import sp_pfr as numpy_sp_pfr
 from refmiracle.errors import InputError
 from refmiracle.numerics.philox import Stream
 
-ORC_PFR = {"numpy": numpy_orc_pfr, "numba": numba_orc_pfr}
-SP_PFR = {"numpy": numpy_sp_pfr, "numba": numba_sp_pfr}
+ENGINES = {"numpy": numpy_engine.ENGINE, "numba": numba_engine.ENGINE}
 NUMBERS = [0, 3, 885, 2**32 - 1]  # of blocks
 NARROW = math.log(1e-12)
-
-
-@pytest.fixture(params=["numpy", "numba"])
-def name(request):
-    return request.param
 
 
 def random_targets(rng, blocks, dimension, scale=1.0):
@@ -42,11 +37,6 @@ def random_targets(rng, blocks, dimension, scale=1.0):
 
 def uniforms(words):
     return (np.array(words, dtype=np.float64) + 0.5) / 2.0**32
-
-
-def log_ratio(z, delta, log_s):
-    """log q(z) - log p(z) by scipy."""
-    return stats.norm.logpdf(z, delta, np.exp(0.5 * log_s)) - stats.norm.logpdf(z)
 
 
 def first_of(scores):
@@ -71,21 +61,21 @@ def plain_ordered(seed, candidates, blocks, delta, log_s, without_end):
 
 
 @pytest.mark.parametrize(("bits", "dimension"), [(0, 2), (1, 3), (2, 1), (7, 5), (11, 2)])
-def test_orc_by_a_plain_loop(name, rng, bits, dimension):
+def test_orc_by_a_plain_loop(engine, rng, bits, dimension):
     """One candidate, two, a part of a chunk, several chunks; none is passed over."""
     targets = random_targets(rng, len(NUMBERS), dimension, 2.0)
     want = plain_ordered(21, 2**bits, NUMBERS, *targets, without_end=False)
-    indices = ORC_PFR[name].ordered_indices(21, bits, NUMBERS, *targets)
+    indices = engine.ordered_indices(21, bits, NUMBERS, *targets)
     assert indices.dtype == np.int64
     assert indices.tolist() == want
 
 
 @pytest.mark.parametrize(("dimension", "scale"), [(1, 3.0), (5, 0.5), (2, 1.5)])
-def test_pfr_by_a_plain_loop_that_goes_on(name, rng, dimension, scale):
+def test_pfr_by_a_plain_loop_that_goes_on(engine, rng, dimension, scale):
     """The r_max here are below 2^6, so that 2^10 arrivals are many more than a search needs."""
     targets = random_targets(rng, len(NUMBERS), dimension, scale)
     want = plain_ordered(4, 2**10, NUMBERS, *targets, without_end=True)
-    assert ORC_PFR[name].poisson_indices(4, NUMBERS, *targets).tolist() == want
+    assert engine.poisson_indices(4, NUMBERS, *targets).tolist() == want
     assert max(want) > 0
 
 
@@ -134,9 +124,9 @@ def suprema(delta, log_s, k):
 @pytest.mark.parametrize(
     ("K", "dimension", "scale"), [(0, 2, 1.5), (1, 3, 1.0), (7, 2, 2.0), (6, 5, 0.8)]
 )
-def test_sp_pfr_by_a_plain_loop_that_goes_on(name, rng, K, dimension, scale):
+def test_sp_pfr_by_a_plain_loop_that_goes_on(engine, rng, K, dimension, scale):
     delta, log_s = random_targets(rng, 3, dimension, scale)
-    got = SP_PFR[name].partition_messages(8, K, NUMBERS[-3:], delta, log_s)
+    got = engine.partition_messages(8, K, NUMBERS[-3:], delta, log_s)
     assert got.dtype == np.int64
     for message, block, d, ls in zip(got, NUMBERS[-3:], delta, log_s, strict=True):
         want, bins = plain_partition(8, K, block, d, ls, 300)
@@ -147,18 +137,17 @@ def test_sp_pfr_by_a_plain_loop_that_goes_on(name, rng, K, dimension, scale):
 def test_engines_agree(rng):
     """On targets that need thousands of arrivals, in more bins than a hash table begins with."""
     targets = random_targets(rng, 40, 6, 1.5)
-    pairs = [(c.ordered_indices, c.poisson_indices) for c in ORC_PFR.values()]
-    orc = [c[0](6, 11, range(40), *targets) for c in pairs]
+    orc = [e.ordered_indices(6, 11, range(40), *targets) for e in ENGINES.values()]
     assert orc[0].tolist() == orc[1].tolist()
     assert len(set(orc[0].tolist())) > 25
-    pfr = [c[1](6, range(40), *targets) for c in pairs]
+    pfr = [e.poisson_indices(6, range(40), *targets) for e in ENGINES.values()]
     assert pfr[0].tolist() == pfr[1].tolist()
     assert pfr[0].max() > 500
     few = slice(0, 10)
     for K in (0, 5, 14, 24):
         sp = [
-            c.partition_messages(6, K, range(10), targets[0][few], targets[1][few])
-            for c in SP_PFR.values()
+            e.partition_messages(6, K, range(10), targets[0][few], targets[1][few])
+            for e in ENGINES.values()
         ]
         assert sp[0].tolist() == sp[1].tolist()
 
@@ -179,7 +168,7 @@ def test_arrival_times_are_the_same_bits(rng):
     assert same_bits(np.ascontiguousarray(E[0].reshape(4, 256).T).ravel(), T)
 
 
-def test_chunks_and_neighbours_do_not_change_the_messages(name, rng, monkeypatch):
+def test_chunks_and_neighbours_do_not_change_the_messages(engine, rng, monkeypatch):
     """Blocks that stop leave the others; a short chunk stops sooner than a long one."""
     targets = random_targets(rng, 9, 3, 1.5)
     targets[0][4], targets[1][4] = 0.0, 0.0  # this one stops at once
@@ -188,9 +177,9 @@ def test_chunks_and_neighbours_do_not_change_the_messages(name, rng, monkeypatch
     def messages(of):
         own = [a[of] for a in targets]
         return [
-            ORC_PFR[name].ordered_indices(2, 10, blocks[of], *own).tolist(),
-            ORC_PFR[name].poisson_indices(2, blocks[of], *own).tolist(),
-            SP_PFR[name].partition_messages(2, 5, blocks[of], *own).tolist(),
+            engine.ordered_indices(2, 10, blocks[of], *own).tolist(),
+            engine.poisson_indices(2, blocks[of], *own).tolist(),
+            engine.partition_messages(2, 5, blocks[of], *own).tolist(),
         ]
 
     together = messages(slice(None))
@@ -206,25 +195,24 @@ def test_chunks_and_neighbours_do_not_change_the_messages(name, rng, monkeypatch
     assert messages(slice(0, 0)) == [[], [], []]
 
 
-def test_places_that_are_not_used_count_nothing(name, rng):
+def test_places_that_are_not_used_count_nothing(engine, rng):
     """delta = 0, log_s = 0: r is 1 there. (Bits of bins are spread over all places: K = 0.)"""
     delta, log_s = random_targets(rng, 6, 3)
     wide = [np.pad(a, ((0, 0), (0, 6))) for a in (delta, log_s)]
-    orc_pfr, sp_pfr = ORC_PFR[name], SP_PFR[name]
     for a, b in [
-        [orc_pfr.ordered_indices(2, 9, range(6), *t) for t in ((delta, log_s), wide)],
-        [orc_pfr.poisson_indices(2, range(6), *t) for t in ((delta, log_s), wide)],
-        [sp_pfr.partition_messages(2, 0, range(6), *t) for t in ((delta, log_s), wide)],
+        [engine.ordered_indices(2, 9, range(6), *t) for t in ((delta, log_s), wide)],
+        [engine.poisson_indices(2, range(6), *t) for t in ((delta, log_s), wide)],
+        [engine.partition_messages(2, 0, range(6), *t) for t in ((delta, log_s), wide)],
     ]:
         assert a.tolist() == b.tolist()
     assert np.all(numpy_sp_pfr.proposal(12, *wide).log_bound[:, 3:] == 0.0)
 
 
-def test_a_target_that_is_the_coding_distribution_costs_nothing(name):
+def test_a_target_that_is_the_coding_distribution_costs_nothing(engine):
     nothing = np.zeros((3, 4))
-    assert ORC_PFR[name].ordered_indices(1, 10, range(3), nothing, nothing).tolist() == [0, 0, 0]
-    assert ORC_PFR[name].poisson_indices(1, range(3), nothing, nothing).tolist() == [0, 0, 0]
-    messages = SP_PFR[name].partition_messages(1, 6, range(3), nothing, nothing)
+    assert engine.ordered_indices(1, 10, range(3), nothing, nothing).tolist() == [0, 0, 0]
+    assert engine.poisson_indices(1, range(3), nothing, nothing).tolist() == [0, 0, 0]
+    messages = engine.partition_messages(1, 6, range(3), nothing, nothing)
     assert (messages >> 6).tolist() == [1, 1, 1]
 
 
@@ -287,9 +275,9 @@ def test_every_target_has_an_answer_or_a_refusal(places, K):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(numpy_orc_pfr, "LARGEST_SEARCH_BITS", 12)
         for call in (
-            lambda e: ORC_PFR[e].ordered_indices(1, K, [5], delta, log_s),
-            lambda e: ORC_PFR[e].poisson_indices(1, [5], delta, log_s),
-            lambda e: SP_PFR[e].partition_messages(1, K, [5], delta, log_s),
+            lambda e: ENGINES[e].ordered_indices(1, K, [5], delta, log_s),
+            lambda e: ENGINES[e].poisson_indices(1, [5], delta, log_s),
+            lambda e: ENGINES[e].partition_messages(1, K, [5], delta, log_s),
         ):
             answers = []
             for engine in ("numpy", "numba"):
@@ -300,41 +288,40 @@ def test_every_target_has_an_answer_or_a_refusal(places, K):
             assert answers[0] == answers[1]
 
 
-def test_one_very_narrow_place_is_sent(name):
+def test_one_very_narrow_place_is_sent(engine):
     """s = 1e-12 needs 2^19.9 candidates of pfr, and hardly any with 20 bits of bins."""
     delta, log_s = np.array([[0.1]]), np.array([[NARROW]])
-    messages = SP_PFR[name].partition_messages(1, 20, [2], delta, log_s)
-    z = SP_PFR[name].partition_rows(1, 20, [2], messages, 1)
+    messages = engine.partition_messages(1, 20, [2], delta, log_s)
+    z = engine.partition_rows(1, 20, [2], messages, 1)
     assert abs(z[0, 0] - 0.1) < 6e-6
     assert messages[0] >> 20 < 100
 
 
-def test_refusals_say_which_block_and_how_many(name):
-    orc_pfr, sp_pfr = ORC_PFR[name], SP_PFR[name]
+def test_refusals_say_which_block_and_how_many(engine):
     delta, log_s = np.full((2, 3), 0.1), np.full((2, 3), -0.5)
     log_s[1] = -12.6
     with pytest.raises(InputError, match=r"block 9 needs a search of about 2\^27\.3 .*fewer bits"):
-        orc_pfr.poisson_indices(1, [4, 9], delta, log_s)
+        engine.poisson_indices(1, [4, 9], delta, log_s)
     with pytest.raises(InputError, match=r"block 9 .* at most 2\^26 .* smaller blocks"):
-        sp_pfr.partition_messages(1, 0, [4, 9], delta, log_s)
+        engine.partition_messages(1, 0, [4, 9], delta, log_s)
     # The mean lies where the codebook has no samples: r is small, the search without end.
     with pytest.raises(InputError, match="block 0 needs a search"):
-        orc_pfr.poisson_indices(1, [0], np.array([[6.7]]), np.array([[2 * math.log(0.05)]]))
+        engine.poisson_indices(1, [0], np.array([[6.7]]), np.array([[2 * math.log(0.05)]]))
     for bits in (-1, 27):
         with pytest.raises(InputError, match="expected 0 to 26"):
-            orc_pfr.ordered_indices(1, bits, [4, 9], delta, log_s)
+            engine.ordered_indices(1, bits, [4, 9], delta, log_s)
     for bits in (-1, 25):
         with pytest.raises(InputError, match="expected 0 to 24"):
-            sp_pfr.partition_messages(1, bits, [4, 9], delta, log_s)
+            engine.partition_messages(1, bits, [4, 9], delta, log_s)
         with pytest.raises(InputError, match="expected 0 to 24"):
-            sp_pfr.partition_rows(1, bits, [4], [2**25], 3)
+            engine.partition_rows(1, bits, [4], [2**25], 3)
     for message in (0, 7, 2**35, -8):
         with pytest.raises(InputError, match="block 4 has candidate"):
-            sp_pfr.partition_rows(1, 3, [4], [message], 3)
+            engine.partition_rows(1, 3, [4], [message], 3)
     for call in (
-        lambda d, ls: orc_pfr.ordered_indices(1, 3, [4], d, ls),
-        lambda d, ls: orc_pfr.poisson_indices(1, [4], d, ls),
-        lambda d, ls: sp_pfr.partition_messages(1, 3, [4], d, ls),
+        lambda d, ls: engine.ordered_indices(1, 3, [4], d, ls),
+        lambda d, ls: engine.poisson_indices(1, [4], d, ls),
+        lambda d, ls: engine.partition_messages(1, 3, [4], d, ls),
     ):
         for bad in ((np.nan, -1.0), (0.0, 0.1), (9.0, -1.0)):
             with pytest.raises(InputError, match="target"):
@@ -343,42 +330,33 @@ def test_refusals_say_which_block_and_how_many(name):
 
 WITH_THREADS = """
 import numpy as np
-from refmiracle.engines.numba_engine import orc_pfr, sp_pfr
+from refmiracle.engines.numba_engine import ENGINE, threads, variables
 rng = np.random.default_rng(1)
 delta, log_s = rng.uniform(-1.2, 1.2, (21, 4)), -rng.uniform(0.1, 2.0, (21, 4))
-print(orc_pfr.ordered_indices(3, 12, range(21), delta, log_s).tolist())
-print(orc_pfr.poisson_indices(3, range(21), delta, log_s).tolist())
-print(sp_pfr.partition_messages(3, 6, range(21), delta, log_s).tolist())
+print(threads.THREADS)
+print(ENGINE.ordered_indices(3, 12, range(21), delta, log_s).tolist())
+print(ENGINE.poisson_indices(3, range(21), delta, log_s).tolist())
+print(ENGINE.partition_messages(3, 6, range(21), delta, log_s).tolist())
+delta, log_s = np.linspace(-1, 1, 700), np.linspace(-3, 0, 700)
+for code in variables.CODES:
+    messages = ENGINE.variable_messages(code, 4, np.arange(700), delta, log_s)
+    print(messages.tolist(), ENGINE.variable_samples(code, 4, np.arange(700), messages).tolist())
 """
 
 
 def test_threads_change_nothing():
-    one, three = (run_python(WITH_THREADS, NUMBA_NUM_THREADS=n) for n in ("1", "3"))
-    assert one == three
-    assert len(one) > 200
-
-
-GROWTH = """
-import resource
-import sys
-import numpy as np
-from refmiracle.engines.{engine}_engine import orc_pfr
-
-delta, log_s = np.full((1, 30), 0.3), np.full((1, 30), -0.5)
-unit = 1 if sys.platform == "darwin" else 1024
-orc_pfr.ordered_indices(1, 8, [0], delta, log_s)  # compiled and loaded before we look
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-orc_pfr.ordered_indices(1, {bits}, [0], delta, log_s)
-after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print((after - before) * unit)
-"""
+    """In the codes of blocks and in those of variables."""
+    one, three = (run_python(WITH_THREADS, NUMBA_NUM_THREADS=n).split("\n", 1) for n in "13")
+    assert (one[0], three[0]) == ("1", "3")
+    assert one[1] == three[1]
+    assert len(one[1]) > 200
 
 
 @pytest.mark.parametrize(("name", "bits", "most"), [("numpy", 18, 32), ("numba", 21, 100)])
 def test_memory_does_not_grow_with_the_candidates(name, bits, most):
     """All at once would take 63 MB and 250 MB; the compiled engine keeps the first 64 MB."""
     pytest.importorskip("resource")
-    assert int(run_python(GROWTH.format(engine=name, bits=bits))) < most * 2**20
+    assert growth(name, "ordered_indices", bits) < most * 2**20
 
 
 def test_a_kept_codebook_changes_nothing(rng):

@@ -18,8 +18,13 @@ from refmiracle.errors import InputError
 NUMPY = get_engine("numpy")
 NUMBA = get_engine("numba")
 
-# (channels, height, width, batch), (kh, kw, outputs), stride, padding, groups.
+# (channels, height, width, batch), (kh, kw, outputs), stride, padding, groups.  The compiled
+# products take outputs by five and inputs by four, so both fall on, below and between these.
 SMALL_CONVS = [
+    ((1, 5, 5, 1), (1, 1, 1), 1, 0, 1),
+    ((3, 5, 7, 2), (2, 3, 7), 1, 0, 1),
+    ((2, 4, 3, 3), (3, 1, 2), 1, 0, 1),
+    ((1, 3, 4, 1), (3, 4, 5), 1, 0, 1),
     ((3, 5, 4, 2), (3, 3, 4), 1, 1, 1),
     ((2, 6, 5, 1), (3, 3, 3), 2, 0, 1),  # a column is left over
     ((2, 5, 6, 2), (1, 3, 2), 2, 1, 1),
@@ -33,6 +38,8 @@ SMALL_CONVS = [
 ]
 CONVS = [
     *SMALL_CONVS,
+    ((4, 6, 9, 5), (1, 4, 10), 1, 0, 1),
+    ((6, 11, 8, 33), (5, 2, 13), 1, 0, 1),
     ((7, 9, 8, 33), (3, 3, 11), 2, 1, 1),
     ((6, 8, 9, 17), (5, 4, 6), 1, 2, 6),
     ((6, 13, 7, 9), (10, 4, 12), 2, 2, 1),
@@ -146,6 +153,15 @@ def test_conv2d_backward_compiled(rng, shape, kernel, stride, padding, groups, n
     want = NUMPY.conv2d_backward(x, w, dy, need_dx, stride, padding, groups)
     got = NUMBA.conv2d_backward(x, w, dy, need_dx, stride, padding, groups)
     assert_close(got, want, 2e-6)
+
+
+@pytest.mark.parametrize("how", [(1, 0, 1), (2, 1, 2)])
+def test_conv2d_backward_without_dx(engine, rng, how):
+    x, w, _, dy = conv_case(rng, (4, 5, 7, 2), (2, 3, 6), *how)
+    none, *got = engine.conv2d_backward(x, w, dy, False, *how)
+    assert none is None
+    _, *others = engine.conv2d_backward(x, w, dy, True, *how)
+    assert_close(got, others, 0.0)
 
 
 def test_the_defaults_are_no_other_computation(engine, rng):

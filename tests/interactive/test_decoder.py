@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import re
 import struct
 import zlib
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import spec_decoder
+from codec.document import models, scales
 from conformance.chains import shipped_models
 from conformance.descriptions import described_files, descriptions_changed
 from interactive.browser_backend import OPERATIONS, BrowserBackend, ask_files, ask_many
@@ -30,7 +30,6 @@ from refmiracle.rec.code import VARIABLE
 from refmiracle.rec.codes import CODES
 
 ROOT = Path(__file__).parents[2]
-SPEC = (ROOT / "docs" / "SPEC.md").read_text(encoding="utf-8")
 # What the page says where the plain Python decoder says so: the same fault, the first of 2.5.
 FAULTS = {
     "wrong magic": "letters RMC",
@@ -74,54 +73,6 @@ def digests_in(page, files):
     return [a if isinstance(a, str) else a[0].tobytes().hex() for a in answers]
 
 
-def scales(count):
-    """Return the scales of the files of SPEC.md, section 10."""
-    return np.array([0x2400 + 0x111 * t for t in range(count)], dtype=np.uint16).view(np.float16)
-
-
-def table(number):
-    """Return the rows of the table of a section of SPEC.md, its head left out."""
-    text = re.split(rf"^##+ {re.escape(number)}\.? ", SPEC, flags=re.M)[1].split("\n##")[0]
-    lines = [line for line in text.splitlines() if line.startswith("|")]
-    return [[c.strip().strip("`") for c in line.strip("|").split("|")] for line in lines[2:]]
-
-
-def files_of_blocks():
-    """Return the files of section 10 and the CRC-32 of each and of its weights."""
-    for flags, bits, block_size, seed, factors, _, file_crc, weights_crc in table("10")[:6]:
-        layout = BlockLayout(
-            LENET5,
-            tuple(map(int, factors.split())),
-            Grouping(int(flags, 16) & 15),
-            Signs(int(flags, 16) >> 4),
-            int(block_size),
-            int(seed),
-        )
-        words = [(b * 2654435761) % 2**32 for b in range(layout.blocks())]
-        indices = np.array([w >> (32 - int(bits)) for w in words])
-        yield CompressedModel(layout, int(bits), scales(8), indices), file_crc, weights_crc
-
-
-def files_of_other_codes():
-    """Return the same for section 10.1."""
-    for number, bits, seed, _, file_crc, weights_crc in table("10.1"):
-        (code,) = (c for c in CODES.values() if c.number == int(number))
-        layout = BlockLayout(
-            LENET5, (5, 5, 1000, 5, 4000, 50, 50, 1), Grouping.INPUTS, Signs.UNIT, 10, int(seed)
-        )
-        m = []
-        for t in range(359 if code.of == VARIABLE else 36):
-            x = t * 2654435761 % 2**32
-            n = 2 ** (x // 2**27) + x % 2 ** (x // 2**27)
-            special = {"sp-pfr": n * 2**16 + x // 2**16, "orc": x // 2**18 + 1}
-            m.append(special.get(code.name, n))
-        messages = code.from_positive(m)
-        if code.of == VARIABLE:
-            messages = np.append(messages, 1).reshape(36, 10)
-        model = CompressedModel(layout, int(bits), scales(8), messages, code.name, 60000)
-        yield model, file_crc, weights_crc
-
-
 def test_conformance(bridged):
     report = run_suite(PythonBackend(BrowserBackend(bridged)), load_golden(default_golden()))
     declared = [r for r in report.results if r.operation in OPERATIONS and r.dtype != "float32"]
@@ -136,14 +87,14 @@ def test_shipped_models(bridged, path):
     assert digests_in(bridged, [data]) == [digest_of(data)]
 
 
-@pytest.mark.parametrize("files", [files_of_blocks, files_of_other_codes])
-def test_files_of_the_document(bridged, files):
-    models, file_crcs, _ = zip(*files(), strict=True)
-    data = [model.to_bytes() for model in models]
-    assert [f[-4:][::-1].hex() for f in data] == list(file_crcs)
-    assert digests_in(bridged, data) == [digest_of(f) for f in data]
-    if files is files_of_other_codes:
-        assert {f[5] for f in data} == set(range(1, 13))
+@pytest.mark.parametrize("number", ["10", "10.1"])
+def test_files_of_the_document(bridged, number):
+    posed, said = zip(*models(number), strict=True)
+    files = [model.to_bytes() for model in posed]
+    assert [f[-4:][::-1].hex() for f in files] == [file_crc for _, file_crc, _ in said]
+    assert digests_in(bridged, files) == [digest_of(f) for f in files]
+    if number == "10.1":
+        assert {f[5] for f in files} == set(range(1, 13))
 
 
 def test_another_network(bridged, rng):

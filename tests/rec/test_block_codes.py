@@ -1,53 +1,24 @@
 """Codes of blocks: samples follow Q, exactly or with minimal random coding's bias; lengths.
 
-Exact codes are held to the bound of Dvoretzky, Kiefer and Wolfowitz alone: P(D_n > e) <=
-2 exp(-2 n e^2) for the distance D_n of an empirical distribution function and the true one, set to
-a false alarm of 1e-6.  Samples are independent: of `orc` and `pfr` each has another seed, of
-`sp-pfr` another block (its candidates are drawn by block).
+Exact codes are held to the bound of `exactness.dkw` alone.  Samples are independent: of `orc` and
+`pfr` each has another seed, of `sp-pfr` another block (its candidates are drawn by block).
 """
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from exactness import ONE, PLACES, distance, dkw, kl_bits, total_variation_bound
 from oracles import same_bits
 from scipy import stats
 
-from refmiracle.engines import numba_engine, numpy_engine
-from refmiracle.engines.numba_engine import orc_pfr as numba_orc_pfr
-from refmiracle.engines.numba_engine import sp_pfr as numba_sp_pfr
-from refmiracle.engines.numpy_engine import orc_pfr as numpy_orc_pfr
-from refmiracle.engines.numpy_engine import sp_pfr as numpy_sp_pfr
+from refmiracle.engines import get_engine
 
-ORC_PFR = {"numpy": numpy_orc_pfr, "numba": numba_orc_pfr}
-SP_PFR = {"numpy": numpy_sp_pfr, "numba": numba_sp_pfr}
-FALSE_ALARM = 1e-6
+NUMBA = get_engine("numba")
 SAMPLES = {"numpy": 400, "numba": 1500}
 
-# delta and s of Q: KL 0.8 nats in one dimension, 0.9 in two, 3.3 in five.
-ONE = np.array([[1.0]]), np.log([[0.25]])
-TWO = np.array([[0.8, -0.5]]), np.log([[0.3, 0.6]])
+# KL 3.3 nats.
 FIVE = np.array([[1.2, -0.5, 0.0, 0.3, -1.0]]), np.log([[0.2, 0.6, 1.0, 0.05, 0.5]])
-DIRECTION = np.array([0.6, 0.8])
-PLACES = [(ONE, np.ones(1)), (TWO, DIRECTION)]
-
-
-def dkw(n):
-    return np.sqrt(np.log(2.0 / FALSE_ALARM) / (2.0 * n))
-
-
-def total_variation_bound(delta, log_s, bits):
-    """The bias of `mrc` and `orc`: sqrt(chi^2 / K) / 2; see test_minimal_random_coding.py."""
-    s = np.exp(log_s)
-    ratio = np.prod(np.exp(delta**2 / (2.0 - s)) / np.sqrt(s * (2.0 - s)))
-    return 0.5 * np.sqrt((ratio - 1.0) / 2.0**bits)
-
-
-def distance(samples, target, direction):
-    """Largest distance of the distribution functions of samples and of Q, along a direction."""
-    delta, log_s = target
-    q = stats.norm(delta[0] @ direction, np.sqrt(np.exp(log_s[0]) @ direction**2))
-    return stats.kstest(samples @ direction, q.cdf).statistic
 
 
 def of_codebooks(engine, encoder, count, target):
@@ -58,17 +29,17 @@ def of_codebooks(engine, encoder, count, target):
     )
 
 
-def partition_samples(name, bits, count, target):
+def partition_samples(engine, bits, count, target):
     delta, log_s = (np.repeat(a, count, axis=0) for a in target)
-    code, blocks = SP_PFR[name], np.arange(count)
-    messages = code.partition_messages(5, bits, blocks, delta, log_s)
-    return code.partition_rows(5, bits, blocks, messages, delta.shape[1]).astype(np.float64)
+    blocks = np.arange(count)
+    messages = engine.partition_messages(5, bits, blocks, delta, log_s)
+    return engine.partition_rows(5, bits, blocks, messages, delta.shape[1]).astype(np.float64)
 
 
 @pytest.mark.parametrize(("target", "direction"), PLACES)
 def test_pfr_is_exact(engine, target, direction):
-    count, code = SAMPLES[engine.name], ORC_PFR[engine.name]
-    samples = of_codebooks(engine, lambda s: code.poisson_indices(s, [0], *target), count, target)
+    count = SAMPLES[engine.name]
+    samples = of_codebooks(engine, lambda s: engine.poisson_indices(s, [0], *target), count, target)
     assert distance(samples, target, direction) <= dkw(count)
 
 
@@ -76,14 +47,14 @@ def test_pfr_is_exact(engine, target, direction):
 @pytest.mark.parametrize(("target", "direction"), PLACES)
 def test_sp_pfr_is_exact(engine, bits, target, direction):
     count = {"numpy": 400, "numba": 20_000}[engine.name]
-    samples = partition_samples(engine.name, bits, count, target)
+    samples = partition_samples(engine, bits, count, target)
     assert distance(samples, target, direction) <= dkw(count)
 
 
 @pytest.mark.parametrize("bits", [0, 4, 12])
 def test_sp_pfr_is_exact_in_each_of_five_dimensions(bits):
     """With no bits for some places, and with two or three for each."""
-    samples = partition_samples("numba", bits, 10_000, FIVE)
+    samples = partition_samples(NUMBA, bits, 10_000, FIVE)
     for axis in np.eye(5):
         assert distance(samples, FIVE, axis) <= dkw(10_000)
     assert np.max(np.abs(np.corrcoef(samples.T) - np.eye(5))) < 5.0 / np.sqrt(10_000)
@@ -92,9 +63,8 @@ def test_sp_pfr_is_exact_in_each_of_five_dimensions(bits):
 @pytest.mark.parametrize(("target", "direction"), PLACES)
 def test_orc_has_no_more_bias_than_mrc(engine, target, direction):
     count, bits = SAMPLES[engine.name], {"numpy": 9, "numba": 10}[engine.name]
-    code = ORC_PFR[engine.name]
     samples = of_codebooks(
-        engine, lambda s: code.ordered_indices(s, bits, [0], *target), count, target
+        engine, lambda s: engine.ordered_indices(s, bits, [0], *target), count, target
     )
     bound = dkw(count) + total_variation_bound(*target, bits)
     assert bound < 0.17
@@ -103,12 +73,9 @@ def test_orc_has_no_more_bias_than_mrc(engine, target, direction):
 
 def test_the_tests_of_exactness_have_power():
     """Two candidates do not follow Q; nor does a target whose mean is a fifth of a sigma off."""
-    engine = numba_engine.ENGINE
-    samples = of_codebooks(
-        engine, lambda s: numba_orc_pfr.ordered_indices(s, 1, [0], *ONE), 600, ONE
-    )
+    samples = of_codebooks(NUMBA, lambda s: NUMBA.ordered_indices(s, 1, [0], *ONE), 600, ONE)
     assert distance(samples, ONE, np.ones(1)) > 1.5 * dkw(600)
-    shifted = partition_samples("numba", 2, 20_000, (ONE[0] + 0.1, ONE[1]))
+    shifted = partition_samples(NUMBA, 2, 20_000, (ONE[0] + 0.1, ONE[1]))
     assert distance(shifted, ONE, np.ones(1)) > 1.5 * dkw(20_000)
 
 
@@ -119,24 +86,21 @@ def random_targets(rng, blocks, dimension, bits):
     low, high = np.zeros((blocks, 1)), np.full((blocks, 1), 30.0)
     for _ in range(60):
         middle = 0.5 * (low + high)
-        too_much = kl_bits(np.sqrt(middle) * delta, middle * log_s)[:, None] > bits
+        spent = kl_bits(np.sqrt(middle) * delta, middle * log_s).sum(axis=1, keepdims=True)
+        too_much = spent > bits
         low, high = np.where(too_much, low, middle), np.where(too_much, middle, high)
     return np.sqrt(middle) * delta, middle * log_s
-
-
-def kl_bits(delta, log_s):
-    return 0.5 * (delta**2 + np.expm1(log_s) - log_s).sum(axis=1) / np.log(2.0)
 
 
 def test_orc_prefers_low_indices(rng):
     """At 12 bits for KLs of 4: mrc's index is nearly uniform, orc's like that of an exact code."""
     blocks = np.arange(500)
     targets = random_targets(rng, 500, 4, 4.0)
-    orc = numba_orc_pfr.ordered_indices(1, 12, blocks, *targets)
-    mrc = numba_engine.ENGINE.select_indices(1, 12, blocks, *targets)
+    orc = NUMBA.ordered_indices(1, 12, blocks, *targets)
+    mrc = NUMBA.select_indices(1, 12, blocks, *targets)
     assert np.mean(np.log2(mrc + 1)) > 10.0
     assert np.mean(np.log2(orc + 1)) < 5.5
-    pfr = numba_orc_pfr.poisson_indices(1, blocks, *targets)
+    pfr = NUMBA.poisson_indices(1, blocks, *targets)
     assert np.mean(np.log2(pfr + 1)) < 5.0  # KL + 1
 
 
@@ -145,8 +109,8 @@ def test_length_of_sp_pfr(rng, kl, dimension):
     """K bits, K = KL, and E log2 n of at most about log2(1 + r 2^-K): 1.5 bits over the KL."""
     blocks = np.arange(300)
     delta, log_s = random_targets(rng, 300, dimension, float(kl))
-    messages = numba_sp_pfr.partition_messages(2, kl, blocks, delta, log_s)
-    z = numba_sp_pfr.partition_rows(2, kl, blocks, messages, dimension).astype(np.float64)
+    messages = NUMBA.partition_messages(2, kl, blocks, delta, log_s)
+    z = NUMBA.partition_rows(2, kl, blocks, messages, dimension).astype(np.float64)
     log_n = np.log2(messages >> kl)
     log_r = 0.5 * (z**2 - (z - delta) ** 2 * np.exp(-log_s) - log_s).sum(axis=1)
     expected = np.log2(1.0 + np.exp(log_r) * 2.0**-kl)
@@ -161,10 +125,10 @@ def test_the_message_is_all_that_is_sent(rng, sender, receiver, bits, dimension)
     """The other engine finds the same sample, bit for bit, in the bin that the message names."""
     blocks = np.array([0, 7, 2**32 - 1, 12])
     targets = random_targets(rng, 4, dimension, 3.0)
-    messages = SP_PFR[sender].partition_messages(9, bits, blocks, *targets)
+    messages = get_engine(sender).partition_messages(9, bits, blocks, *targets)
     assert messages.dtype == np.int64
     rows, own = (
-        SP_PFR[name].partition_rows(9, bits, blocks, messages, dimension)
+        get_engine(name).partition_rows(9, bits, blocks, messages, dimension)
         for name in (receiver, sender)
     )
     assert rows.dtype == np.float32
@@ -175,12 +139,3 @@ def test_the_message_is_all_that_is_sent(rng, sender, receiver, bits, dimension)
         inside = np.floor(stats.norm.cdf(rows[:, d].astype(np.float64)) * 2**k).astype(int)
         names = [name + (f"{i:0{k}b}" if k else "") for name, i in zip(names, inside, strict=True)]
     assert [int(name or "0", 2) for name in names] == (messages % 2**bits).tolist()
-
-
-def test_pfr_sends_rows_of_the_codebook(rng):
-    """Both engines name the same row, which either decodes."""
-    targets = random_targets(rng, 20, 7, 3.0)
-    indices = [code.poisson_indices(3, range(20), *targets) for code in ORC_PFR.values()]
-    rows = [e.ENGINE.codebook_rows(3, indices[0], 7) for e in (numpy_engine, numba_engine)]
-    assert indices[0].tolist() == indices[1].tolist()
-    assert same_bits(rows[0].astype(np.float32), rows[1])

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-sys.path += [str(HERE), str(HERE.parents[1] / "tools")]
+sys.path += [str(HERE), str(HERE.parents[1] / "tools" / "fuzz")]
 
 import drive  # noqa: E402
 

@@ -1,4 +1,4 @@
-"""Some thousand files of tools/fuzz.py, and what hypothesis makes of valid ones: RELIABILITY.md, 3.
+"""Some thousand files of tools/fuzz, and what hypothesis makes of valid ones: RELIABILITY.md, 3.
 
 tests/codec/test_container.py has each fault by itself; here the decoders meet them by chance.
 """

@@ -1,7 +1,7 @@
 """The costliest files of 4 kB are decoded in bounded work and memory: docs/SPEC.md, section 2.6.
 
 Work is counted, not timed: decisions of the range coder, counters of Philox, bytes of arrays.
-`python tools/hostile_files.py` measures seconds and megabytes.
+`python tools/fuzz/hostile_files.py` measures seconds and megabytes.
 """
 
 from __future__ import annotations

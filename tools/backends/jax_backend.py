@@ -18,11 +18,9 @@ Four things that XLA does decide how this file is written:
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator
 from functools import cache, partial
-from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -30,9 +28,9 @@ import jax.numpy as jnp
 import numpy as np
 import spec_description as net
 import spec_layout as spec
-import spec_update
+import spec_operations
 from jax import lax
-from spec_layout import require
+from spec_layout import ratio, require
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_default_matmul_precision", "highest")
@@ -45,7 +43,6 @@ Results = tuple[Any, ...]
 SQRT2 = math.sqrt(2.0)
 NEWTON_STEPS = 9
 SERIES_TERMS = 17
-CANDIDATES_AT_ONCE = 1 << 14
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 NORM_EPSILON = 1e-5
 # Larger networks are optimized after all: XLA would convolve them in float64 for a second.
@@ -141,45 +138,7 @@ def stream_permutation(seed: Array, stream: Array, row: Array, count: Array) -> 
     return np.asarray(jnp.argsort(own, stable=True))[: int(count)]
 
 
-def words_under(seed: int) -> spec.Words:
-    """Return what gives the first words of a row of a stream under a seed."""
-    return lambda stream, row, count: stream_words(seed, stream, row, 0, count)
-
-
-def find_places(layout: spec.Layout) -> spec.Places:
-    """Spell out a layout with words from here."""
-    count = sum(spec.variables(layout))
-    return spec.spell_out(
-        layout,
-        words_under(layout.seed),
-        stream_permutation(layout.seed, spec.PERMUTATION, 0, count),
-    )
-
-
-def block_layout(
-    block_size: Array, seed: Array, factors: Array, grouping: Array, signs: Array, weights: Array
-) -> Results:
-    """Return place and sign of some weights."""
-    layout = spec.make_layout(block_size, seed, factors, grouping, signs)
-    places = find_places(layout)
-    weights = spec.check_weights(weights, layout)
-    return places.of_weights[weights], places.signs[weights]
-
-
 # --- numerics
-
-
-def polynomial(coefficients: tuple[float, ...], x: jax.Array) -> jax.Array:
-    """Return Horner's rule, each product and each sum rounded: not to be jitted."""
-    value = jnp.full_like(x, coefficients[0])
-    for c in coefficients[1:]:
-        value = value * x + c
-    return value
-
-
-def ratio(parts: tuple[tuple[float, ...], ...], x: jax.Array) -> jax.Array:
-    """Return a quotient of two polynomials."""
-    return polynomial(parts[0], x) / polynomial(parts[1], x)
 
 
 def exact_log(m: jax.Array, e: jax.Array) -> jax.Array:
@@ -187,7 +146,7 @@ def exact_log(m: jax.Array, e: jax.Array) -> jax.Array:
     low = m < spec.SQRT_HALF
     m, e = jnp.where(low, m + m, m), jnp.where(low, e - 1, e).astype(jnp.float64)
     f = (m - 1.0) / (m + 1.0)
-    return 2.0 * f * polynomial(spec.LOG_SERIES, f * f) + e * spec.LN2
+    return 2.0 * f * spec.polynomial(spec.LOG_SERIES, f * f) + e * spec.LN2
 
 
 def normal_quantile(p: Array) -> Array:
@@ -749,26 +708,14 @@ def log_weights(candidates: Array, delta: Array, log_s: Array) -> Array:
     return cut(found, (len(delta), len(candidates)))
 
 
-def select_indices(seed: Array, bits: Array, blocks: Array, delta: Array, log_s: Array) -> Array:
-    """Return one index for each block by Gumbel-max; the lowest of equals."""
-    require(np.isfinite(delta).all() and np.isfinite(log_s).all(), "a target is not finite")
-    spec.check_bits(int(bits))
-    rows = integers(blocks, 2**32)
-    best = np.full(rows.shape, -np.inf)
-    index = np.zeros_like(rows)
-    for start in range(0, 2 ** int(bits), CANDIDATES_AT_ONCE):
-        candidates = np.arange(start, min(start + CANDIDATES_AT_ONCE, 2 ** int(bits)))
-        u = uniform(words(int(seed), spec.SELECTION, rows, len(candidates), start))
-        scores = log_weights(codebook(seed, candidates, delta.shape[1]), delta, log_s)
-        scores = scores + cut(gumbel(wide(u, 0.5)), u.shape)
-        index = np.where(scores.max(axis=1) > best, start + scores.argmax(axis=1), index)
-        best = np.maximum(scores.max(axis=1), best)
-    return index
+def gumbel(u: Array) -> Array:
+    """Return the noise that uniform numbers stand for."""
+    return cut(noise(wide(u, 0.5)), u.shape)
 
 
 @jax.jit
-def gumbel(u: jax.Array) -> jax.Array:
-    """Return the noise that uniform numbers stand for."""
+def noise(u: jax.Array) -> jax.Array:
+    """Return -log(-log u)."""
     return -jnp.log(-jnp.log(u))
 
 
@@ -863,20 +810,6 @@ def batch_gradients(
     return loss, *(a.astype(tau.dtype) for a in grads)
 
 
-def loss_and_grads(
-    block_size: Array, seed: Array, factors: Array, grouping: Array, signs: Array, *batch: Array
-) -> Results:
-    """Return loss and gradients of LeNet-5; `batch` as in `batch_gradients`, from bits on."""
-    layout = spec.make_layout(block_size, seed, factors, grouping, signs)
-    return batch_gradients(layout, find_places(layout), *batch)
-
-
-def loss_and_grads_general(description: Array, *arguments: Array) -> Results:
-    """Return loss and gradients of a described network; arguments as in `loss_and_grads`."""
-    layout = spec.described_layout(description, *arguments[:5])
-    return batch_gradients(layout, find_places(layout), *arguments[5:])
-
-
 @jax.jit
 def adam(theta: Any, g: Any, m: Any, v: Any, step: Any, rate: Any) -> tuple[Any, Any, Any]:
     """Return theta, m and v after a step of Adam."""
@@ -893,101 +826,20 @@ def adam_step(theta: Array, g: Array, m: Array, v: Array, step: Array, rate: Arr
     return like(theta, *adam(*map(every, (theta, g, m, v)), step, rate))
 
 
-def round_scales(log_rho: jax.Array) -> jax.Array:
+def round_scales(log_rho: Array) -> jax.Array:
     """Return exp(log rho) as float64, rounded to float16.
 
     Of two conversions in a row XLA may drop both; `reduce_precision` it must obey.
     """
-    rho = jnp.clip(jnp.exp(log_rho.astype(jnp.float64)), spec.SMALLEST_SCALE, spec.LARGEST_SCALE)
+    rho = jnp.clip(jnp.exp(double(log_rho)), spec.SMALLEST_SCALE, spec.LARGEST_SCALE)
     return lax.reduce_precision(rho, exponent_bits=5, mantissa_bits=10)
 
 
-def train_steps(
-    block_size: Array, seed: Array, factors: Array, grouping: Array, signs: Array, bits: Array,
-    tau: Array, phi: Array, log_rho: Array, eps: Array, images: Array, labels: Array,
-    rates: Array, scale_rate: Array,
-) -> Results:  # fmt: skip
-    """Return the loss of each step of Adam, and the parameters behind the last."""
-    layout = spec.make_layout(block_size, seed, factors, grouping, signs)
-    places = find_places(layout)
-    parameters = [tau, phi, log_rho]
-    moments = [(np.zeros_like(p), np.zeros_like(p)) for p in parameters]
-    losses = []
-    for t, rate in enumerate(rates):
-        rho, data = round_scales(jnp.asarray(parameters[2])), (eps[t], images[t], labels[t])
-        loss, *grads = batch_gradients(layout, places, bits, *parameters[:2], rho, *data)
-        losses.append(loss)
-        for i, g in enumerate(grads):
-            own = np.float64(rate) * (float(scale_rate) if i == 2 else 1.0)
-            parameters[i], *moments[i] = adam_step(parameters[i], g, *moments[i], t + 1, own)
-    return np.stack(losses), *parameters
-
-
-# --- files
-
-
-def encode_model(
-    block_size: Array, seed: Array, factors: Array, grouping: Array, signs: Array, bits: Array,
-    rho: Array, delta: Array, log_s: Array,
-) -> Array:  # fmt: skip
-    """Return the file of a posterior."""
-    layout = spec.make_layout(block_size, seed, factors, grouping, signs)
-    indices = select_indices(seed, bits, np.arange(spec.blocks(layout)), delta, log_s)
-    return spec.write_file(spec.Header(layout, spec.MRC, int(bits), rho, np.asarray(indices)))
-
-
-def normals(header: spec.Header) -> Array:
-    """Return the float32 normals at all places of a file, in a row."""
-    layout, code, bits, _, messages, _ = header
-    if code == spec.SP_PFR:
-        blocks = np.arange(len(messages))
-        return partition_rows(layout.seed, bits, blocks, messages, layout.block_size).ravel()
-    if code > spec.SP_PFR:
-        nodes = spec.at_all_places(messages, layout)
-        return variable_samples(code, layout.seed, np.arange(len(nodes)), nodes)
-    return codebook(layout.seed, messages, layout.block_size).ravel()
-
-
-def decode_weights(header: spec.Header) -> Array:
-    """Return all float32 weights of a file in a row."""
-    places = find_places(header.layout)
-    scales = spec.scales(header.rho[places.tensors.ravel()]).astype(np.float32)
-    return expand(scales * normals(header), places.of_weights, places.signs)
-
-
-def decode_model(data: Array) -> Results:
-    """Return the SHA-256 of all weights, and some of them."""
-    return digest_of(decode_weights(spec.read_file(data)))
-
-
-def digest_of(weights: Array) -> Results:
-    """Return the SHA-256 of all weights, and some of them."""
-    flat = weights.astype("<f4")
-    digest = hashlib.sha256(flat.tobytes()).digest()
-    return np.frombuffer(digest, np.uint8), flat[:: spec.SAMPLE_STRIDE]
-
-
-def normals_of_variables(header: spec.Header) -> Array:
-    """Return the float32 normals of the variables of a layout without hashing, in order."""
-    return np.asarray(normals(header))[find_places(header.layout).of_weights]
-
-
-def decode_chain(data: Array, sizes: Array) -> Results:
-    """Return the same of the weights behind the last of some files, of so many bytes each."""
-    layout, variables = spec_update.variables_behind(data, sizes, normals_of_variables)
-    places = spec_update.by_variable(layout, words_under(layout.seed))
-    return digest_of(expand(variables, places.of_weights, places.signs))
-
-
-def predict(data: Array, images: Array) -> Results:
-    """Return logits (classes, images) and classes; no argument tells the precision, so float64."""
-    header = spec.read_file(data)
-    flat = decode_weights(header).astype(np.float64)
-    require(len(images), "there are no images to classify")
-    pixels = spec.check_images(images, header.layout)
-    logits = np.asarray(predictions(flat, padded(pixels), header.layout.whole))[:, : len(images)]
-    require(np.isfinite(logits).all(), "a logit is not finite: no class")
-    return logits, logits.argmax(axis=0)
+def logits(flat: Array, images: Array, layout: spec.Layout) -> Array:
+    """Return the logits (classes, batch) from all weights in a row, in float64."""
+    pixels = spec.check_images(images, layout)
+    found = predictions(np.asarray(flat, dtype=np.float64), padded(pixels), layout.whole)
+    return np.asarray(found)[:, : len(images)]
 
 
 # Operations whose results may be subnormal numbers, and what the cases are called; those of `WIDE`
@@ -1003,75 +855,15 @@ FLUSHED = {
     ),
     "optimiser": ("adam_step",),
 }
-BACKEND = SimpleNamespace(
+BACKEND = spec_operations.assemble(
+    globals(),
     name="JAX",
+    version=jax.__version__,
     known_failures={
         f"{stage}/{operation}/{name}": "XLA flushes subnormal numbers to zero on the CPU"
         for stage, operations in FLUSHED.items()
         for operation in operations
         for name in ("denormal", "denormal-of-double")
         if name != "denormal" or operation not in WIDE
-    },
-    version=jax.__version__,
-    dtypes=("float64", "float32"),
-    pack_indices=spec.pack_indices,
-    unpack_indices=spec.unpack_indices,
-    read_integers=spec.read_integers,
-    write_integers=spec.write_integers,
-    read_container=spec.read_container,
-    describe_file=spec.describe_file,
-    write_container=spec.write_container,
-    **{
-        f.__name__: f
-        for f in (
-            philox4x32,
-            stream_words,
-            stream_permutation,
-            block_layout,
-            normal_quantile,
-            codebook,
-            log_s,
-            ds_dx,
-            gaussian_kl,
-            mean_kl,
-            mean_kl_forward,
-            mean_kl_backward,
-            mean_var_forward,
-            mean_var_backward,
-            mean_kl_forward_around,
-            mean_kl_backward_around,
-            mean_var_backward_around,
-            expand_hash,
-            expand_hash_backward,
-            images,
-            conv2d,
-            conv2d_backward,
-            conv2d_general,
-            conv2d_general_backward,
-            maxpool2d,
-            maxpool2d_backward,
-            mean_pool2d,
-            mean_pool2d_backward,
-            group_norm,
-            group_norm_backward,
-            relu,
-            relu_backward,
-            dense,
-            dense_backward,
-            softmax_cross_entropy,
-            log_weights,
-            select_indices,
-            decode_blocks,
-            partition_rows,
-            variable_samples,
-            loss_and_grads,
-            loss_and_grads_general,
-            adam_step,
-            train_steps,
-            encode_model,
-            decode_model,
-            decode_chain,
-            predict,
-        )
     },
 )

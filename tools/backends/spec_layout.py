@@ -80,6 +80,19 @@ SMALLEST_SCALE, LARGEST_SCALE = 2.0**-14, 65504.0
 SAMPLE_STRIDE = 997
 
 
+def polynomial(coefficients: tuple[float, ...], x: Any) -> Any:
+    """Return Horner's rule, each product and each sum rounded: nothing is to be fused."""
+    value: Any = coefficients[0]
+    for c in coefficients[1:]:
+        value = value * x + c
+    return value
+
+
+def ratio(parts: tuple[tuple[float, ...], ...], x: Any) -> Any:
+    """Return a quotient of two polynomials: sections 6.1 and 6.2."""
+    return polynomial(parts[0], x) / polynomial(parts[1], x)
+
+
 def require(condition: Any, message: str) -> None:
     """Raise ValueError with the message unless the condition holds."""
     if not condition:

@@ -9,19 +9,17 @@ Run it with this folder on the path:
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import spec_description as net
 import spec_layout as spec
-import spec_update
+import spec_operations
 import torch
 import torch.nn.functional as F  # noqa: N812
-from spec_layout import require
+from spec_layout import ratio
 
 Array = Any
 Results = tuple[Any, ...]
@@ -29,7 +27,6 @@ Results = tuple[Any, ...]
 SQRT2 = math.sqrt(2.0)
 NEWTON_STEPS = 9
 SERIES_TERMS = 17
-CANDIDATES_AT_ONCE = 1 << 14
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 NORM_EPSILON = 1e-5
 
@@ -84,11 +81,11 @@ def philox4x32(counter: Array, key: Array) -> torch.Tensor:
     return philox(list(integers(counter).unbind(-1)), (int(key[0]), int(key[1])))
 
 
-def words(seed: int, stream: int, rows: torch.Tensor, count: int, first: int = 0) -> torch.Tensor:
+def words(seed: int, stream: int, rows: Array, count: int, first: int = 0) -> torch.Tensor:
     """Return words first, first + 1, ... of rows of a stream."""
     spec.check_range(first, count)
     spec.word(seed)
-    spec.check_words(rows.numpy())
+    rows = integers(spec.check_words(rows))
     block = torch.arange(first // 4, -(-(first + count) // 4))
     counter = torch.broadcast_tensors(block[None], rows[:, None])
     nought = torch.zeros_like(counter[0])
@@ -98,37 +95,12 @@ def words(seed: int, stream: int, rows: torch.Tensor, count: int, first: int = 0
 
 def stream_words(seed: Array, stream: Array, row: Array, first: Array, count: Array) -> Array:
     """Return words of one row of a stream."""
-    return words(int(seed), int(stream), integers([row]), int(count), int(first))[0]
+    return words(int(seed), int(stream), [int(row)], int(count), int(first))[0]
 
 
 def stream_permutation(seed: Array, stream: Array, row: Array, count: Array) -> torch.Tensor:
     """Return the order that sorts words of a stream."""
     return torch.argsort(stream_words(seed, stream, row, 0, count), stable=True)
-
-
-def words_under(seed: int) -> spec.Words:
-    """Return what gives the first words of a row of a stream under a seed."""
-    return lambda stream, row, count: stream_words(seed, stream, row, 0, count).numpy()
-
-
-def find_places(layout: spec.Layout) -> spec.Places:
-    """Spell out a layout with words from here."""
-    count = sum(spec.variables(layout))
-    return spec.spell_out(
-        layout,
-        words_under(layout.seed),
-        stream_permutation(layout.seed, spec.PERMUTATION, 0, count).numpy(),
-    )
-
-
-def block_layout(
-    block_size: Array, seed: Array, factors: Array, grouping: Array, signs: Array, weights: Array
-) -> Results:
-    """Return place and sign of some weights."""
-    layout = spec.make_layout(block_size, seed, factors, grouping, signs)
-    places = find_places(layout)
-    weights = spec.check_weights(weights, layout)
-    return places.of_weights[weights], places.signs[weights]
 
 
 # --- numerics
@@ -139,26 +111,13 @@ def uniform(words: torch.Tensor) -> torch.Tensor:
     return (words.to(torch.float64) + 0.5) * 2.0**-32
 
 
-def polynomial(coefficients: tuple[float, ...], x: torch.Tensor) -> torch.Tensor:
-    """Return Horner's rule, each product and each sum rounded: eager torch fuses nothing."""
-    value = torch.full_like(x, coefficients[0])
-    for c in coefficients[1:]:
-        value = value * x + c
-    return value
-
-
-def ratio(parts: tuple[tuple[float, ...], ...], x: torch.Tensor) -> torch.Tensor:
-    """Return a quotient of two polynomials."""
-    return polynomial(parts[0], x) / polynomial(parts[1], x)
-
-
 def exact_log(p: torch.Tensor) -> torch.Tensor:
     """Return the logarithm of section 6.2 of docs/SPEC.md."""
     m, e = torch.frexp(p)
     low = m < spec.SQRT_HALF
     m, e = torch.where(low, m + m, m), torch.where(low, e - 1, e).to(torch.float64)
     f = (m - 1.0) / (m + 1.0)
-    return 2.0 * f * polynomial(spec.LOG_SERIES, f * f) + e * spec.LN2
+    return 2.0 * f * spec.polynomial(spec.LOG_SERIES, f * f) + e * spec.LN2
 
 
 def normal_quantile(p: Array) -> torch.Tensor:
@@ -175,7 +134,7 @@ def normal_quantile(p: Array) -> torch.Tensor:
 
 def codebook(seed: Array, indices: Array, dimension: Array) -> torch.Tensor:
     """Return rows of the codebook in float32."""
-    w = words(int(seed), spec.CODEBOOK, integers(indices), int(dimension))
+    w = words(int(seed), spec.CODEBOOK, indices, int(dimension))
     return normal_quantile(uniform(w)).to(torch.float32)
 
 
@@ -591,21 +550,9 @@ def log_weights(candidates: Array, delta: Array, log_s: Array) -> torch.Tensor:
     return total
 
 
-def select_indices(seed: Array, bits: Array, blocks: Array, delta: Array, log_s: Array) -> Array:
-    """Return one index for each block by Gumbel-max; the lowest of equals."""
-    require(np.isfinite(delta).all() and np.isfinite(log_s).all(), "a target is not finite")
-    spec.check_bits(int(bits))
-    rows = integers(blocks)
-    best = torch.full(rows.shape, -math.inf, dtype=torch.float64)
-    index = torch.zeros_like(rows)
-    for start in range(0, 2 ** int(bits), CANDIDATES_AT_ONCE):
-        candidates = torch.arange(start, min(start + CANDIDATES_AT_ONCE, 2 ** int(bits)))
-        u = uniform(words(int(seed), spec.SELECTION, rows, len(candidates), start))
-        scores = log_weights(codebook(seed, candidates, delta.shape[1]), delta, log_s)
-        top, place = (scores - torch.log(-torch.log(u))).max(dim=1)
-        index = torch.where(top > best, candidates[place], index)
-        best = torch.maximum(top, best)
-    return index
+def gumbel(u: torch.Tensor) -> torch.Tensor:
+    """Return the noise that uniform numbers stand for."""
+    return -torch.log(-torch.log(u))
 
 
 def decode_blocks(seed: Array, indices: Array, dimension: Array, rho: Array) -> torch.Tensor:
@@ -648,46 +595,20 @@ def forward(flat: torch.Tensor, pixels: Array, layout: spec.Layout) -> torch.Ten
     return through(layout.whole.layers, weights, x)
 
 
-def gradients(
-    layout: spec.Layout, places: spec.Places, budget: float, parameters: list[torch.Tensor],
-    rho: torch.Tensor, data: Any,
-) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:  # fmt: skip
-    """Return the loss and its gradients by tau, phi and log rho; rho by tensor in float64."""
-    tau, phi = (leaf(p) for p in parameters[:2])
-    log_scale = no_scale(rho)
-    eps, pixels, labels = data
-    scale = (rho * torch.exp(log_scale))[integers(places.tensors)]
-    w = sample(tau.double(), phi.double(), scale, budget, double(eps))
-    # In float64, so that the gradients of up to 400,000 weights are summed in it.
-    flat = expand(w, integers(places.of_weights), integers(places.signs)).to(tau.dtype)
-    labels = integers(spec.check_labels(labels, layout))
-    loss = F.cross_entropy(forward(flat, pixels, layout), labels)
-    return loss.detach(), torch.autograd.grad(loss, (tau, phi, log_scale))
-
-
 def batch_gradients(
-    layout: spec.Layout, bits: Array, tau: Array, phi: Array, rho: Array, *data: Array
-) -> Results:
+    layout: spec.Layout, places: spec.Places, bits: Array, tau: Array, phi: Array, rho: Array,
+    eps: Array, images: Array, labels: Array,
+) -> Results:  # fmt: skip
     """Return the mean loss of a batch and its gradients by tau, phi and log rho."""
-    parameters = [torch.as_tensor(tau), torch.as_tensor(phi)]
-    budget = int(bits) * math.log(2.0)
-    places = find_places(layout)
-    loss, grads = gradients(layout, places, budget, parameters, double(rho), data)
-    return loss, *like(tau, *grads)
-
-
-def loss_and_grads(
-    block_size: Array, seed: Array, factors: Array, grouping: Array, signs: Array, *batch: Array
-) -> Results:
-    """Return loss and gradients of LeNet-5; `batch` as in `batch_gradients`."""
-    layout = spec.make_layout(block_size, seed, factors, grouping, signs)
-    return batch_gradients(layout, *batch)
-
-
-def loss_and_grads_general(description: Array, *arguments: Array) -> Results:
-    """Return loss and gradients of a described network; arguments as in `loss_and_grads`."""
-    layout = spec.described_layout(description, *arguments[:5])
-    return batch_gradients(layout, *arguments[5:])
+    budget, rho = int(bits) * math.log(2.0), double(rho)
+    t, f, log_scale = leaf(torch.as_tensor(tau)), leaf(torch.as_tensor(phi)), no_scale(rho)
+    scale = (rho * torch.exp(log_scale))[integers(places.tensors)]
+    w = sample(t.double(), f.double(), scale, budget, double(eps))
+    # In float64, so that the gradients of up to 400,000 weights are summed in it.
+    flat = expand(w, integers(places.of_weights), integers(places.signs)).to(t.dtype)
+    labels = integers(spec.check_labels(labels, layout))
+    loss = F.cross_entropy(forward(flat, images, layout), labels)
+    return loss.detach(), *like(tau, *torch.autograd.grad(loss, (t, f, log_scale)))
 
 
 def adam(theta: Any, g: Any, m: Any, v: Any, step: int, rate: float) -> tuple[Any, Any, Any]:
@@ -703,168 +624,19 @@ def adam_step(theta: Array, g: Array, m: Array, v: Array, step: Array, rate: Arr
     return adam(*(torch.as_tensor(a) for a in (theta, g, m, v)), int(step), float(rate))
 
 
-def round_scales(log_rho: torch.Tensor) -> torch.Tensor:
+def round_scales(log_rho: Array) -> torch.Tensor:
     """Return exp(log rho) as float64, rounded to the 11 bits of a normal float16.
 
     `Tensor.half` rounds float64 to float32 first, and so twice.
     """
-    rho = torch.exp(log_rho.double()).clamp(spec.SMALLEST_SCALE, spec.LARGEST_SCALE)
+    rho = torch.exp(double(log_rho)).clamp(spec.SMALLEST_SCALE, spec.LARGEST_SCALE)
     m, e = torch.frexp(rho)
     return torch.ldexp(torch.round(m * 2.0**11), (e - 11).double())
 
 
-def train_steps(
-    block_size: Array, seed: Array, factors: Array, grouping: Array, signs: Array, bits: Array,
-    tau: Array, phi: Array, log_rho: Array, eps: Array, images: Array, labels: Array,
-    rates: Array, scale_rate: Array,
-) -> Results:  # fmt: skip
-    """Return the loss of each step of Adam, and the parameters behind the last."""
-    layout = spec.make_layout(block_size, seed, factors, grouping, signs)
-    places = find_places(layout)
-    parameters = [torch.as_tensor(p) for p in (tau, phi, log_rho)]
-    moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in parameters]
-    budget, losses = int(bits) * math.log(2.0), []
-    for t, rate in enumerate(rates):
-        data = (eps[t], images[t], labels[t])
-        rho = round_scales(parameters[2])
-        loss, grads = gradients(layout, places, budget, parameters, rho, data)
-        losses.append(loss)
-        for i, g in enumerate(like(tau, *grads)):
-            own = float(rate) * (float(scale_rate) if i == 2 else 1.0)
-            parameters[i], *moments[i] = adam(parameters[i], g, *moments[i], t + 1, own)
-    return torch.stack(losses), *parameters
+def logits(flat: Array, images: Array, layout: spec.Layout) -> torch.Tensor:
+    """Return the logits (classes, batch) from all weights in a row, in float64."""
+    return forward(double(flat), images, layout).T
 
 
-# --- files
-
-
-def encode_model(
-    block_size: Array, seed: Array, factors: Array, grouping: Array, signs: Array, bits: Array,
-    rho: Array, delta: Array, log_s: Array,
-) -> Array:  # fmt: skip
-    """Return the file of a posterior."""
-    layout = spec.make_layout(block_size, seed, factors, grouping, signs)
-    indices = select_indices(seed, bits, np.arange(spec.blocks(layout)), delta, log_s)
-    return spec.write_file(spec.Header(layout, spec.MRC, int(bits), rho, indices.numpy()))
-
-
-def normals(header: spec.Header) -> torch.Tensor:
-    """Return the float32 normals at all places of a file, in a row."""
-    layout, code, bits, _, messages, _ = header
-    if code == spec.SP_PFR:
-        blocks = np.arange(len(messages))
-        return partition_rows(layout.seed, bits, blocks, messages, layout.block_size).flatten()
-    if code > spec.SP_PFR:
-        nodes = spec.at_all_places(messages, layout)
-        return variable_samples(code, layout.seed, np.arange(len(nodes)), nodes)
-    return codebook(layout.seed, messages, layout.block_size).flatten()
-
-
-def decode_weights(header: spec.Header) -> torch.Tensor:
-    """Return all float32 weights of a file in a row."""
-    places = find_places(header.layout)
-    scales = torch.as_tensor(spec.scales(header.rho[places.tensors.ravel()])).to(torch.float32)
-    v = scales * normals(header)
-    return expand(v, integers(places.of_weights), integers(places.signs))
-
-
-def decode_model(data: Array) -> Results:
-    """Return the SHA-256 of all weights, and some of them."""
-    return digest_of(decode_weights(spec.read_file(data)))
-
-
-def digest_of(weights: torch.Tensor) -> Results:
-    """Return the SHA-256 of all weights, and some of them."""
-    flat = weights.numpy().astype("<f4")
-    digest = hashlib.sha256(flat.tobytes()).digest()
-    return np.frombuffer(digest, np.uint8), flat[:: spec.SAMPLE_STRIDE]
-
-
-def normals_of_variables(header: spec.Header) -> Array:
-    """Return the float32 normals of the variables of a layout without hashing, in order."""
-    return normals(header).numpy()[find_places(header.layout).of_weights]
-
-
-def decode_chain(data: Array, sizes: Array) -> Results:
-    """Return the same of the weights behind the last of some files, of so many bytes each."""
-    layout, variables = spec_update.variables_behind(data, sizes, normals_of_variables)
-    places = spec_update.by_variable(layout, words_under(layout.seed))
-    v = torch.as_tensor(variables)
-    return digest_of(expand(v, integers(places.of_weights), integers(places.signs)))
-
-
-def predict(data: Array, images: Array) -> Results:
-    """Return logits (classes, images) and classes; no argument tells the precision, so float64."""
-    header = spec.read_file(data)
-    flat = decode_weights(header).double()
-    require(len(images), "there are no images to classify")
-    logits = forward(flat, images, header.layout).T
-    require(torch.isfinite(logits).all(), "a logit is not finite: no class")
-    return logits, logits.argmax(dim=0)
-
-
-BACKEND = SimpleNamespace(
-    name="PyTorch",
-    version=torch.__version__,
-    dtypes=("float64", "float32"),
-    pack_indices=spec.pack_indices,
-    unpack_indices=spec.unpack_indices,
-    read_integers=spec.read_integers,
-    write_integers=spec.write_integers,
-    read_container=spec.read_container,
-    describe_file=spec.describe_file,
-    write_container=spec.write_container,
-    **{
-        f.__name__: f
-        for f in (
-            philox4x32,
-            stream_words,
-            stream_permutation,
-            block_layout,
-            normal_quantile,
-            codebook,
-            log_s,
-            ds_dx,
-            gaussian_kl,
-            mean_kl,
-            mean_kl_forward,
-            mean_kl_backward,
-            mean_var_forward,
-            mean_var_backward,
-            mean_kl_forward_around,
-            mean_kl_backward_around,
-            mean_var_backward_around,
-            expand_hash,
-            expand_hash_backward,
-            images,
-            conv2d,
-            conv2d_backward,
-            conv2d_general,
-            conv2d_general_backward,
-            maxpool2d,
-            maxpool2d_backward,
-            mean_pool2d,
-            mean_pool2d_backward,
-            group_norm,
-            group_norm_backward,
-            relu,
-            relu_backward,
-            dense,
-            dense_backward,
-            softmax_cross_entropy,
-            log_weights,
-            select_indices,
-            decode_blocks,
-            partition_rows,
-            variable_samples,
-            loss_and_grads,
-            loss_and_grads_general,
-            adam_step,
-            train_steps,
-            encode_model,
-            decode_model,
-            decode_chain,
-            predict,
-        )
-    },
-)
+BACKEND = spec_operations.assemble(globals(), name="PyTorch", version=torch.__version__)

@@ -9,7 +9,7 @@ from typing import Any
 
 import mpmath
 import numpy as np
-from golden import arrivals, gaussians, partition, searches
+from golden import arrivals, coded_files, gaussians, partition, searches
 from golden.arrivals import Candidates
 from golden.coding import posterior
 from golden.sources import noise, spec_decoder
@@ -21,28 +21,11 @@ Case = dict[str, Any]
 
 DIGITS = 60
 EXACT = {"exact": 0}
+DOUBLE = ("float64",)
 SINCE = "1.1"
 WORDS = 2**32
-NUMBERS = {
-    "as-star": 4,
-    "ad-star": 5,
-    "dad-star": 6,
-    "grc": 7,
-    "grc-s": 8,
-    "grc-d": 9,
-    "gprs": 10,
-    "gprs-s": 11,
-    "gprs-d": 12,
-}
+NUMBERS = {c: number for c, number in coded_files.NUMBERS.items() if c in searches.TREES}
 ON_TREES = tuple(code for code, tree in searches.TREES.items() if tree != "none")
-OPERATIONS = (
-    "ordered_indices",
-    "poisson_indices",
-    "partition_messages",
-    "partition_rows",
-    "variable_messages",
-    "variable_samples",
-)
 SOURCE = "docs/CODES.md in mpmath, 60 digits, on words of Philox in plain Python"
 NOTES = {
     "q-equals-p": "the target is the coding distribution: r = 1 everywhere",
@@ -54,6 +37,14 @@ NOTES = {
     "clamp": "u is 1 - 2^-53",
     "high-word": "a node number above 2^32: counter word 2 is not 0",
 }
+
+
+# What cases of several operations say of themselves.
+OF_P = {"flags": ("q-equals-p",)}
+FIRST_OF_P = {**OF_P, "note": "the first to arrive wins: index 0"}
+OTHER_ROWS = {"note": "variates from the row that bears the block's number"}
+NO_MODE = {"flags": ("no-mode",)}
+FAR = {"flags": ("far-mean",)}
 
 
 def write(golden: Path) -> None:
@@ -77,6 +68,15 @@ def finish(golden: Path, operation: str, source: str, cases: list[Case]) -> None
 def new_case(operation: str, name: str, *parts: Any, **more: Any) -> Case:
     """Return a case of this version."""
     return make_case(f"coding/{operation}/{name}", *parts, since=SINCE, **more)
+
+
+def chosen(
+    operation: str, name: str, inputs: Any, output: str, choices: list[Any], **more: Any
+) -> Case:
+    """Return a case of an encoder; a choice is what it sends and how near another one came."""
+    outputs = {output: int64([k for k, _ in choices])}
+    gap = min(gap for _, gap in choices)
+    return new_case(operation, name, inputs, outputs, {output: EXACT}, gap=gap, **more)
 
 
 def flat(blocks: int, size: int) -> tuple[Any, Any]:
@@ -111,16 +111,9 @@ def arrival_case(
     candidates = Candidates(seed, delta.shape[1])
     rows = zip(blocks, delta.tolist(), log_s.tolist(), strict=True)
     choices = [arrivals.choose(candidates, b, d, ls, bits) for b, d, ls in rows]
-    return new_case(
-        "poisson_indices" if bits is None else "ordered_indices",
-        name,
-        block_inputs(seed, bits, blocks, delta, log_s),
-        {"indices": int64([k for k, _ in choices])},
-        {"indices": EXACT},
-        dtypes=BOTH,
-        gap=min(gap for _, gap in choices),
-        **more,
-    )
+    operation = "poisson_indices" if bits is None else "ordered_indices"
+    inputs = block_inputs(seed, bits, blocks, delta, log_s)
+    return chosen(operation, name, inputs, "indices", choices, dtypes=BOTH, **more)
 
 
 def block_inputs(seed: int, bits: int | None, blocks: Sequence[int], *targets: Any) -> Any:
@@ -152,59 +145,20 @@ def write_ordered(golden: Path) -> None:
         case("typical", 1, 8, range(20), posterior(201, 20, 6, 7)),
         case("oversampled", 2, 12, range(6), posterior(203, 6, 4, 8), note="four bits above KL"),
         case("default-blocks", 1, 10, range(4), posterior(205, 4, 30, 9)),
-        case(
-            "q-equals-p",
-            3,
-            6,
-            range(4),
-            flat(4, 3),
-            flags=("q-equals-p",),
-            note="the first to arrive wins: index 0",
-        ),
-        case(
-            "bits-too-few",
-            4,
-            4,
-            range(24),
-            posterior(207, 24, 3, 8),
-            note="the last candidates arrive late: E_k N / (N - k)",
-        ),
-        case(
-            "variates-against-small-weights",
-            6,
-            6,
-            range(24),
-            posterior(217, 24, 2, 1),
-            note="arrival times of another law change some of the 24",
-        ),
+        case("q-equals-p", 3, 6, range(4), flat(4, 3), **FIRST_OF_P),
+        case("bits-too-few", 4, 4, range(24), posterior(207, 24, 3, 8),
+             note="the last candidates arrive late: E_k N / (N - k)"),
+        case("variates-against-small-weights", 6, 6, range(24), posterior(217, 24, 2, 1),
+             note="arrival times of another law change some of the 24"),
         case("bits-1", 5, 1, range(12), posterior(209, 12, 2, 1)),
         case("bits-0", 5, 0, range(3), posterior(211, 3, 2, 1), note="one candidate"),
-        case(
-            "rows-of-other-blocks",
-            7,
-            7,
-            (5, 0, 885, WORDS - 1),
-            posterior(213, 4, 4, 1),
-            note="variates from the row that bears the block's number",
-        ),
-        case(
-            "mean-alone",
-            8,
-            9,
-            range(6),
-            (np.full((6, 2), 0.75), np.zeros((6, 2))),
-            flags=("no-mode",),
-        ),
-        case(
-            "far-mean",
-            9,
-            11,
-            range(3),
-            (np.array([[3.0, 0.0], [-3.5, 0.25], [0.0, 4.0]]), np.full((3, 2), -0.5)),
-            flags=("far-mean",),
-        ),
+        case("rows-of-other-blocks", 7, 7, (5, 0, 885, WORDS - 1), posterior(213, 4, 4, 1),
+             **OTHER_ROWS),
+        case("mean-alone", 8, 9, range(6), (np.full((6, 2), 0.75), np.zeros((6, 2))), **NO_MODE),
+        case("far-mean", 9, 11, range(3),
+             (np.array([[3.0, 0.0], [-3.5, 0.25], [0.0, 4.0]]), np.full((3, 2), -0.5)), **FAR),
         case("largest-seed", WORDS - 1, 6, range(4), posterior(215, 4, 3, 5)),
-    ]
+    ]  # fmt: skip
     finish(golden, "ordered_indices", SOURCE, cases + block_faults("ordered_indices", 8))
 
 
@@ -219,30 +173,12 @@ def write_poisson(golden: Path) -> None:
         case("small-kl", 2, range(24), posterior(223, 24, 3, 1)),
         case("large-kl", 2, range(4), posterior(225, 4, 2, 7), note="up to thousands of arrivals"),
         case("one-place", 3, range(12), posterior(227, 12, 1, 5)),
-        case(
-            "q-equals-p",
-            3,
-            range(4),
-            flat(4, 3),
-            flags=("q-equals-p",),
-            note="the first to arrive wins: index 0",
-        ),
-        case(
-            "rows-of-other-blocks",
-            7,
-            (5, 0, 885, WORDS - 1),
-            posterior(229, 4, 4, 1),
-            note="variates from the row that bears the block's number",
-        ),
-        case(
-            "mean-alone",
-            8,
-            range(6),
-            (np.full((6, 1), -0.75), np.zeros((6, 1))),
-            flags=("no-mode",),
-        ),
+        case("q-equals-p", 3, range(4), flat(4, 3), **FIRST_OF_P),
+        case("rows-of-other-blocks", 7, (5, 0, 885, WORDS - 1), posterior(229, 4, 4, 1),
+             **OTHER_ROWS),
+        case("mean-alone", 8, range(6), (np.full((6, 1), -0.75), np.zeros((6, 1))), **NO_MODE),
         case("largest-seed", WORDS - 1, range(4), posterior(231, 4, 3, 3)),
-    ]
+    ]  # fmt: skip
     inputs = block_inputs(1, None, (0,), np.zeros((1, 2)), np.full((1, 2), -20.0))
     too_long = new_case(
         "poisson_indices",
@@ -265,16 +201,8 @@ def partition_case(
     delta, log_s = posteriors
     rows = zip(blocks, delta.tolist(), log_s.tolist(), strict=True)
     choices = [partition.choose(seed, bits, b, d, ls) for b, d, ls in rows]
-    return new_case(
-        "partition_messages",
-        name,
-        block_inputs(seed, bits, blocks, delta, log_s),
-        {"messages": int64([message for message, _ in choices])},
-        {"messages": EXACT},
-        dtypes=BOTH,
-        gap=min(gap for _, gap in choices),
-        **more,
-    )
+    inputs = block_inputs(seed, bits, blocks, delta, log_s)
+    return chosen("partition_messages", name, inputs, "messages", choices, dtypes=BOTH, **more)
 
 
 def write_partitions(golden: Path) -> None:
@@ -283,83 +211,37 @@ def write_partitions(golden: Path) -> None:
     cases = [
         case("typical", 1, 6, range(12), posterior(241, 12, 6, 6), note="one bit a place"),
         case("bits-0", 2, 0, range(6), posterior(243, 6, 3, 2), note="one bin: its number is 0"),
-        case(
-            "bits-do-not-divide",
-            3,
-            4,
-            range(10),
-            posterior(245, 10, 6, 5),
-            note="k_d is 0, 1, 1, 0, 1, 1",
-        ),
-        case(
-            "bits-fewer-than-places",
-            4,
-            3,
-            range(4),
-            posterior(247, 4, 10, 4),
-            note="most places are not divided",
-        ),
-        case(
-            "several-bits-a-place",
-            5,
-            11,
-            range(8),
-            posterior(249, 8, 3, 9),
-            note="k_d is 3, 4, 4",
-        ),
+        case("bits-do-not-divide", 3, 4, range(10), posterior(245, 10, 6, 5),
+             note="k_d is 0, 1, 1, 0, 1, 1"),
+        case("bits-fewer-than-places", 4, 3, range(4), posterior(247, 4, 10, 4),
+             note="most places are not divided"),
+        case("several-bits-a-place", 5, 11, range(8), posterior(249, 8, 3, 9),
+             note="k_d is 3, 4, 4"),
         case("one-place", 6, 5, range(12), posterior(251, 12, 1, 5)),
-        case(
-            "large-n",
-            7,
-            2,
-            range(8),
-            posterior(253, 8, 2, 7),
-            note="few bins: the candidates of each are many",
-        ),
-        case(
-            "bound-above-2-to-26",
-            8,
-            20,
-            range(3),
-            (np.full((3, 4), 0.375), np.full((3, 4), -9.5)),
-            note="r reaches 2^28, the bound of what the sender proposes far less",
-        ),
-        case(
-            "q-equals-p",
-            9,
-            5,
-            range(5),
-            flat(5, 3),
-            flags=("q-equals-p",),
-            note="the first arrival: n is 1, and j any",
-        ),
-        case(
-            "rows-of-other-blocks",
-            10,
-            5,
-            (77, 0, WORDS - 1),
-            posterior(255, 3, 5, 5),
-            note="the block's number stands in both counters",
-        ),
+        case("large-n", 7, 2, range(8), posterior(253, 8, 2, 7),
+             note="few bins: the candidates of each are many"),
+        case("bound-above-2-to-26", 8, 20, range(3),
+             (np.full((3, 4), 0.375), np.full((3, 4), -9.5)),
+             note="r reaches 2^28, the bound of what the sender proposes far less"),
+        case("q-equals-p", 9, 5, range(5), flat(5, 3), **OF_P,
+             note="the first arrival: n is 1, and j any"),
+        case("rows-of-other-blocks", 10, 5, (77, 0, WORDS - 1), posterior(255, 3, 5, 5),
+             note="the block's number stands in both counters"),
         case("largest-seed", WORDS - 1, 4, range(4), posterior(257, 4, 4, 4)),
-        case(
-            "five-words",
-            11,
-            9,
-            range(3),
-            posterior(259, 3, 9, 8),
-            note="more than eight places: counters with another last word",
-        ),
-        case(
-            "mean-alone",
-            1,
-            4,
-            range(6),
-            (np.full((6, 2), 0.75), np.zeros((6, 2))),
-            note="s = 1: the supremum of r is where the samples of the last interval end",
-        ),
-    ]
+        case("five-words", 11, 9, range(3), posterior(259, 3, 9, 8),
+             note="more than eight places: counters with another last word"),
+        case("mean-alone", 1, 4, range(6), (np.full((6, 2), 0.75), np.zeros((6, 2))),
+             note="s = 1: the supremum of r is where the samples of the last interval end"),
+    ]  # fmt: skip
     finish(golden, "partition_messages", SOURCE, cases + block_faults("partition_messages", 4))
+
+
+def row_inputs(
+    seed: int, bits: int, blocks: Sequence[int], messages: Sequence[int], dimension: int
+) -> Any:
+    """Return the arguments of partition_rows."""
+    own = {"blocks": int64(blocks), "messages": int64(messages), "dimension": dimension}
+    return {"seed": seed, "bits": bits, **own}
 
 
 def write_partition_rows(golden: Path) -> None:
@@ -380,33 +262,15 @@ def write_partition_rows(golden: Path) -> None:
     for name, seed, bits, blocks, messages, dimension, note in rows:
         pairs = list(zip(blocks, messages, strict=True))
         values = [partition.candidate(seed, bits, b, m, dimension) for b, m in pairs]
-        case = new_case(
-            "partition_rows",
-            name,
-            {
-                "seed": seed,
-                "bits": bits,
-                "blocks": int64(blocks),
-                "messages": int64(messages),
-                "dimension": dimension,
-            },
-            {"rows": to_float32(values)},
-            {"rows": EXACT},
-            note=note,
-        )
-        cases.append(case)
+        inputs = row_inputs(seed, bits, blocks, messages, dimension)
+        outputs = {"rows": to_float32(values)}
+        cases.append(new_case("partition_rows", name, inputs, outputs, {"rows": EXACT}, note=note))
     for name, message, fault in (
         ("message-0", 0, "candidates are counted from 1"),
         ("candidate-0", 15, "n is 0 for a message below 2^K"),
         ("message-negative", -16, "a message is positive"),
     ):
-        inputs = {
-            "seed": 1,
-            "bits": 4,
-            "blocks": int64((0,)),
-            "messages": int64((message,)),
-            "dimension": 4,
-        }
+        inputs = row_inputs(1, 4, (0,), (message,), 4)
         cases.append(new_case("partition_rows", name, inputs, fault=fault))
     finish(golden, "partition_rows", "docs/CODES.md sections 1 and 3 in plain Python", cases)
 
@@ -421,15 +285,11 @@ def to_float32(values: Any) -> Any:
 # --- codes of variables
 
 
-def variable_inputs(code: str, seed: int, rows: Sequence[int], delta: Any, log_s: Any) -> Any:
-    """Return the arguments of variable_messages."""
-    return {
-        "code": NUMBERS[code],
-        "seed": seed,
-        "rows": int64(rows),
-        "delta": np.asarray(delta, dtype=np.float64),
-        "log_s": np.asarray(log_s, dtype=np.float64),
-    }
+def variable_inputs(code: str, seed: int, rows: Sequence[int], **own: Any) -> Any:
+    """Return the arguments of variable_messages (delta, log_s), or _samples (messages)."""
+    kinds = {"delta": np.float64, "log_s": np.float64, "messages": np.int64}
+    arrays = {name: np.asarray(values, dtype=kinds[name]) for name, values in own.items()}
+    return {"code": NUMBERS[code], "seed": seed, "rows": int64(rows), **arrays}
 
 
 def message_case(
@@ -441,16 +301,9 @@ def message_case(
     choices = [searches.choose(code, seed, *triple) for triple in triples]
     if "q-equals-p" in more.get("flags", ()) and {m for m, _ in choices} != {1}:
         raise ValueError(f"{code}: the root is not the answer to Q = P")
-    return new_case(
-        "variable_messages",
-        f"{code}-{name}",
-        variable_inputs(code, seed, rows, delta, log_s),
-        {"messages": int64([message for message, _ in choices])},
-        {"messages": EXACT},
-        dtypes=("float64",),
-        gap=min(gap for _, gap in choices),
-        **more,
-    )
+    inputs = variable_inputs(code, seed, rows, delta=delta, log_s=log_s)
+    name, more = f"{code}-{name}", {"dtypes": DOUBLE, **more}
+    return chosen("variable_messages", name, inputs, "messages", choices, **more)
 
 
 def spending(seed: int, bits: Sequence[float], spread: float) -> tuple[list[float], list[float]]:
@@ -478,62 +331,25 @@ def messages_of(code: str) -> list[Case]:
 
     cases = [
         case("typical", seed, range(len(bits)), spending(300 + seed, bits, 0.5)),
-        case(
-            "equal-targets",
-            seed,
-            range(100, 112),
-            ([0.75] * 12, [-3.0] * 12),
-            note="the same target with the random numbers of twelve variables",
-        ),
-        case(
-            "largest-rows-and-seed",
-            WORDS - 1,
-            (WORDS - 1, WORDS - 2, 2**31, 2**31 - 1, 0),
-            spending(330 + seed, (1, 2, 3, 3.5, 4), 0.5),
-            note="a variable's number is the second word of the counter",
-        ),
-        case(
-            "q-equals-p",
-            7,
-            range(5),
-            ([0.0] * 5, [0.0] * 5),
-            flags=("q-equals-p",),
-            note="the answer is 1",
-        ),
-        case(
-            "nearly-p",
-            8,
-            range(5),
-            (
-                [0.03125, -0.0625, 0.0, 0.25, -0.125],
-                [-(2.0**-20), -(2.0**-10), -(2.0**-5), -0.125, -0.25],
-            ),
-        ),
-        case(
-            "mean-alone",
-            9,
-            range(8),
-            ([1.0, -1.0, 0.5, -0.5, 1.5, -1.5, 0.25, -2.0], [0.0] * 8),
-            flags=("no-mode",),
-        ),
-    ]
+        case("equal-targets", seed, range(100, 112), ([0.75] * 12, [-3.0] * 12),
+             note="the same target with the random numbers of twelve variables"),
+        case("largest-rows-and-seed", WORDS - 1, (WORDS - 1, WORDS - 2, 2**31, 2**31 - 1, 0),
+             spending(330 + seed, (1, 2, 3, 3.5, 4), 0.5),
+             note="a variable's number is the second word of the counter"),
+        case("q-equals-p", 7, range(5), ([0.0] * 5, [0.0] * 5), **OF_P, note="the answer is 1"),
+        case("nearly-p", 8, range(5),
+             ([0.03125, -0.0625, 0.0, 0.25, -0.125],
+              [-(2.0**-20), -(2.0**-10), -(2.0**-5), -0.125, -0.25])),
+        case("mean-alone", 9, range(8), ([1.0, -1.0, 0.5, -0.5, 1.5, -1.5, 0.25, -2.0], [0.0] * 8),
+             **NO_MODE),
+    ]  # fmt: skip
     if code in ON_TREES:
         cases += [
-            case(
-                "tiny-variance",
-                10,
-                range(6),
-                ([0.5, -1.25, 0.0, 2.0, 0.125, -3.0], [narrow] * 6),
-                flags=("tiny-variance",),
-            ),
-            case(
-                "far-mean",
-                11,
-                range(6),
-                ([3.0, -4.0, 5.0, -6.0, 3.5, 4.5], [-0.5, -1.0, -2.0, -4.0, -6.0, -3.0]),
-                flags=("far-mean",),
-            ),
-        ]
+            case("tiny-variance", 10, range(6), ([0.5, -1.25, 0.0, 2.0, 0.125, -3.0], [narrow] * 6),
+                 flags=("tiny-variance",)),
+            case("far-mean", 11, range(6),
+                 ([3.0, -4.0, 5.0, -6.0, 3.5, 4.5], [-0.5, -1.0, -2.0, -4.0, -6.0, -3.0]), **FAR),
+        ]  # fmt: skip
     if code == "dad-star":
         cases.append(limit_case())
     return cases
@@ -561,31 +377,18 @@ def limit_case() -> Case:
 
 def message_faults() -> list[Case]:
     """Return negative cases of variable_messages; the second of two targets is wrong."""
+
+    def refused(name: str, code: str, delta: float, log_s: float, fault: str) -> Case:
+        inputs = variable_inputs(code, 1, (0, 1), delta=[0.0, delta], log_s=[-1.0, log_s])
+        return new_case("variable_messages", name, inputs, dtypes=DOUBLE, fault=fault)
+
     cases = []
     for code in NUMBERS:
         for name, delta, log_s, fault in FAULTS:
-            inputs = variable_inputs(code, 1, (0, 1), [0.0, delta], [-1.0, log_s])
-            cases.append(
-                new_case(
-                    "variable_messages",
-                    f"{code}-{name}",
-                    inputs,
-                    dtypes=("float64",),
-                    fault=fault,
-                )
-            )
+            cases.append(refused(f"{code}-{name}", code, delta, log_s, fault))
     for code in ("grc", "gprs"):
-        inputs = variable_inputs(code, 1, (0, 1), [0.0, 0.5], [-1.0, -39.0])
         fault = "r reaches 2^28, so the search may need more than 2^26 candidates"
-        cases.append(
-            new_case(
-                "variable_messages",
-                f"{code}-search-too-long",
-                inputs,
-                dtypes=("float64",),
-                fault=fault,
-            )
-        )
+        cases.append(refused(f"{code}-search-too-long", code, 0.5, -39.0, fault))
     return cases
 
 
@@ -625,13 +428,10 @@ def sample_case(
     nodes = [find_node(Draws(seed, r), tree, n) for r, n in zip(rows, numbers, strict=True)]
     if "clamp" in more.get("flags", ()) and 1 - 2.0**-53 not in {node.u() for node in nodes}:
         raise ValueError(f"{name}: no u is at its limit")
+    inputs = variable_inputs(code, seed, rows, messages=numbers)
+    outputs = {"samples": to_float32([node.z() for node in nodes])}
     return new_case(
-        "variable_samples",
-        f"{code}-{name}",
-        {"code": NUMBERS[code], "seed": seed, "rows": int64(rows), "messages": int64(numbers)},
-        {"samples": to_float32([node.z() for node in nodes])},
-        {"samples": EXACT},
-        **more,
+        "variable_samples", f"{code}-{name}", inputs, outputs, {"samples": EXACT}, **more
     )
 
 
@@ -646,19 +446,15 @@ def samples_of(code: str) -> list[Case]:
         case("small-numbers", SMALL, NUMBERS[code]),
         case("high-word", HIGH, 2, flags=("high-word",)),
         case("largest-rows-and-seed", SMALL, WORDS - 1, WORDS - len(SMALL)),
-    ]
+    ]  # fmt: skip
     if code in ("as-star", "ad-star"):
         cases += [
             case("always-left", LEFT, 3, flags=("deep",)),
             case("always-right", RIGHT, 4, flags=("deep", "clamp")),
             case("left-and-right", MIXED, 5, flags=("deep",)),
-            case(
-                "rounding",
-                [2**depth - 1 for depth in NEAR_ONE[code]],
-                7,
-                note="u is next to 1, where each rounding shows in the sample",
-            ),
-        ]
+            case("rounding", [2**depth - 1 for depth in NEAR_ONE[code]], 7,
+                 note="u is next to 1, where each rounding shows in the sample"),
+        ]  # fmt: skip
     if code == "as-star":
         cases.append(case("one-path", [2**k + 2**k // 3 for k in range(1, 62)], 6, 0))
     return cases
@@ -673,11 +469,6 @@ def write_samples(golden: Path) -> None:
             ("message-negative", -1, "a node number is positive"),
             ("message-2-to-62", 2**62, "node numbers are below 2^62"),
         ):
-            inputs = {
-                "code": NUMBERS[code],
-                "seed": 1,
-                "rows": int64((0, 1)),
-                "messages": int64((1, message)),
-            }
+            inputs = variable_inputs(code, 1, (0, 1), messages=(1, message))
             cases.append(new_case("variable_samples", f"{code}-{name}", inputs, fault=fault))
     finish(golden, "variable_samples", "docs/CODES.md section 1 in plain Python", cases)

@@ -53,7 +53,7 @@ def network(image: tuple[int, int, int], classes: int, *of_list: bytes) -> bytes
 
 
 def read(description: bytes) -> Any:
-    """Return the network of a valid description; see tests/spec_networks.py."""
+    """Return the network of a valid description; see tools/decoder/spec_networks.py."""
     found, end = spec_decoder.read_network(0, bytes(8) + description)
     if end != 8 + len(description):
         raise ValueError("bytes behind a description")

@@ -358,7 +358,7 @@ def variable_messages() -> list[Case]:
                                             (delta, log_s)))  # fmt: skip
     for case in cases:
         case["since"] = SINCE
-    good = codes.variable_inputs("grc", 1, (0, 1), delta[:2], log_s[:2])
+    good = codes.variable_inputs("grc", 1, (0, 1), delta=delta[:2], log_s=log_s[:2])
     return cases + [
         new_case("coding/variable_messages", name, {**good, **change}, dtypes=("float64",),
                  fault=fault)

@@ -1,7 +1,7 @@
 """Where golden values come from: mpmath, and plain Python written from docs/SPEC.md.
 
-`oracles` and `spec_decoder` live with the tests and share no code with the package.  Inputs are
-drawn from Philox, so that they stay the same under every version of NumPy.
+`oracles` lives in tests, `spec_decoder` in tools/decoder; they share no code with the package.
+Inputs are drawn from Philox, so that they stay the same under every version of NumPy.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "tests"))
+sys.path.append(str(Path(__file__).resolve().parents[1] / "decoder"))
 
 import oracles
 import spec_decoder

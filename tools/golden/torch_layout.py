@@ -1,7 +1,6 @@
 """Where each weight of a network finds its variable: sections 3, 4, 7 and 8 of docs/SPEC.md.
 
-Random words and tensors come from tests/spec_decoder.py, which is plain Python written from that
-document.
+Random words and tensors come from tools/decoder, which is plain Python written from that document.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 from numpy.typing import NDArray
 
-sys.path.append(str(Path(__file__).resolve().parents[2] / "tests"))
+sys.path.append(str(Path(__file__).resolve().parents[1] / "decoder"))
 import spec_decoder
 
 Shapes = tuple[tuple[int, ...], ...]

@@ -1,7 +1,7 @@
 """Networks of any layers in float64 PyTorch, to be differentiated by its autograd.
 
-A description is put together by hand and read by tests/spec_networks.py; what its layers compute
-is written here once more, from docs/SPEC.md, section 3.2.
+A description is put together by hand and read by tools/decoder; what its layers compute is written
+here once more, from docs/SPEC.md, section 3.2.
 """
 
 from __future__ import annotations

@@ -30,5 +30,4 @@ SET, ADD = 0, 1
 # The record of a map: where its first value lies in `f`, the floats from one slice, channel and
 # row to the next, and its sizes.
 BASE, SLICE, PLANE, ROW, CHANNELS, HEIGHT, ACROSS = range(7)
-RECORD = 7
 NOWHERE = -1  # no bias, no signs

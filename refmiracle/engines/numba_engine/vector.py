@@ -2,7 +2,7 @@
 
 LLVM vectorises plain loops well, but not a tile of sums that should stay in registers while a
 loop outside the vector runs over their terms.  With these few operations such a tile is written
-down as it is meant.  Offsets count floats and are not checked: callers are `tiles` alone.
+down as it is meant.  Offsets count floats and are not checked: callers know where arrays end.
 """
 
 from __future__ import annotations

@@ -170,27 +170,6 @@ def encode_unimodal(
     return encode_a_star(target, seed, row, "dyadic", min(2**bits, LARGEST_NODE))
 
 
-def decode_unimodal(
-    code: str, p_quantile: Callable[[float], float], seed: int, row: int, message: int
-) -> float:
-    """Return the sample x that a node number names.
-
-    Parameters
-    ----------
-    code : str
-    p_quantile : u -> x
-        Of the coding distribution; the target is not needed.
-    seed, row : int
-    message : int
-
-    Raises
-    ------
-    InputError
-        If the code is unknown or the message is no node's number.
-    """
-    return float(p_quantile(decoded_u(tree_of(code), seed, [row], [message])[0]))
-
-
 def variable_messages(
     code: str, seed: int, rows: ArrayLike, delta: ArrayLike, log_s: ArrayLike, oversampling: int = 0
 ) -> NDArray[np.int64]:

@@ -1,6 +1,6 @@
 """Where the time of a training step goes: each part alone, medians, as a Markdown table.
 
-Usage: python tools/profile_step.py [--batch N] [--expanded]
+Usage: python tools/figures/profile_step.py [--batch N] [--expanded]
 
 The four parts of a step run as in training, on all threads; what the network consists of runs on
 one thread, over one shard of 64 images, with the rate of its products beside it.

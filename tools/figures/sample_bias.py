@@ -1,4 +1,4 @@
-"""How far a randomly coded sample can be from Q: ``python tools/sample_bias.py``.
+"""How far a randomly coded sample can be from Q: ``python tools/figures/sample_bias.py``.
 
 Simulates E|1 - W| / 2, the middle term of (39) in docs/derivations.md, for one block of 30 weights
 with equal shares of 14 bits and tau of standard deviation 0.3, by the margin in bits of log2 K over

@@ -1,4 +1,4 @@
-"""What the costliest files of 4 kB cost: ``python tools/hostile_files.py``.
+"""What the costliest files of 4 kB cost: ``python tools/fuzz/hostile_files.py``.
 
 For each random code and network, `costliest` makes the files that take a decoder the most time and
 memory (docs/SPEC.md, section 2.6, says why there are no worse ones); network 0 is one of the most
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.append(str(Path(__file__).resolve().parents[1] / "decoder"))
 
 import spec_decoder
 

@@ -1,4 +1,6 @@
-"""How many digits formulas keep to the ends of their ranges: ``python tools/scan_formulas.py``.
+"""How many digits formulas keep to the ends of their ranges.
+
+    python tools/figures/scan_formulas.py
 
 Each formula of both engines, by its name in the conformance suite, and the masses that encoders
 draw with, are evaluated on a grid and held against mpmath.  An error is relative, in units of

@@ -1,6 +1,6 @@
 """Draw docs/layers.svg: the layers of the package, and which part of it imports which.
 
-    python tools/draw_layers.py
+    python tools/figures/draw_layers.py
 
 The layers are those of tests/import_graph.py, the imports those of the source.  Modules of one
 layer that are in no folder share a box.  An import that follows from others has no arrow of its
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from refmiracle.files import write_atomically
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "tests"))
 from import_graph import BOTTOM, STACK, imported_parts  # noqa: E402
 

@@ -6,11 +6,16 @@ result.  Nothing is rearranged: the digits that cancel are paid for by working w
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import mpmath
-from golden import gaussians
 from mpmath import mpf
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from golden import gaussians
 
 Number = Any
 Numbers = list[Number]

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// The decoder of docs/interactive as a program that answers JSON lines, for tools/fuzz.py.
+// The decoder of docs/interactive as a program that answers JSON lines, for tools/fuzz/fuzz.py.
 // Only an InvalidFileError is a refusal; any other error ends the program, as a crash would.
 "use strict";
 const fs = require("fs");

@@ -1,6 +1,6 @@
 """Draw docs/frontier.svg: the shipped models beside the published points.
 
-    python tools/frontier_plot.py            # needs pip install -e ".[plot]"
+    python tools/figures/frontier_plot.py            # needs pip install -e ".[plot]"
 
 Ours are read from the summaries in data/models, the published ones stand below; docs/FRONTIER.md
 says where each comes from.
@@ -15,7 +15,7 @@ from refmiracle.drawing import figure_bytes, new_figure
 from refmiracle.files import write_atomically
 from refmiracle.studies.figures import COLOURS
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 # Label, marker, and (bytes, test error in per cent) of each point.
 PUBLISHED = (
     ("LeNet-5, uncompressed", "*", ((1_724_320, 0.70),)),

@@ -1,6 +1,6 @@
 """Loss and error of compressed models on the 60,000 training images.
 
-    python tools/training_loss.py run0/model.rmc run1/model.rmc
+    python tools/figures/training_loss.py run0/model.rmc run1/model.rmc
 
 Of several seeds the one with the lowest loss is shipped: a choice that needs neither validation
 nor test images.

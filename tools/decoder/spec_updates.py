@@ -2,7 +2,7 @@
 
 Like `spec_decoder`, on which it builds, it shares no code with refmiracle.
 
-    python tests/spec_updates.py model.rmc update.rmc ...      # as spec_decoder, of the last
+    python tools/decoder/spec_updates.py model.rmc update.rmc ...    # as spec_decoder, of the last
 """
 
 import itertools

@@ -1,6 +1,6 @@
 """A network's loss and gradients beside PyTorch's and a matrix product, in alternation.
 
-Usage: python tools/compare_network.py [--network NAME] [--batch N] [--rounds N]
+Usage: python tools/figures/compare_network.py [--network NAME] [--batch N] [--rounds N]
 
 The same layers on images of noise, float32.  PyTorch runs eager, in channels_last and in NCHW.
 Printed are medians of the processor's time and of the clock's, as a Markdown table: on a machine

@@ -4,7 +4,7 @@ With `spec_networks`, which has the networks that a file describes, it imports t
 library only and shares no code with refmiracle, so that agreement of the two says that the
 document is complete.  Section numbers are those of SPEC.md.
 
-    python tests/spec_decoder.py model.rmc      # one line for each tensor, and a digest of all
+    python tools/decoder/spec_decoder.py model.rmc    # one line for each tensor, and a digest
 """
 
 import functools

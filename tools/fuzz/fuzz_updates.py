@@ -1,4 +1,6 @@
-"""Feeds damaged and odd updates to every decoder: ``python tools/fuzz_updates.py --count 100000``.
+"""Feeds damaged and odd updates to every decoder.
+
+    python tools/fuzz/fuzz_updates.py --count 100000
 
 Each is an update of one of the models of fuzz_files.py, or of an update of it, with up to three
 changes; its checksum is mended for nine in ten.  The package, the decoder in plain Python and the
@@ -35,8 +37,8 @@ from refmiracle.numerics.varints import write_varint
 from refmiracle.rec.code import VARIABLE
 from refmiracle.rec.codes import CODES
 
-TOOLS = Path(__file__).resolve().parent
-sys.path += [str(TOOLS.parent / "tests"), str(TOOLS / "backends")]
+TOOLS = Path(__file__).resolve().parents[1]
+sys.path += [str(TOOLS / "decoder"), str(TOOLS / "backends")]
 PLAIN, BACKENDS = (importlib.import_module(name) for name in ("spec_updates", "spec_update"))
 ENGINES = get_engine("numpy"), get_engine("numba")
 # Where the numbers of a header begin: magic, version, base and bits stand before them.

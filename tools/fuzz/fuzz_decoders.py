@@ -1,4 +1,4 @@
-"""All decoders behind one interface, for tools/fuzz.py.
+"""All decoders behind one interface, for tools/fuzz/fuzz.py.
 
 A decoder reads files, and gives None for each that it accepts and what it says otherwise; and it
 gives the SHA-256 of the weights of valid files, tensors one after the other as little-endian
@@ -26,7 +26,7 @@ from refmiracle.conformance.programs import decode_value, encode_value
 from refmiracle.engines import get_engine
 from refmiracle.errors import InputError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 LONGEST_BATCH = 300.0
 PROGRAM_MEMORY = 256 << 20
 
@@ -107,8 +107,8 @@ def package(engine: str, reads: int = 1) -> Decoder:
 
 
 def plain_python() -> Decoder:
-    """Return the decoder in tests/, whose weights take most of a second."""
-    sys.path.append(str(ROOT / "tests"))
+    """Return the decoder of tools/decoder, whose weights take most of a second."""
+    sys.path.append(str(ROOT / "tools" / "decoder"))
     spec = importlib.import_module("spec_decoder")
     refusal = spec.InvalidFileError
 

@@ -1,8 +1,8 @@
 """Try settings of a run on the validation images, for docs/FRONTIER.md.
 
-    python tools/try_settings.py plain block_size=61 steps=30000 group_steps=30
-    python tools/try_settings.py sample --after plain selection=sample
-    python tools/try_settings.py wide block_size=61 steps=30000 hash_factors=1,1,2,1,25,1,1,1
+    python tools/figures/try_settings.py plain block_size=61 steps=30000 group_steps=30
+    python tools/figures/try_settings.py sample --after plain selection=sample
+    python tools/figures/try_settings.py wide steps=30000 hash_factors=1,1,2,1,25,1,1,1
 
 All of `training.config.Config.settings` may be given; the others are those of the preset `paper`.
 Training goes to runs/NAME.npz, from where `--after NAME` encodes again with other settings of the

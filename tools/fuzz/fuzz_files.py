@@ -32,7 +32,7 @@ from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
 from refmiracle.rec.code import VARIABLE
 from refmiracle.rec.codes import CODES, MRC
 
-MODELS = Path(__file__).parents[1] / "data" / "models"
+MODELS = Path(__file__).parents[2] / "data" / "models"
 # The fields of a file, as bytes; the payload begins behind the scales.
 Parts = dict[str, bytes]
 FIXED = ("magic", "version", "network", "code", "flags", "bits")

@@ -1,4 +1,4 @@
-"""Small random networks and changed descriptions, for tools/fuzz_files.py."""
+"""Small random networks and changed descriptions, for tools/fuzz/fuzz_files.py."""
 
 from __future__ import annotations
 

@@ -1,11 +1,13 @@
-"""Feeds damaged, hostile and odd files to every decoder: ``python tools/fuzz.py --count 100000``.
+"""Feeds damaged, hostile and odd files to every decoder.
+
+    python tools/fuzz/fuzz.py --count 100000
 
 Each file must be accepted by all decoders or refused by all, with one line and within
 `LONGEST_SECONDS`; the messages and the bits of the samples of valid files must agree, written
 again they must be the same bytes, and the weights of every `--weights-every`-th valid one must
 have the same SHA-256 everywhere.  Files depend on the seed and their number alone (fuzz_files.py):
 
-    python tools/fuzz.py --first 1234 --count 1 --keep DIR      # file 1234 once more, and its bytes
+    python tools/fuzz/fuzz.py --first 1234 --count 1 --keep DIR    # file 1234, and its bytes
 
 A decoder that does not know a network or a code yet is not asked to accept files of it.  The
 memory of this process is bounded: see `LARGEST_GROWTH`.  Exit code 1 if there is a fault.
