@@ -26,6 +26,15 @@ SINCE = "1.1"
 WORDS = 2**32
 NUMBERS = {c: number for c, number in coded_files.NUMBERS.items() if c in searches.TREES}
 ON_TREES = tuple(code for code, tree in searches.TREES.items() if tree != "none")
+# Each has a file of its own, which `write` makes.
+OPERATIONS = (
+    "ordered_indices",
+    "poisson_indices",
+    "partition_messages",
+    "partition_rows",
+    "variable_messages",
+    "variable_samples",
+)
 SOURCE = "docs/CODES.md in mpmath, 60 digits, on words of Philox in plain Python"
 NOTES = {
     "q-equals-p": "the target is the coding distribution: r = 1 everywhere",
