@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from refmiracle.codec.envelope import checksum_of
+from refmiracle.codes.table import find_code
+from refmiracle.fileformat.envelope import checksum_of
 from refmiracle.model import Model
-from refmiracle.rec.codes import find_code
 from refmiracle.training.data import Split, check_split
 
 

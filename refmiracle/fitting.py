@@ -9,8 +9,8 @@ from typing import Any, Unpack
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from refmiracle.codec.envelope import checksum_of
 from refmiracle.errors import InputError
+from refmiracle.fileformat.envelope import checksum_of
 from refmiracle.files import as_path
 from refmiracle.given import Channels, Given, as_labels, as_network, as_pixels
 from refmiracle.model import Model

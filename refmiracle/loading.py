@@ -10,15 +10,15 @@ from typing import Any, Literal, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from refmiracle.codec.chain import NO_NAME, find_chain, telling
-from refmiracle.codec.envelope import (
+from refmiracle.errors import InputError, named
+from refmiracle.fileformat.chain import NO_NAME, find_chain, telling
+from refmiracle.fileformat.envelope import (
     base_checksum,
     checksum_of,
     is_intact,
     is_update,
     read_bytes,
 )
-from refmiracle.errors import InputError, named
 from refmiracle.files import as_path
 from refmiracle.model import Model, read_file
 from refmiracle.nn.network import Network

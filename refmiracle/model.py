@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from refmiracle.codec.chain import telling
-from refmiracle.codec.container import CompressedModel, parse_model
-from refmiracle.codec.envelope import checksum_of
-from refmiracle.codec.model import Float32Weights, decode_update, decode_variables, weights_of
-from refmiracle.codec.shown import to_html
-from refmiracle.codec.update import CompressedUpdate, parse_update
 from refmiracle.decoded import Decoded
 from refmiracle.engines import ENGINES
 from refmiracle.errors import InputError
+from refmiracle.fileformat.chain import telling
+from refmiracle.fileformat.container import CompressedModel, parse_model
+from refmiracle.fileformat.envelope import checksum_of
+from refmiracle.fileformat.model import Float32Weights, decode_update, decode_variables, weights_of
+from refmiracle.fileformat.shown import to_html
+from refmiracle.fileformat.update import CompressedUpdate, parse_update
 from refmiracle.given import Channels
 from refmiracle.nn.network import Network
 from refmiracle.numerics.arrays import read_only, read_only_view

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refmiracle.codec.envelope import read_bytes
 from refmiracle.errors import InputError
 from refmiracle.figures import figures_of, size_of
+from refmiracle.fileformat.envelope import read_bytes
 from refmiracle.files import write_atomically
 from refmiracle.model import Model
 from refmiracle.numerics.arrays import read_only

@@ -19,8 +19,8 @@ STACK: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("for everyone", ("", "errors", "files", "streams", "extras", "processors")),
     ("numbers", ("numerics",)),
     ("mathematics", ("engines",)),
-    ("networks, blocks, codes", ("nn", "posterior", "rec", "budgets", "meankl", "codes")),
-    ("files", ("codec",)),
+    ("networks, blocks, codes", ("nn", "posterior", "codes", "budgets", "meankl")),
+    ("files", ("fileformat",)),
     ("training, other formats", ("exports", "training")),
     (
         "models and runs",

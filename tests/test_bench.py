@@ -15,12 +15,12 @@ from refmiracle.bench.plan import FULL
 from refmiracle.bench.problem import make_problem, step_flops, whitened_posterior
 from refmiracle.bench.report import number, to_json, to_text
 from refmiracle.bench.timing import OthersWatch, Pace, alternate, ratio
-from refmiracle.codec.container import read_model
-from refmiracle.codec.model import decode_model
 from refmiracle.commands import bench
 from refmiracle.commands.networks import given_network
 from refmiracle.engines import get_engine
 from refmiracle.errors import CheckError
+from refmiracle.fileformat.container import read_model
+from refmiracle.fileformat.model import decode_model
 from refmiracle.nn.gradients import loss_and_grads
 from refmiracle.nn.networks import LENET5
 from refmiracle.posterior.blocks import find_places, to_variable_gradients, to_weights

@@ -16,9 +16,9 @@ import pytest
 import spec_decoder
 from conformance import c_program
 
-from refmiracle.codec.container import parse_model
-from refmiracle.codec.model import decode_model
 from refmiracle.engines import get_engine
+from refmiracle.fileformat.container import parse_model
+from refmiracle.fileformat.model import decode_model
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "micromiracle"

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from refmiracle.codec.envelope import is_update
 from refmiracle.commands import train
 from refmiracle.figures import figures_of
+from refmiracle.fileformat.envelope import is_update
 from refmiracle.loading import load
 from refmiracle.studies.drift import drifted
 from refmiracle.studies.scenes import TEST_SEED

@@ -1,4 +1,4 @@
-"""A code is asked what it is and does, never what it is called: that only `rec` and engines know.
+"""A code is asked what it is and does, never what it is called: that only `codes` and engines know.
 
 `asked_names` says what is a question.
 """
@@ -9,10 +9,10 @@ import asked_names
 import pytest
 from asked_names import ROOT, TEMPLATES, quoted_in
 
-from refmiracle.rec import block_codes, code, codes, variable_codes
-from refmiracle.rec.codes import CODES
+from refmiracle.codes import block_codes, code, table, variable_codes
+from refmiracle.codes.table import CODES
 
-KNOWS = ("rec", "engines")
+KNOWS = ("codes", "engines")
 MODULES = [p for p in sorted(ROOT.rglob("*.py")) if p.relative_to(ROOT).parts[0] not in KNOWS]
 
 
@@ -23,7 +23,7 @@ def is_a_code(value):
 
 WORDS = {
     word
-    for module in (block_codes, variable_codes, codes)
+    for module in (block_codes, variable_codes, table)
     for word, value in vars(module).items()
     if is_a_code(value) and value is not code.Code
 }
@@ -85,6 +85,6 @@ def test_no_template_asks_for_the_name_of_a_code(path):
 def test_all_modules_are_looked_at():
     """A list of modules that is empty would pass every test above."""
     tops = {path.relative_to(ROOT).parts[0] for path in MODULES}
-    assert tops >= {"codec", "training", "studies", "reports", "conformance", "figures.py"}
+    assert tops >= {"fileformat", "training", "studies", "reports", "conformance", "figures.py"}
     assert {"MRC", "MinimalRandomCoding", "CodeOfVariables"} <= WORDS
     assert TEMPLATES

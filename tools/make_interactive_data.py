@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from refmiracle.codec.chain import decode_chain
-from refmiracle.codec.envelope import base_checksum, checksum_of, is_update
 from refmiracle.engines import get_engine
+from refmiracle.fileformat.chain import decode_chain
+from refmiracle.fileformat.envelope import base_checksum, checksum_of, is_update
 from refmiracle.files import write_atomically
 from refmiracle.training.data import default_folder, load_split
 

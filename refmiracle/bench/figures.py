@@ -18,11 +18,11 @@ from refmiracle.bench.problem import (
     whitened_posterior,
 )
 from refmiracle.bench.timing import Call, Pace, Samples, alternate
-from refmiracle.codec.container import read_model
-from refmiracle.codec.model import decode_model
+from refmiracle.codes import minimal_random_coding
 from refmiracle.engines import get_engine
+from refmiracle.fileformat.container import read_model
+from refmiracle.fileformat.model import decode_model
 from refmiracle.nn.evaluation import predict
-from refmiracle.rec import minimal_random_coding
 from refmiracle.training.config import Config
 from refmiracle.training.data import Split, default_folder
 from refmiracle.training.trainer import Trainer

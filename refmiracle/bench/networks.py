@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from refmiracle.codec.container import CompressedModel
+from refmiracle.fileformat.container import CompressedModel
 from refmiracle.nn.network import Network
 from refmiracle.training.config import Config
 from refmiracle.training.data import Split

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from refmiracle.codes.table import CODES
 from refmiracle.commands.networks import add_network, given_network
 from refmiracle.commands.options import (
     a_path,
@@ -27,7 +28,6 @@ from refmiracle.commands.running import run_command
 from refmiracle.errors import InputError
 from refmiracle.loading import load_base
 from refmiracle.posterior.parameterizations import MEAN_KL, PARAMETERIZATIONS
-from refmiracle.rec.codes import CODES
 from refmiracle.run import carry_out
 from refmiracle.training.checks import chance_error, no_better_than_chance
 from refmiracle.training.config import PRESETS, SELECTIONS

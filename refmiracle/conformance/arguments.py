@@ -7,9 +7,9 @@ import math
 
 import numpy as np
 
-from refmiracle.codec.bits import LARGEST_BITS
 from refmiracle.engines.contract import Array
 from refmiracle.errors import InputError
+from refmiracle.fileformat.bits import LARGEST_BITS
 from refmiracle.nn.network import Network
 from refmiracle.nn.networks import LENET5
 from refmiracle.numerics.whole import whole_number

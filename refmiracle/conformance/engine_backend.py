@@ -9,9 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 
 import refmiracle
-from refmiracle.codec.chain import decode_chain
-from refmiracle.codec.container import CompressedModel, parse_model
-from refmiracle.codec.model import Float32Weights, decode_model
+from refmiracle.codes import minimal_random_coding
+from refmiracle.codes.table import CODES_BY_NUMBER
 from refmiracle.conformance.arguments import (
     as_bytes,
     as_files,
@@ -25,6 +24,9 @@ from refmiracle.conformance.file_backend import FileBackend, Results
 from refmiracle.engines import get_engine
 from refmiracle.engines.contract import Array, Engine
 from refmiracle.errors import InputError
+from refmiracle.fileformat.chain import decode_chain
+from refmiracle.fileformat.container import CompressedModel, parse_model
+from refmiracle.fileformat.model import Float32Weights, decode_model
 from refmiracle.nn.arguments import check_images
 from refmiracle.nn.description import from_description
 from refmiracle.nn.evaluation import classes, forward
@@ -37,8 +39,6 @@ from refmiracle.posterior.blocks import (
     to_weights,
 )
 from refmiracle.posterior.scales import quantise_scales
-from refmiracle.rec import minimal_random_coding
-from refmiracle.rec.codes import CODES_BY_NUMBER
 
 # Operations that are functions of an engine.
 SAME = (

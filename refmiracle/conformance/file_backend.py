@@ -6,18 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from refmiracle.codec.bits import pack_indices, unpack_indices
-from refmiracle.codec.container import CompressedModel, parse_model
-from refmiracle.codec.integers import read_integers, write_integers
-from refmiracle.codec.payload import in_blocks, message_count
+from refmiracle.codes.table import CODES, CODES_BY_NUMBER
 from refmiracle.conformance.arguments import as_bytes, as_uint8, lenet5_layout
 from refmiracle.engines.contract import Array
 from refmiracle.errors import InputError
+from refmiracle.fileformat.bits import pack_indices, unpack_indices
+from refmiracle.fileformat.container import CompressedModel, parse_model
+from refmiracle.fileformat.integers import read_integers, write_integers
+from refmiracle.fileformat.payload import in_blocks, message_count
 from refmiracle.nn.networks import LENET5, network_by_number
 from refmiracle.numerics.philox import stream_permutation, stream_words
 from refmiracle.numerics.whole import whole_numbers
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs, find_places
-from refmiracle.rec.codes import CODES, CODES_BY_NUMBER
 
 Results = tuple[Any, ...]
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from refmiracle.codec.envelope import VERSION
 from refmiracle.exports.onnx_graph import load_onnx, onnx_bytes
 from refmiracle.exports.state_dict import load_torch, torch_bytes
 from refmiracle.exports.tensors import load_safetensors, npz_bytes, safetensors_bytes
+from refmiracle.fileformat.envelope import VERSION
 from refmiracle.nn.contract import Weights
 from refmiracle.nn.network import Network
 

@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from refmiracle.codec.envelope import checksum_of
-from refmiracle.codec.update import CompressedUpdate
+from refmiracle.codes.table import find_code
+from refmiracle.fileformat.envelope import checksum_of
+from refmiracle.fileformat.update import CompressedUpdate
 from refmiracle.nn.contract import WEIGHT
 from refmiracle.nn.evaluation import classes
 from refmiracle.nn.network import Network
 from refmiracle.nn.networks import LENET5, network_text
 from refmiracle.numerics.philox import Stream
-from refmiracle.rec.codes import find_code
 from refmiracle.studies.comparison import Run, scales_of
 from refmiracle.training.config import PRESETS, Config
 from refmiracle.training.data import Split

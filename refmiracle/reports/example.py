@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from refmiracle.codec.anatomy import BITS, Field
+from refmiracle.codes import minimal_random_coding
+from refmiracle.fileformat.anatomy import BITS, Field
 from refmiracle.numerics.philox import Stream, stream_permutation
-from refmiracle.rec import minimal_random_coding
 from refmiracle.reports.opening import OpenedRun
 from refmiracle.studies.comparison import Run, scales_of
 

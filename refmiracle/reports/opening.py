@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from refmiracle.codec.container import CompressedModel
-from refmiracle.codec.envelope import (
+from refmiracle.errors import InputError
+from refmiracle.fileformat.container import CompressedModel
+from refmiracle.fileformat.envelope import (
     UPDATES,
     VERSION,
     base_checksum,
@@ -18,8 +19,7 @@ from refmiracle.codec.envelope import (
     read_bytes,
     unseal,
 )
-from refmiracle.codec.update import CompressedUpdate
-from refmiracle.errors import InputError
+from refmiracle.fileformat.update import CompressedUpdate
 from refmiracle.files import printable
 from refmiracle.studies.comparison import Run, open_run, read_file
 from refmiracle.training.metrics import read_metrics

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from refmiracle import drawing
-from refmiracle.codec import anatomy
-from refmiracle.codec.container import CompressedModel
-from refmiracle.codec.update import CompressedUpdate
+from refmiracle.codes.table import find_code
 from refmiracle.extras import import_extra
+from refmiracle.fileformat import anatomy
+from refmiracle.fileformat.container import CompressedModel
+from refmiracle.fileformat.update import CompressedUpdate
 from refmiracle.posterior.parameterizations import find_parameterization
-from refmiracle.rec.codes import find_code
 from refmiracle.reports import content, figures, pictures
 from refmiracle.reports.example import Example, Variable, follow_block
 from refmiracle.reports.opening import OpenedRun

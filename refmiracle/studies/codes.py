@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from refmiracle.rec.codes import CODES, find_code
+from refmiracle.codes.table import CODES, find_code
 from refmiracle.studies.codes_claims import Rows, add_critical, make_claims
 from refmiracle.studies.codes_figures import draw
 from refmiracle.studies.codes_measures import measure, skipped_row, time_codes

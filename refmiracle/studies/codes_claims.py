@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import scipy
 
-from refmiracle.rec.codes import CODES
+from refmiracle.codes.table import CODES
 from refmiracle.studies.codes_measures import LAWS, MEASURED
 from refmiracle.studies.codes_points import NO_TREE, Variant
 from refmiracle.studies.results import FAILS, HOLDS, UNDECIDED, Claim, Interval

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from refmiracle.codes.table import CODES
 from refmiracle.drawing import Draw, log_axis, new_figure
-from refmiracle.rec.codes import CODES
 from refmiracle.studies.codes_measures import MEASURED
 from refmiracle.studies.codes_points import BLOCKS, BY_D_INF, BY_KL, GROUPS, NO_TREE, TREES, Variant
 from refmiracle.studies.figures import COLOURS

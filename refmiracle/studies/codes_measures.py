@@ -11,10 +11,10 @@ import numpy as np
 import scipy
 from numpy.typing import ArrayLike, NDArray
 
+from refmiracle.codes import lengths
 from refmiracle.engines import get_engine
 from refmiracle.engines.contract import Engine
 from refmiracle.errors import InputError
-from refmiracle.rec import lengths
 from refmiracle.studies.codes_points import Array, Point, Variant, draw, encode
 from refmiracle.studies.results import CONFIDENCE, Interval, interval
 

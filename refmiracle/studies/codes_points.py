@@ -10,12 +10,12 @@ import numpy as np
 import scipy
 from numpy.typing import ArrayLike, NDArray
 
+from refmiracle.codes.code import BLOCK, Code
+from refmiracle.codes.table import CODES
 from refmiracle.engines.contract import Engine
 from refmiracle.errors import InputError
 from refmiracle.numerics.limits import VARIABLE_REACH
 from refmiracle.numerics.variance import log_s
-from refmiracle.rec.code import BLOCK, Code
-from refmiracle.rec.codes import CODES
 
 LN2 = math.log(2.0)
 BY_KL, BY_D_INF = "KL", "D_inf"

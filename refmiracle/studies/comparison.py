@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refmiracle.codec.chain import Base, apply_update, decode_chain, read_root
-from refmiracle.codec.container import CompressedModel, parse_model
-from refmiracle.codec.envelope import read_bytes
-from refmiracle.codec.update import CompressedUpdate, parse_update
 from refmiracle.engines import get_engine
 from refmiracle.engines.contract import Array
 from refmiracle.errors import InputError
+from refmiracle.fileformat.chain import Base, apply_update, decode_chain, read_root
+from refmiracle.fileformat.container import CompressedModel, parse_model
+from refmiracle.fileformat.envelope import read_bytes
+from refmiracle.fileformat.update import CompressedUpdate, parse_update
 from refmiracle.nn.contract import WEIGHT
 from refmiracle.posterior.blocks import Places, find_places
 from refmiracle.posterior.parameterizations import COMPARED, PARAMETERIZATIONS

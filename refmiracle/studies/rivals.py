@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refmiracle.codec.chain import Base, decode_chain
-from refmiracle.codec.envelope import CRC_BYTES, MAGIC
-from refmiracle.codec.model import weights_of
 from refmiracle.engines import get_engine
 from refmiracle.engines.contract import Array
 from refmiracle.exports.tensors import npz_bytes
 from refmiracle.extras import import_extra
+from refmiracle.fileformat.chain import Base, decode_chain
+from refmiracle.fileformat.envelope import CRC_BYTES, MAGIC
+from refmiracle.fileformat.model import weights_of
 from refmiracle.nn.contract import WEIGHT
 from refmiracle.nn.evaluation import classes
 from refmiracle.numerics.varints import write_varint

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from refmiracle.codec.envelope import checksum_of
 from refmiracle.errors import InputError, named
+from refmiracle.fileformat.envelope import checksum_of
 from refmiracle.nn.network import Network
 from refmiracle.numerics.whole import described
 from refmiracle.training.config import Config

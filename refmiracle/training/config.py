@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from refmiracle.codec.container import parse_model
-from refmiracle.codec.update import update_layout
+from refmiracle.codes.table import CODES, MRC, find_code
 from refmiracle.errors import InputError
+from refmiracle.fileformat.container import parse_model
+from refmiracle.fileformat.update import update_layout
 from refmiracle.files import first_line
 from refmiracle.nn.network import Network
 from refmiracle.nn.networks import LENET5, network_of_text, network_text
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
 from refmiracle.posterior.parameterizations import MEAN_KL, find_parameterization, own_settings
-from refmiracle.rec.codes import CODES, MRC, find_code
 from refmiracle.training.data import VALIDATION_IMAGES, Split
 
 SELECTIONS = tuple(dict.fromkeys(s for code in CODES.values() for s in code.selections))
@@ -43,7 +43,7 @@ class Config:
     seed : int
     bits_per_block, block_size : int
     code : str
-        Which relative entropy code sends the blocks, one of `rec.codes.CODES`.
+        Which relative entropy code sends the blocks, one of `codes.table.CODES`.
     selection : str
         Which candidate `mrc` sends: ``sample``, one drawn with probability proportional to q / p as
         in MIRACLE, or ``best``, the one with the largest q / p.

@@ -12,10 +12,11 @@ from collections.abc import Mapping, Sequence, Sized
 from dataclasses import replace
 from typing import Any
 
-from refmiracle.codec.payload import check_size
-from refmiracle.codec.sizes import least_block_size
+from refmiracle.codes.table import CODES, MRC, find_code
 from refmiracle.engines import ENGINES
 from refmiracle.errors import InputError, named
+from refmiracle.fileformat.payload import check_size
+from refmiracle.fileformat.sizes import least_block_size
 from refmiracle.nn.network import Network, check_network
 from refmiracle.nn.networks import LENET5
 from refmiracle.numerics.whole import BEYOND, SMALLEST, described, whole_number
@@ -26,7 +27,6 @@ from refmiracle.posterior.parameterizations import (
     check_late_scales,
 )
 from refmiracle.posterior.scales import LARGEST
-from refmiracle.rec.codes import CODES, MRC, find_code
 from refmiracle.training.agreement import check_agreement, check_block_size
 from refmiracle.training.config import (
     LONGEST,

@@ -8,13 +8,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from refmiracle.codec.container import CompressedModel
-from refmiracle.codec.envelope import CRC_BYTES
-from refmiracle.codec.payload import THETA_BYTES, message_count
-from refmiracle.codec.sizes import least_block_size
-from refmiracle.codec.update import CompressedUpdate
+from refmiracle.codes.table import MRC, find_code
 from refmiracle.errors import named
-from refmiracle.rec.codes import MRC, find_code
+from refmiracle.fileformat.container import CompressedModel
+from refmiracle.fileformat.envelope import CRC_BYTES
+from refmiracle.fileformat.payload import THETA_BYTES, message_count
+from refmiracle.fileformat.sizes import least_block_size
+from refmiracle.fileformat.update import CompressedUpdate
 from refmiracle.training.config import Config
 
 BITS = 8  # of a byte

@@ -13,14 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from refmiracle.codec.chain import Base, decode_chain
-from refmiracle.codec.container import CompressedModel
-from refmiracle.codec.integers import coded_bits
-from refmiracle.codec.payload import UNUSED
-from refmiracle.codec.update import CompressedUpdate
+from refmiracle.codes.table import find_code
 from refmiracle.engines import get_engine
 from refmiracle.engines.contract import Array
 from refmiracle.errors import InputError, named
+from refmiracle.fileformat.chain import Base, decode_chain
+from refmiracle.fileformat.container import CompressedModel
+from refmiracle.fileformat.integers import coded_bits
+from refmiracle.fileformat.payload import UNUSED
+from refmiracle.fileformat.update import CompressedUpdate
 from refmiracle.nn.contract import Weights
 from refmiracle.nn.evaluation import classes
 from refmiracle.numerics.philox import Stream, stream_permutation
@@ -29,7 +30,6 @@ from refmiracle.posterior.parameterization import Parameterization
 from refmiracle.posterior.parameterizations import find_parameterization
 from refmiracle.posterior.scales import Halves, Levels, Scales
 from refmiracle.posterior.sharing import VariablePass
-from refmiracle.rec.codes import find_code
 from refmiracle.training.batches import Batches
 from refmiracle.training.config import LONGEST, Config
 from refmiracle.training.data import Split, check_split

@@ -14,10 +14,10 @@ from oracles import run_python
 from tiny import TINY
 
 from refmiracle import given as known
-from refmiracle.codec.container import parse_model
 from refmiracle.commands import decode, evaluate, report, train
 from refmiracle.commands.networks import given_network
 from refmiracle.errors import InputError
+from refmiracle.fileformat.container import parse_model
 from refmiracle.nn import networks
 from refmiracle.nn.contract import Tensor, Weightless
 from refmiracle.nn.layers import Conv2d, Dense, Flatten

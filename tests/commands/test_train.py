@@ -15,11 +15,11 @@ import pytest
 from tiny import TINY
 
 from refmiracle import run as face
-from refmiracle.codec.container import parse_model
+from refmiracle.codes.code import Code
 from refmiracle.commands import decode, evaluate, train
 from refmiracle.commands.options import quoted
 from refmiracle.errors import InputError
-from refmiracle.rec.code import Code
+from refmiracle.fileformat.container import parse_model
 from refmiracle.start import main as refmiracle_main
 from refmiracle.training import run
 from refmiracle.training.config import PRESETS

@@ -12,8 +12,8 @@ import pytest
 
 import refmiracle
 from refmiracle import run as face
-from refmiracle.codec.envelope import checksum_of
 from refmiracle.commands import decode, evaluate, export, train
+from refmiracle.fileformat.envelope import checksum_of
 from refmiracle.layers import Dense, Flatten, Relu
 from refmiracle.nn.networks import network_text
 from refmiracle.training import run as loop

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import numpy as np
 
-from refmiracle.codec.chain import decode_chain
-from refmiracle.codec.container import CompressedModel, parse_model
-from refmiracle.codec.envelope import base_checksum, checksum_of, is_update, seal
-from refmiracle.codec.payload import message_count
-from refmiracle.codec.update import CompressedUpdate, update_layout
+from refmiracle.codes.code import VARIABLE
+from refmiracle.codes.table import CODES, MRC
 from refmiracle.engines import get_engine
+from refmiracle.fileformat.chain import decode_chain
+from refmiracle.fileformat.container import CompressedModel, parse_model
+from refmiracle.fileformat.envelope import base_checksum, checksum_of, is_update, seal
+from refmiracle.fileformat.payload import message_count
+from refmiracle.fileformat.update import CompressedUpdate, update_layout
 from refmiracle.nn.network import Network
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
-from refmiracle.rec.code import VARIABLE
-from refmiracle.rec.codes import CODES, MRC
 
 MODELS = Path(__file__).parents[2] / "data" / "models"
 

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import scipy.special
 
-from refmiracle.codec import payload
-from refmiracle.codec.bits import pack_indices
+from refmiracle.codes.table import CODES_BY_NUMBER
 from refmiracle.conformance import engine_backend
 from refmiracle.conformance.engine_backend import EngineBackend, as_bytes, as_uint8
+from refmiracle.fileformat import payload
+from refmiracle.fileformat.bits import pack_indices
 from refmiracle.numerics import normal, philox
 from refmiracle.numerics.philox import Stream, stream_words, words_to_uniform
-from refmiracle.rec.codes import CODES_BY_NUMBER
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def integers_of_any_size_cut_down(right, *inputs):
 
 @fault("read_integers", "one-integer-above-the-limit")
 def lists_of_any_length(right, *inputs):
-    name = "refmiracle.codec.integers.LARGEST_COUNT"
+    name = "refmiracle.fileformat.integers.LARGEST_COUNT"
     return patched(name, 2**62, right.read_integers)(*inputs)
 
 
@@ -197,7 +197,9 @@ def decode_integers(payload, count, theta, raw, one_below=True, raw_first=True, 
 
 @fault("write_integers", "carry")
 def carry_forgotten(right, *inputs):
-    with_fault = patched("refmiracle.codec.integers._carry", lambda out: None, right.write_integers)
+    with_fault = patched(
+        "refmiracle.fileformat.integers._carry", lambda out: None, right.write_integers
+    )
     return with_fault(*inputs)
 
 
@@ -1464,13 +1466,13 @@ def signs_forgotten_in_decoding(right, data):
 
 @fault("decode_model", "/pfr")
 def rows_of_the_codebook_from_one(right, data):
-    name = "refmiracle.rec.block_codes.CodeOfRows.from_positive"
+    name = "refmiracle.codes.block_codes.CodeOfRows.from_positive"
     return patched(name, lambda _, integers: integers, right.decode_model)(data)
 
 
 @fault("decode_model", "worked-example-gprs-s")
 def integers_for_unused_places_too(right, data):
-    name = "refmiracle.codec.payload.message_count"
+    name = "refmiracle.fileformat.payload.message_count"
     count = patched(name, lambda layout, _: layout.blocks() * layout.block_size, right.decode_model)
     return count(data)
 
@@ -1480,7 +1482,7 @@ def theta_in_big_endian(right, data):
     def swapped(payload, *rest):
         return read_messages(payload[1::-1] + payload[2:], *rest)
 
-    name, read_messages = "refmiracle.codec.payload._read_messages", payload._read_messages
+    name, read_messages = "refmiracle.fileformat.payload._read_messages", payload._read_messages
     return patched(name, swapped, right.decode_model)(data)
 
 
@@ -1493,7 +1495,7 @@ def rows_of_randomness_by_variable(right, data):
         z = engine.variable_samples(model.code, layout.seed, rows, model.indices.ravel())
         return z.reshape(model.indices.shape)
 
-    return patched("refmiracle.codec.model.decode_rows", by_variable, right.decode_model)(data)
+    return patched("refmiracle.fileformat.model.decode_rows", by_variable, right.decode_model)(data)
 
 
 @fault("decode_model", "lenet-300-100")
@@ -1501,7 +1503,9 @@ def every_file_read_as_lenet5(right, data):
     def lenet5(number):
         return engine_backend.LENET5
 
-    return patched("refmiracle.codec.container.network_by_number", lenet5, right.decode_model)(data)
+    return patched("refmiracle.fileformat.container.network_by_number", lenet5, right.decode_model)(
+        data
+    )
 
 
 @fault("decode_model", "row-2-to-the")
@@ -1509,7 +1513,7 @@ def rows_out_of_range_cut(right, data):
     def unchecked(_, bits, messages):
         np.copyto(messages, messages % 2 ** min(bits, 32))
 
-    return patched("refmiracle.rec.code.Code.check_messages", unchecked, right.decode_model)(data)
+    return patched("refmiracle.codes.code.Code.check_messages", unchecked, right.decode_model)(data)
 
 
 @fault("predict", "lenet-300-100")

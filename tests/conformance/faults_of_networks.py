@@ -60,7 +60,7 @@ def reading(change, function):
         network, end = description.read_description(data, start)
         return changed(network, change), end
 
-    return patched("refmiracle.codec.container.read_description", read, function)
+    return patched("refmiracle.fileformat.container.read_description", read, function)
 
 
 # --- the sum of a residual

@@ -7,17 +7,17 @@ from dataclasses import replace
 import numpy as np
 from conformance.faults import Fault, patched, registers_in
 
-from refmiracle.codec import chain, update
-from refmiracle.codec.model import decode_update, decode_whitened, weights_of
 from refmiracle.conformance.arguments import as_files
 from refmiracle.conformance.engine_backend import digest_of
+from refmiracle.fileformat import chain, update
+from refmiracle.fileformat.model import decode_update, decode_whitened, weights_of
 from refmiracle.numerics.philox import Stream, stream_permutation
 from refmiracle.posterior.scales import scales_of_levels
 
 OF_UPDATES: list[Fault] = []
 fault = registers_in(OF_UPDATES)
-APPLIED = "refmiracle.codec.chain.decode_update"
-PARSED = "refmiracle.codec.chain.parse_update"
+APPLIED = "refmiracle.fileformat.chain.decode_update"
+PARSED = "refmiracle.fileformat.chain.parse_update"
 
 
 def parts(read, rho, nu, engine):
@@ -135,7 +135,7 @@ def scale_of_the_root_at_level_127(right, data, sizes):
 
 @fault("decode_chain", "worked-example")
 def level_0_is_a_scale(right, data, sizes):
-    return patched("refmiracle.codec.update.UNCODED", -1, right.decode_chain)(data, sizes)
+    return patched("refmiracle.fileformat.update.UNCODED", -1, right.decode_chain)(data, sizes)
 
 
 @fault("decode_chain", "levels-of-each-quarter")
@@ -195,7 +195,7 @@ def base_in_big_endian(right, data, sizes):
     def swapped(file):
         return int.from_bytes(file[4:8], "big")
 
-    return patched("refmiracle.codec.update.base_checksum", swapped, right.decode_chain)(
+    return patched("refmiracle.fileformat.update.base_checksum", swapped, right.decode_chain)(
         data, sizes
     )
 

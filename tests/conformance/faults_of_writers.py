@@ -9,10 +9,10 @@ from dataclasses import replace
 import numpy as np
 from conformance.faults import Fault, patched, registers_in
 
-from refmiracle.codec.container import parse_model
+from refmiracle.codes.code import VARIABLE
 from refmiracle.conformance.operations import OPERATIONS
 from refmiracle.engines.numba_engine.mrc import CHUNK
-from refmiracle.rec.code import VARIABLE
+from refmiracle.fileformat.container import parse_model
 
 OF_WRITERS: list[Fault] = []
 fault = registers_in(OF_WRITERS)
@@ -36,7 +36,7 @@ def sealed(body):
 @fault("compose_file", "orc-small")
 def rows_are_not_counted_from_one(right, *fields):
     return patched(
-        "refmiracle.rec.block_codes.CodeOfRows.to_positive",
+        "refmiracle.codes.block_codes.CodeOfRows.to_positive",
         lambda code, messages: np.maximum(np.asarray(messages), 1),
         right.compose_file,
     )(*fields)
@@ -44,7 +44,7 @@ def rows_are_not_counted_from_one(right, *fields):
 
 @fault("compose_file", "sp-pfr-small")
 def bins_are_coded_with_their_candidates(right, *fields):
-    name = "refmiracle.rec.block_codes.SpacePartitioning.raw_bits"
+    name = "refmiracle.codes.block_codes.SpacePartitioning.raw_bits"
     return patched(name, lambda *_: 0, right.compose_file)(*fields)
 
 
@@ -152,7 +152,7 @@ def unused_places_are_written_too(right, *fields):
 
     model = parse_model(right.compose_file(*fields).tobytes())
     return patched(
-        "refmiracle.codec.payload.message_count",
+        "refmiracle.fileformat.payload.message_count",
         count,
         lambda: np.frombuffer(model.to_bytes(), np.uint8),
     )()

@@ -10,16 +10,16 @@ from conformance.c_program import SOURCES, variable
 from conformance.chains import shipped_models
 from conformance.descriptions import descriptions_changed, seal
 
-from refmiracle.codec.container import CompressedModel, read_model, write_model
-from refmiracle.codec.model import decode_model
+from refmiracle.codes.table import CODES
 from refmiracle.conformance.operations import OPERATIONS
 from refmiracle.conformance.programs import CommandBackend, encode_value
 from refmiracle.conformance.runner import SKIPPED, run_suite
 from refmiracle.conformance.vectors import default_golden, load_golden
 from refmiracle.engines import get_engine
+from refmiracle.fileformat.container import CompressedModel, read_model, write_model
+from refmiracle.fileformat.model import decode_model
 from refmiracle.nn.networks import LENET5
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
-from refmiracle.rec.codes import CODES
 
 COUNTS = tuple(int(np.prod(t.shape)) for t in LENET5.tensors())
 CASES = default_golden()

@@ -14,16 +14,16 @@ from conformance.c_program import SOURCES
 from conformance.chains import changed_updates, packet, random_chain, random_update, weights_of
 from conformance.descriptions import described_files
 
-from refmiracle.codec.chain import decode_chain
-from refmiracle.codec.container import parse_model
-from refmiracle.codec.envelope import base_checksum, checksum_of, seal
-from refmiracle.codec.update import parse_update
+from refmiracle.codes.table import CODES
 from refmiracle.conformance.programs import encode_value
 from refmiracle.engines import get_engine
 from refmiracle.errors import InputError
+from refmiracle.fileformat.chain import decode_chain
+from refmiracle.fileformat.container import parse_model
+from refmiracle.fileformat.envelope import base_checksum, checksum_of, seal
+from refmiracle.fileformat.update import parse_update
 from refmiracle.nn.evaluation import forward
 from refmiracle.nn.networks import NETWORKS
-from refmiracle.rec.codes import CODES
 
 BASE = (SOURCES.parents[2] / "data" / "models" / "lenet5-1551.rmc").read_bytes()
 SANITIZERS = c_program.variable("SANITIZERS")

@@ -17,13 +17,13 @@ import spec_updates
 from conformance.chains import shipped_chains, shipped_models
 from nn.trees import DEPTHWISE, NORMED, TREE
 
-from refmiracle.codec.container import CompressedModel
+from refmiracle.codes.code import VARIABLE
+from refmiracle.codes.table import CODES
 from refmiracle.conformance.backends import load_python_backend
+from refmiracle.fileformat.container import CompressedModel
 from refmiracle.nn.limits import DESCRIBED
 from refmiracle.nn.networks import NETWORKS, RESNET8
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
-from refmiracle.rec.code import VARIABLE
-from refmiracle.rec.codes import CODES
 
 ROOT = Path(__file__).parents[2]
 ENGINES = "refmiracle.conformance.engine_backend"

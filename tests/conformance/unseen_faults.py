@@ -19,9 +19,9 @@ from unittest.mock import patch
 import numpy as np
 from conformance.faults import Fault, registers_in
 
-from refmiracle.codec import bits as codec_bits
-from refmiracle.codec import container, integers
-from refmiracle.codec.model import decode_model
+from refmiracle.codes import variable_codes
+from refmiracle.codes.block_codes import CodeOfRows
+from refmiracle.codes.table import CODES_BY_NUMBER
 from refmiracle.conformance import engine_backend
 from refmiracle.conformance.engine_backend import (
     SAMPLE_STRIDE,
@@ -42,6 +42,9 @@ from refmiracle.engines.numpy_engine import (
     variables,
 )
 from refmiracle.engines.numpy_engine import posterior as numpy_posterior
+from refmiracle.fileformat import bits as codec_bits
+from refmiracle.fileformat import container, integers
+from refmiracle.fileformat.model import decode_model
 from refmiracle.nn.networks import LENET5, network_by_number
 from refmiracle.numerics import normal, variance, varints
 from refmiracle.numerics.limits import LAST_U
@@ -57,9 +60,6 @@ from refmiracle.numerics.philox import (
 from refmiracle.posterior import blocks as posterior_blocks
 from refmiracle.posterior.blocks import Grouping, Signs
 from refmiracle.posterior.scales import quantise_scales
-from refmiracle.rec import variable_codes
-from refmiracle.rec.block_codes import CodeOfRows
-from refmiracle.rec.codes import CODES_BY_NUMBER
 
 UNSEEN: list[Fault] = []
 fault = registers_in(UNSEEN)

@@ -9,16 +9,17 @@ from __future__ import annotations
 import numpy as np
 from nn.trees import NORMED
 
-from refmiracle.codec.container import CompressedModel
-from refmiracle.codec.model import decode_model
+from refmiracle import codes
+from refmiracle.codes.gaussians import Gaussian
+from refmiracle.codes.table import CODES
 from refmiracle.engines.contract import Adam, MeanKLBlocks, MeanVarBlocks
+from refmiracle.fileformat.container import CompressedModel
+from refmiracle.fileformat.model import decode_model
 from refmiracle.nn import evaluation, gradients
 from refmiracle.nn.layers import Conv2d, Dense, Flatten, MaxPool2d, Relu
 from refmiracle.nn.network import Network
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs, find_places
 from refmiracle.posterior.sharing import VariablePass
-from refmiracle.rec import codes
-from refmiracle.rec.codes import CODES, Gaussian
 
 BLOCKS, SIZE, TENSORS, BUDGET, RATES = 9, 6, 3, 5.0, (0.01, 0.02)
 NET = Network(

@@ -7,13 +7,13 @@ import math
 import numpy as np
 import pytest
 
+from refmiracle.codes.table import CODES
 from refmiracle.engines import get_engine
 from refmiracle.engines.numba_engine import gprs, grc
 from refmiracle.engines.numpy_engine import variables
 from refmiracle.engines.numpy_engine.orc_pfr import log_suprema
 from refmiracle.errors import InputError
 from refmiracle.numerics.limits import CODEBOOK_REACH, LARGEST_GLOBAL_BITS, VARIABLE_REACH
-from refmiracle.rec.codes import CODES
 
 NUMPY, NUMBA = get_engine("numpy"), get_engine("numba")
 BITS = 6

@@ -1,7 +1,7 @@
 """The codes of variables in both engines: exact samples of Q, the same messages, and the limits.
 
-What a message means is in tests/rec/test_variable_codes.py, by its definition.  Samples are held to
-the bound of `exactness.dkw`; the compiled engine has the time for many.
+What a message means is in tests/codes/test_variable_codes.py, by its definition.  Samples are held
+to the bound of `exactness.dkw`; the compiled engine has the time for many.
 """
 
 from __future__ import annotations

@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from refmiracle.codec.container import CompressedModel, read_model, write_model
-from refmiracle.codec.model import decode_model
-from refmiracle.codec.payload import message_count
+from refmiracle.codes.code import VARIABLE
+from refmiracle.codes.table import CODES
 from refmiracle.engines import get_engine
+from refmiracle.fileformat.container import CompressedModel, read_model, write_model
+from refmiracle.fileformat.model import decode_model
+from refmiracle.fileformat.payload import message_count
 from refmiracle.nn.layers import Conv2d, Dense, Flatten, MaxPool2d, Relu
 from refmiracle.nn.network import Network
 from refmiracle.nn.networks import LENET_300_100
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
-from refmiracle.rec.code import VARIABLE
-from refmiracle.rec.codes import CODES
 
 SHIPPED = Path(__file__).parents[2] / "data" / "models" / "lenet5-1551.rmc"
 BITS = 8

@@ -10,14 +10,14 @@ import pytest
 from exports.conftest import ODD, write_random
 from nn.trees import TREE
 
-from refmiracle.codec.container import read_model
-from refmiracle.codec.model import decode_model
 from refmiracle.commands import export
 from refmiracle.engines import get_engine
 from refmiracle.errors import InputError
 from refmiracle.exports.formats import FORMATS
 from refmiracle.exports.layers import EXPORTS, Exported, outputs_first
 from refmiracle.exports.onnx_graph import OPSET, OnnxGraph, onnx_bytes
+from refmiracle.fileformat.container import read_model
+from refmiracle.fileformat.model import decode_model
 from refmiracle.nn.contract import Weightless
 from refmiracle.nn.evaluation import logits
 from refmiracle.nn.layers import Conv2d, Dense, Flatten, GroupNorm, MaxPool2d, MeanPool2d, Relu

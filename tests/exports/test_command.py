@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from oracles import run_python
 
-from refmiracle.codec.container import read_model
-from refmiracle.codec.model import decode_model
+from refmiracle.codes.table import CODES, MRC
 from refmiracle.commands import decode, export
 from refmiracle.engines import get_engine
 from refmiracle.exports.formats import FORMATS, metadata_of
+from refmiracle.fileformat.container import read_model
+from refmiracle.fileformat.model import decode_model
 from refmiracle.nn.networks import LENET5, LENET_300_100
-from refmiracle.rec.codes import CODES, MRC
 from refmiracle.start import main as refmiracle_main
 
 SUFFIXES = {"npz": ".npz", "safetensors": ".safetensors", "onnx": ".onnx", "torch": ".pt"}

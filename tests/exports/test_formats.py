@@ -161,8 +161,8 @@ def test_the_same_bytes_from_each_call_and_process(name, shipped, shipped_path):
     assert len(files) == 1
     code = f"""
 import hashlib
-from refmiracle.codec.container import read_model
-from refmiracle.codec.model import decode_model
+from refmiracle.fileformat.container import read_model
+from refmiracle.fileformat.model import decode_model
 from refmiracle.engines import get_engine
 from refmiracle.exports.formats import FORMATS
 model, _ = read_model({str(shipped_path)!r})

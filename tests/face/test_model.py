@@ -12,9 +12,9 @@ import pytest
 from face.conftest import QUICK
 
 import refmiracle
-from refmiracle.codec.anatomy import find_fields
-from refmiracle.codec.envelope import is_update
 from refmiracle.commands import export
+from refmiracle.fileformat.anatomy import find_fields
+from refmiracle.fileformat.envelope import is_update
 from refmiracle.loading import shipped_models
 from refmiracle.nn.networks import LENET5
 from refmiracle.training.data import default_folder

@@ -11,12 +11,12 @@ import pytest
 from face.conftest import QUICK, press_at
 
 import refmiracle
-from refmiracle.codec.anatomy import find_fields
-from refmiracle.codec.envelope import checksum_of
+from refmiracle.codes.code import Code
+from refmiracle.fileformat.anatomy import find_fields
+from refmiracle.fileformat.envelope import checksum_of
 from refmiracle.layers import Dense, Flatten
 from refmiracle.nn.network import Network
 from refmiracle.nn.networks import NETWORKS
-from refmiracle.rec.code import Code
 from refmiracle.training.run import checkpoint_path
 from refmiracle.training.settings import choose_config
 from refmiracle.training.sizes import expected_bytes

@@ -11,23 +11,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import spec_decoder
-from codec.document import models, scales
 from conformance.chains import shipped_models
 from conformance.descriptions import described_files, descriptions_changed
+from fileformat.document import models, scales
 from interactive.browser_backend import OPERATIONS, BrowserBackend, ask_files, ask_many
 
-from refmiracle.codec.container import CompressedModel, parse_model
-from refmiracle.codec.model import decode_model
+from refmiracle.codes.code import VARIABLE
+from refmiracle.codes.table import CODES
 from refmiracle.conformance.backends import PythonBackend
 from refmiracle.conformance.runner import PASSED, run_suite
 from refmiracle.conformance.vectors import default_golden, load_golden
 from refmiracle.engines import get_engine
 from refmiracle.errors import InputError
+from refmiracle.fileformat.container import CompressedModel, parse_model
+from refmiracle.fileformat.model import decode_model
 from refmiracle.nn.evaluation import forward
 from refmiracle.nn.networks import LENET5, NETWORKS
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
-from refmiracle.rec.code import VARIABLE
-from refmiracle.rec.codes import CODES
 
 ROOT = Path(__file__).parents[2]
 # What the page says where the plain Python decoder says so: the same fault, the first of 2.5.

@@ -11,15 +11,15 @@ import pytest
 from conformance.descriptions import described_files
 
 from refmiracle import load, load_images
-from refmiracle.codec.container import CompressedModel, parse_model
-from refmiracle.codec.model import decode_model
+from refmiracle.codes import minimal_random_coding
 from refmiracle.engines import get_engine
+from refmiracle.fileformat.container import CompressedModel, parse_model
+from refmiracle.fileformat.model import decode_model
 from refmiracle.layers import Conv2d, Dense, Flatten, GroupNorm, MeanPool2d, Relu, Residual
 from refmiracle.nn.evaluation import forward
 from refmiracle.nn.network import Network
 from refmiracle.numerics.variance import log_s
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
-from refmiracle.rec import minimal_random_coding
 
 ROOT = Path(__file__).parents[2]
 MODELS = ROOT / "data" / "models"

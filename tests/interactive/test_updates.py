@@ -14,15 +14,15 @@ from conformance.chains import changed_updates, packet, random_chain, random_upd
 from conformance.descriptions import described_files
 from interactive.browser_backend import ask_many
 
-from refmiracle.codec.chain import decode_chain
-from refmiracle.codec.container import parse_model
-from refmiracle.codec.envelope import checksum_of, seal
-from refmiracle.codec.update import parse_update
+from refmiracle.codes.table import CODES
 from refmiracle.engines import get_engine
 from refmiracle.errors import InputError
+from refmiracle.fileformat.chain import decode_chain
+from refmiracle.fileformat.container import parse_model
+from refmiracle.fileformat.envelope import checksum_of, seal
+from refmiracle.fileformat.update import parse_update
 from refmiracle.nn.evaluation import forward
 from refmiracle.nn.networks import NETWORKS
-from refmiracle.rec.codes import CODES
 
 ROOT = Path(__file__).parents[2]
 BASE = (ROOT / "data" / "models" / "lenet5-1551.rmc").read_bytes()

@@ -32,8 +32,8 @@ from moments import Moments
 from tiny import TINY
 
 from refmiracle import run as face
-from refmiracle.codec.container import read_model
 from refmiracle.commands import train
+from refmiracle.fileformat.container import read_model
 from refmiracle.training import config, run
 from refmiracle.training.posterior import load_posterior
 from refmiracle.training.state import load_checkpoint

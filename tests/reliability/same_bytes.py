@@ -20,13 +20,13 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 import drive
 
-from refmiracle.codec.container import CompressedModel, parse_model
-from refmiracle.codec.model import decode_model
+from refmiracle.codes.code import VARIABLE
+from refmiracle.codes.table import CODES
 from refmiracle.engines import get_engine
+from refmiracle.fileformat.container import CompressedModel, parse_model
+from refmiracle.fileformat.model import decode_model
 from refmiracle.nn.networks import LENET5
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
-from refmiracle.rec.code import VARIABLE
-from refmiracle.rec.codes import CODES
 
 # Enough variables for work to be split among threads.
 FACTORS = (1, 1, 10, 1, 100, 1, 10, 1)

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from moments import Moments
 
-from refmiracle.codec.container import CompressedModel
+from refmiracle.fileformat.container import CompressedModel
 from refmiracle.nn.layers import Dense, Flatten
 from refmiracle.nn.network import Network
 from refmiracle.nn.networks import NETWORKS

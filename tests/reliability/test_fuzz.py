@@ -1,6 +1,6 @@
 """Some thousand files of tools/fuzz, and what hypothesis makes of valid ones: RELIABILITY.md, 3.
 
-tests/codec/test_container.py has each fault by itself; here the decoders meet them by chance.
+tests/fileformat/test_container.py has each fault by itself; here the decoders meet them by chance.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from fuzz_files import Files, seal, seed_files
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refmiracle.codec.container import parse_model
-from refmiracle.codec.update import parse_update
 from refmiracle.errors import InputError
+from refmiracle.fileformat.container import parse_model
+from refmiracle.fileformat.update import parse_update
 
 SOURCES = Path(__file__).parents[2] / "tools" / "backends" / "c"
 SEEDS = list(seed_files().values())

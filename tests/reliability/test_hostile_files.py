@@ -17,14 +17,14 @@ import numpy as np
 import pytest
 import spec_decoder
 
-from refmiracle.codec import envelope, integers, payload
-from refmiracle.codec.container import parse_model
-from refmiracle.codec.model import decode_model
-from refmiracle.codec.payload import message_count
+from refmiracle.codes.table import CODES
 from refmiracle.engines import get_engine
 from refmiracle.engines.numpy_engine import nodes, sp_pfr
+from refmiracle.fileformat import envelope, integers, payload
+from refmiracle.fileformat.container import parse_model
+from refmiracle.fileformat.model import decode_model
+from refmiracle.fileformat.payload import message_count
 from refmiracle.numerics import philox
-from refmiracle.rec.codes import CODES
 from refmiracle.training.config import PRESETS
 from refmiracle.training.posterior import load_posterior
 from refmiracle.training.settings import check_config

@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 from reliability.test_hostile_files import LARGEST_BYTES, LARGEST_KEPT, work
 
-from refmiracle.codec import chain
-from refmiracle.codec.container import parse_model
-from refmiracle.codec.envelope import checksum_of, seal
-from refmiracle.codec.payload import message_count
-from refmiracle.codec.update import CompressedUpdate, update_layout
+from refmiracle.codes.code import VARIABLE
+from refmiracle.codes.table import find_code
 from refmiracle.engines import get_engine
 from refmiracle.errors import InputError
+from refmiracle.fileformat import chain
+from refmiracle.fileformat.container import parse_model
+from refmiracle.fileformat.envelope import checksum_of, seal
+from refmiracle.fileformat.payload import message_count
+from refmiracle.fileformat.update import CompressedUpdate, update_layout
 from refmiracle.numerics.varints import write_varint
-from refmiracle.rec.code import VARIABLE
-from refmiracle.rec.codes import find_code
 
 __all__ = ["work"]
 

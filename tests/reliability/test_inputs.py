@@ -11,18 +11,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from refmiracle.codec.bits import pack_indices
-from refmiracle.codec.container import CompressedModel, parse_model
-from refmiracle.codec.integers import write_integers
+from refmiracle import codes
+from refmiracle.codes import minimal_random_coding
+from refmiracle.codes.code import VARIABLE
+from refmiracle.codes.gaussians import Gaussian
+from refmiracle.codes.table import CODES
 from refmiracle.engines import get_engine
 from refmiracle.errors import InputError
+from refmiracle.fileformat.bits import pack_indices
+from refmiracle.fileformat.container import CompressedModel, parse_model
+from refmiracle.fileformat.integers import write_integers
 from refmiracle.nn import evaluation, gradients
 from refmiracle.nn.networks import LENET_300_100, NETWORKS
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs, find_places
 from refmiracle.posterior.sharing import VariablePass
-from refmiracle.rec import codes, minimal_random_coding
-from refmiracle.rec.code import VARIABLE
-from refmiracle.rec.codes import CODES, Gaussian
 from refmiracle.training.data import Split, check_split, split_validation
 
 NAN, INF = np.nan, np.inf

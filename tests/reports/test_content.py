@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from refmiracle.codec.anatomy import find_fields
-from refmiracle.codec.model import decode_model
+from refmiracle.codes import minimal_random_coding
 from refmiracle.commands import train
 from refmiracle.engines import get_engine
+from refmiracle.fileformat.anatomy import find_fields
+from refmiracle.fileformat.model import decode_model
 from refmiracle.posterior.parameterizations import PARAMETERIZATIONS
-from refmiracle.rec import minimal_random_coding
 from refmiracle.reports import content, pictures
 from refmiracle.reports.example import follow_block
 from refmiracle.reports.opening import open_folder

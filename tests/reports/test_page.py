@@ -8,8 +8,8 @@ from html.parser import HTMLParser
 import pytest
 from tiny import TINY
 
-from refmiracle.codec import anatomy
 from refmiracle.commands import train
+from refmiracle.fileformat import anatomy
 from refmiracle.reports.opening import open_folder
 from refmiracle.reports.page import build_page
 from refmiracle.training.config import PRESETS

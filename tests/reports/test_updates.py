@@ -11,12 +11,12 @@ import pytest
 from reports.test_page import SECTIONS, Reader
 
 import refmiracle
-from refmiracle.codec import anatomy
-from refmiracle.codec.envelope import checksum_of
+from refmiracle.codes import minimal_random_coding
 from refmiracle.commands import report, train
 from refmiracle.engines import get_engine
+from refmiracle.fileformat import anatomy
+from refmiracle.fileformat.envelope import checksum_of
 from refmiracle.loading import load_base
-from refmiracle.rec import minimal_random_coding
 from refmiracle.reports import content
 from refmiracle.reports.example import follow_block
 from refmiracle.reports.opening import open_folder

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from refmiracle.codes import lengths
+from refmiracle.codes.table import CODES
 from refmiracle.commands import study as command
 from refmiracle.engines import get_engine
 from refmiracle.errors import InputError
-from refmiracle.rec import lengths
-from refmiracle.rec.codes import CODES
 from refmiracle.studies import codes as study
 from refmiracle.studies import codes_measures
 from refmiracle.studies.codes import CODES_PLANS, CodesPlan, codes

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from tiny import TINY
 
-from refmiracle.codec.container import read_model, write_model
 from refmiracle.commands.study import STUDIES
 from refmiracle.errors import InputError
+from refmiracle.fileformat.container import read_model, write_model
 from refmiracle.posterior.parameterizations import COMPARED
 from refmiracle.studies import convergence as convergence_study
 from refmiracle.studies import foreign, runs

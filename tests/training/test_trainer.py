@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from tiny import TINY
 
-from refmiracle.codec.container import parse_model
-from refmiracle.codec.model import decode_model
+from refmiracle.codes.table import CODES
 from refmiracle.engines import get_engine
 from refmiracle.errors import InputError
+from refmiracle.fileformat.container import parse_model
+from refmiracle.fileformat.model import decode_model
 from refmiracle.posterior.mean_var import ENCODING_FACTOR, SETTLING_FACTOR, MeanVar
-from refmiracle.rec.codes import CODES
 from refmiracle.training.run import Folder, run_training
 from refmiracle.training.state import OPEN, load_checkpoint, save_checkpoint
 from refmiracle.training.trainer import Trainer

@@ -27,10 +27,10 @@ import scan_exact as exact
 import scan_grids as grids
 from mpmath import mpf
 
+from refmiracle.codes import lengths
 from refmiracle.conformance.engine_backend import EngineBackend, numba_backend, numpy_backend
 from refmiracle.engines.numba_engine import unimodal as numba_unimodal
 from refmiracle.engines.numpy_engine import orc_pfr, unimodal
-from refmiracle.rec import lengths
 
 Point = dict[str, Any]
 DIGITS, CHANGE = 60, mpf(10) ** -20

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from refmiracle.codec.container import read_model
-from refmiracle.codec.model import decode_model
 from refmiracle.commands.running import run_command
 from refmiracle.engines import get_engine
+from refmiracle.fileformat.container import read_model
+from refmiracle.fileformat.model import decode_model
 from refmiracle.nn.evaluation import forward
 from refmiracle.training.data import default_folder, load_split
 

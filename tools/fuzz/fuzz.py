@@ -28,9 +28,9 @@ from pathlib import Path
 from fuzz_decoders import Decoder, Fault, framework, package, plain_python, program
 from fuzz_files import Files, seed_files
 
-from refmiracle.codec.container import parse_model
-from refmiracle.codec.model import decode_rows
 from refmiracle.engines import get_engine
+from refmiracle.fileformat.container import parse_model
+from refmiracle.fileformat.model import decode_rows
 from refmiracle.nn.limits import DESCRIBED
 
 LONGEST_SECONDS = 10.0

@@ -20,11 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from refmiracle.codec.container import parse_model
-from refmiracle.codec.model import decode_model
 from refmiracle.conformance.programs import decode_value, encode_value
 from refmiracle.engines import get_engine
 from refmiracle.errors import InputError
+from refmiracle.fileformat.container import parse_model
+from refmiracle.fileformat.model import decode_model
 
 ROOT = Path(__file__).parents[2]
 LONGEST_BATCH = 300.0

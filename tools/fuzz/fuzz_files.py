@@ -18,19 +18,19 @@ from pathlib import Path
 import numpy as np
 from fuzz_networks import changed_description, random_network
 
-from refmiracle.codec.bits import pack_indices
-from refmiracle.codec.container import CompressedModel, parse_model
-from refmiracle.codec.envelope import is_update
-from refmiracle.codec.integers import best_theta16, write_integers
-from refmiracle.codec.payload import message_count
+from refmiracle.codes.code import VARIABLE
+from refmiracle.codes.table import CODES, MRC
 from refmiracle.errors import InputError
+from refmiracle.fileformat.bits import pack_indices
+from refmiracle.fileformat.container import CompressedModel, parse_model
+from refmiracle.fileformat.envelope import is_update
+from refmiracle.fileformat.integers import best_theta16, write_integers
+from refmiracle.fileformat.payload import message_count
 from refmiracle.nn.description import DESCRIBED, from_description, to_description
 from refmiracle.nn.network import Network
 from refmiracle.nn.networks import NETWORKS
 from refmiracle.numerics.varints import write_varint
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
-from refmiracle.rec.code import VARIABLE
-from refmiracle.rec.codes import CODES, MRC
 
 MODELS = Path(__file__).parents[2] / "data" / "models"
 # The fields of a file, as bytes; the payload begins behind the scales.

@@ -28,14 +28,14 @@ import numpy as np
 from fuzz_decoders import Fault, Inputs, as_array, ask, digest, digest_of
 from fuzz_files import EDGES, FORMS, scramble, seal, seed_files
 
-from refmiracle.codec.chain import Base, apply_update, read_root
-from refmiracle.codec.payload import message_count
-from refmiracle.codec.update import CompressedUpdate, parse_update, update_layout
+from refmiracle.codes.code import VARIABLE
+from refmiracle.codes.table import CODES
 from refmiracle.engines import get_engine
 from refmiracle.errors import InputError
+from refmiracle.fileformat.chain import Base, apply_update, read_root
+from refmiracle.fileformat.payload import message_count
+from refmiracle.fileformat.update import CompressedUpdate, parse_update, update_layout
 from refmiracle.numerics.varints import write_varint
-from refmiracle.rec.code import VARIABLE
-from refmiracle.rec.codes import CODES
 
 TOOLS = Path(__file__).resolve().parents[1]
 sys.path += [str(TOOLS / "decoder"), str(TOOLS / "backends")]

@@ -23,17 +23,17 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "decoder"))
 
 import spec_decoder
 
-from refmiracle.codec.container import CompressedModel, parse_model
-from refmiracle.codec.model import decode_model
-from refmiracle.codec.payload import message_count
+from refmiracle.codes.code import VARIABLE
+from refmiracle.codes.table import CODES, MRC
 from refmiracle.engines import get_engine
+from refmiracle.fileformat.container import CompressedModel, parse_model
+from refmiracle.fileformat.model import decode_model
+from refmiracle.fileformat.payload import message_count
 from refmiracle.nn.layers import Dense, Flatten
 from refmiracle.nn.limits import DESCRIBED
 from refmiracle.nn.network import Network
 from refmiracle.nn.networks import LENET_300_100, network_by_number
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
-from refmiracle.rec.code import VARIABLE
-from refmiracle.rec.codes import CODES, MRC
 
 LARGEST = 4096
 # As many weights as a file may describe, and as many variables as a file may have integers for.
