@@ -249,7 +249,7 @@ def predict(run: Run, test: Split) -> Predictions:
 
 def _samples(run: Run) -> Iterator[Array]:
     """Yield all variables as samples of the posterior, shape (variables,) each."""
-    engine, q = run.network.engine, run.posterior
+    engine, q = run.variable_pass.engine, run.posterior
     for row in range(FIRST_SAMPLE_ROW, FIRST_SAMPLE_ROW + SAMPLES):
         (eps,) = engine.normals(run.config.seed, Stream.NOISE, [row], len(q.mu))
         yield run.variables(q.mu + q.sigma * eps)

@@ -167,7 +167,7 @@ def _in_block(run: Run, block: int) -> tuple[NDArray[np.int64], NDArray[np.int64
 
 def _log_weights(run: Run, block: int, index: int) -> tuple[float, Array]:
     """Return log2 q / p of the candidate sent and of other candidates."""
-    config, q, engine = run.config, run.posterior, run.network.engine
+    config, q, engine = run.config, run.posterior, run.variable_pass.engine
     count = 2**config.bits_per_block
     others = (index + 1 + np.arange(min(OTHERS, count - 1))) % count
     variables, places = _in_block(run, block)
@@ -187,7 +187,7 @@ def _variables(opened: OpenedRun, block: int, index: int) -> list[Variable]:
     q, tensors = run.posterior_as_sent, layout.network.tensors()
     rho = scales_of(opened.model, run.base)
     (row,) = minimal_random_coding.decode(
-        run.network.engine, layout.seed, [index], layout.block_size
+        run.variable_pass.engine, layout.seed, [index], layout.block_size
     )
     first_weights = np.cumsum([0] + [math.prod(t.shape) for t in tensors])
     found = []

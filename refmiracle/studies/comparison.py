@@ -136,7 +136,7 @@ class Run:
         return find_places(self.config.layout())
 
     @cached_property
-    def network(self) -> VariablePass:
+    def variable_pass(self) -> VariablePass:
         """The network as a function of the variables."""
         return VariablePass(get_engine(self.config.engine), self.config.layout(), self.places)
 
@@ -181,9 +181,9 @@ class Run:
         pixels : ndarray of uint8, shape (images, channels, height, width)
             One channel has no axis.
         """
-        flat = np.zeros(self.places.size(), dtype=self.network.engine.dtype)
+        flat = np.zeros(self.places.size(), dtype=self.variable_pass.engine.dtype)
         flat[self.places.of_variables] = variables
-        return self.network.logits(flat, pixels)
+        return self.variable_pass.logits(flat, pixels)
 
 
 def tensors_of(config: Config) -> dict[str, slice]:

@@ -121,7 +121,7 @@ class FineTuner:
         self.engine = get_engine(engine)
         self.layout = replace(base.layout, block_size=base.layout.variables())
         self.places = find_places(self.layout)
-        self.network = VariablePass(self.engine, self.layout, self.places)
+        self.variable_pass = VariablePass(self.engine, self.layout, self.places)
         train, self.validation = split_validation(seen.everything, seen.validation)
         self.batches = Batches(Config(seed=seed, batch_size=tuning.batch_size), train)
 
@@ -142,7 +142,7 @@ class FineTuner:
         theta, held = self._flat(self.base.variables), ~(self._flat(free) > 0)
         m, v, g = np.zeros_like(theta), np.zeros_like(theta), np.zeros_like(theta)
         for step in range(steps):
-            self.network.loss_and_grads(theta, *self.batches.batch(step), g)
+            self.variable_pass.loss_and_grads(theta, *self.batches.batch(step), g)
             g[held] = 0
             now = rate * 0.5 * (1.0 + math.cos(math.pi * step / steps))
             theta, m, v = self.engine.adam_step(theta, g, m, v, step + 1, now)
@@ -153,13 +153,13 @@ class FineTuner:
         theta = self._flat(self.base.variables)
         g, total = np.zeros_like(theta), np.zeros(theta.shape)
         for step in range(GRADIENT_BATCHES):
-            self.network.loss_and_grads(theta, *self.batches.batch(step), g)
+            self.variable_pass.loss_and_grads(theta, *self.batches.batch(step), g)
             total += g
         return total[self.places.of_variables] / GRADIENT_BATCHES
 
     def error(self, variables: Variables, split: Split) -> float:
         """Return the error on some images, in [0, 1]."""
-        found = classes(self.network.logits(self._flat(variables), split.images))
+        found = classes(self.variable_pass.logits(self._flat(variables), split.images))
         return float(np.mean(found != split.labels))
 
     def best(self, candidates: Sequence[Variables]) -> Variables:

@@ -81,7 +81,7 @@ class Trainer:
         for name, value in self.posterior.state().items():
             value[:] = self.state.extra[name]
             self.state.extra[name] = value
-        self.network = VariablePass(self.engine, self.layout, self.places, share)
+        self.variable_pass = VariablePass(self.engine, self.layout, self.places, share)
         self.fixed = np.zeros(self.places.tensor.shape, dtype=np.float32)
         sent = np.flatnonzero(self._sent())
         self.fixed[sent] = self._rows(sent)
@@ -217,7 +217,7 @@ class Trainer:
         rho, rate = self.rho(), self.rate(step)
         rates = rate, rate * self.config.variance_rate
         self._draw(rho, step, self.w, self.eps)
-        loss = self.network.loss_and_grads(self.flat, *self.batches.batch(step), self.flat_g)
+        loss = self.variable_pass.loss_and_grads(self.flat, *self.batches.batch(step), self.flat_g)
         late = self.phase() == "encode"
         scale_rate = self.config.late_scale_rate if late else self.config.scale_rate
         through_sent = self._dlog_rho_of_sent() if late and scale_rate else 0.0
@@ -326,7 +326,7 @@ class Trainer:
             If a logit is not finite.
         """
         w, _ = self.sample(self.rho(), VALIDATION_ROWS + self.state.step)
-        predicted = classes(self.network.logits(w, validation.images))
+        predicted = classes(self.variable_pass.logits(w, validation.images))
         return float(np.mean(predicted != validation.labels))
 
     def encoded(self) -> int:

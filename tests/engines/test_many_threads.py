@@ -255,7 +255,7 @@ def kept_by_cache(seed=3):
         "model.Model._variables": refmiracle.load("lenet5-891")._variables,
         "model.Model._weights": tuple(refmiracle.load("lenet5-891")._weights.values()),
         "studies.comparison.Run.places": None,  # values of the run, as its other fields are
-        "studies.comparison.Run.network": None,
+        "studies.comparison.Run.variable_pass": None,
         "studies.comparison.Run.coded": None,
         "studies.comparison.Run.known": None,
         "studies.comparison.Run.change": None,

@@ -91,14 +91,15 @@ BY_ONE_THREAD = {
 def test_a_second_thread_at_one_trainer_is_refused(mnist):
     """A step is parked in its middle; nothing of it is lost."""
     trainer, alone = (Trainer(TINY, mnist[0]) for _ in range(2))
-    inside, leave, compute = threading.Event(), threading.Event(), trainer.network.loss_and_grads
+    inside, leave = threading.Event(), threading.Event()
+    compute = trainer.variable_pass.loss_and_grads
 
     def parked(*arguments):
         inside.set()
         leave.wait(DEADLINE)
         return compute(*arguments)
 
-    trainer.network.loss_and_grads = parked
+    trainer.variable_pass.loss_and_grads = parked
     with ThreadPoolExecutor(1) as other:
         step = other.submit(trainer.train_step)
         inside.wait(DEADLINE)

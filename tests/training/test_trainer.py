@@ -76,9 +76,11 @@ def test_the_slope_of_a_scale_through_what_is_sent(mnist):
     images = trainer.batches.batch(0)
 
     def loss(variables):
-        return trainer.network.loss_and_grads(variables, *images, np.empty_like(trainer.flat_g))
+        return trainer.variable_pass.loss_and_grads(
+            variables, *images, np.empty_like(trainer.flat_g)
+        )
 
-    trainer.network.loss_and_grads(trainer.flat, *images, trainer.flat_g)
+    trainer.variable_pass.loss_and_grads(trainer.flat, *images, trainer.flat_g)
     slopes, h = trainer._dlog_rho_of_sent(), 1e-5
     for tensor, slope in enumerate(slopes):
         own = (trainer.places.tensor == tensor) & (sent != OPEN)

@@ -46,7 +46,7 @@ def parts_of_step(trainer):
     return {
         "noise and sample": lambda: trainer._draw(rho, 0, trainer.w, trainer.eps),
         "gather the images": lambda: trainer.batches.batch(0),
-        "network, forward and backward": lambda: trainer.network.loss_and_grads(
+        "network, forward and backward": lambda: trainer.variable_pass.loss_and_grads(
             trainer.w, images, labels, trainer.g
         ),
         "posterior backward and Adam": lambda: trainer.posterior.update(
