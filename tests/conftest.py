@@ -37,8 +37,9 @@ if hasattr(providers, "is_local_module_file"):
 # while the others have nothing left to do.
 LONGEST = (
     *("jax_backend", "torch_backend", "golden_sources", "faults", "many_threads", "study"),
-    *("hostile_files", "container", "spec_decoder", "every_death", "classifier", "c_backend"),
-    *("train", "minimal_random_coding", "array_kinds", "documented", "all_layers", "pruning"),
+    *("hostile_files", "container", "fuzz", "spec_decoder", "every_death", "classifier"),
+    *("c_backend", "train", "minimal_random_coding", "array_kinds", "documented", "all_layers"),
+    "pruning",
 )
 
 
