@@ -1,0 +1,66 @@
+"""docs/UPDATES.md says what the files in docs/study/updates say, which the command wrote."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from refmiracle.studies.results import Claim, Interval, claims_table
+from refmiracle.studies.update_plan import UPDATES_PLANS
+from refmiracle.studies.update_tables import describe_updates
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+FOLDER = DOCS / "study" / "updates"
+TEXT = (DOCS / "UPDATES.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def results():
+    return json.loads((FOLDER / "results.json").read_text(encoding="utf-8"))
+
+
+def test_every_file_is_there(results):
+    for name in results["files"]:
+        assert (FOLDER / name).stat().st_size > 0
+
+
+def test_the_tables_are_those_of_the_results(results):
+    tables = describe_updates(results)
+    assert tables.count("###") >= 6
+    assert tables in TEXT
+
+
+def test_the_claims_are_those_of_the_results(results):
+    claims = [Claim(**{**c, "interval": Interval(**c["interval"])}) for c in results["claims"]]
+    assert claims_table(claims).strip() in TEXT
+    assert len(claims) == 4 + 2 * 5 + 5
+
+
+def test_they_come_from_the_default_study(results):
+    plan = json.loads(json.dumps(UPDATES_PLANS["default"].to_dict()))
+    kinds = results["settings"]["kinds"]
+    assert results["settings"] == {**plan, "kinds": kinds}
+    assert f"python -m refmiracle.study updates --drifts {' '.join(kinds)}" in TEXT
+    assert results["failures"] == {}
+
+
+def test_the_runs_that_are_kept_are_whole():
+    """Each file is the one that was measured, and as long as its row says."""
+    with zipfile.ZipFile(FOLDER / "runs.zip") as kept:
+        folders = sorted({name.split("/")[0] for name in kept.namelist()})
+        sizes = []
+        for folder in folders:
+            found = json.loads(kept.read(f"{folder}/measures.json"))
+            files = {name: kept.read(f"{folder}/{name}") for name in found["sha256"]}
+            for name, digest in found["sha256"].items():
+                assert hashlib.sha256(files[name]).hexdigest() == digest, folder
+            if len(files) == 1:
+                (row,), (data,) = found["rows"], files.values()
+                assert row["bytes"] == len(data)
+                sizes.append(len(data))
+    assert {51, 114, 139, 222, 498} <= set(sizes)
+    assert len(folders) > 70
