@@ -281,7 +281,7 @@ def test_a_fresh_process_that_fails_is_one_line(tmp_path, monkeypatch, code, lon
 def test_ours_is_told_whether_to_share_units(images, shared):
     made = Bench(CONFIG, images, images, TINY, (), threads=1)
     step = figures.our_step(made, 8, shared)
-    assert step.__self__.network.shared == shared
+    assert step.__self__.variable_pass.shared == shared
     assert step.__self__.config.batch_size == 8
     assert np.isfinite(step())
 
