@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import zipfile
 from pathlib import Path
 
@@ -32,6 +33,27 @@ def test_the_tables_are_those_of_the_results(results):
     tables = describe_updates(results)
     assert tables.count("###") >= 6
     assert tables in TEXT
+
+
+def test_the_summary_says_what_the_tables_say(results):
+    """The figures of "In short": those of one drift, by what is sent and how long it may be."""
+    (short,) = re.findall(r"## In short\n(.*?)```", TEXT, flags=re.DOTALL)
+    rows = [r for r in results["summaries"] if (r["table"], r["share"]) == ("points", 0)]
+    rows = [r for r in rows if (r["drift"], r["strength"]) == ("rotation", 25.0)]
+
+    def errors(method, digits):
+        own = sorted((r for r in rows if r["method"] == method), key=lambda r: r["bytes"])
+        return [f"{100 * r['test_error']:.{digits}f}" for r in own]
+
+    updates, files = errors("update", 2), errors("new file", 1)
+    assert f"| {', '.join(updates)} % |" in short
+    assert [f"{float(e):.0f}" for e in files[:4]] == ["88", "53", "39", "18"]
+    assert f"| 88, 53, 39, 18, {files[4]} % |" in short
+    assert f"| {', '.join(errors('largest changes, int8', 2))} % |" in short
+    assert f"| {errors('new file', 2)[5]} % |" in short
+    old = [100 * r["test_error"] for r in results["summaries"] if r["table"] == "nothing"]
+    assert round(max(old) - old[-1], 2) == 0.03
+    assert "it costs at most 0.03 points" in short
 
 
 def test_the_claims_are_those_of_the_results(results):
