@@ -116,3 +116,15 @@ def test_adam_step_changes_no_argument(engine, rng):
     engine.adam_step(*arguments, 1, 0.1)
     for a, b in zip(arguments, before, strict=True):
         assert np.array_equal(a, b)
+
+
+def test_images(engine):
+    pixels = np.arange(24, dtype=np.uint8).reshape(2, 3, 4) * 11
+    x = engine.images(pixels)
+    assert x.shape == (1, 3, 4, 2)
+    assert x.dtype == engine.dtype
+    want = np.array(
+        [[[int(pixels[n, i, j]) / 255 - 0.5 for n in (0, 1)] for j in range(4)] for i in range(3)]
+    )
+    assert np.max(np.abs(x[0] - want)) <= by_engine(engine, 1e-16, 1e-7)
+    assert engine.images(np.array([[[0, 255]]], dtype=np.uint8)).ravel().tolist() == [-0.5, 0.5]

@@ -1,16 +1,18 @@
 """What holds of the posteriors whatever their values, and how the weights of a block hang together.
 
 The values themselves, and every gradient, are held against mpmath in test_formulas.py and in the
-golden vectors of the stage `posterior`, in both engines.
+golden vectors of the stage `posterior`, in both engines; the KL here too, to float64's digits.
 """
 
 from __future__ import annotations
 
+import mpmath
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles import as_stored, by_engine, relative_error
+from mpmath import mpf
+from oracles import as_stored, by_engine, mp_relative_error, relative_error
 
 from refmiracle.engines import get_engine
 
@@ -35,6 +37,25 @@ def block(engine, weights):
     tau, phi = as_stored(engine, tau[None], log_kappa[None] * np.log(10.0))
     share = np.exp(phi - phi.max())
     return tau, phi, budget, budget * share / share.sum()
+
+
+def mp_kl(delta, log_s):
+    return (delta**2 + mpmath.exp(log_s) - 1 - log_s) / 2
+
+
+DELTAS = [0.0, 1e-20, -1e-6, 0.5, -30.0]
+LOG_S = [1e-15, 1e-8, 0.019, 0.021, 0.4999, 0.5001, 3.0]
+
+
+@pytest.mark.parametrize("log_s", [-40.0, -1000.0, *LOG_S, *(-v for v in LOG_S)])
+def test_gaussian_kl(engine, log_s):
+    """To float64's digits of the stored values, also near s = 1, where the terms cancel."""
+    delta, log_s = as_stored(engine, np.array(DELTAS), np.full(len(DELTAS), log_s))
+    got = engine.gaussian_kl(delta, log_s)
+    assert got.dtype == np.float64
+    with mpmath.workdps(100):
+        want = [mp_kl(mpf(float(d)), mpf(float(ls))) for d, ls in zip(delta, log_s, strict=True)]
+        assert mp_relative_error(got, want) <= by_engine(engine, 2e-15, 2e-14)
 
 
 @ENGINES
