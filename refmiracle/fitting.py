@@ -18,10 +18,10 @@ from refmiracle.nn.network import Network
 from refmiracle.nn.networks import LENET5
 from refmiracle.numerics.whole import truth, whole_number
 from refmiracle.run import Run, carry_out
-from refmiracle.training.config import LONGEST, Config
+from refmiracle.training.choosing import GivenSettings, refuse_given
 from refmiracle.training.data import VALIDATION_IMAGES, Split
 from refmiracle.training.run import STEPS_PER_LINE, Folder, Memory, Place, checkpoint_path
-from refmiracle.training.settings import Settings, refuse_given
+from refmiracle.training.settings import LONGEST, Settings
 from refmiracle.training.state import load_checkpoint
 
 # One image in so many is kept for validation, and at most `VALIDATION_IMAGES`.
@@ -40,7 +40,7 @@ def fit(
     channels: Channels = "last",
     progress: bool = True,
     steps_per_point: int = STEPS_PER_LINE,
-    **settings: Unpack[Settings],
+    **settings: Unpack[GivenSettings],
 ) -> Run:
     """Train a network on images of one's own, and compress it.
 
@@ -77,7 +77,7 @@ def fit(
     steps_per_point : int
         Training steps from one point of the curves to the next.
     **settings
-        Of `refmiracle.training.config.Config`: ``seed``, ``steps``, ``bits_per_block``,
+        Of `refmiracle.training.settings.Settings`: ``seed``, ``steps``, ``bits_per_block``,
         ``block_size``, ``batch_size``, ``rate``, ``engine``, ...
 
     Returns
@@ -148,7 +148,7 @@ def fit_update(
     return _carried_out(split, given, place, resume, progress, every)
 
 
-def _place(out: Any, resume: bool) -> tuple[Place, Config | None]:
+def _place(out: Any, resume: bool) -> tuple[Place, Settings | None]:
     """Return where a run is kept, and the settings of the one that is to go on there."""
     resume = truth("resume", resume)
     if out is None:

@@ -23,8 +23,8 @@ from refmiracle.files import as_path
 from refmiracle.model import Model, read_file
 from refmiracle.nn.network import Network
 from refmiracle.numerics.whole import described, truth, whole_number
+from refmiracle.training.choosing import check_choice
 from refmiracle.training.data import DataSet, default_folder, load_split
-from refmiracle.training.settings import check_choice
 
 SUFFIX = ".rmc"
 # Where a file is, or what stands in it.

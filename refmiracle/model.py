@@ -24,7 +24,7 @@ from refmiracle.given import Channels
 from refmiracle.nn.network import Network
 from refmiracle.numerics.arrays import read_only, read_only_view
 from refmiracle.numerics.whole import described
-from refmiracle.training.settings import Settings, check_choice
+from refmiracle.training.choosing import GivenSettings, check_choice
 
 if TYPE_CHECKING:
     import refmiracle.run
@@ -238,7 +238,7 @@ class Model(Decoded):
         channels: Channels = "last",
         progress: bool = True,
         steps_per_point: int | None = None,
-        **settings: Unpack[Settings],
+        **settings: Unpack[GivenSettings],
     ) -> refmiracle.run.Run:
         """Train on from this model on images that it was not made for, and send what changed.
 

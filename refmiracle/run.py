@@ -25,7 +25,7 @@ from refmiracle.model import Model
 from refmiracle.numerics.arrays import read_only
 from refmiracle.numerics.whole import truth
 from refmiracle.training.batches import check_count
-from refmiracle.training.config import Config, fingerprint
+from refmiracle.training.choosing import choose_settings
 from refmiracle.training.data import Split, check_split, split_validation
 from refmiracle.training.progress import Silence
 from refmiracle.training.run import (
@@ -35,7 +35,7 @@ from refmiracle.training.run import (
     run_training,
     summary_path,
 )
-from refmiracle.training.settings import choose_config
+from refmiracle.training.settings import Settings, fingerprint
 from refmiracle.training.sizes import foretold, found_longer
 from refmiracle.training.stopping import Stopped, stop_requested
 from refmiracle.training.trainer import Trainer
@@ -82,7 +82,7 @@ def carry_out(
     test : Split, optional
         Measured at the end; without it the summary has no test error.
     given : mapping of str to object
-        Settings, see `settings.choose_config`.
+        Settings, see `choosing.choose_settings`.
     place : Folder or Memory
     resume : bool
     progress : bool
@@ -106,26 +106,26 @@ def carry_out(
     """
     data, every = fingerprint(everything), steps_per_line or STEPS_PER_LINE
     if not (resume and place.holds_run()):
-        divide(everything, test, choose_config(given, data, None))
+        divide(everything, test, choose_settings(given, data, None))
     say = _say if progress else _keep_silent
     with place.opened(resume) as found:
         if resume and found is None:
             say(f"there is nothing to resume in {place.folder}: a new run begins")
-        config = choose_config(given, data, found)
-        train, validation = divide(everything, test, config)
-        trainer = Trainer(config, train, found[1] if found else None)
+        settings = choose_settings(given, data, found)
+        train, validation = divide(everything, test, settings)
+        trainer = Trainer(settings, train, found[1] if found else None)
         if not trainer.finished():
-            for line in foretold(config):
+            for line in foretold(settings):
                 say(line)
         bar = None if progress else Silence()
         model, summary = None, None
         with stop_requested() as stop, contextlib.suppress(Stopped):
             run_training(trainer, validation, place, bar, every, stop)
             model, summary = finish(trainer, validation, test, place, stop)
-            for line in found_longer(config, model.nbytes):
+            for line in found_longer(settings, model.nbytes):
                 say(line)
     steps = trainer.state.step, trainer.total_steps()
-    return Run(place, everything, config, steps, every, model, summary)
+    return Run(place, everything, settings, steps, every, model, summary)
 
 
 def _say(text: str) -> None:
@@ -136,7 +136,7 @@ def _keep_silent(text: str) -> None:
     """Say nothing."""
 
 
-def divide(everything: Split, test: Split | None, config: Config) -> tuple[Split, Split]:
+def divide(everything: Split, test: Split | None, settings: Settings) -> tuple[Split, Split]:
     """Return the images to train on and those for validation.
 
     Raises
@@ -146,9 +146,9 @@ def divide(everything: Split, test: Split | None, config: Config) -> tuple[Split
     """
     for split in (everything, test):
         if split is not None:
-            check_split(split, config.layout().network)
-    train, validation = split_validation(everything, config.validation)
-    check_count(len(train.images), config.batch_size)
+            check_split(split, settings.layout().network)
+    train, validation = split_validation(everything, settings.validation)
+    check_count(len(train.images), settings.batch_size)
     return train, validation
 
 
@@ -168,9 +168,10 @@ def finish(
     Stopped
         Where `stop` is set: what is left is done by a run that goes on.
     """
-    config, settings = trainer.config, trainer.config.to_dict()
+    settings = trainer.settings
+    written = settings.to_dict()
     model = _keep_model(trainer, place)
-    splits = {"test": test, "validation": validation if config.validation else None}
+    splits = {"test": test, "validation": validation if settings.validation else None}
     measured: dict[str, Any] = {"validation_error": None, **size_of(model)}
     for name, split in splits.items():
         if stop is not None and stop.is_set():
@@ -182,8 +183,8 @@ def finish(
         "classes": list(validation.classes),
         "train_seconds": round(trainer.state.seconds, 3),
         "steps": trainer.state.step,
-        "config": settings,
-        **{name: settings[name] for name in FIRST_SETTINGS},
+        "config": written,
+        **{name: written[name] for name in FIRST_SETTINGS},
     }
     if place.folder is not None:
         text = json.dumps(summary, indent=2) + "\n"
@@ -193,20 +194,20 @@ def finish(
 
 def _keep_model(trainer: Trainer, place: Place) -> Model:
     """Return the model as it stands where it is kept."""
-    compressed, config = trainer.compressed(), trainer.config
-    data, base = compressed.to_bytes(), base_of(config)
+    compressed, settings = trainer.compressed(), trainer.settings
+    data, base = compressed.to_bytes(), base_of(settings)
     if place.folder is not None:
-        path = file_path(place.folder, config)
+        path = file_path(place.folder, settings)
         write_atomically(path, data)
         data = read_bytes(path)
-    return Model(data, engine=config.engine, network=config.network, base=base)
+    return Model(data, engine=settings.engine, network=settings.network, base=base)
 
 
-def base_of(config: Config) -> Model | None:
+def base_of(settings: Settings) -> Model | None:
     """Return the model that a run makes an update of, if it does."""
     base = None
-    for data in config.base:
-        base = Model(data, engine=config.engine, network=config.network, base=base)
+    for data in settings.base:
+        base = Model(data, engine=settings.engine, network=settings.network, base=base)
     return base
 
 
@@ -241,7 +242,7 @@ class Run:
         self,
         place: Place,
         everything: Split,
-        config: Config,
+        settings: Settings,
         steps: tuple[int, int],
         steps_per_line: int,
         model: Model | None,
@@ -252,12 +253,12 @@ class Run:
         self._model, self._summary = model, summary
         self.folder = place.folder
         self.step, self.steps = steps
-        self._config = config
+        self._settings = settings
 
     @property
     def settings(self) -> dict[str, Any]:
         """All that the result depends on, as JSON has it."""
-        return self._config.to_dict()
+        return self._settings.to_dict()
 
     @property
     def finished(self) -> bool:
@@ -360,7 +361,7 @@ class Run:
         if not self.finished:
             if not self._place.holds_run():
                 raise InputError(f"{self.folder}: the run that was stopped there is gone")
-            started = {n: v for n, v in self._config.settings().items() if n != "data"}
+            started = {n: v for n, v in self._settings.by_name().items() if n != "data"}
             every = self._steps_per_line
             run = carry_out(self._everything, None, started, self._place, True, progress, every)
             self._model, self._summary = run._model, run._summary

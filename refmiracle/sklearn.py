@@ -20,8 +20,8 @@ from refmiracle.given import Channels, Given, as_network
 from refmiracle.model import Model
 from refmiracle.nn.layers import Dense, Flatten, Relu
 from refmiracle.numerics.whole import as_array, described
-from refmiracle.training.config import PRESETS
-from refmiracle.training.settings import Settings, check_choice
+from refmiracle.training.choosing import GivenSettings, check_choice
+from refmiracle.training.settings import PRESETS
 
 if TYPE_CHECKING:
     from typing import Self
@@ -83,8 +83,8 @@ class MiracleClassifier(ClassifierMixin, BaseEstimator):
     engine : str
         ``numba`` or ``numpy``.
     steps, groups, group_steps, bits_per_block, block_size, batch_size : int, optional
-        Settings of `refmiracle.training.config.Config`; by default the preset's, but for a batch
-        of at most all samples.
+        Of `refmiracle.training.settings.Settings`; by default the preset's, but for a batch of at
+        most all samples.
     rate : float, optional
     settings : mapping, optional
         Other settings of it, by name; the seed is `random_state`.
@@ -248,7 +248,7 @@ class MiracleClassifier(ClassifierMixin, BaseEstimator):
         if not isinstance(self.settings, Mapping):
             raise InputError(f"settings is {described(self.settings)}; expected a mapping")
         others = dict(self.settings)
-        known = [name for name in Settings.__annotations__ if name != "seed"]
+        known = [name for name in GivenSettings.__annotations__ if name != "seed"]
         for name in others:
             if name not in known:
                 said = "is said by random_state" if name == "seed" else "is no setting of a run"

@@ -16,9 +16,9 @@ from tiny import TINY
 
 from refmiracle.commands import train
 from refmiracle.engines import get_engine
-from refmiracle.training.config import PRESETS
 from refmiracle.training.data import Split, default_folder, load_split
 from refmiracle.training.formats import idx_folders
+from refmiracle.training.settings import PRESETS
 
 # A shell starts what runs behind it with Ctrl-C ignored; the tests send one.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

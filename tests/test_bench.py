@@ -25,11 +25,11 @@ from refmiracle.nn.gradients import loss_and_grads
 from refmiracle.nn.networks import LENET5
 from refmiracle.posterior.blocks import find_places, to_variable_gradients, to_weights
 from refmiracle.start import main as refmiracle_main
-from refmiracle.training.config import Config
 from refmiracle.training.data import Split, default_folder, load_split
+from refmiracle.training.settings import Settings
 
 TINY = Sizes(Pace(rounds=2, turn=0.0), batches=(8,), bits=(3,), images=20, matrix=16, fresh=0)
-CONFIG = Config()
+SETTINGS = Settings()
 MACHINE = {"cpu": "abacus", "cores": 1, "threads": 1, "versions": {"numpy": "1"}}
 LIBRARIES = ["torch", "jax"]
 
@@ -51,12 +51,12 @@ def tiny(monkeypatch):
 def jax_in_single_precision():
     """The conformance backend, where it ran before in this process, has set JAX to double."""
     jax = sys.modules.get("jax")
-    double = jax is not None and jax.config.jax_enable_x64
+    double = jax is not None and jax.settings.jax_enable_x64
     if double:
-        jax.config.update("jax_enable_x64", False)
+        jax.settings.update("jax_enable_x64", False)
     yield
     if double:
-        jax.config.update("jax_enable_x64", True)
+        jax.settings.update("jax_enable_x64", True)
 
 
 def peer_or_skip(library, module="step"):
@@ -69,7 +69,7 @@ def peer_or_skip(library, module="step"):
 
 def reference(problem, eps, rows):
     """Loss and gradients of the reference engine, in float64."""
-    engine, layout = get_engine("numpy"), CONFIG.layout()
+    engine, layout = get_engine("numpy"), SETTINGS.layout()
     places = find_places(layout)
     tau, phi = (problem[n].astype(np.float64) for n in ("tau", "phi"))
     rho = np.exp(problem["log_rho"]).astype(np.float16).astype(np.float64)[places.tensor]
@@ -89,7 +89,7 @@ def reference(problem, eps, rows):
 def question(images):
     """A problem with parameters as in the midst of training, noise, rows, and the answer."""
     rng = np.random.default_rng(3)
-    problem = make_problem(CONFIG, images)
+    problem = make_problem(SETTINGS, images)
     problem["tau"] = rng.standard_normal(problem["tau"].shape).astype(np.float32)
     problem["phi"] = rng.standard_normal(problem["phi"].shape).astype(np.float32)
     eps = rng.standard_normal(problem["tau"].shape).astype(np.float32)
@@ -121,11 +121,11 @@ def parameters(step):
 def test_peers_take_steps_of_adam(images, library):
     """The first step of Adam moves every parameter by its rate, whatever the gradient."""
     module = peer_or_skip(library)
-    step = module.Step(make_problem(CONFIG, images), 50)
+    step = module.Step(make_problem(SETTINGS, images), 50)
     before, loss = parameters(step), step.step()
     assert loss == pytest.approx(np.log(10), rel=0.3)
-    rates = dict.fromkeys(("tau", "phi"), CONFIG.rate)
-    for name, rate in {**rates, "log_rho": CONFIG.rate * CONFIG.scale_rate}.items():
+    rates = dict.fromkeys(("tau", "phi"), SETTINGS.rate)
+    for name, rate in {**rates, "log_rho": SETTINGS.rate * SETTINGS.scale_rate}.items():
         moved = np.abs(parameters(step)[name] - before[name])
         assert np.median(moved) == pytest.approx(rate, rel=1e-3), name
         assert moved.max() < 1.001 * rate, name
@@ -242,7 +242,7 @@ def test_a_compiler_that_fails_is_left_out_in_one_line(images, monkeypatch, caps
         raise RuntimeError("no compiler\nsecond line")
 
     monkeypatch.setattr(module.torch, "compile", lambda *a, **k: broken)
-    made = Bench(CONFIG, images, images, TINY, ("torch",), threads=1)
+    made = Bench(SETTINGS, images, images, TINY, ("torch",), threads=1)
     for _ in range(2):
         assert list(figures.peer_steps(made, 8, shared=True)) == ["PyTorch eager"]
     said = capsys.readouterr().err
@@ -252,7 +252,7 @@ def test_a_compiler_that_fails_is_left_out_in_one_line(images, monkeypatch, caps
 def test_fresh_processes(images, monkeypatch):
     # With the caches of the machine, so that not everything is compiled anew.
     monkeypatch.setattr(fresh, "CACHES", ())
-    made = Bench(CONFIG, images, images, replace(TINY, fresh=1), (), threads=1)
+    made = Bench(SETTINGS, images, images, replace(TINY, fresh=1), (), threads=1)
     names = {f.name: f for f in fresh.measure_starts(made)}
     assert len(names["first step, nothing cached"].ours) == 1
     assert names["first step, code cached"].ours > names["import"].ours > 0
@@ -279,10 +279,10 @@ def test_a_fresh_process_that_fails_is_one_line(tmp_path, monkeypatch, code, lon
 
 @pytest.mark.parametrize("shared", [True, False])
 def test_ours_is_told_whether_to_share_units(images, shared):
-    made = Bench(CONFIG, images, images, TINY, (), threads=1)
+    made = Bench(SETTINGS, images, images, TINY, (), threads=1)
     step = figures.our_step(made, 8, shared)
     assert step.__self__.variable_pass.shared == shared
-    assert step.__self__.config.batch_size == 8
+    assert step.__self__.settings.batch_size == 8
     assert np.isfinite(step())
 
 

@@ -16,9 +16,9 @@ from refmiracle.fileformat.envelope import is_update
 from refmiracle.loading import load
 from refmiracle.studies.drift import drifted
 from refmiracle.studies.scenes import TEST_SEED
-from refmiracle.training.config import config_from_dict
+from refmiracle.training.choosing import choose_settings
 from refmiracle.training.data import default_folder, load_split
-from refmiracle.training.settings import choose_config
+from refmiracle.training.settings import settings_from_dict
 
 MODELS = Path(__file__).resolve().parent.parent / "data" / "models"
 PATHS = sorted(MODELS.glob("*.rmc"))
@@ -55,14 +55,14 @@ def test_the_summary_is_what_is_measured(path, test_images):
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda p: p.stem)
 def test_the_command_gives_the_config(path):
-    config = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["config"]
+    settings = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["config"]
     arguments = train.build_parser().parse_args(shlex.split(COMMANDS[path.stem]))
     given = {name: getattr(arguments, name, None) for name in train.SETTINGS}
     given = {name: value for name, value in given.items() if value is not None}
     if path in UPDATES:
         assert [path.stem for path in arguments.base] == [BASE]
         given["base"] = load(BASE).chain
-    assert choose_config(given, config["data"], None) == config_from_dict(config)
+    assert choose_settings(given, settings["data"], None) == settings_from_dict(settings)
 
 
 def test_updates_are_the_shorter_and_the_better():

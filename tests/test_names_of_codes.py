@@ -37,7 +37,7 @@ def questions(source):
 @pytest.mark.parametrize(
     "source",
     [
-        'config.code == "mrc"',
+        'settings.code == "mrc"',
         "MRC != code",
         "code in (Other, 'sp-pfr')",
         "codes.MRC is code",
@@ -62,7 +62,7 @@ def test_every_way_to_ask_is_found(source):
         "def encode(code: str = 'gprs-d'): pass",
         "given.get('code', MRC)",
         "LATER = {'code': MRC}",
-        "replace(config, code=MRC)",
+        "replace(settings, code=MRC)",
         "isinstance(code, Code)",
         "code.of == VARIABLE",
         "'codes' == study",

@@ -47,7 +47,7 @@ def questions(source):
 @pytest.mark.parametrize(
     "source",
     [
-        'config.parameterization == "mean-kl"',
+        'settings.parameterization == "mean-kl"',
         "MEAN_KL != name",
         "NAMES = {'mean-kl': 'Mean-KL'}",
         "some['mean-var']",

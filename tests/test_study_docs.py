@@ -10,7 +10,7 @@ import pytest
 from refmiracle.commands.study import STUDIES
 from refmiracle.studies.comparison import COMPARISONS
 from refmiracle.studies.results import Claim, Interval, claims_table
-from refmiracle.training.config import config_from_dict
+from refmiracle.training.settings import settings_from_dict
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 TEXT = (DOCS / "STUDY.md").read_text(encoding="utf-8")
@@ -36,7 +36,7 @@ def test_they_come_from_the_long_comparison(results):
     settings = json.loads(json.dumps(COMPARISONS["paper"].to_dict()))
     found = {name: results["settings"][name] for name in settings}
     # They were written before settings named a network.
-    found["base"] = config_from_dict(found["base"]).to_dict()
+    found["base"] = settings_from_dict(found["base"]).to_dict()
     assert found == settings
     assert len(settings["seeds"]) >= 5
     assert results["failures"] == {}

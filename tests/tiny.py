@@ -1,8 +1,8 @@
 """A run so small that a test can make it whole."""
 
-from refmiracle.training.config import Config
+from refmiracle.training.settings import Settings
 
-TINY = Config(
+TINY = Settings(
     preset="tiny",
     bits_per_block=4,
     steps=5,

@@ -23,8 +23,8 @@ from refmiracle.engines import get_engine
 from refmiracle.fileformat.container import read_model
 from refmiracle.fileformat.model import decode_model
 from refmiracle.nn.evaluation import predict
-from refmiracle.training.config import Config
 from refmiracle.training.data import Split, default_folder
+from refmiracle.training.settings import Settings
 from refmiracle.training.trainer import Trainer
 
 MODEL = default_folder().parent / "models" / "lenet5-1551.rmc"
@@ -110,7 +110,7 @@ class Bench:
 
     Attributes
     ----------
-    config : Config
+    settings : Settings
     train, test : Split
     sizes : Sizes
     libraries : tuple of str
@@ -118,14 +118,14 @@ class Bench:
     threads : int
         Of refmiracle, and of those peers that can be told.
     model : Path
-        A .rmc file of the config's network.
+        A .rmc file of the settings's network.
     left_out : set of str
         Labels of peers that do not work on this machine.
     peak : float
         The most floating-point operations a second that a matrix product has reached so far.
     """
 
-    config: Config
+    settings: Settings
     train: Split
     test: Split
     sizes: Sizes
@@ -137,8 +137,8 @@ class Bench:
     peak: float = field(init=False, default=0.0)
 
     def __post_init__(self) -> None:
-        self.problem = make_problem(self.config, self.train)
-        self.engine = get_engine(self.config.engine)
+        self.problem = make_problem(self.settings, self.train)
+        self.engine = get_engine(self.settings.engine)
         for library in self.libraries:
             load_peer(f"{library}_step").prepare(self.threads)
 
@@ -153,8 +153,8 @@ def our_step(bench: Bench, batch: int, shared: bool = True) -> Call:
 
     The one place that knows how refmiracle is told so.
     """
-    config = replace(bench.config, batch_size=batch)
-    return Trainer(config, bench.train, share=shared).train_step
+    settings = replace(bench.settings, batch_size=batch)
+    return Trainer(settings, bench.train, share=shared).train_step
 
 
 def peer_steps(bench: Bench, batch: int, shared: bool) -> dict[str, Call]:
@@ -200,7 +200,7 @@ def measure_peak_share(bench: Bench, batch: int, shared: bool) -> Figure:
         PEAK: lambda: np.matmul(a, b, out=out),
     }
     samples = alternate(calls, bench.sizes.pace)
-    layout = bench.config.layout()
+    layout = bench.settings.layout()
     flops = step_flops(layout.network, layout.factors if shared else None)
     bench.peak = max(bench.peak, 2.0 * size**3 / samples[PEAK].min())
     return Figure(
@@ -243,9 +243,9 @@ def measure_encode(bench: Bench, bits: int, size: int, group: str, at: int) -> F
 
     The peers' candidates are timed apart, so that a few blocks can stand for all.
     """
-    blocks = blocks_of(bench.config.layout(), size)
+    blocks = blocks_of(bench.settings.layout(), size)
     delta, log_s = whitened_posterior(blocks, size, bits)
-    numbers, seed = np.arange(blocks), bench.config.seed
+    numbers, seed = np.arange(blocks), bench.settings.seed
     calls: dict[str, Call] = {
         OURS: lambda: minimal_random_coding.encode(bench.engine, seed, bits, numbers, delta, log_s)
     }
@@ -268,16 +268,16 @@ def measure_encode(bench: Bench, bits: int, size: int, group: str, at: int) -> F
 
 def measure_group(bench: Bench) -> Figure:
     """Measure what progressive encoding adds to a training step now and then."""
-    config = bench.config
-    blocks = -(-config.layout().blocks() // config.groups)
-    bits, size = config.bits_per_block, config.block_size
+    settings = bench.settings
+    blocks = -(-settings.layout().blocks() // settings.groups)
+    bits, size = settings.bits_per_block, settings.block_size
     delta, log_s = whitened_posterior(blocks, size, bits)
-    step = f"one training step, batch {config.batch_size}"
+    step = f"one training step, batch {settings.batch_size}"
     calls: dict[str, Call] = {
         OURS: lambda: minimal_random_coding.encode(
-            bench.engine, config.seed, bits, np.arange(blocks), delta, log_s
+            bench.engine, settings.seed, bits, np.arange(blocks), delta, log_s
         ),
-        step: our_step(bench, config.batch_size),
+        step: our_step(bench, settings.batch_size),
     }
     ours, peers = split_ours(alternate(calls, bench.sizes.pace), 1e3)
     return Figure(f"encode a group of {blocks} blocks, {bits} bits", "ms", ours, peers)
@@ -293,7 +293,7 @@ def measure_decode(bench: Bench) -> Figure:
 
 def measure_codebook(bench: Bench) -> Figure:
     """Measure the drawing of normals: ours are the same bits everywhere, theirs are not."""
-    bits, size = CODEBOOK_BITS, bench.config.block_size
+    bits, size = CODEBOOK_BITS, bench.settings.block_size
     rows = np.arange(1 << bits)
     calls: dict[str, Call] = {OURS: lambda: bench.engine.codebook_rows(0, rows, size)}
     if "torch" in bench.libraries:

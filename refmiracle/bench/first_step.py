@@ -34,20 +34,20 @@ def peak_mebibytes() -> float | None:
 def import_ours() -> Callable[[str, int], Callable[[], float]]:
     """Import refmiracle and its engine; return what makes a step from nothing."""
     from refmiracle.engines import get_engine  # noqa: PLC0415 (is measured)
-    from refmiracle.training.config import Config  # noqa: PLC0415
     from refmiracle.training.data import (  # noqa: PLC0415
         default_folder,
         load_split,
         split_validation,
     )
+    from refmiracle.training.settings import Settings  # noqa: PLC0415
     from refmiracle.training.trainer import Trainer  # noqa: PLC0415
 
-    config = Config()
-    get_engine(config.engine)
+    settings = Settings()
+    get_engine(settings.engine)
 
     def make(problem: str, batch: int) -> Callable[[], float]:
         train, _ = split_validation(load_split(default_folder(), "train"))
-        return Trainer(replace(config, batch_size=batch), train).train_step
+        return Trainer(replace(settings, batch_size=batch), train).train_step
 
     return make
 

@@ -9,14 +9,14 @@ import numpy as np
 
 from refmiracle.fileformat.container import CompressedModel
 from refmiracle.nn.network import Network
-from refmiracle.training.config import Config
+from refmiracle.training.choosing import check_layout
 from refmiracle.training.data import Split
-from refmiracle.training.settings import check_layout
+from refmiracle.training.settings import Settings
 
 LARGEST = 1 << 27  # bytes of all images
 
 
-def config_of(network: Network) -> Config:
+def settings_of(network: Network) -> Settings:
     """Return the settings that are measured, with a network and its own hash factors.
 
     Raises
@@ -24,9 +24,9 @@ def config_of(network: Network) -> Config:
     InputError
         If the network is not as it must be.
     """
-    own = replace(Config(), network=network, hash_factors=network.factors())
-    config, variables = check_layout(own)
-    return replace(config, block_size=min(config.block_size, variables))
+    own = replace(Settings(), network=network, hash_factors=network.factors())
+    settings, variables = check_layout(own)
+    return replace(settings, block_size=min(settings.block_size, variables))
 
 
 def random_images(network: Network, count: int, least: int) -> Split:
@@ -49,11 +49,11 @@ def random_images(network: Network, count: int, least: int) -> Split:
     return Split(images, labels.astype("u1" if network.classes <= 256 else "<u2"), names)
 
 
-def random_file(config: Config) -> bytes:
+def random_file(settings: Settings) -> bytes:
     """Return a .rmc file of the network with random indices, its scales as at the start."""
-    layout = config.layout()
+    layout = settings.layout()
     tensors = layout.network.tensors()
-    rho = np.array([config.rho_gain / math.sqrt(t.fan_in) for t in tensors], np.float16)
+    rho = np.array([settings.rho_gain / math.sqrt(t.fan_in) for t in tensors], np.float16)
     rng = np.random.default_rng(0)
-    indices = rng.integers(0, 1 << config.bits_per_block, layout.blocks())
-    return CompressedModel(layout, config.bits_per_block, rho, indices).to_bytes()
+    indices = rng.integers(0, 1 << settings.bits_per_block, layout.blocks())
+    return CompressedModel(layout, settings.bits_per_block, rho, indices).to_bytes()

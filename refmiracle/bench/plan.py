@@ -29,7 +29,7 @@ Task = Callable[[], list[Figure]]
 
 def plan(bench: Bench) -> list[tuple[str, Task]]:
     """Return all measurements, with a name for the progress bar."""
-    sizes, size, bits = bench.sizes, bench.config.block_size, bench.config.bits_per_block
+    sizes, size, bits = bench.sizes, bench.settings.block_size, bench.settings.bits_per_block
     tasks: list[tuple[str, Task]] = []
 
     def add(name: str, function: Callable[..., Figure], *arguments: Any) -> None:

@@ -14,13 +14,13 @@ from refmiracle.nn.contract import WEIGHT
 from refmiracle.nn.network import Network
 from refmiracle.nn.tree import Placed, Residual
 from refmiracle.posterior.blocks import BlockLayout, find_places
-from refmiracle.training.config import Config
 from refmiracle.training.data import Split
+from refmiracle.training.settings import Settings
 
 Problem = dict[str, NDArray[Any]]
 
 
-def make_problem(config: Config, train: Split) -> Problem:
+def make_problem(settings: Settings, train: Split) -> Problem:
     """Return the default training problem as arrays that a peer can start from.
 
     Returns
@@ -34,7 +34,7 @@ def make_problem(config: Config, train: Split) -> Problem:
         signs : float32, one for each output unit of each tensor, tensors one after the other;
         budget : nats in each block; rate, scale_rate : Adam's rate, and log rho's part of it.
     """
-    layout = config.layout()
+    layout = settings.layout()
     places, tensors = find_places(layout), layout.network.tensors()
     place, signs, first = [], [], 0
     for t, factor in zip(tensors, layout.factors, strict=True):
@@ -43,22 +43,22 @@ def make_problem(config: Config, train: Split) -> Problem:
         signs.append(places.signs[first : first + t.shape[-1]])
         first = last
     shape = places.used.shape
-    tau = config.spread * np.random.default_rng(config.seed).standard_normal(shape)
+    tau = settings.spread * np.random.default_rng(settings.seed).standard_normal(shape)
     return {
         "pixels": train.images,
         "labels": train.labels,
         "tau": np.where(places.used, tau, 0).astype(np.float32),
         "phi": np.where(places.used, 0, -np.inf).astype(np.float32),
         "log_rho": np.log(
-            [config.rho_gain / math.sqrt(t.fan_in) for t in tensors], dtype=np.float32
+            [settings.rho_gain / math.sqrt(t.fan_in) for t in tensors], dtype=np.float32
         ),
         "place": np.concatenate(place),
         "sizes": np.array(layout.sizes()),
         "factors": np.array(layout.factors),
         "signs": np.concatenate(signs),
-        "budget": np.array(config.bits_per_block * math.log(2.0)),
-        "rate": np.array(config.rate),
-        "scale_rate": np.array(config.scale_rate),
+        "budget": np.array(settings.bits_per_block * math.log(2.0)),
+        "rate": np.array(settings.rate),
+        "scale_rate": np.array(settings.scale_rate),
     }
 
 

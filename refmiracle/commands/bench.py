@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from refmiracle.bench.figures import Bench, Figure, Sizes
-from refmiracle.bench.networks import config_of, random_file, random_images
+from refmiracle.bench.networks import random_file, random_images, settings_of
 from refmiracle.bench.peers import LIBRARIES, check_libraries
 from refmiracle.bench.plan import FULL, PEAK_BATCH, QUICK, plan
 from refmiracle.bench.plot import check_plot, draw_growth
@@ -25,9 +25,9 @@ from refmiracle.errors import InputError, one_line
 from refmiracle.files import write_atomically
 from refmiracle.nn.network import Network
 from refmiracle.nn.networks import LENET5
-from refmiracle.training.config import Config
 from refmiracle.training.data import default_folder, load_split, split_validation
 from refmiracle.training.progress import progress_bar
+from refmiracle.training.settings import Settings
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -72,11 +72,11 @@ def of_network(network: Network, sizes: Sizes, threads: int, folder: Path) -> Be
 
     A fresh process would take its first step with LeNet-5; it is left out.
     """
-    config = config_of(network)
+    settings = settings_of(network)
     path = folder / "random.rmc"
-    path.write_bytes(random_file(config))
+    path.write_bytes(random_file(settings))
     images = random_images(network, sizes.images, max(PEAK_BATCH, *sizes.batches))
-    return Bench(config, images, images, replace(sizes, fresh=0), (), threads, path)
+    return Bench(settings, images, images, replace(sizes, fresh=0), (), threads, path)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -103,7 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
         if network == LENET5:
             train, _ = split_validation(load_split(default_folder(), "train"))
             test = load_split(default_folder(), "t10k")
-            bench = Bench(Config(), train, test, sizes, libraries, THREADS)
+            bench = Bench(Settings(), train, test, sizes, libraries, THREADS)
         else:
             bench = of_network(network, sizes, THREADS, Path(folder))
         figures = measure(bench)

@@ -19,7 +19,6 @@ from refmiracle.errors import InputError
 from refmiracle.files import write_atomically
 from refmiracle.reports.opening import open_folder
 from refmiracle.reports.page import build_page, check_extras
-from refmiracle.training.config import fingerprint, same_images
 from refmiracle.training.data import check_split, default_folder, load_split
 from refmiracle.training.run import (
     checkpoint_path,
@@ -29,6 +28,7 @@ from refmiracle.training.run import (
     summary_path,
     update_path,
 )
+from refmiracle.training.settings import fingerprint, same_images
 
 READ = (model_path, update_path, checkpoint_path, metrics_path, posterior_path, summary_path)
 
@@ -53,9 +53,9 @@ def run(arguments: argparse.Namespace) -> int:
     check_out(out, *(path(arguments.run) for path in READ))
     if arguments.data is None:
         own = fingerprint(load_split(default_folder(), "train"))
-        if not same_images(opened.run.config.data, own):
+        if not same_images(opened.run.settings.data, own):
             raise InputError(f"{arguments.run}: trained on other images; name them by --data")
-    network = opened.run.config.layout().network
+    network = opened.run.settings.layout().network
     test = check_split(load_split(chosen_data(arguments), "t10k"), network)
     page = build_page(opened, test, arguments.engine, data_flags(arguments))
     write_atomically(out, page)

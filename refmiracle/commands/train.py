@@ -30,7 +30,6 @@ from refmiracle.loading import load_base
 from refmiracle.posterior.parameterizations import MEAN_KL, PARAMETERIZATIONS
 from refmiracle.run import carry_out
 from refmiracle.training.checks import chance_error, no_better_than_chance
-from refmiracle.training.config import PRESETS, SELECTIONS
 from refmiracle.training.data import load_split
 from refmiracle.training.run import (
     Folder,
@@ -41,8 +40,9 @@ from refmiracle.training.run import (
     summary_path,
     update_path,
 )
+from refmiracle.training.settings import PRESETS, SELECTIONS
 
-# Flags that take a whole number, each a field of Config.
+# Flags that take a whole number, each a field of Settings.
 NUMBERS = {
     "bits_per_block": "KL of a block in bits: 1 to 24; with --code pfr or sp-pfr at most 8",
     "block_size": "variables in a block",

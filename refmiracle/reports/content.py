@@ -21,9 +21,9 @@ from refmiracle.nn.network import Network
 from refmiracle.nn.networks import LENET5, network_text
 from refmiracle.numerics.philox import Stream
 from refmiracle.studies.comparison import Run, scales_of
-from refmiracle.training.config import PRESETS, Config
+from refmiracle.training.choosing import choose_settings
 from refmiracle.training.data import Split
-from refmiracle.training.settings import choose_config
+from refmiracle.training.settings import PRESETS, Settings
 
 Array = NDArray[np.float64]
 
@@ -42,47 +42,47 @@ FLAGS = (
 )
 
 
-def train_command(config: Config, name: str, data: str = "") -> tuple[str, list[str]]:
+def train_command(settings: Settings, name: str, data: str = "") -> tuple[str, list[str]]:
     """Return the command that trains a run again, and the settings that no flag gives.
 
     Parameters
     ----------
-    config : Config
+    settings : Settings
     name : str
         Of the folder to write to.
     data : str, optional
         The options that name the images, each behind a space.
     """
-    preset = config.preset if config.preset in PRESETS else "default"
+    preset = settings.preset if settings.preset in PRESETS else "default"
     # As the command takes it: with no more groups than blocks, no larger blocks than there are.
-    chosen = {n: getattr(config, n) for n in ("parameterization", "code", "network")}
-    if config.base:
-        chosen["base"] = config.base
-    base = choose_config({"preset": preset, **chosen}, config.data, None)
-    given = {n: getattr(config, n) for n in FLAGS if getattr(config, n) != getattr(base, n)}
+    chosen = {n: getattr(settings, n) for n in ("parameterization", "code", "network")}
+    if settings.base:
+        chosen["base"] = settings.base
+    base = choose_settings({"preset": preset, **chosen}, settings.data, None)
+    given = {n: getattr(settings, n) for n in FLAGS if getattr(settings, n) != getattr(base, n)}
     for setting in ("parameterization", "code"):
-        if getattr(config, setting) != getattr(Config, setting):
-            given[setting] = getattr(config, setting)
-    if config.network != LENET5 and not config.base:
-        given["network"] = config.network
+        if getattr(settings, setting) != getattr(Settings, setting):
+            given[setting] = getattr(settings, setting)
+    if settings.network != LENET5 and not settings.base:
+        given["network"] = settings.network
     words = ["python", "-m", "refmiracle.train", "--preset", preset]
-    for name_of_base in base_names(config):
+    for name_of_base in base_names(settings):
         words += ["--base", name_of_base]
     for flag, value in given.items():
         words += [f"--{flag.replace('_', '-')}", _as_argument(value)]
     repeated = replace(base, **given)
-    found = repeated.settings()
+    found = repeated.by_name()
     other = [
         f"{name} = {value}"
-        for name, value in config.settings().items()
+        for name, value in settings.by_name().items()
         if name not in ("preset", "data") and value != found[name]
     ]
     return f"{shlex.join(words)}{data} {shlex.join(['--out', name])}", other
 
 
-def base_names(config: Config) -> list[str]:
+def base_names(settings: Settings) -> list[str]:
     """Return what the page calls the files that an update is relative to: by their checksums."""
-    return [f"{checksum_of(data):08x}.rmc" for data in config.base]
+    return [f"{checksum_of(data):08x}.rmc" for data in settings.base]
 
 
 def _as_argument(value: Any) -> str:
@@ -119,7 +119,7 @@ class TensorBits:
 def tensor_bits(run: Run) -> list[TensorBits]:
     """Return the information in each tensor that is coded."""
     bits = run.posterior.kl_bits()
-    weights = {t.name: math.prod(t.shape) for t in run.config.layout().network.tensors()}
+    weights = {t.name: math.prod(t.shape) for t in run.settings.layout().network.tensors()}
     return [
         TensorBits(name, weights[name], part.stop - part.start, float(bits[part].sum()))
         for name, part in run.tensors().items()
@@ -251,7 +251,7 @@ def _samples(run: Run) -> Iterator[Array]:
     """Yield all variables as samples of the posterior, shape (variables,) each."""
     engine, q = run.variable_pass.engine, run.posterior
     for row in range(FIRST_SAMPLE_ROW, FIRST_SAMPLE_ROW + SAMPLES):
-        (eps,) = engine.normals(run.config.seed, Stream.NOISE, [row], len(q.mu))
+        (eps,) = engine.normals(run.settings.seed, Stream.NOISE, [row], len(q.mu))
         yield run.variables(q.mu + q.sigma * eps)
 
 
@@ -332,7 +332,7 @@ def first_layer(run: Run) -> tuple[Array, Array]:
     Before: the means of the posterior, or as the base has them; after: as decoded.  Of variables
     that several weights share (hash factor above 1) each weight gets its own, with its sign.
     """
-    network, factor = run.config.layout().network, run.config.hash_factors[0]
+    network, factor = run.settings.layout().network, run.settings.hash_factors[0]
     tensor, image = network.tensors()[0], network.input
     count = math.prod(tensor.shape)
     place, sign = run.places.of_weights[:count], run.places.signs[:count]
@@ -353,42 +353,42 @@ def first_layer(run: Run) -> tuple[Array, Array]:
     return units(before), units(run.decoded)
 
 
-def settings_table(config: Config) -> list[tuple[str, Any, str]]:
+def settings_table(settings: Settings) -> list[tuple[str, Any, str]]:
     """Return name, value and meaning of the settings that matter most."""
-    kept = "the images that choices are made on" if config.validation else "none: trained on all"
+    kept = "the images that choices are made on" if settings.validation else "none: trained on all"
     around: list[tuple[str, Any, str]] = []
-    code = find_code(config.code)
-    if config.base:
-        files = " + ".join(map(str, map(len, config.base)))
+    code = find_code(settings.code)
+    if settings.base:
+        files = " + ".join(map(str, map(len, settings.base)))
         around = [
-            ("base", f"{checksum_of(config.base[-1]):08x}", "the file that it is relative to"),
+            ("base", f"{checksum_of(settings.base[-1]):08x}", "the file that it is relative to"),
             ("bytes of the base", files, "a model, and the updates behind it"),
-            ("may change", ", ".join(config.tensors) or "all", "which tensors"),
+            ("may change", ", ".join(settings.tensors) or "all", "which tensors"),
         ]
     return [
         *around,
-        ("preset", config.preset, "which settings the run began from"),
-        ("network", config.network.name, "which layers"),
-        ("parameterization", config.parameterization, "how the posterior spends its bits"),
+        ("preset", settings.preset, "which settings the run began from"),
+        ("network", settings.network.name, "which layers"),
+        ("parameterization", settings.parameterization, "how the posterior spends its bits"),
         ("code", code.name, code.source),
         (
             "bits per block",
-            config.bits_per_block,
+            settings.bits_per_block,
             "size of an index" if code.fixed_length else "what a block may cost",
         ),
-        ("block size", config.block_size, "coded variables in a block"),
-        ("selection", config.selection, "which candidate is sent"),
-        ("hash factors", ", ".join(map(str, config.hash_factors)), "weights to a variable"),
-        ("training steps", f"{config.steps:,}", "before the first block is sent"),
+        ("block size", settings.block_size, "coded variables in a block"),
+        ("selection", settings.selection, "which candidate is sent"),
+        ("hash factors", ", ".join(map(str, settings.hash_factors)), "weights to a variable"),
+        ("training steps", f"{settings.steps:,}", "before the first block is sent"),
         (
             "encoding steps",
-            f"{config.total_steps() - config.steps:,}",
-            f"{config.group_steps} after each of {config.groups} groups of blocks but the last",
+            f"{settings.total_steps() - settings.steps:,}",
+            f"{settings.group_steps} after each of {settings.groups} groups of blocks but the last",
         ),
-        ("batch size", config.batch_size, "images in a step"),
-        ("seed", config.seed, "of all random numbers"),
-        ("engine", config.engine, "what computed it"),
-        ("validation images", f"{config.validation:,}", kept),
-        ("augmentation", f"{config.shift} pixels", "how far images are moved in training"),
-        ("mirrored", "half" if config.flip else "none", "of the training images, at random"),
+        ("batch size", settings.batch_size, "images in a step"),
+        ("seed", settings.seed, "of all random numbers"),
+        ("engine", settings.engine, "what computed it"),
+        ("validation images", f"{settings.validation:,}", kept),
+        ("augmentation", f"{settings.shift} pixels", "how far images are moved in training"),
+        ("mirrored", "half" if settings.flip else "none", "of the training images, at random"),
     ]

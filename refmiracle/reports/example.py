@@ -101,13 +101,13 @@ def choose_block(run: Run) -> tuple[int, int]:
     from; in the first group it is the same.  Of a group, the block whose weight, or change, in
     that tensor is largest is the one to see.
     """
-    config, layout = run.config, run.config.layout()
-    order = stream_permutation(config.seed, Stream.ORDER, 0, layout.blocks())
+    settings, layout = run.settings, run.settings.layout()
+    order = stream_permutation(settings.seed, Stream.ORDER, 0, layout.blocks())
     first = next(iter(run.tensors().values()))
     places = run.places.of_variables[run.coded[first]]
     largest = np.zeros(layout.blocks())
     np.maximum.at(largest, places // layout.block_size, np.abs(run.change[first]))
-    for number, group in enumerate(np.array_split(order, config.groups)):
+    for number, group in enumerate(np.array_split(order, settings.groups)):
         if largest[group].any():
             return int(group[largest[group].argmax()]), number
     raise AssertionError("the first tensor has at least one variable, and it is not zero")
@@ -135,7 +135,7 @@ def follow_block(opened: OpenedRun, fields: list[Field], bits: Array) -> Example
         index=index,
         bits=width,
         group=group,
-        groups=run.config.groups,
+        groups=run.settings.groups,
         first_byte=byte,
         first_bit=bit,
         shown_bits=_show_bits(opened.data[byte:], bit, width),
@@ -158,7 +158,7 @@ def _show_bits(data: bytes, bit: int, width: int) -> list[tuple[str, str, str]]:
 
 def _in_block(run: Run, block: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return which coded variables a block has, and their places in it, by place."""
-    size, of_coded = run.config.block_size, run.places.of_variables[run.coded]
+    size, of_coded = run.settings.block_size, run.places.of_variables[run.coded]
     variables = np.flatnonzero(of_coded // size == block)
     places = of_coded[variables] % size
     order = np.argsort(places)
@@ -167,12 +167,12 @@ def _in_block(run: Run, block: int) -> tuple[NDArray[np.int64], NDArray[np.int64
 
 def _log_weights(run: Run, block: int, index: int) -> tuple[float, Array]:
     """Return log2 q / p of the candidate sent and of other candidates."""
-    config, q, engine = run.config, run.posterior, run.variable_pass.engine
-    count = 2**config.bits_per_block
+    settings, q, engine = run.settings, run.posterior, run.variable_pass.engine
+    count = 2**settings.bits_per_block
     others = (index + 1 + np.arange(min(OTHERS, count - 1))) % count
     variables, places = _in_block(run, block)
     rows = minimal_random_coding.decode(
-        engine, config.seed, np.append(index, others), config.block_size
+        engine, settings.seed, np.append(index, others), settings.block_size
     )
     delta = (q.mu / q.rho)[variables].astype(engine.dtype)
     log_s = (2.0 * np.log(q.sigma / q.rho))[variables].astype(engine.dtype)

@@ -92,7 +92,7 @@ def open_folder(folder: Path) -> OpenedRun:
         run = open_run(folder, summary)
     except (TypeError, AttributeError) as e:
         raise InputError(f"{summary_path(folder)}: its settings are damaged ({e})") from e
-    file = read_file(data, run.config, run.base)
+    file = read_file(data, run.settings, run.base)
     return OpenedRun(printable(folder.resolve().name), run, file, data, metrics)
 
 

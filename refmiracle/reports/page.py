@@ -89,22 +89,22 @@ def build_page(opened: OpenedRun, test: Split, engine: str = "numba", data: str 
 
 
 def _results(opened: OpenedRun, data: str) -> dict[str, Any]:
-    config = opened.run.config
-    command, other = content.train_command(config, opened.name, data)
+    settings = opened.run.settings
+    command, other = content.train_command(settings, opened.name, data)
     return {
         "name": opened.name,
-        "config": config,
+        "config": settings,
         "summary": opened.run.summary,
-        "method": find_parameterization(config.parameterization),
+        "method": find_parameterization(settings.parameterization),
         "size": len(opened.data),
         "network": opened.model.layout.network,
         "layout": opened.model.layout,
-        "settings": content.settings_table(config),
+        "settings": content.settings_table(settings),
         "command": command,
-        "base_names": content.base_names(config),
-        "base_bytes": sum(map(len, config.base)),
+        "base_names": content.base_names(settings),
+        "base_bytes": sum(map(len, settings.base)),
         "other_settings": other,
-        "curves": figures.draw_curves(opened.metrics, config),
+        "curves": figures.draw_curves(opened.metrics, settings),
         "points": len(opened.metrics),
     }
 
@@ -203,7 +203,7 @@ def describe_classes(names: Sequence[str]) -> str:
 
 
 def _network(opened: OpenedRun, test: Split, engine: str) -> dict[str, Any]:
-    run = replace(opened.run, config=replace(opened.run.config, engine=engine))
+    run = replace(opened.run, settings=replace(opened.run.settings, engine=engine))
     predictions = content.predict(run, test)
     count, mistakes = content.find_mistakes(predictions, test)
     curve = content.pruning_curve(run, test)

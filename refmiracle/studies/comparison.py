@@ -31,11 +31,11 @@ from refmiracle.posterior.sharing import VariablePass
 from refmiracle.studies.results import prepare_study
 from refmiracle.studies.runs import attempt, removal_told, runs_folder, train_all
 from refmiracle.studies.subject import check_images, prefix_of
-from refmiracle.training.config import PRESETS, Config, config_from_dict, fingerprint
+from refmiracle.training.choosing import check_settings
 from refmiracle.training.data import Data, load_split
 from refmiracle.training.posterior import Posterior, load_posterior
 from refmiracle.training.run import file_path, posterior_path, summary_path
-from refmiracle.training.settings import check_config
+from refmiracle.training.settings import PRESETS, Settings, fingerprint, settings_from_dict
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Comparison:
     ----------
     name : str
         Of the preset.
-    base : Config
+    base : Settings
         All settings that do not differ.
     tuned : mapping of str to dict
         By parameterization, the settings of its own.
@@ -56,7 +56,7 @@ class Comparison:
     """
 
     name: str
-    base: Config
+    base: Settings
     tuned: Mapping[str, Mapping[str, Any]]
     lengths: tuple[int, ...]
     seeds: tuple[int, ...]
@@ -70,8 +70,10 @@ class Comparison:
         prefix = prefix_of(self.base.network)
         return f"{prefix}{self.name}-{parameterization}-{steps}steps-seed{seed}"
 
-    def configs(self, data: str, lengths: tuple[int, ...] | None = None) -> dict[str, Config]:
-        """Return the config of each run by name; `data` is the fingerprint of the images.
+    def all_settings(
+        self, data: str, lengths: tuple[int, ...] | None = None
+    ) -> dict[str, Settings]:
+        """Return the settings of each run by name; `data` is the fingerprint of the images.
 
         Parameters
         ----------
@@ -85,7 +87,7 @@ class Comparison:
             If a setting is out of range.
         """
         return {
-            self.run_name(parameterization, steps, seed): check_config(
+            self.run_name(parameterization, steps, seed): check_settings(
                 replace(
                     self.base.having(tuned),
                     parameterization=parameterization,
@@ -106,7 +108,7 @@ class Run:
 
     Attributes
     ----------
-    config : Config
+    settings : Settings
     summary : dict
     posterior : Posterior
         At the end of training; arrays of shape (coded variables,), tensors one after the other.
@@ -118,7 +120,7 @@ class Run:
         What an update is relative to.
     """
 
-    config: Config
+    settings: Settings
     summary: dict[str, Any]
     posterior: Posterior
     decoded: NDArray[np.float64]
@@ -133,17 +135,17 @@ class Run:
     @cached_property
     def places(self) -> Places:
         """Where each variable stands."""
-        return find_places(self.config.layout())
+        return find_places(self.settings.layout())
 
     @cached_property
     def variable_pass(self) -> VariablePass:
         """The network as a function of the variables."""
-        return VariablePass(get_engine(self.config.engine), self.config.layout(), self.places)
+        return VariablePass(get_engine(self.settings.engine), self.settings.layout(), self.places)
 
     @cached_property
     def coded(self) -> NDArray[np.int64]:
         """Which variables the file codes, ascending."""
-        return np.flatnonzero(self.config.layout().is_coded())
+        return np.flatnonzero(self.settings.layout().is_coded())
 
     @cached_property
     def known(self) -> NDArray[np.float64]:
@@ -165,11 +167,11 @@ class Run:
 
     def tensors(self) -> dict[str, slice]:
         """Return by name of a tensor that is coded which coded variables are its."""
-        return tensors_of(self.config)
+        return tensors_of(self.settings)
 
     def layers(self) -> dict[str, slice]:
         """Return by name of a layer ("conv1") which coded variables are its weights."""
-        return layers_of(self.config)
+        return layers_of(self.settings)
 
     def logits(self, variables: Array, pixels: NDArray[np.uint8]) -> Array:
         """Return the logits of images, shape (classes, images).
@@ -186,9 +188,9 @@ class Run:
         return self.variable_pass.logits(flat, pixels)
 
 
-def tensors_of(config: Config) -> dict[str, slice]:
+def tensors_of(settings: Settings) -> dict[str, slice]:
     """Return by name of a tensor that is coded which coded variables are its."""
-    layout, parts, first = config.layout(), {}, 0
+    layout, parts, first = settings.layout(), {}, 0
     for tensor, size in zip(layout.network.tensors(), layout.coded_sizes(), strict=True):
         if size:
             parts[tensor.name] = slice(first, first + size)
@@ -196,12 +198,12 @@ def tensors_of(config: Config) -> dict[str, slice]:
     return parts
 
 
-def layers_of(config: Config) -> dict[str, slice]:
+def layers_of(settings: Settings) -> dict[str, slice]:
     """Return by name of a layer ("conv1") which coded variables are its weights alone."""
-    parts = tensors_of(config)
+    parts = tensors_of(settings)
     return {
         tensor.name.removesuffix(".weight"): parts[tensor.name]
-        for tensor in config.network.tensors()
+        for tensor in settings.network.tensors()
         if tensor.role == WEIGHT and tensor.name in parts
     }
 
@@ -245,9 +247,9 @@ def open_runs(
     """
     lengths = lengths or comparison.lengths[-1:]
     train = check_images(load_split(data, "train"), None, comparison.base)
-    configs = comparison.configs(fingerprint(train), lengths)
+    all_settings = comparison.all_settings(fingerprint(train), lengths)
     prepare_study(out / study)
-    summaries, failures = train_all(configs, data, runs_folder(out), executor, at_once)
+    summaries, failures = train_all(all_settings, data, runs_folder(out), executor, at_once)
     tasks = {name: (runs_folder(out) / name, summary) for name, summary in summaries.items()}
     runs, unopened = attempt(open_run, tasks)
     return runs, failures | unopened
@@ -257,7 +259,7 @@ def by_pairs(runs: Mapping[str, Run]) -> dict[str, dict[int, Run]]:
     """Return runs by parameterization, then by seed, for the seeds that have both."""
     found: dict[str, dict[int, Run]] = {name: {} for name in COMPARED}
     for run in runs.values():
-        found[run.config.parameterization][run.config.seed] = run
+        found[run.settings.parameterization][run.settings.seed] = run
     both = set.intersection(*(set(of) for of in found.values()))
     return {name: {s: run for s, run in of.items() if s in both} for name, of in found.items()}
 
@@ -276,39 +278,41 @@ def open_run(folder: Path, summary: dict[str, Any]) -> Run:
 
 def _read_run(folder: Path, summary: dict[str, Any]) -> Run:
     try:
-        config = config_from_dict(summary["config"])
+        settings = settings_from_dict(summary["config"])
     except InputError as e:
         raise InputError(f"{summary_path(folder)}: {e}") from e
-    path, engine = file_path(folder, config), get_engine(config.engine)
+    path, engine = file_path(folder, settings), get_engine(settings.engine)
     data, base = read_bytes(path), None
     try:
-        if config.base:
-            base = decode_chain(config.base, engine, config.network)
-        file = read_file(data, config, base)
+        if settings.base:
+            base = decode_chain(settings.base, engine, settings.network)
+        file = read_file(data, settings, base)
         found = (
-            apply_update(base, data, engine) if base else read_root(data, engine, config.network)
+            apply_update(base, data, engine) if base else read_root(data, engine, settings.network)
         )
     except InputError as e:
         raise InputError(f"{path}: {e}") from e
-    if (file.layout, file.bits_per_block, file.code) != _sent_settings(config):
+    if (file.layout, file.bits_per_block, file.code) != _sent_settings(settings):
         raise InputError(f"{path}: it has other settings than {summary_path(folder)}")
     posterior = load_posterior(posterior_path(folder))
     rho = np.repeat(scales_of(file, base), file.layout.coded_sizes())
-    check_posterior(posterior, None if config.late_scale_rate else rho, file, folder)
-    return Run(config, summary, posterior, found.variables.astype(np.float64), rho, base)
+    check_posterior(posterior, None if settings.late_scale_rate else rho, file, folder)
+    return Run(settings, summary, posterior, found.variables.astype(np.float64), rho, base)
 
 
-def read_file(data: bytes, config: Config, base: Base | None) -> CompressedModel | CompressedUpdate:
+def read_file(
+    data: bytes, settings: Settings, base: Base | None
+) -> CompressedModel | CompressedUpdate:
     """Return what the file of a run says."""
     return (
         parse_update(data, base.layout, base.checksum)
         if base
-        else parse_model(data, config.network)
+        else parse_model(data, settings.network)
     )
 
 
-def _sent_settings(config: Config) -> tuple[Any, ...]:
-    return config.layout(), config.bits_per_block, config.code
+def _sent_settings(settings: Settings) -> tuple[Any, ...]:
+    return settings.layout(), settings.bits_per_block, settings.code
 
 
 def check_posterior(
@@ -349,7 +353,7 @@ def scales_of(file: CompressedModel | CompressedUpdate, base: Base | None) -> ND
 
 # What each does best with: docs/STUDY.md has the search.
 TUNED = {name: PARAMETERIZATIONS[name].tuned for name in COMPARED}
-BASE = Config(preset="study", groups=100, group_steps=20)
+BASE = Settings(preset="study", groups=100, group_steps=20)
 COMPARISONS = {
     "smoke": Comparison(
         "smoke", replace(PRESETS["smoke"], preset="study"), TUNED, (600,), (0, 1, 2)

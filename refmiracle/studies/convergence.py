@@ -28,10 +28,10 @@ from refmiracle.studies.results import Claim, claim_above, paired, write_study
 from refmiracle.studies.runs import attempt, removal_told, runs_folder
 from refmiracle.studies.step_time import Timing, time_steps
 from refmiracle.studies.subject import Subject, check_images
-from refmiracle.training.config import Config
 from refmiracle.training.data import Data, Split, load_split, split_validation
 from refmiracle.training.metrics import read_metrics
 from refmiracle.training.run import metrics_path
+from refmiracle.training.settings import Settings
 
 STUDY = "convergence"
 TARGETS = (0.10, 0.05, 0.03, 0.025, 0.02, 0.0175, 0.015)
@@ -86,13 +86,13 @@ def read_course(run: Run, folder: Path) -> Course:
         If they are missing or damaged.
     """
     lines = read_metrics(metrics_path(folder))
-    budget = run.config.bits_per_block * run.config.layout().blocks()
+    budget = run.settings.bits_per_block * run.settings.layout().blocks()
     return Course([line for line in lines if line["sent_bits"] == 0], budget)
 
 
-def key_of(config: Config) -> Key:
+def key_of(settings: Settings) -> Key:
     """Return what names a run: parameterization, steps and seed."""
-    return config.parameterization, config.steps, config.seed
+    return settings.parameterization, settings.steps, settings.seed
 
 
 def read_run(run: Run, folder: Path, validation: Split) -> tuple[Course, dict[str, Any]]:
@@ -110,7 +110,7 @@ def read_run(run: Run, folder: Path, validation: Split) -> tuple[Course, dict[st
 
 def posterior_error(run: Run, images: Split) -> float:
     """Return the mean error of ten samples of the posterior at the end of training, in [0, 1]."""
-    noise = np.random.default_rng(run.config.seed)
+    noise = np.random.default_rng(run.settings.seed)
     q = run.posterior
     errors = []
     for _ in range(SAMPLES):
@@ -148,7 +148,7 @@ def convergence(
     tasks = {name: (run, runs_folder(out) / name, validation) for name, run in opened.items()}
     read, unread = attempt(read_run, tasks)
     failures |= unread
-    courses = {key_of(opened[name].config): course for name, (course, _) in read.items()}
+    courses = {key_of(opened[name].settings): course for name, (course, _) in read.items()}
     timing = time_steps(comparison, train) if read else None
     tables: dict[str, Rows] = {"curves": [], "reached": [], "ends": []}
     claims: list[Claim] = []
@@ -223,12 +223,12 @@ def reached_rows(courses: Mapping[Key, Course], comparison: Comparison, timing: 
 
 def end_row(run: Run, validation: Split) -> dict[str, Any]:
     """Return a run's steps until it could be encoded, and the errors of posterior and file."""
-    parameterization, length, seed = key_of(run.config)
+    parameterization, length, seed = key_of(run.settings)
     return {
         "parameterization": parameterization,
         "length": length,
         "seed": seed,
-        "training_steps": run.summary["steps"] - run.config.encoding_steps(),
+        "training_steps": run.summary["steps"] - run.settings.encoding_steps(),
         "posterior_error": posterior_error(run, validation),
         "file_error": run.summary["validation_error"],
         "bytes": run.summary["bytes"],

@@ -51,7 +51,7 @@ def scores(run: Run, order: str) -> Scores:
         return w / q.rho
     if order == "|mu|/sigma":
         return np.abs(q.mu) / q.sigma
-    return np.random.default_rng(run.config.seed).random(len(w))
+    return np.random.default_rng(run.settings.seed).random(len(w))
 
 
 def pruned(values: Scores, groups: Sequence[slice], fraction: float) -> NDArray[np.bool_]:
@@ -103,8 +103,8 @@ def prune_run(run: Run, data: Data) -> Rows:
                 predicted = classes(run.logits(w, test.images))
                 rows.append(
                     {
-                        "parameterization": run.config.parameterization,
-                        "seed": run.config.seed,
+                        "parameterization": run.settings.parameterization,
+                        "seed": run.settings.seed,
                         "scope": scope,
                         "order": order,
                         "fraction": fraction,

@@ -18,10 +18,10 @@ from refmiracle.studies.figures import draw_frontier
 from refmiracle.studies.results import prepare_study, write_study
 from refmiracle.studies.runs import attempt, runs_folder, train_all
 from refmiracle.studies.subject import Subject, check_images, prefix_of
-from refmiracle.training.config import PRESETS, Config, fingerprint
+from refmiracle.training.choosing import check_settings
 from refmiracle.training.data import Data, Split, load_split
 from refmiracle.training.run import model_path
-from refmiracle.training.settings import check_config
+from refmiracle.training.settings import PRESETS, Settings, fingerprint
 
 STUDY = "rate-distortion"
 COLUMNS = (
@@ -45,18 +45,18 @@ class Sweep:
 
     Attributes
     ----------
-    base : Config
+    base : Settings
         All settings that the sweep does not vary.
     bits, block_sizes, seeds : tuple of int
     """
 
-    base: Config
+    base: Settings
     bits: tuple[int, ...]
     block_sizes: tuple[int, ...]
     seeds: tuple[int, ...] = (0,)
 
-    def configs(self, data: str) -> dict[str, Config]:
-        """Return the config of each point by name; `data` is the fingerprint of the images.
+    def all_settings(self, data: str) -> dict[str, Settings]:
+        """Return the settings of each point by name; `data` is the fingerprint of the images.
 
         Raises
         ------
@@ -65,7 +65,7 @@ class Sweep:
         """
         prefix = prefix_of(self.base.network)
         return {
-            f"{prefix}{bits}bits-{size}-seed{seed}": check_config(
+            f"{prefix}{bits}bits-{size}-seed{seed}": check_settings(
                 replace(self.base, bits_per_block=bits, block_size=size, seed=seed, data=data)
             )
             for bits in self.bits
@@ -153,9 +153,9 @@ def rate_distortion(
         `out` holds points of other settings.
     """
     train, test = load_split(data, "train"), load_split(data, "t10k")
-    configs = sweep.configs(fingerprint(check_images(train, test, sweep.base)))
+    all_settings = sweep.all_settings(fingerprint(check_images(train, test, sweep.base)))
     prepare_study(out / STUDY)
-    summaries, failures = train_all(configs, data, runs_folder(out), executor, at_once)
+    summaries, failures = train_all(all_settings, data, runs_folder(out), executor, at_once)
     points = [{"name": name, **summary} for name, summary in summaries.items()]
     best, untested = add_frontier(points, runs_folder(out), sweep.base.engine, test)
     failures |= untested

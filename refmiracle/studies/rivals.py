@@ -32,8 +32,8 @@ from refmiracle.posterior.sharing import VariablePass
 from refmiracle.studies.runs import Files
 from refmiracle.studies.scenes import Scene, Views, views
 from refmiracle.training.batches import Batches
-from refmiracle.training.config import Config
 from refmiracle.training.data import Data, Split, split_validation
+from refmiracle.training.settings import Settings
 
 # Magic, kind, the base's checksum and its own: what an update has.
 ENVELOPE = len(MAGIC) + 1 + 2 * CRC_BYTES
@@ -101,7 +101,7 @@ class RivalsJob:
     sizes: tuple[int, ...]
     tuning: Tuning
 
-    def settings(self) -> dict[str, Any]:
+    def key(self) -> dict[str, Any]:
         """Return what tells it from others."""
         return {**asdict(self), "base": [data.hex() for data in self.base]}
 
@@ -123,7 +123,7 @@ class FineTuner:
         self.places = find_places(self.layout)
         self.variable_pass = VariablePass(self.engine, self.layout, self.places)
         train, self.validation = split_validation(seen.everything, seen.validation)
-        self.batches = Batches(Config(seed=seed, batch_size=tuning.batch_size), train)
+        self.batches = Batches(Settings(seed=seed, batch_size=tuning.batch_size), train)
 
     def tensors(self) -> Iterator[tuple[str, str, slice]]:
         """Yield name, role and variables of each tensor."""

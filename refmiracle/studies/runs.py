@@ -21,13 +21,6 @@ from refmiracle.files import write_atomically
 from refmiracle.given import known_network
 from refmiracle.run import finish
 from refmiracle.streams import Output
-from refmiracle.training.config import (
-    Config,
-    config_from_dict,
-    fingerprint,
-    same_images,
-    same_settings,
-)
 from refmiracle.training.data import Data, load_split, split_validation
 from refmiracle.training.lock import locked
 from refmiracle.training.progress import MOST_SECONDS, Lines, Silence, progress_bar
@@ -39,6 +32,13 @@ from refmiracle.training.run import (
     posterior_path,
     run_training,
     summary_path,
+)
+from refmiracle.training.settings import (
+    Settings,
+    fingerprint,
+    same_images,
+    same_settings,
+    settings_from_dict,
 )
 from refmiracle.training.state import load_checkpoint
 from refmiracle.training.trainer import Trainer
@@ -60,12 +60,12 @@ def runs_folder(out: Path) -> Path:
 
 
 @speaking_of_flags()
-def train_one(config: Config, data: Data, folder: Path) -> Files:
+def train_one(settings: Settings, data: Data, folder: Path) -> Files:
     """Train and encode one model in a folder, going on where an earlier run stopped.
 
     Parameters
     ----------
-    config : Config
+    settings : Settings
     data : Path or DataSet
     folder : Path
         Of this run alone; where a run goes on another machine, a folder there.
@@ -80,28 +80,28 @@ def train_one(config: Config, data: Data, folder: Path) -> Files:
     ------
     InputError
         If the folder holds a run of other settings or a damaged one, another process works in it,
-        or it cannot be written; or the images are not those of the config.
+        or it cannot be written; or the images are not those of the settings.
     """
     everything = load_split(data, "train")
-    if config.data and not same_images(config.data, fingerprint(everything)):
+    if settings.data and not same_images(settings.data, fingerprint(everything)):
         raise InputError(f"{data}: these are other training images than the run is planned with")
-    train, validation = split_validation(everything, config.validation)
+    train, validation = split_validation(everything, settings.validation)
     if checkpoint_path(folder).exists():
-        known_network(config.network)  # one with a number of its own is there by its name alone
+        known_network(settings.network)  # one with a number of its own is there by its name alone
         with removal_told(folder):
             load_checkpoint(checkpoint_path(folder))
     place = Folder(folder)
     with place.opened(resume=True) as found:
-        if found and not same_settings(found[0], config):
+        if found and not same_settings(found[0], settings):
             raise InputError(f"{folder}: it holds a run of other settings; name another --out")
-        trainer = Trainer(config, train, found[1] if found else None)
-        run_training(trainer, validation, place, Silence(), max(1, config.steps // LINES))
+        trainer = Trainer(settings, train, found[1] if found else None)
+        run_training(trainer, validation, place, Silence(), max(1, settings.steps // LINES))
         finish(trainer, validation, None, place)
         with removal_told(folder):
             return {path(folder).name: path(folder).read_bytes() for path in PATHS}
 
 
-def finished_run(config: Config, folder: Path) -> dict[str, Any] | None:
+def finished_run(settings: Settings, folder: Path) -> dict[str, Any] | None:
     """Return the summary of a finished run, or None if there is none in the folder.
 
     Raises
@@ -116,7 +116,7 @@ def finished_run(config: Config, folder: Path) -> dict[str, Any] | None:
         return None
     if not isinstance(summary, dict):
         return None
-    if not _has_settings(summary, config):
+    if not _has_settings(summary, settings):
         raise InputError(f"{folder}: it holds a run of other settings; name another --out")
     if summary.get("sha256") != hashlib.sha256(model).hexdigest():
         return None
@@ -133,9 +133,9 @@ def removal_told(folder: Path) -> Iterator[None]:
         raise InputError(f"{e}; remove {folder} to have the run made again") from e
 
 
-def _has_settings(summary: dict[str, Any], config: Config) -> bool:
+def _has_settings(summary: dict[str, Any], settings: Settings) -> bool:
     try:
-        return same_settings(config_from_dict(summary["config"]), config)
+        return same_settings(settings_from_dict(summary["config"]), settings)
     except (InputError, KeyError, TypeError):  # there are none, or they are damaged
         return False
 
@@ -166,7 +166,7 @@ def _holds(path: Path, data: bytes) -> bool:
 
 
 def train_all(
-    configs: Mapping[str, Config],
+    all_settings: Mapping[str, Settings],
     data: Data,
     out: Path,
     executor: Executor,
@@ -176,7 +176,7 @@ def train_all(
 
     Parameters
     ----------
-    configs : mapping of name to Config
+    all_settings : mapping of name to Settings
     data : Path or DataSet
     out : Path
     executor : concurrent.futures.Executor
@@ -195,16 +195,16 @@ def train_all(
     InputError
         If a folder holds a run of other settings.
     """
-    found = {name: finished_run(config, out / name) for name, config in configs.items()}
+    found = {name: finished_run(settings, out / name) for name, settings in all_settings.items()}
     summaries = {name: summary for name, summary in found.items() if summary is not None}
 
     def keep(name: str, files: Files) -> None:
         keep_run(out / name, files)
         summaries[name] = json.loads(files[summary_path(out).name])
 
-    tasks = {n: (c, data, out / n) for n, c in configs.items() if n not in summaries}
+    tasks = {n: (c, data, out / n) for n, c in all_settings.items() if n not in summaries}
     failures = run_tasks(executor, train_one, tasks, keep, at_once, len(summaries))
-    return {name: summaries[name] for name in configs if name in summaries}, failures
+    return {name: summaries[name] for name in all_settings if name in summaries}, failures
 
 
 def run_tasks(

@@ -9,8 +9,8 @@ from typing import Any
 
 from refmiracle.posterior.parameterizations import COMPARED
 from refmiracle.studies.comparison import Comparison
-from refmiracle.training.config import fingerprint
 from refmiracle.training.data import Split
+from refmiracle.training.settings import fingerprint
 from refmiracle.training.trainer import Trainer
 
 ROUNDS, STEPS = 15, 20
@@ -50,8 +50,8 @@ def time_steps(comparison: Comparison, train: Split) -> Timing:
     steps = (ROUNDS + 1) * STEPS
     plan = replace(comparison, lengths=(steps,), seeds=comparison.seeds[:1])
     trainers = {
-        config.parameterization: Trainer(config, train)
-        for config in plan.configs(fingerprint(train)).values()
+        settings.parameterization: Trainer(settings, train)
+        for settings in plan.all_settings(fingerprint(train)).values()
     }
     rounds: dict[str, list[float]] = {name: [] for name in trainers}
     for number in range(ROUNDS + 1):

@@ -17,19 +17,19 @@ from refmiracle.errors import InputError, named, one_line
 from refmiracle.nn.network import Network
 from refmiracle.nn.networks import LENET5
 from refmiracle.run import divide
-from refmiracle.training.config import Config
+from refmiracle.training.choosing import check_layout
 from refmiracle.training.data import Split
-from refmiracle.training.settings import check_layout
+from refmiracle.training.settings import Settings
 
 LONGEST_PREFIX = 60
 
 
-def about(base: Config, network: Network | None, validation: int | None) -> Config:
+def about(base: Settings, network: Network | None, validation: int | None) -> Settings:
     """Return the settings of a study about a network, with its own hash factors.
 
     Parameters
     ----------
-    base : Config
+    base : Settings
     network : Network, optional
         That of `base` by default.
     validation : int, optional
@@ -54,7 +54,7 @@ def about(base: Config, network: Network | None, validation: int | None) -> Conf
     return replace(base, block_size=min(base.block_size, variables))
 
 
-def check_images(train: Split, test: Split | None, base: Config) -> Split:
+def check_images(train: Split, test: Split | None, base: Settings) -> Split:
     """Return the images to train and validate on, if a study's runs can be made of them.
 
     Raises

@@ -24,8 +24,8 @@ from refmiracle.studies.results import Claim, claim_above, interval, paired, wri
 from refmiracle.studies.runs import attempt
 from refmiracle.studies.subject import Subject
 from refmiracle.studies.views import FirstDense, first_dense, first_kernels
-from refmiracle.training.config import Config
 from refmiracle.training.data import Data
+from refmiracle.training.settings import Settings
 
 STUDY = "tails"
 TAIL = 0.05  # the part of a distribution that its tail index is measured on
@@ -96,7 +96,7 @@ def parts(run: Run) -> dict[str, slice]:
 
 def labels(run: Run) -> dict[str, Any]:
     """Return the columns that name a run."""
-    return {"parameterization": run.config.parameterization, "seed": run.config.seed}
+    return {"parameterization": run.settings.parameterization, "seed": run.settings.seed}
 
 
 def moment_rows(run: Run) -> Rows:
@@ -229,7 +229,7 @@ def draw(
 ) -> dict[str, Draw]:
     """Return what draws each figure, by name."""
     some = {name: next(iter(runs.values())) for name, runs in paired_runs.items()}
-    config = next(iter(some.values())).config
+    settings = next(iter(some.values())).settings
     drawn: dict[str, Draw] = {
         "densities": lambda: figures.draw_densities(
             {name: pooled(list(runs.values())) for name, runs in paired_runs.items()}
@@ -237,7 +237,7 @@ def draw(
         "quantile-quantile": lambda: figures.draw_quantiles(tables["quantiles"]),
         "bits": lambda: figures.draw_bits(tables["bits"]),
     }
-    layer = dense_of_places(config)
+    layer = dense_of_places(settings)
     if layer is not None:
         drawn["pixels"] = lambda: figures.draw_pixels(
             {
@@ -246,7 +246,7 @@ def draw(
             },
             layer,
         )
-    kernels = seen_kernels(config)
+    kernels = seen_kernels(settings)
     if kernels is not None:
         drawn["filters"] = lambda: figures.draw_filters(
             {name: first_filters(run, kernels) for name, run in some.items()}
@@ -254,19 +254,19 @@ def draw(
     return drawn
 
 
-def notes_of(config: Config) -> tuple[str, ...]:
+def notes_of(settings: Settings) -> tuple[str, ...]:
     """Return a line for each part of the study that a network does not have."""
     notes = []
-    layers = layers_of(config).items()
+    layers = layers_of(settings).items()
     small = [name for name, part in layers if part.stop - part.start < LEAST]
     if small:
         notes.append(f"fewer than {LEAST} variables have no tail: {', '.join(small)} left out")
-    if dense_of_places(config) is None:
+    if dense_of_places(settings) is None:
         notes.append(
             "figure pixels left out: there is no dense layer whose units read places of the image"
             " behind convolutions and pools alone, all of a unit's weights shared alike"
         )
-    if seen_kernels(config) is None:
+    if seen_kernels(settings) is None:
         notes.append(
             "figure filters left out: the first layer is no convolution whose weights have a"
             " variable each"
@@ -285,9 +285,9 @@ def pooled(runs: Sequence[Run]) -> dict[str, dict[str, Array]]:
     }
 
 
-def seen_kernels(config: Config) -> Tensor | None:
+def seen_kernels(settings: Settings) -> Tensor | None:
     """Return the weights of the first layer, if it is a convolution with a variable for each."""
-    return first_kernels(config.network) if config.hash_factors[0] == 1 else None
+    return first_kernels(settings.network) if settings.hash_factors[0] == 1 else None
 
 
 def first_filters(run: Run, kernels: Tensor) -> dict[str, Array]:
@@ -297,12 +297,12 @@ def first_filters(run: Run, kernels: Tensor) -> dict[str, Array]:
     return {what: quantities(run)[what][part].reshape(kernels.shape) for what in shown}
 
 
-def dense_of_places(config: Config) -> FirstDense | None:
+def dense_of_places(settings: Settings) -> FirstDense | None:
     """Return the first dense layer, if its variables are those of units at places of the image."""
-    layer = first_dense(config.network)
+    layer = first_dense(settings.network)
     if layer is None:
         return None
-    for tensor, factor in zip(config.network.tensors(), config.hash_factors, strict=True):
+    for tensor, factor in zip(settings.network.tensors(), settings.hash_factors, strict=True):
         if tensor.name == f"{layer.path}.weight":
             return layer if tensor.shape[1] % factor == 0 else None
     return None

@@ -64,7 +64,7 @@ def predictions(run: Run, pixels: Pixels) -> Iterator[tuple[str, scores.Array]]:
     pixels : ndarray of uint8, shape (images, channels, height, width)
         One channel has no axis.
     """
-    q, noise = run.posterior, np.random.default_rng(run.config.seed)
+    q, noise = run.posterior, np.random.default_rng(run.settings.seed)
 
     def log_p(variables: scores.Array) -> scores.Array:
         return scores.log_probabilities(run.logits(variables, pixels))
@@ -92,8 +92,8 @@ def measure(run: Run, data: Data) -> dict[str, Rows]:
     tables: dict[str, Rows] = {table: [] for table in TABLES}
     for predictor, log_p in predictions(run, pixels):
         of = {
-            "parameterization": run.config.parameterization,
-            "seed": run.config.seed,
+            "parameterization": run.settings.parameterization,
+            "seed": run.settings.seed,
             "predictor": predictor,
         }
         plain, *others = np.split(scores.entropy(log_p), ends[:-1])

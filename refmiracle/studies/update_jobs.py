@@ -20,7 +20,6 @@ from refmiracle.model import Model
 from refmiracle.run import finish
 from refmiracle.studies.runs import Files, removal_told, run_tasks
 from refmiracle.studies.scenes import Scene, Views, views
-from refmiracle.training.config import Config, fingerprint, same_settings
 from refmiracle.training.data import Data, Split, split_validation
 from refmiracle.training.lock import locked
 from refmiracle.training.progress import Silence
@@ -31,6 +30,7 @@ from refmiracle.training.run import (
     posterior_path,
     run_training,
 )
+from refmiracle.training.settings import Settings, fingerprint, same_settings
 from refmiracle.training.trainer import Trainer
 
 MEASURES = "measures.json"
@@ -41,7 +41,7 @@ Rows = list[dict[str, Any]]
 class Job(Protocol):
     """Something to make and to measure, in a process of its own."""
 
-    def settings(self) -> dict[str, Any]:
+    def key(self) -> dict[str, Any]:
         """Return all that its result depends on, but images and machine, as JSON has it."""
 
     def work(self, data: Data, folder: Path) -> tuple[Rows, Files]:
@@ -55,25 +55,25 @@ class FileJob:
     Attributes
     ----------
     scene : Scene
-    config : Config
+    settings : Settings
         But for the images, and how many of them are for validation.
     kept : int
         See `scenes.views`.
     """
 
     scene: Scene
-    config: Config
+    settings: Settings
     kept: int
 
-    def settings(self) -> dict[str, Any]:
+    def key(self) -> dict[str, Any]:
         """Return what tells it from others."""
-        return {"scene": asdict(self.scene), "config": self.config.to_dict(), "kept": self.kept}
+        return {"scene": asdict(self.scene), "config": self.settings.to_dict(), "kept": self.kept}
 
     def work(self, data: Data, folder: Path) -> tuple[Rows, Files]:
         """Train the file and measure it."""
         seen = views(self.scene, data, self.kept)
-        model, row = trained(self.config, seen, folder)
-        return [row], {file_path(folder, self.config).name: model.data}
+        model, row = trained(self.settings, seen, folder)
+        return [row], {file_path(folder, self.settings).name: model.data}
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class BaseJob:
     engine: str
     kept: int
 
-    def settings(self) -> dict[str, Any]:
+    def key(self) -> dict[str, Any]:
         """Return what tells it from others."""
         return {**asdict(self), "base": [data.hex() for data in self.base]}
 
@@ -133,35 +133,35 @@ class ChainJob:
     Attributes
     ----------
     scenes : tuple of Scene
-    configs : tuple of Config
+    all_settings : tuple of Settings
         One for each; the bases behind the first one's are those that were made before.
     kept : int
     """
 
     scenes: tuple[Scene, ...]
-    configs: tuple[Config, ...]
+    all_settings: tuple[Settings, ...]
     kept: int
 
-    def settings(self) -> dict[str, Any]:
+    def key(self) -> dict[str, Any]:
         """Return what tells it from others."""
-        scenes, configs = map(asdict, self.scenes), (c.to_dict() for c in self.configs)
-        return {"scenes": list(scenes), "configs": list(configs), "kept": self.kept}
+        scenes, all_settings = map(asdict, self.scenes), (c.to_dict() for c in self.all_settings)
+        return {"scenes": list(scenes), "configs": list(all_settings), "kept": self.kept}
 
     def work(self, data: Data, folder: Path) -> tuple[Rows, Files]:
         """Train and measure link after link; each has a folder of its own."""
         rows, files = [], {}
-        base = self.configs[0].base
-        for number, (scene, own) in enumerate(zip(self.scenes, self.configs, strict=True), 1):
-            config, place = replace(own, base=base), folder / f"link{number:02d}"
-            model, row = trained(config, views(scene, data, self.kept), place)
+        base = self.all_settings[0].base
+        for number, (scene, own) in enumerate(zip(self.scenes, self.all_settings, strict=True), 1):
+            settings, place = replace(own, base=base), folder / f"link{number:02d}"
+            model, row = trained(settings, views(scene, data, self.kept), place)
             base = model.chain
-            sent = sum(map(len, base[len(self.configs[0].base) :]))
+            sent = sum(map(len, base[len(self.all_settings[0].base) :]))
             rows.append({"strength": scene.strength, "link": number, "sent_bytes": sent, **row})
             files[f"update{number:02d}.rmc"] = model.data
         return rows, files
 
 
-def trained(config: Config, seen: Views, folder: Path) -> tuple[Model, dict[str, Any]]:
+def trained(settings: Settings, seen: Views, folder: Path) -> tuple[Model, dict[str, Any]]:
     """Train a file in a folder, going on where an earlier run stopped; return it with its errors.
 
     Raises
@@ -170,14 +170,14 @@ def trained(config: Config, seen: Views, folder: Path) -> tuple[Model, dict[str,
         If the folder holds a run of other settings or a damaged one, another process works in it,
         or it cannot be written.
     """
-    config = replace(config, data=fingerprint(seen.everything), validation=seen.validation)
+    settings = replace(settings, data=fingerprint(seen.everything), validation=seen.validation)
     train, validation = split_validation(seen.everything, seen.validation)
     place = Folder(folder)
     with removal_told(folder), place.opened(resume=True) as found:
-        if found and not same_settings(found[0], config):
+        if found and not same_settings(found[0], settings):
             raise InputError(f"{folder}: it holds a run of other settings; name another --out")
-        trainer = Trainer(config, train, found[1] if found else None)
-        run_training(trainer, validation, place, Silence(), max(1, config.steps // LINES))
+        trainer = Trainer(settings, train, found[1] if found else None)
+        run_training(trainer, validation, place, Silence(), max(1, settings.steps // LINES))
         model, summary = finish(trainer, validation, seen.new, place)
     figures = ("bytes", "validation_error", "test_error")
     return model, {
@@ -190,7 +190,7 @@ def trained(config: Config, seen: Views, folder: Path) -> tuple[Model, dict[str,
 
 def identity(job: Job, data: str) -> str:
     """Return a digest of all that a job's result depends on, but the machine."""
-    text = json.dumps({"kind": type(job).__name__, "data": data, **job.settings()}, sort_keys=True)
+    text = json.dumps({"kind": type(job).__name__, "data": data, **job.key()}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

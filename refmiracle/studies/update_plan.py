@@ -13,9 +13,9 @@ from refmiracle.studies.drift import DRIFTS, find_drift
 from refmiracle.studies.rivals import RivalsJob, Tuning
 from refmiracle.studies.scenes import Scene
 from refmiracle.studies.update_jobs import BaseJob, ChainJob, FileJob, Job, Rows
-from refmiracle.training.config import Config
+from refmiracle.training.choosing import choose_settings
 from refmiracle.training.data import VALIDATION_IMAGES
-from refmiracle.training.settings import choose_config
+from refmiracle.training.settings import Settings
 
 # What a row of the tables is of.
 UPDATE, NEW, WHOLE, UNCHANGED = "update", "new file", "new file, whole", "nothing sent"
@@ -118,7 +118,7 @@ class UpdatesPlan:
         return self.seeds[: self.rival_seeds]
 
 
-class Configs:
+class AllSettings:
     """The settings of the files of a plan, each found once: they do not depend on the images.
 
     Parameters
@@ -130,9 +130,9 @@ class Configs:
 
     def __init__(self, plan: UpdatesPlan, base: Model) -> None:
         self.plan, self.base = plan, base
-        self.found: dict[tuple[str, int, int], Config | InputError] = {}
+        self.found: dict[tuple[str, int, int], Settings | InputError] = {}
 
-    def update(self, nbytes: int, seed: int) -> Config:
+    def update(self, nbytes: int, seed: int) -> Settings:
         """Return the settings of an update.
 
         Raises
@@ -142,7 +142,7 @@ class Configs:
         """
         return self._find(UPDATE, nbytes, seed, {"base": self.base.chain, **self.plan.update})
 
-    def new(self, nbytes: int, seed: int, whole: bool = False) -> Config:
+    def new(self, nbytes: int, seed: int, whole: bool = False) -> Settings:
         """Return the settings of a new file; `whole`: of one that is trained as long as it takes.
 
         Raises
@@ -155,12 +155,12 @@ class Configs:
         settings = self.plan.whole if whole else self.plan.new
         return self._find(WHOLE if whole else NEW, nbytes, seed, {**given, **settings})
 
-    def _find(self, kind: str, nbytes: int, seed: int, given: Mapping[str, Any]) -> Config:
+    def _find(self, kind: str, nbytes: int, seed: int, given: Mapping[str, Any]) -> Settings:
         key = kind, nbytes, seed
         if key not in self.found:
             given = {"nbytes": nbytes, "seed": seed, "engine": self.plan.engine, **given}
             try:
-                self.found[key] = choose_config(given, "", None)
+                self.found[key] = choose_settings(given, "", None)
             except InputError as e:
                 self.found[key] = e
         found = self.found[key]
@@ -177,19 +177,19 @@ def plan_tasks(plan: UpdatesPlan, base: Model) -> tuple[dict[str, Task], Rows]:
     InputError
         If there is no such drift, or a setting is out of range.
     """
-    configs = Configs(plan, base)
+    all_settings = AllSettings(plan, base)
     tasks: dict[str, Task] = {}
     missing: Rows = []
     scenes = plan.scenes()
-    tasks |= _named(_of_drifts(configs, scenes[:1], missing))
+    tasks |= _named(_of_drifts(all_settings, scenes[:1], missing))
     for first in scenes[:1]:
         for share in plan.shares:
             mixed = replace(first, share=share)
-            tasks |= _named(_updates(configs, mixed, MIXED, {"share": share}, missing))
-    tasks |= _named(_updates(configs, Scene(), OLD, {}, missing))
-    tasks |= _named(_unchanged(configs, Scene(), OLD))
-    tasks |= _named(_chains(configs))
-    tasks |= _named(_of_drifts(configs, scenes[1:], missing))
+            tasks |= _named(_updates(all_settings, mixed, MIXED, {"share": share}, missing))
+    tasks |= _named(_updates(all_settings, Scene(), OLD, {}, missing))
+    tasks |= _named(_unchanged(all_settings, Scene(), OLD))
+    tasks |= _named(_chains(all_settings))
+    tasks |= _named(_of_drifts(all_settings, scenes[1:], missing))
     return tasks, missing
 
 
@@ -198,12 +198,12 @@ def _named(tasks: Iterator[tuple[str, Task]]) -> dict[str, Task]:
 
 
 def _of_drifts(
-    configs: Configs, scenes: Iterable[Scene], missing: Rows
+    all_settings: AllSettings, scenes: Iterable[Scene], missing: Rows
 ) -> Iterator[tuple[str, Task]]:
     """Yield by name all that is sent of some drifts."""
     for scene in scenes:
-        yield from _updates(configs, scene, DRIFTED, {}, missing)
-        yield from _rivals(configs, scene, missing)
+        yield from _updates(all_settings, scene, DRIFTED, {}, missing)
+        yield from _rivals(all_settings, scene, missing)
 
 
 def _key(scene: Scene, method: str, limit: int | None, seed: int | None) -> dict[str, Any]:
@@ -212,37 +212,37 @@ def _key(scene: Scene, method: str, limit: int | None, seed: int | None) -> dict
 
 
 def _updates(
-    configs: Configs,
+    all_settings: AllSettings,
     scene: Scene,
     table: str,
     more: Mapping[str, Any],
     missing: Rows,
 ) -> Iterator[tuple[str, Task]]:
     """Yield the updates of a scene by name."""
-    plan = configs.plan
+    plan = all_settings.plan
     first = (scene.drift, scene.strength, scene.share) == (*plan.drifts[0], 0.0)
     for nbytes in plan.sizes:
         for seed in plan.seeds if first else plan.rivals():
             key = {**_key(scene, UPDATE, nbytes, seed), **more}
             try:
-                config = configs.update(nbytes, seed)
+                settings = all_settings.update(nbytes, seed)
             except InputError as e:
                 missing.append({"table": table, **key, "status": f"none: {e}"})
                 continue
-            job = FileJob(scene, config, plan.kept)
+            job = FileJob(scene, settings, plan.kept)
             yield f"{scene.name}-update-{nbytes}-seed{seed}", Task(table, job, key)
 
 
-def _unchanged(configs: Configs, scene: Scene, table: str) -> Iterator[tuple[str, Task]]:
-    plan = configs.plan
-    job = BaseJob(scene, configs.base.chain, plan.engine, plan.kept)
+def _unchanged(all_settings: AllSettings, scene: Scene, table: str) -> Iterator[tuple[str, Task]]:
+    plan = all_settings.plan
+    job = BaseJob(scene, all_settings.base.chain, plan.engine, plan.kept)
     yield f"{scene.name}-unchanged", Task(table, job, _key(scene, UNCHANGED, None, None))
 
 
-def _rivals(configs: Configs, scene: Scene, missing: Rows) -> Iterator[tuple[str, Task]]:
+def _rivals(all_settings: AllSettings, scene: Scene, missing: Rows) -> Iterator[tuple[str, Task]]:
     """Yield what is sent instead of an update, by name."""
-    plan, base = configs.plan, configs.base
-    yield from _unchanged(configs, scene, DRIFTED)
+    plan, base = all_settings.plan, all_settings.base
+    yield from _unchanged(all_settings, scene, DRIFTED)
     kinds: list[tuple[str, int]] = []
     if plan.new_everywhere or (scene.drift, scene.strength) == plan.drifts[0]:
         kinds = [*((NEW, nbytes) for nbytes in plan.sizes), (WHOLE, len(base.chain[0]))]
@@ -250,35 +250,35 @@ def _rivals(configs: Configs, scene: Scene, missing: Rows) -> Iterator[tuple[str
         for method, nbytes in kinds:
             key = _key(scene, NEW, nbytes, seed)
             try:
-                config = configs.new(nbytes, seed, whole=method == WHOLE)
+                settings = all_settings.new(nbytes, seed, whole=method == WHOLE)
             except InputError as e:
                 missing.append({"table": DRIFTED, **key, "status": f"none: {e}"})
                 continue
             name = f"{scene.name}-{method.replace(' ', '-').replace(',', '')}-{nbytes}-seed{seed}"
-            yield name, Task(DRIFTED, FileJob(scene, config, plan.kept), key)
+            yield name, Task(DRIFTED, FileJob(scene, settings, plan.kept), key)
         if plan.tuning.rates:
             sizes = plan.sizes
             job = RivalsJob(scene, base.chain, plan.engine, seed, plan.kept, sizes, plan.tuning)
             yield f"{scene.name}-rivals-seed{seed}", Task(DRIFTED, job, _key(scene, "", None, seed))
 
 
-def _chains(configs: Configs) -> Iterator[tuple[str, Task]]:
+def _chains(all_settings: AllSettings) -> Iterator[tuple[str, Task]]:
     """Yield for each seed a chain as the angle grows, and an update at once for each angle."""
-    plan = configs.plan
+    plan = all_settings.plan
     scenes = tuple(Scene(ROTATION, angle) for angle in plan.angles)
     nbytes = plan.link_bytes
     for scene in scenes:
-        yield from _unchanged(configs, scene, CHAIN)
+        yield from _unchanged(all_settings, scene, CHAIN)
     for seed in plan.rivals() if scenes else ():
-        config = configs.update(nbytes, seed)
+        settings = all_settings.update(nbytes, seed)
         key = {"drift": ROTATION, "method": STEP_BY_STEP, "limit": nbytes, "seed": seed}
         yield (
             f"chain-{nbytes}-seed{seed}",
-            Task(CHAIN, ChainJob(scenes, (config,) * len(scenes), plan.kept), key),
+            Task(CHAIN, ChainJob(scenes, (settings,) * len(scenes), plan.kept), key),
         )
         for scene in scenes:
             own = _key(scene, AT_ONCE, nbytes, seed)
-            job = FileJob(scene, config, plan.kept)
+            job = FileJob(scene, settings, plan.kept)
             yield f"chain-{scene.name}-at-once-{nbytes}-seed{seed}", Task(CHAIN, job, own)
 
 
@@ -286,20 +286,20 @@ def class_base(plan: UpdatesPlan, base: Model) -> dict[str, Task]:
     """Return the task of making a base that has seen the other digits alone."""
     old = tuple(n for n in range(base.classes) if n not in NEW_DIGITS)
     scene, seed = Scene(digits=old), plan.seeds[0]
-    config = Configs(plan, base).new(len(base.chain[0]), seed, whole=True)
+    settings = AllSettings(plan, base).new(len(base.chain[0]), seed, whole=True)
     key = _key(scene, WHOLE, len(base.chain[0]), seed)
-    job = FileJob(scene, config, plan.kept)
+    job = FileJob(scene, settings, plan.kept)
     return {f"updates-base-of-digits{''.join(map(str, old))}": Task(CLASSES, job, key)}
 
 
 def class_tasks(plan: UpdatesPlan, base: Model) -> tuple[dict[str, Task], Rows]:
     """Return the tasks of learning new digits from a base that has not seen them."""
-    configs = Configs(plan, base)
+    all_settings = AllSettings(plan, base)
     tasks: dict[str, Task] = {}
     missing: Rows = []
     for share in (0.0, *plan.shares):
         scene = Scene(share=share, digits=NEW_DIGITS)
-        tasks |= _named(_updates(configs, scene, CLASSES, {"drift": "new classes"}, missing))
+        tasks |= _named(_updates(all_settings, scene, CLASSES, {"drift": "new classes"}, missing))
     return tasks, missing
 
 

@@ -33,9 +33,9 @@ from refmiracle.studies.update_plan import (
     plan_tasks,
 )
 from refmiracle.studies.update_tables import summaries
-from refmiracle.training.config import fingerprint
 from refmiracle.training.data import Data, check_split, load_split
 from refmiracle.training.run import model_path
+from refmiracle.training.settings import fingerprint
 
 STUDY = "updates"
 TABLES = (DRIFTED, MIXED, OLD, CLASSES, CHAIN)

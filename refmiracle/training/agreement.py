@@ -11,11 +11,11 @@ from refmiracle.errors import InputError, named
 from refmiracle.fileformat.envelope import checksum_of
 from refmiracle.nn.network import Network
 from refmiracle.numerics.whole import described
-from refmiracle.training.config import Config
+from refmiracle.training.settings import Settings
 from refmiracle.training.sizes import expected_bytes
 
 
-def check_agreement(given: Mapping[str, Any], started: Config) -> None:
+def check_agreement(given: Mapping[str, Any], started: Settings) -> None:
     """Refuse settings that are not those of the run to resume.
 
     Raises
@@ -23,13 +23,13 @@ def check_agreement(given: Mapping[str, Any], started: Config) -> None:
     InputError
         If one is another; the message names it.
     """
-    settings = started.settings()
+    settings = started.by_name()
     for name, value in given.items():
         if not _agrees(value, settings[name]):
             raise _refusal(name, value, settings[name])
 
 
-def check_block_size(nbytes: int, block_size: int, started: Config) -> None:
+def check_block_size(nbytes: int, block_size: int, started: Settings) -> None:
     """Refuse blocks that follow from a number of bytes and are not those of the run to resume.
 
     Raises

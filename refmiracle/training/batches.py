@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from refmiracle.errors import InputError
 from refmiracle.numerics.arrays import read_only
 from refmiracle.numerics.philox import Stream, stream_permutation, stream_words
-from refmiracle.training.config import Config
 from refmiracle.training.data import Split
+from refmiracle.training.settings import Settings
 
 
 def check_count(images: int, size: int) -> None:
@@ -30,7 +30,7 @@ class Batches:
 
     Parameters
     ----------
-    config : Config
+    settings : Settings
     train : Split
         The images to train on.
 
@@ -40,10 +40,10 @@ class Batches:
         If there are not enough images for one batch.
     """
 
-    def __init__(self, config: Config, train: Split) -> None:
+    def __init__(self, settings: Settings, train: Split) -> None:
         self.train = train
-        self.seed, self.size = config.seed, config.batch_size
-        self.shift, self.flip = config.shift, config.flip
+        self.seed, self.size = settings.seed, settings.batch_size
+        self.shift, self.flip = settings.shift, settings.flip
         check_count(len(train.images), self.size)
         self.order: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, dtype=np.int64))
         shape = train.images.shape[-2:]

@@ -47,11 +47,12 @@ def check_finite(trainer: Trainer) -> None:
 
 
 def _diverged(trainer: Trainer, what: str) -> CheckError:
-    config, step = trainer.config, trainer.state.step
+    settings, step = trainer.settings, trainer.state.step
     return CheckError(
         f"the training has gone wrong by step {step} of {trainer.total_steps()}: {what};"
         f" begin anew in another {named('out')}, with a lower rate (of refmiracle.fit,"
-        f" {config.rate:g} here) or fewer {named('bits_per_block')} ({config.bits_per_block} here)"
+        f" {settings.rate:g} here) or fewer {named('bits_per_block')}"
+        f" ({settings.bits_per_block} here)"
     )
 
 

@@ -15,12 +15,12 @@ import numpy as np
 from refmiracle.errors import InputError, named
 from refmiracle.nn.evaluation import error_rate
 from refmiracle.training.checks import check_finite, check_loss
-from refmiracle.training.config import Config
 from refmiracle.training.data import Split, check_split
 from refmiracle.training.lock import locked
 from refmiracle.training.metrics import append_metrics, keep_metrics, read_metrics
 from refmiracle.training.posterior import posterior_of, save_posterior
 from refmiracle.training.progress import progress_bar
+from refmiracle.training.settings import Settings
 from refmiracle.training.state import State, load_checkpoint, save_checkpoint
 from refmiracle.training.stopping import Stopped, stop_requested
 from refmiracle.training.trainer import Trainer
@@ -39,9 +39,9 @@ def update_path(out: Path) -> Path:
     return out / "update.rmc"
 
 
-def file_path(out: Path, config: Config) -> Path:
+def file_path(out: Path, settings: Settings) -> Path:
     """Return where a run writes its file."""
-    return update_path(out) if config.base else model_path(out)
+    return update_path(out) if settings.base else model_path(out)
 
 
 def checkpoint_path(out: Path) -> Path:
@@ -72,13 +72,13 @@ class Place(Protocol):
     def holds_run(self) -> bool:
         """Tell whether there is something to go on with."""
 
-    def opened(self, resume: bool) -> AbstractContextManager[tuple[Config, State] | None]:
+    def opened(self, resume: bool) -> AbstractContextManager[tuple[Settings, State] | None]:
         """Keep others out; give what the run that is to go on has kept, if there is one."""
 
     def begin(self, state: State) -> None:
         """Drop the lines of metrics that the state has not seen: they are written again."""
 
-    def save(self, config: Config, state: State) -> None:
+    def save(self, settings: Settings, state: State) -> None:
         """Keep a state to go on from."""
 
     def append(self, state: State, figures: dict[str, Any]) -> None:
@@ -97,7 +97,7 @@ class Memory:
     folder: Path | None = None
 
     def __init__(self) -> None:
-        self.found: tuple[Config, State] | None = None
+        self.found: tuple[Settings, State] | None = None
         self._lines: list[dict[str, Any]] = []
         self._at_work = threading.Lock()
         self._whole = True
@@ -114,7 +114,7 @@ class Memory:
         return self.found is not None
 
     @contextmanager
-    def opened(self, resume: bool) -> Iterator[tuple[Config, State] | None]:
+    def opened(self, resume: bool) -> Iterator[tuple[Settings, State] | None]:
         """Give the state that was saved.
 
         Raises
@@ -136,9 +136,9 @@ class Memory:
     def begin(self, state: State) -> None:
         """Keep all lines: the state is the one that has written them."""
 
-    def save(self, config: Config, state: State) -> None:
+    def save(self, settings: Settings, state: State) -> None:
         """Hold the state itself: between two steps it is whole."""
-        self.found = config, state
+        self.found = settings, state
 
     def append(self, state: State, figures: dict[str, Any]) -> None:
         """Keep a line of metrics."""
@@ -170,7 +170,7 @@ class Folder:
         return os.path.lexists(checkpoint_path(self.path))
 
     @contextmanager
-    def opened(self, resume: bool) -> Iterator[tuple[Config, State] | None]:
+    def opened(self, resume: bool) -> Iterator[tuple[Settings, State] | None]:
         """Make the folder and keep others out of it; give its checkpoint if it is to go on.
 
         Raises
@@ -187,7 +187,7 @@ class Folder:
         with locked(self.path):
             yield self._find(resume)
 
-    def _find(self, resume: bool) -> tuple[Config, State] | None:
+    def _find(self, resume: bool) -> tuple[Settings, State] | None:
         names, checkpoint = os.listdir(self.path), checkpoint_path(self.path)
         if checkpoint.name in names:
             if not resume:
@@ -209,9 +209,9 @@ class Folder:
         length = state.metrics_bytes
         state.metrics_bytes = keep_metrics(metrics_path(self.path), state.step, length)
 
-    def save(self, config: Config, state: State) -> None:
+    def save(self, settings: Settings, state: State) -> None:
         """Write a checkpoint."""
-        save_checkpoint(checkpoint_path(self.path), config, state)
+        save_checkpoint(checkpoint_path(self.path), settings, state)
 
     def append(self, state: State, figures: dict[str, Any]) -> None:
         """Write a line of metrics."""
@@ -250,14 +250,14 @@ def run_training(
         If the code cannot send a block, images or labels are none, or a file cannot be written;
         the last checkpoint stays as it is.
     """
-    config, state = trainer.config, trainer.state
+    settings, state = trainer.settings, trainer.state
     check_finite(trainer)
     if trainer.finished():
         return
     check_split(validation, trainer.layout.network)
     place.begin(state)
-    place.save(config, state)
-    bar = bar or progress_bar(trainer.total_steps(), state.step, config.preset)
+    place.save(settings, state)
+    bar = bar or progress_bar(trainer.total_steps(), state.step, settings.preset)
     before = base_error(trainer, validation)
     saved = resumed = time.monotonic()
     seconds_before = state.seconds
@@ -284,7 +284,7 @@ def run_training(
                 bar.set_postfix_str(_postfix(figures, before))
             if finished or wanted.is_set() or time.monotonic() - saved > CHECKPOINT_SECONDS:
                 check_finite(trainer)
-                place.save(config, state)
+                place.save(settings, state)
                 saved = time.monotonic()
             if finished or wanted.is_set():
                 break
@@ -297,7 +297,7 @@ def base_error(trainer: Trainer, validation: Split) -> float | None:
 
     None where it makes a model, or no images are kept for validation.
     """
-    if trainer.base is None or not trainer.config.validation:
+    if trainer.base is None or not trainer.settings.validation:
         return None
     network, weights = trainer.layout.network, trainer.base.weights()
     return error_rate(network, trainer.engine, weights, validation.images, validation.labels)
@@ -319,14 +319,14 @@ def measure(trainer: Trainer, validation: Split) -> dict[str, Any]:
 
     The validation error is None where no images are kept for it.
     """
-    state, config = trainer.state, trainer.config
+    state, settings = trainer.state, trainer.settings
     loss = float(np.mean(state.losses)) if state.losses else float("nan")
     state.losses.clear()
     return {
         "step": state.step,
         "phase": trainer.phase(),
         "loss_nats": loss,
-        "validation_error": trainer.validation_error(validation) if config.validation else None,
+        "validation_error": trainer.validation_error(validation) if settings.validation else None,
         "kl_bits": trainer.kl_bits(),
         "sent_bits": trainer.sent_bits(),
         "rate": trainer.rate(state.step),

@@ -1,387 +1,277 @@
-"""The settings of a run as they come from outside: which there are, and whether they are in range.
-
-A message names the argument, or, within a command, the flag (`errors.named`).
-"""
+"""What a run is made of, and the presets."""
 
 from __future__ import annotations
 
-import difflib
-import math
-import numbers
-from collections.abc import Mapping, Sequence, Sized
-from dataclasses import replace
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+import numpy as np
+
 from refmiracle.codes.table import CODES, MRC, find_code
-from refmiracle.engines import ENGINES
-from refmiracle.errors import InputError, named
-from refmiracle.fileformat.payload import check_size
-from refmiracle.fileformat.sizes import least_block_size
-from refmiracle.nn.network import Network, check_network
-from refmiracle.nn.networks import LENET5
-from refmiracle.numerics.whole import BEYOND, SMALLEST, described, whole_number
-from refmiracle.posterior.parameterizations import (
-    MEAN_KL,
-    PARAMETERIZATIONS,
-    OwnSettings,
-    check_late_scales,
-)
-from refmiracle.posterior.scales import LARGEST
-from refmiracle.training.agreement import check_agreement, check_block_size
-from refmiracle.training.config import (
-    LONGEST,
-    PRESETS,
-    SELECTIONS,
-    Config,
-    preset_config,
-    same_images,
-    within,
-)
-from refmiracle.training.sizes import empty_file, with_suited_blocks
-from refmiracle.training.state import State
+from refmiracle.errors import InputError
+from refmiracle.fileformat.container import parse_model
+from refmiracle.fileformat.update import update_layout
+from refmiracle.files import first_line
+from refmiracle.nn.network import Network
+from refmiracle.nn.networks import LENET5, network_of_text, network_text
+from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
+from refmiracle.posterior.parameterizations import MEAN_KL, find_parameterization, own_settings
+from refmiracle.training.data import VALIDATION_IMAGES, Split
 
-
-class Settings(OwnSettings, total=False):
-    """What may be set of a run beside its preset, its network and its images; see `Config`."""
-
-    engine: str
-    parameterization: str
-    seed: int
-    bits_per_block: int
-    block_size: int
-    code: str
-    selection: str
-    hash_factors: Sequence[int]
-    steps: int
-    batch_size: int
-    rate: float
-    variance_rate: float
-    scale_rate: float
-    late_scale_rate: float
-    groups: int
-    group_steps: int
-    encoding_rate: float
-    final_rate: float
-    shift: int
-    flip: int
-    spread: float
-    rho_gain: float
-    tensors: Sequence[str]
-    nbytes: int
-
-
-# Smallest and largest whole numbers; a block has at most as many variables as there are, and an
-# image is moved by half of its shorter side at most.
-WHOLE = {
-    "bits_per_block": (1, 24),
-    "seed": (0, 2**32 - 1),
-    "steps": (1, LONGEST),
-    "batch_size": (1, LONGEST),
-    "groups": (1, LONGEST),
-    "group_steps": (1, LONGEST),
-    "validation": (0, LONGEST),
-    "flip": (0, 1),
-}
-# Real numbers that are above 0, and those that may be 0: then nothing moves, or nothing is spread.
-ABOVE_0 = ("rate", "encoding_rate", "final_rate", "rho_gain")
-FROM_0 = ("variance_rate", "scale_rate", "late_scale_rate", "spread")
-UPDATE_BYTES = 140  # of an update of which nobody says how long it may be: an SMS
-LARGEST_REAL = 1000.0  # far beyond all that trains
-CHOICES: dict[str, Sequence[str]] = {
-    "engine": tuple(ENGINES),
-    "parameterization": tuple(PARAMETERIZATIONS),
-    "selection": SELECTIONS,
+SELECTIONS = tuple(dict.fromkeys(s for code in CODES.values() for s in code.selections))
+# Rows of noise below this are for training, those above for validation.
+LONGEST = 2**31 - 1
+# What the settings of older runs do not name.
+LATER_FIELDS = {
+    **{"code": MRC, "network": LENET5.name, "flip": 0, "base": [], "tensors": []},
+    "late_scale_rate": 0.0,
 }
 
 
-def check_factors(network: Network, factors: Sequence[int]) -> tuple[int, ...]:
-    """Return hash factors that fit the network's tensors.
+@dataclass(frozen=True)
+class Settings:
+    """Everything that a run's result depends on, but the machine.
 
-    Raises
-    ------
-    InputError
-        If there is not one for each tensor, from 1 to its number of weights.
-    """
-    tensors, name = network.tensors(), named("hash_factors")
-    if not isinstance(factors, Sequence) or isinstance(factors, str):
-        raise InputError(f"{name} is {described(factors)}; expected a list of whole numbers")
-    if len(factors) != len(tensors):
-        raise InputError(
-            f"{name}: {len(factors)} numbers; expected {len(tensors)}, one for each tensor"
-            f" of {network.name}"
-        )
-    checked = []
-    for tensor, given in zip(tensors, factors, strict=True):
-        factor = whole_number(f"{name} for {tensor.name}", given, SMALLEST, BEYOND)
-        size = math.prod(tensor.shape)
-        if not 1 <= factor <= size:
-            raise InputError(
-                f"{name} {factor} for {tensor.name} is out of range; expected 1 to {size}"
-            )
-        checked.append(factor)
-    return tuple(checked)
-
-
-def check_code(config: Config) -> None:
-    """Refuse a code with which a run could not end.
-
-    Raises
-    ------
-    InputError
-        If the code is unknown, or does not go with the other settings.
-    """
-    code = find_code(config.code)
-    if config.selection not in code.selections:
-        others = [other.name for other in CODES.values() if config.selection in other.selections]
-        raise InputError(
-            f"{named('selection')} {config.selection} goes with {named('code')}"
-            f" {', '.join(others)} only; {named('code')} {code.name} needs {named('selection')}"
-            f" {', '.join(code.selections)}"
-        )
-    if config.bits_per_block > code.largest_kl_bits:
-        raise InputError(
-            f"{named('code')} {code.name} with {named('bits_per_block')} {config.bits_per_block}"
-            f" would search for ever; expected at most {code.largest_kl_bits}, and smaller blocks,"
-            f" such as {named('block_size')} 17"
-        )
-
-
-def real_number(name: str, value: Any, with_0: bool, high: float) -> float:
-    """Return a real number from 0, or above it, to `high`.
-
-    Raises
-    ------
-    InputError
-        If it is none.
-    """
-    is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    try:
-        number = float(value) if is_real else math.nan
-    except OverflowError:  # an int beyond all floats
-        number = math.inf
-    if not (0 <= number <= high and (with_0 or number)):
-        low = "from 0" if with_0 else "above 0,"
-        raise InputError(f"{name} is {described(value)}; expected a number {low} to {high:g}")
-    return number
-
-
-def check_layout(config: Config) -> tuple[Config, int]:
-    """Return the config if its network and hash factors are what they must be; and its variables.
-
-    Raises
-    ------
-    InputError
-        If they are not.
-    """
-    if not isinstance(config.network, Network):
-        raise InputError(f"{named('network')} is {described(config.network)}; expected a Network")
-    factors = check_factors(check_network(config.network), config.hash_factors)
-    config = replace(config, hash_factors=factors)
-    config = replace(config, tensors=check_tensors(config))
-    return config, replace(config, block_size=1, seed=0).layout().variables()
-
-
-def with_size(config: Config, nbytes: int) -> Config:
-    """Return the config with the smallest blocks whose file has at most so many bytes.
-
-    Raises
-    ------
-    InputError
-        If there are none, or the code does not tell beforehand how long a file is.
-    """
-    if not find_code(config.code).fixed_length:
-        fixed = ", ".join(code.name for code in CODES.values() if code.fixed_length)
-        raise InputError(
-            f"{named('nbytes')} goes with {named('code')} {fixed} only: how long the messages of"
-            f" {config.code} are is known when they are there"
-        )
-    config = check_header(config)
-    return replace(config, block_size=least_block_size(empty_file(config), nbytes))
-
-
-def check_header(config: Config) -> Config:
-    """Return the config if what stands in the header of its file, the block size aside, may.
-
-    Raises
-    ------
-    InputError
-        If it is out of range.
-    """
-    for name in ("bits_per_block", "seed"):
-        low, high = WHOLE[name]
-        whole_number(named(name), getattr(config, name), low, high + 1)
-    return config
-
-
-def check_config(config: Config) -> Config:
-    """Return the config, its numbers as Python's own, if all of its values are in range.
-
-    Raises
-    ------
-    InputError
-        If one is not; the message names it.
-    """
-    config, variables = check_layout(config)
-    for name, choices in CHOICES.items():
-        check_choice(name, getattr(config, name), choices)
-    farthest = min(config.network.input[1:]) // 2
-    ranges = {**WHOLE, "block_size": (1, variables), "shift": (0, farthest)}
-    checked: dict[str, Any] = {
-        name: whole_number(named(name), getattr(config, name), low, high + 1)
-        for name, (low, high) in ranges.items()
-    }
-    for name in (*ABOVE_0, *FROM_0):
-        most = LARGEST if name == "rho_gain" else LARGEST_REAL
-        checked[name] = real_number(named(name), getattr(config, name), name in FROM_0, most)
-    for name, value in config.own.items():
-        checked[name] = real_number(named(name), value, with_0=False, high=LARGEST_REAL)
-    config = config.having(checked)
-    check_code(config)
-    check_late_scales(config.parameterization, config.late_scale_rate)
-    check_size(config.layout(), find_code(config.code), config.bits_per_block)
-    config = replace(config, groups=min(config.groups, config.layout().blocks()))
-    if config.total_steps() > LONGEST:
-        raise InputError(f"a run of {config.total_steps()} steps; at most {LONGEST} are possible")
-    return config
-
-
-def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
-    """Refuse what is none of the choices.
-
-    Raises
-    ------
-    InputError
-        If it is so; the message names them.
-    """
-    if not isinstance(value, str) or value not in choices:
-        raise InputError(
-            f"{named(name)} {described(value)} is unknown; expected one of {', '.join(choices)}"
-        )
-
-
-def refuse_given(given: Mapping[str, Any], name: str, why: str) -> None:
-    """Refuse a setting that is not for its giver to say.
-
-    Raises
-    ------
-    InputError
-        If it is given.
-    """
-    if name in given:
-        raise InputError(f"{named(name)} cannot be given: {why}")
-
-
-def check_tensors(config: Config) -> tuple[str, ...]:
-    """Return the tensors that an update may change.
-
-    Raises
-    ------
-    InputError
-        If they are no list of names of the network's tensors or layers.
-    """
-    names, tensors = config.tensors, [t.name for t in config.network.tensors()]
-    if not isinstance(names, Sequence) or isinstance(names, str | bytes):
-        raise InputError(f"{named('tensors')} is {described(names)}; expected a list of names")
-    for name in names:
-        if not isinstance(name, str) or not any(within(tensor, name) for tensor in tensors):
-            raise InputError(
-                f"{named('tensors')}: {described(name)} is no tensor or layer of"
-                f" {config.network.name}; expected some of {', '.join(tensors)}"
-            )
-    return tuple(names)
-
-
-def choose_config(
-    given: Mapping[str, Any], data: str, found: tuple[Config, State] | None
-) -> Config:
-    """Return the config of a run from what was given, or from the checkpoint that it goes on from.
-
-    Parameters
+    Attributes
     ----------
-    given : mapping of str to object
-        Some of `Config.settings`, and `nbytes`, of which `block_size` follows; what is not given,
-        or None, is the preset's.
+    preset, engine : str
+    parameterization : str
+        How the posterior has its parameters, one of `posterior.parameterizations`.
+    network : Network
+    seed : int
+    bits_per_block, block_size : int
+    code : str
+        Which relative entropy code sends the blocks, one of `codes.table.CODES`.
+    selection : str
+        Which candidate `mrc` sends: ``sample``, one drawn with probability proportional to q / p as
+        in MIRACLE, or ``best``, the one with the largest q / p.
+    hash_factors : tuple of int
+        One for each tensor of the network.
+    steps : int
+        Training steps before the first block is encoded.
+    batch_size : int
+    rate : float
+        Adam's rate at the start; it falls by a half cosine to `encoding_rate`.
+    variance_rate : float
+        Adam's rate for what sets the variances, phi (Mean-KL) or log sigma (Mean-Var), as a part
+        of the rate.
+    own : mapping of str to float
+        The settings that only some parameterization has, such as `MeanVar.initial_beta`; those of
+        others than the run's lie idle.
+    scale_rate : float
+        Adam's rate for log rho, as a part of the rate.
+    late_scale_rate : float
+        The same once the first block is encoded; 0 leaves rho as it is then.  Scales are sent last,
+        so what is encoded may still grow or shrink with them.  For Mean-KL alone: with Mean-Var
+        the budgets depend on rho (`Parameterization.late_scales`).
+    groups : int
+        In how many groups the blocks are encoded; at most one for each block.
+    group_steps : int
+        Training steps of the blocks that are left, after each group but the last.
+    encoding_rate, final_rate : float
+        Adam's rate while encoding falls by a half cosine from one to the other.
+    validation : int
+        How many training images, the last ones, are kept for validation; 0 trains on all.
+    shift : int
+        Each training image is moved at random by up to so many pixels each way; 0 moves none.
+    flip : int
+        1: half of the training images, drawn anew at each step, are mirrored left to right.
+    spread : float
+        Standard deviation of the initial tau (Mean-KL), or of mu / rho (Mean-Var).
+    rho_gain : float
+        The scales begin at rho_gain / sqrt(fan-in).
+    base : tuple of bytes
+        The files that an update is relative to: a model, and the updates behind it, in order.
+        None: what is trained is a model.
+    tensors : tuple of str
+        Which tensors an update may change, by their names or those of their layers (``conv1``);
+        none: all of them.
     data : str
-        `config.fingerprint` of the training images.
-    found : (Config, State), optional
+        The training images and labels, as `fingerprint` gives them.
+    """
+
+    preset: str = "default"
+    engine: str = "numba"
+    parameterization: str = MEAN_KL
+    network: Network = LENET5
+    seed: int = 0
+    bits_per_block: int = 14
+    block_size: int = 30
+    code: str = MRC
+    selection: str = "sample"
+    hash_factors: tuple[int, ...] = LENET5.hash_factors
+    steps: int = 20_000
+    batch_size: int = 128
+    rate: float = 4e-2
+    variance_rate: float = 1.0
+    own: Mapping[str, float] = field(default_factory=own_settings, hash=False)
+    scale_rate: float = 0.2
+    late_scale_rate: float = 0.0
+    groups: int = 100
+    group_steps: int = 100
+    encoding_rate: float = 6e-3
+    final_rate: float = 2e-3
+    validation: int = VALIDATION_IMAGES
+    shift: int = 0
+    flip: int = 0
+    spread: float = 0.3
+    rho_gain: float = 2.0
+    base: tuple[bytes, ...] = ()
+    tensors: tuple[str, ...] = ()
+    data: str = ""
+
+    def layout(self) -> BlockLayout:
+        """Return the description of the coded variables."""
+        if self.base:
+            root = parse_model(self.base[0], self.network).layout
+            return update_layout(root, self.block_size, self.seed, self.coded())
+        return BlockLayout(
+            network=self.network,
+            factors=self.hash_factors,
+            grouping=Grouping.OUTPUTS,
+            signs=Signs.UNIT,
+            block_size=self.block_size,
+            seed=self.seed,
+        )
+
+    def coded(self) -> tuple[bool, ...]:
+        """Return which tensors the file codes."""
+        names = [t.name for t in self.network.tensors()]
+        return tuple(not self.tensors or any(within(n, own) for own in self.tensors) for n in names)
+
+    def encoding_steps(self) -> int:
+        """Return the training steps between groups."""
+        return (self.groups - 1) * self.group_steps
+
+    def total_steps(self) -> int:
+        """Return all training steps, those between groups included.
+
+        Training may take more, where it has to settle until every block is within its budget.
+        """
+        return self.steps + self.encoding_steps()
+
+    def by_name(self) -> dict[str, Any]:
+        """Return all settings by name, as they are given and written: `own` is no group there."""
+        values: dict[str, Any] = {}
+        for f in fields(self):
+            value = getattr(self, f.name)
+            values |= value if f.name == "own" else {f.name: value}
+        return values
+
+    def having(self, changes: Mapping[str, Any]) -> Settings:
+        """Return the settings with other values of some, by name."""
+        own = {name: changes.get(name, value) for name, value in self.own.items()}
+        others = {name: value for name, value in changes.items() if name not in own}
+        return replace(self, own=own, **others)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a dict that JSON gives back unchanged."""
+        values = self.by_name()
+        network = network_text(self.network)
+        lists = {"hash_factors": list(self.hash_factors), "tensors": list(self.tensors)}
+        return {**values, "network": network, **lists, "base": [b.hex() for b in self.base]}
+
+
+# What docs/FRONTIER.md found to be best, at a thousandth of the network's size.
+BEST = Settings(bits_per_block=20, block_size=44, selection="best", encoding_rate=1.2e-2)
+
+PRESETS = {
+    "smoke": Settings(
+        preset="smoke", steps=600, batch_size=64, groups=20, group_steps=15, encoding_rate=1e-2
+    ),
+    "default": replace(BEST, preset="default", steps=30_000, groups=300, group_steps=40),
+    "paper": replace(BEST, preset="paper", steps=60_000, groups=1000, group_steps=60),
+}
+
+
+# Of an update, where a preset has other settings for a model: it begins near its end.
+UPDATE = {
+    **{"rate": 4e-2, "variance_rate": 4.0, "encoding_rate": 2e-2, "final_rate": 1e-3},
+    **{"rho_gain": 0.3, "selection": "best", "late_scale_rate": 0.2},
+}
+_WELL = {"batch_size": 256, "bits_per_block": 18}
+UPDATE_SIZES = {
+    "smoke": {"steps": 200, "groups": 5, "group_steps": 10, "bits_per_block": 16},
+    "default": {"steps": 1500, "groups": 100, "group_steps": 40, **_WELL},
+    "paper": {"steps": 4000, "groups": 200, "group_steps": 100, **_WELL},
+}
+
+
+def within(tensor: str, name: str) -> bool:
+    """Tell whether a tensor is the one of a name, or belongs to the layer of that name."""
+    return tensor == name or tensor.startswith(f"{name}.")
+
+
+def preset_settings(
+    preset: str,
+    parameterization: str,
+    code: str = MRC,
+    network: Network = LENET5,
+    base: tuple[bytes, ...] = (),
+) -> Settings:
+    """Return a preset with the settings that suit a parameterization, a code, a network, a base.
+
+    A code that cannot select as the preset does selects as it does unless told.  An update has
+    the network and the hash factors of its base.
+    """
+    own: dict[str, Any] = {**UPDATE, **UPDATE_SIZES[preset]} if base else {}
+    kind = find_parameterization(parameterization)
+    own |= {**kind.suited, **({} if kind.late_scales else {"late_scale_rate": 0.0})}
+    if base:
+        root = parse_model(base[0], network).layout
+        own |= {"network": root.network, "hash_factors": root.factors, "base": base}
+    elif network != LENET5:
+        own |= {"network": network, "hash_factors": network.factors()}
+    settings = PRESETS[preset].having({"parameterization": kind.name, "code": code, **own})
+    possible = find_code(code).selections
+    return settings if settings.selection in possible else replace(settings, selection=possible[0])
+
+
+def settings_from_dict(values: dict[str, Any]) -> Settings:
+    """Return the settings that `Settings.to_dict` wrote, also before it had all of its fields.
 
     Raises
     ------
     InputError
-        If something given is no setting, out of range, or does not agree with the checkpoint; or
-        the data do not.
+        If its fields are not those of this version, or its network is not known.
     """
-    known = [*(name for name in Config().settings() if name != "data"), "nbytes"]
-    for name in given:
-        if name not in known:
-            # learning_rate is nearer to rate than to any longer name that ends so
-            near = [k for k in known if k in str(name).split("_")]
-            near += difflib.get_close_matches(str(name), known, 1)
-            meant = f"; did you mean {near[0]}?" if near else f"; expected {', '.join(known)}"
-            raise InputError(f"{name} is no setting of a run{meant}")
-    given = {name: value for name, value in given.items() if value is not None}
-    nbytes = given.pop("nbytes", None)
-    if nbytes is not None:
-        nbytes = whole_number(named("nbytes"), nbytes, 1)
-        if "block_size" in given:
-            raise InputError(
-                f"{named('nbytes')} and {named('block_size')}: one follows from the other; give one"
-            )
-    if found is None:
-        return _new_config(given, nbytes, data)
-    return _started_config(given, nbytes, data, found[0])
-
-
-def _new_config(given: Mapping[str, Any], nbytes: int | None, data: str) -> Config:
-    preset, code = given.get("preset", "default"), given.get("code", MRC)
-    parameterization = given.get("parameterization", MEAN_KL)
-    check_choice("preset", preset, list(PRESETS))
-    check_choice("parameterization", parameterization, CHOICES["parameterization"])
-    base = given.get("base", ())
-    if base:
-        refuse_given(given, "hash_factors", "an update has those of its base")
-    else:
-        refuse_given(given, "tensors", "a model has all of them, an update those that change")
-    if isinstance(given.get("tensors"), Sized) and not len(given["tensors"]):
-        raise InputError(f"{named('tensors')} names none; expected one at least")
-    start = preset_config(preset, parameterization, code, given.get("network", LENET5), base)
-    if base and given.get("network", start.network) != start.network:
-        raise InputError(f"{named('network')}: the base is of the network {start.network.name}")
-    config = start.having({**given, "network": start.network, "data": data})
-    config, variables = check_layout(config)
-    if nbytes is not None:
-        config = with_size(config, nbytes)
-    elif base and "block_size" not in given:
-        config = _with_usual_size(check_header(config))
-    elif "block_size" not in given:  # a small network has fewer variables than a preset's block
-        config = replace(config, block_size=min(config.block_size, variables))
-    config = check_config(config)
-    if base and "groups" not in given and "group_steps" not in given:
-        # Fewer groups than the preset has are each followed by the more steps.
-        steps = start.groups * start.group_steps // config.groups
-        config = replace(config, group_steps=steps)
-    return config
-
-
-def _with_usual_size(config: Config) -> Config:
-    """Return the config of an update with the blocks that it has if nobody says how long it is."""
+    values = {**LATER_FIELDS, **own_settings(), **values}
+    if set(values) != set(Settings().by_name()):
+        raise InputError("its settings are not those of this version of refmiracle")
     try:
-        return with_suited_blocks(config, UPDATE_BYTES)
-    except InputError as e:
-        told = f"give {named('nbytes')} or {named('block_size')}"
-        raise InputError(f"{e}; {UPDATE_BYTES} is the default: {told}") from e
+        lists = {name: tuple(values[name]) for name in ("hash_factors", "tensors")}
+        base = tuple(map(bytes.fromhex, values["base"]))
+    except (TypeError, ValueError) as e:
+        raise InputError(f"its base, tensors or hash factors are damaged ({first_line(e)})") from e
+    network = network_of_text(values["network"])
+    return Settings().having({**values, "network": network, **lists, "base": base})
 
 
-def _started_config(
-    given: Mapping[str, Any], nbytes: int | None, data: str, started: Config
-) -> Config:
-    try:
-        check_config(started)
-    except InputError as e:
-        raise InputError(f"the run to resume has settings that are none: {e}") from e
-    if nbytes is not None:
-        check_block_size(nbytes, with_size(started, nbytes).block_size, started)
-    check_agreement(given, started)
-    if not same_images(started.data, data):
-        raise InputError("the run to resume was started with other training images")
-    return started
+def fingerprint(train: Split) -> str:
+    """Return types, shapes and SHA-256 of images and labels, to tell training sets apart.
+
+    The same bytes in another shape, or parted elsewhere between images and labels, are others.
+    """
+    digest, parts = hashlib.sha256(), []
+    for array in (train.images, train.labels):
+        digest.update(np.ascontiguousarray(array).data)
+        parts.append(f"{array.dtype.str}({','.join(map(str, array.shape))})")
+    return " ".join([*parts, digest.hexdigest()])
+
+
+def same_images(one: str, other: str) -> bool:
+    """Return whether two fingerprints are of the same images and labels.
+
+    Older ones are the SHA-256 alone, which says as much of runs: all were trained on images of the
+    one type and shape that `training.data.load_split` gives.
+    """
+    bare = " " not in one or " " not in other
+    return one.split()[-1:] == other.split()[-1:] if bare else one == other
+
+
+def same_settings(found: Settings, wanted: Settings) -> bool:
+    """Return whether two of them are of the same run."""
+    alike = same_images(found.data, wanted.data)
+    return alike and replace(found, data=wanted.data) == wanted

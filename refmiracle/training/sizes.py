@@ -15,54 +15,54 @@ from refmiracle.fileformat.envelope import CRC_BYTES
 from refmiracle.fileformat.payload import THETA_BYTES, message_count
 from refmiracle.fileformat.sizes import least_block_size
 from refmiracle.fileformat.update import CompressedUpdate
-from refmiracle.training.config import Config
+from refmiracle.training.settings import Settings
 
 BITS = 8  # of a byte
 # How much longer than expected a file may be without a word.
 TOLERANCE = 1.1
 
 
-def empty_file(config: Config) -> CompressedModel | CompressedUpdate:
+def empty_file(settings: Settings) -> CompressedModel | CompressedUpdate:
     """Return the file of a run without its messages."""
-    layout, bits, none = config.layout(), config.bits_per_block, np.zeros(0, np.int64)
+    layout, bits, none = settings.layout(), settings.bits_per_block, np.zeros(0, np.int64)
     tensors = len(layout.factors)
-    if config.base:
-        return CompressedUpdate(0, layout, bits, np.zeros(tensors, np.uint8), none, config.code)
-    return CompressedModel(layout, bits, np.zeros(tensors, np.float16), none, config.code)
+    if settings.base:
+        return CompressedUpdate(0, layout, bits, np.zeros(tensors, np.uint8), none, settings.code)
+    return CompressedModel(layout, bits, np.zeros(tensors, np.float16), none, settings.code)
 
 
-def expected_bytes(config: Config) -> int:
+def expected_bytes(settings: Settings) -> int:
     """Return how many bytes a file has: exactly where messages have a fixed length, else about."""
-    code, file = find_code(config.code), empty_file(config)
-    each = code.expected_bits(config.bits_per_block, config.block_size)
+    code, file = find_code(settings.code), empty_file(settings)
+    each = code.expected_bits(settings.bits_per_block, settings.block_size)
     theta = 0 if code.fixed_length else THETA_BYTES
     messages = math.ceil(each * message_count(file.layout, code) / BITS)
     return len(file.header()) + theta + messages + CRC_BYTES
 
 
-def with_suited_blocks(config: Config, nbytes: int) -> Config:
-    """Return the config with the smallest blocks whose file has about so many bytes at most.
+def with_suited_blocks(settings: Settings, nbytes: int) -> Settings:
+    """Return the settings with the smallest blocks whose file has about so many bytes at most.
 
     Where the overhead of a code's integers alone is longer, their divergences have those bytes:
     the blocks are those of minimal random coding.  No block is larger than the code can search.
     """
-    code = find_code(config.code)
-    by_mrc = least_block_size(empty_file(replace(config, code=MRC, block_size=1)), nbytes)
-    low, high = by_mrc, replace(config, block_size=1).layout().variables()
-    if expected_bytes(replace(config, block_size=high)) > nbytes:
+    code = find_code(settings.code)
+    by_mrc = least_block_size(empty_file(replace(settings, code=MRC, block_size=1)), nbytes)
+    low, high = by_mrc, replace(settings, block_size=1).layout().variables()
+    if expected_bytes(replace(settings, block_size=high)) > nbytes:
         high = by_mrc
     while low < high:  # files only get shorter with larger blocks
         middle = (low + high) // 2
-        fits = expected_bytes(replace(config, block_size=middle)) <= nbytes
+        fits = expected_bytes(replace(settings, block_size=middle)) <= nbytes
         low, high = (low, middle) if fits else (middle + 1, high)
-    return replace(config, block_size=min(low, code.largest_block))
+    return replace(settings, block_size=min(low, code.largest_block))
 
 
-def foretold(config: Config) -> Iterator[str]:
+def foretold(settings: Settings) -> Iterator[str]:
     """Yield what there is to say, before it is trained, of how long an update will be."""
-    if not config.base:
+    if not settings.base:
         return
-    code, size, root = find_code(config.code), expected_bytes(config), len(config.base[0])
+    code, size, root = find_code(settings.code), expected_bytes(settings), len(settings.base[0])
     longer = size > root
     if not code.fixed_length:
         yield (
@@ -73,11 +73,11 @@ def foretold(config: Config) -> Iterator[str]:
         yield f"warning: the update will have {size} bytes{_than(root)}"
 
 
-def found_longer(config: Config, nbytes: int) -> Iterator[str]:
+def found_longer(settings: Settings, nbytes: int) -> Iterator[str]:
     """Yield what there is to say of the bytes of a finished update that nobody foretold."""
-    if not config.base or find_code(config.code).fixed_length:
+    if not settings.base or find_code(settings.code).fixed_length:
         return
-    size, root = expected_bytes(config), len(config.base[0])
+    size, root = expected_bytes(settings), len(settings.base[0])
     if nbytes > TOLERANCE * size:
         more = _than(root) if nbytes > root else ""
         yield f"warning: the update has {nbytes} bytes, where some {size} were expected{more}"

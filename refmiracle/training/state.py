@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from refmiracle.engines.contract import Array
 from refmiracle.errors import InputError
 from refmiracle.files import first_line, write_atomically
-from refmiracle.training.config import Config, config_from_dict
 from refmiracle.training.metrics import UNKNOWN
+from refmiracle.training.settings import Settings, settings_from_dict
 
 CHECKPOINT_VERSION = 3
 LARGEST_UNPACKED = 1 << 28  # bytes of a compressed file
@@ -63,11 +63,11 @@ class State:
     metrics_bytes: int = UNKNOWN
 
 
-def save_checkpoint(path: Path, config: Config, state: State) -> None:
+def save_checkpoint(path: Path, settings: Settings, state: State) -> None:
     """Write a checkpoint whole or not at all."""
     arrays: dict[str, Any] = {
         "version": np.array(CHECKPOINT_VERSION),
-        "config": np.array(json.dumps(config.to_dict())),
+        "config": np.array(json.dumps(settings.to_dict())),
         "step": np.array(state.step),
         "seconds": np.array(state.seconds),
         "trained": np.array(state.trained),
@@ -109,7 +109,7 @@ def read_arrays(path: Path) -> dict[str, Array]:
         return {name: arrays[name] for name in arrays.files}
 
 
-def load_checkpoint(path: Path) -> tuple[Config, State]:
+def load_checkpoint(path: Path) -> tuple[Settings, State]:
     """Read a checkpoint.
 
     Raises
@@ -123,7 +123,7 @@ def load_checkpoint(path: Path) -> tuple[Config, State]:
             raise InputError(
                 f"checkpoint version {int(a['version'])}; expected {CHECKPOINT_VERSION}"
             )
-        config = config_from_dict(json.loads(str(a["config"])))
+        settings = settings_from_dict(json.loads(str(a["config"])))
         names = [n.removeprefix("parameter.") for n in a if n.startswith("parameter.")]
         state = State(
             step=int(a["step"]),
@@ -140,7 +140,7 @@ def load_checkpoint(path: Path) -> tuple[Config, State]:
         raise InputError(f"{path}: {e}") from e
     except Exception as e:  # zipfile, each of its decompressors and NumPy raise their own
         raise InputError(f"{path}: it is no intact checkpoint ({first_line(e)})") from e
-    return config, state
+    return settings, state
 
 
 def check_state(found: State, fresh: State) -> State:

@@ -31,22 +31,22 @@ from refmiracle.posterior.parameterizations import find_parameterization
 from refmiracle.posterior.scales import Halves, Levels, Scales
 from refmiracle.posterior.sharing import VariablePass
 from refmiracle.training.batches import Batches
-from refmiracle.training.config import LONGEST, Config
 from refmiracle.training.data import Split, check_split
 from refmiracle.training.one_thread import by_one_thread
+from refmiracle.training.settings import LONGEST, Settings
 from refmiracle.training.state import OPEN, STILL_TRAINING, State, check_state
 
 VALIDATION_ROWS = LONGEST + 1
 
 
 class Trainer:
-    """A run's fixed parts (config, tables, engine) and its state, which is its own from then on.
+    """A run's fixed parts (settings, tables, engine) and its state, which is its own from then on.
 
     Several may train at a time, each in a thread of its own.
 
     Parameters
     ----------
-    config : Config
+    settings : Settings
     train : Split
         The images to train on, without those kept for validation.
     state : State, optional
@@ -63,19 +63,19 @@ class Trainer:
     """
 
     def __init__(
-        self, config: Config, train: Split, state: State | None = None, share: bool = True
+        self, settings: Settings, train: Split, state: State | None = None, share: bool = True
     ) -> None:
-        self.config = config
+        self.settings = settings
         self.at_work = threading.RLock()
-        self.engine, self.code = get_engine(config.engine), find_code(config.code)
-        self.layout = config.layout()
+        self.engine, self.code = get_engine(settings.engine), find_code(settings.code)
+        self.layout = settings.layout()
         self.places = find_places(self.layout)
         self.base = self._base()
         self.scale_kind = self._scale_kind()
         self.flat = self._kept_variables()
         self.posterior = self._posterior()
-        order = stream_permutation(config.seed, Stream.ORDER, 0, self.layout.blocks())
-        self.groups = np.array_split(order, config.groups)
+        order = stream_permutation(settings.seed, Stream.ORDER, 0, self.layout.blocks())
+        self.groups = np.array_split(order, settings.groups)
         fresh = self._initial()
         self.state = fresh if state is None else check_state(state, fresh)
         for name, value in self.posterior.state().items():
@@ -88,11 +88,11 @@ class Trainer:
         self.w, self.flat_g = self._blocks_of(self.flat), np.empty_like(self.flat)
         self.g, self.eps = self._blocks_of(self.flat_g), np.empty_like(self.w)
         self.dlog_rho = np.empty(len(self.layout.factors))
-        self.batches = Batches(config, check_split(train, self.layout.network))
+        self.batches = Batches(settings, check_split(train, self.layout.network))
 
     def _base(self) -> Base | None:
-        config = self.config
-        return decode_chain(config.base, self.engine, config.network) if config.base else None
+        settings = self.settings
+        return decode_chain(settings.base, self.engine, settings.network) if settings.base else None
 
     def _scale_kind(self) -> Scales:
         coded = self.layout.coded
@@ -111,19 +111,19 @@ class Trainer:
         return flat[: tensor.size].reshape(tensor.shape)
 
     def _posterior(self) -> Parameterization:
-        config, budget = self.config, self.config.bits_per_block * math.log(2)
+        settings, budget = self.settings, self.settings.bits_per_block * math.log(2)
         nu = None if self.base is None else self._blocks_of(self.flat).copy()
-        kind = find_parameterization(config.parameterization)
-        own: dict[str, Any] = {name: config.own[name] for name in kind.own_settings()}
+        kind = find_parameterization(settings.parameterization)
+        own: dict[str, Any] = {name: settings.own[name] for name in kind.own_settings()}
         return kind(self.engine, self.places, budget, nu, **own)
 
     def _initial(self) -> State:
-        config, tensors = self.config, self.layout.network.tensors()
-        log_rho = np.log([config.rho_gain / math.sqrt(t.fan_in) for t in tensors])
+        settings, tensors = self.settings, self.layout.network.tensors()
+        log_rho = np.log([settings.rho_gain / math.sqrt(t.fan_in) for t in tensors])
         rho = self._rho(log_rho)
-        parameters = self.posterior.initial(config.seed, config.spread, rho)
+        parameters = self.posterior.initial(settings.seed, settings.spread, rho)
         parameters["log_rho"] = log_rho.astype(self.engine.dtype)
-        per_block = self.code.integers_per_block(config.block_size)
+        per_block = self.code.integers_per_block(settings.block_size)
         return State(
             step=0,
             seconds=0.0,
@@ -135,7 +135,7 @@ class Trainer:
 
     def _rows(self, blocks: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the whitened samples that the integers of encoded blocks name."""
-        c, sent = self.config, self.state.indices[blocks]
+        c, sent = self.settings, self.state.indices[blocks]
         return self.code.decode_blocks(
             self.engine, c.seed, c.bits_per_block, blocks, sent, c.block_size
         )
@@ -176,7 +176,7 @@ class Trainer:
 
     def _draw(self, rho: Array, row: int, w: Array, eps: Array) -> None:
         posterior, encoded = self.posterior, self._sent()
-        posterior.sample(self.state.parameters, rho, self.config.seed, row, w, eps)
+        posterior.sample(self.state.parameters, rho, self.settings.seed, row, w, eps)
         if encoded.any():
             np.multiply(rho, self.fixed, out=w, where=encoded[:, None])
             if posterior.nu is not None:
@@ -189,12 +189,12 @@ class Trainer:
     def training_steps(self) -> int:
         """Return the steps before the first block is encoded, as far as is known."""
         if self.state.trained == STILL_TRAINING:
-            return max(self.config.steps, self.state.step)
+            return max(self.settings.steps, self.state.step)
         return self.state.trained
 
     def total_steps(self) -> int:
         """Return all steps, as far as is known."""
-        return self.training_steps() + self.config.encoding_steps()
+        return self.training_steps() + self.settings.encoding_steps()
 
     def phase(self) -> str:
         """Return ``train`` or ``encode``."""
@@ -202,7 +202,7 @@ class Trainer:
 
     def rate(self, step: int) -> float:
         """Return Adam's rate at a step: two half cosines, training and encoding."""
-        c = self.config
+        c = self.settings
         if step < c.steps:
             high, low, done = c.rate, c.encoding_rate, step / c.steps
         else:
@@ -215,11 +215,11 @@ class Trainer:
         """Take one step of Adam on the open blocks, and on rho as long as it may change."""
         step, parameters, moments = self.state.step, self.state.parameters, self.state.moments
         rho, rate = self.rho(), self.rate(step)
-        rates = rate, rate * self.config.variance_rate
+        rates = rate, rate * self.settings.variance_rate
         self._draw(rho, step, self.w, self.eps)
         loss = self.variable_pass.loss_and_grads(self.flat, *self.batches.batch(step), self.flat_g)
         late = self.phase() == "encode"
-        scale_rate = self.config.late_scale_rate if late else self.config.scale_rate
+        scale_rate = self.settings.late_scale_rate if late else self.settings.scale_rate
         through_sent = self._dlog_rho_of_sent() if late and scale_rate else 0.0
         self.posterior.update(
             parameters, moments, rho, self.eps, self.g, step + 1, rates, self.dlog_rho
@@ -256,7 +256,7 @@ class Trainer:
         After `steps` the training goes on until the last block is within its budget, for at most
         as long again.
         """
-        state, steps = self.state, self.config.steps
+        state, steps = self.state, self.settings.steps
         encoding = self.phase() == "encode"
         within = self.posterior.steer(state.parameters, rho, state.step, steps, encoding)
         if not encoding and state.step >= steps and (within or state.step >= 2 * steps):
@@ -267,9 +267,9 @@ class Trainer:
         if self.phase() == "train":
             return None
         past = self.state.step - self.state.trained
-        if past % self.config.group_steps:
+        if past % self.settings.group_steps:
             return None
-        group = past // self.config.group_steps
+        group = past // self.settings.group_steps
         return None if self._sent()[self.groups[group][0]] else group
 
     def finished(self) -> bool:
@@ -289,7 +289,7 @@ class Trainer:
         InputError
             If the code cannot send a block; the state is what it was.
         """
-        c, blocks = self.config, self.groups[group]
+        c, blocks = self.settings, self.groups[group]
         delta, log_s = self.posterior.whitened(self.state.parameters, self.rho())
         if not self.code.takes_wider:
             log_s = np.minimum(log_s, 0)
@@ -341,7 +341,7 @@ class Trainer:
         for those sent so far, rounded: what a file of them would hold but for its header and
         less than a byte or two.
         """
-        bits, sent = self.config.bits_per_block, self._sent()
+        bits, sent = self.settings.bits_per_block, self._sent()
         if self.code.fixed_length:
             return self.encoded() * bits
         integers = self.state.indices[sent][self._used()[sent]]
@@ -350,10 +350,10 @@ class Trainer:
     @by_one_thread
     def compressed(self) -> CompressedModel | CompressedUpdate:
         """Return the compressed model, or update; all blocks must be encoded."""
-        layout, config, scales = self.layout, self.config, self.scales()
+        layout, settings, scales = self.layout, self.settings, self.scales()
         shape = self.code.message_shape(*self.places.tensor.shape)
         indices = self.state.indices.reshape(shape).copy()
-        bits, code = config.bits_per_block, config.code
+        bits, code = settings.bits_per_block, settings.code
         if self.base is None:
             return CompressedModel(layout, bits, scales, indices, code)
         return CompressedUpdate(self.base.checksum, layout, bits, scales, indices, code)

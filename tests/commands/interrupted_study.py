@@ -36,11 +36,11 @@ def interrupted(function, due):
 
 
 def is_second(trainer):
-    return trainer.config.block_size != FIRST and trainer.state.step == 3
+    return trainer.settings.block_size != FIRST and trainer.state.step == 3
 
 
 def second_is_measured(trainer, *rest):
-    return trainer.config.block_size != FIRST
+    return trainer.settings.block_size != FIRST
 
 
 if WHERE in ("training", "second"):

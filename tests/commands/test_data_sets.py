@@ -17,8 +17,8 @@ from refmiracle.errors import InputError
 from refmiracle.nn.layers import Conv2d, Dense, Flatten, MeanPool2d
 from refmiracle.nn.network import Network
 from refmiracle.nn.networks import network_text
-from refmiracle.training.config import PRESETS
 from refmiracle.training.data import DataSet
+from refmiracle.training.settings import PRESETS
 
 RNG = np.random.default_rng(8)
 NAMES = ["cat", "dog", "<b>owl</b>"]

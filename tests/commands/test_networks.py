@@ -24,9 +24,9 @@ from refmiracle.nn.layers import Conv2d, Dense, Flatten
 from refmiracle.nn.network import Network
 from refmiracle.nn.networks import LENET_300_100, NETWORKS, network_text
 from refmiracle.studies.runs import train_one
-from refmiracle.training.config import PRESETS, config_from_dict
+from refmiracle.training.choosing import check_settings
 from refmiracle.training.data import default_folder
-from refmiracle.training.settings import check_config
+from refmiracle.training.settings import PRESETS, settings_from_dict
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def test_a_network_whose_layers_do_not_fit_is_one_line(tmp_path, tiny, monkeypat
 def test_settings_of_a_run_before_there_were_networks_are_lenet5s():
     old = TINY.to_dict()
     del old["network"]
-    assert config_from_dict(old) == TINY
+    assert settings_from_dict(old) == TINY
 
 
 def test_resuming_with_another_network_is_refused(tmp_path, dense_run, capsys):
@@ -202,7 +202,7 @@ def test_a_network_of_a_file(tmp_path, tiny, own, few_images_folder, capsys, nam
     model = parse_model((out / "model.rmc").read_bytes())
     assert model.layout.network == given_network(f"{own}:{name}")
     assert summary["network"] == summary["config"]["network"] == network_text(model.layout.network)
-    assert config_from_dict(summary["config"]).layout() == model.layout
+    assert settings_from_dict(summary["config"]).layout() == model.layout
     for flags in ([], ["--engine", "numpy"]):
         path = str(out / "model.rmc")
         capsys.readouterr()
@@ -222,8 +222,8 @@ def test_a_described_network_needs_no_file_afterwards(tmp_path, tiny, own, few_i
 from pathlib import Path
 from refmiracle.commands import decode
 from refmiracle.training.state import load_checkpoint
-config, state = load_checkpoint(Path({str(out / "checkpoint.npz")!r}))
-print(len(config.network.layers), state.step)
+settings, state = load_checkpoint(Path({str(out / "checkpoint.npz")!r}))
+print(len(settings.network.layers), state.step)
 assert decode.main([{str(out / "model.rmc")!r}, "--out", {str(tmp_path / "w.npz")!r}]) == 0
 """
     assert run_python(code).split()[0] == "7"
@@ -284,13 +284,13 @@ def test_a_module_in_the_current_folder(own, monkeypatch):
 
 @pytest.mark.parametrize("number", [0, 232])
 def test_another_process_knows_the_network_from_the_settings(tmp_path, number):
-    """No table of this process is looked into: the config has the whole network."""
+    """No table of this process is looked into: the settings has the whole network."""
     network = replace(LENET_300_100, name="elsewhere", number=number, hash_factors=())
     factors = tuple(int(np.prod(t.shape)) for t in network.tensors())
     own = {"network": network, "hash_factors": factors, "block_size": 2, "validation": 100}
-    config = check_config(replace(TINY, **own))
+    settings = check_settings(replace(TINY, **own))
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        files = pool.submit(train_one, config, default_folder(), tmp_path / "run").result()
+        files = pool.submit(train_one, settings, default_folder(), tmp_path / "run").result()
     model = parse_model(files["model.rmc"], network)
     assert model.layout.network == network
     assert json.loads(files["summary.json"])["config"]["network"] == network_text(network)

@@ -96,8 +96,8 @@ def test_a_process_that_is_killed_takes_no_other_along():
 def test_the_same_bytes_wherever_a_point_is_trained(swept, tmp_path, small_mnist_folder):
     out, _ = swept
     data = small_mnist_folder
-    for name, config in SWEEP.configs(_fingerprint(data)).items():
-        model = runs.train_one(config, data, tmp_path / name)["model.rmc"]
+    for name, settings in SWEEP.all_settings(_fingerprint(data)).items():
+        model = runs.train_one(settings, data, tmp_path / name)["model.rmc"]
         assert (out / "runs" / name / "model.rmc").read_bytes() == model
 
 

@@ -22,9 +22,9 @@ from refmiracle.errors import InputError
 from refmiracle.fileformat.container import parse_model
 from refmiracle.start import main as refmiracle_main
 from refmiracle.training import run
-from refmiracle.training.config import PRESETS
+from refmiracle.training.choosing import choose_settings
 from refmiracle.training.data import default_folder
-from refmiracle.training.settings import choose_config
+from refmiracle.training.settings import PRESETS
 from refmiracle.training.state import load_checkpoint
 
 SUMMARY = {
@@ -116,10 +116,10 @@ def test_decode_writes_the_same_bytes_from_both_engines(finished, tmp_path):
 @pytest.fixture
 def few(monkeypatch, few_images):
     """The smoke preset, made tiny, with a thousand variables and few images to measure on."""
-    config = replace(
+    settings = replace(
         TINY, preset="smoke", hash_factors=(5, 5, 100, 5, 800, 5, 50, 1), validation=100
     )
-    monkeypatch.setitem(PRESETS, "smoke", config)
+    monkeypatch.setitem(PRESETS, "smoke", settings)
     load = train.load_split
     monkeypatch.setattr(
         train,
@@ -193,8 +193,8 @@ def test_what_a_code_cannot_send_is_one_line_and_keeps_the_checkpoint(
     saved = []
     save = run.save_checkpoint
 
-    def save_checkpoint(path, config, state):
-        save(path, config, state)
+    def save_checkpoint(path, settings, state):
+        save(path, settings, state)
         saved.append(path.read_bytes())
 
     monkeypatch.setattr(run, "save_checkpoint", save_checkpoint)
@@ -212,8 +212,8 @@ def test_what_a_code_cannot_send_is_one_line_and_keeps_the_checkpoint(
 
 def test_a_code_chooses_a_selection_that_it_has():
     given = {"preset": "default", "code": "gprs-s"}
-    assert choose_config(given, "", None).selection == "sample"
-    assert choose_config({"preset": "default"}, "", None).selection == "best"
+    assert choose_settings(given, "", None).selection == "sample"
+    assert choose_settings({"preset": "default"}, "", None).selection == "best"
 
 
 def test_a_finished_run_resumes_to_itself(finished, tiny):
@@ -501,11 +501,11 @@ CHILD = textwrap.dedent(
     from dataclasses import replace
     from refmiracle import run as face
     from refmiracle.commands import train
-    from refmiracle.training import config, run
+    from refmiracle.training import settings, run
     run.CHECKPOINT_SECONDS = 0.0
     face.STEPS_PER_LINE = 10
-    config.PRESETS["smoke"] = replace(
-        config.PRESETS["smoke"],
+    settings.PRESETS["smoke"] = replace(
+        settings.PRESETS["smoke"],
         bits_per_block=4,
         steps=200,
         batch_size=32,

@@ -64,11 +64,11 @@ def few_images(folder: Path, name: str) -> Split:
     return load_split(folder, name).part(slice(MOST_IMAGES[name]))
 
 
-def shrink(config):
-    """Return a config that trains in a moment, otherwise as it is."""
-    limits = {name: min(getattr(config, name), most) for name, most in LIMITS.items()}
-    bits = min(config.bits_per_block, LARGEST_BITS)
-    return replace(config, bits_per_block=bits, **limits)
+def shrink(settings):
+    """Return settings that trains in a moment, otherwise as it is."""
+    limits = {name: min(getattr(settings, name), most) for name, most in LIMITS.items()}
+    bits = min(settings.bits_per_block, LARGEST_BITS)
+    return replace(settings, bits_per_block=bits, **limits)
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def clone(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     # Other tests have backends of that name too.
     monkeypatch.delitem(sys.modules, "my_backend", raising=False)
-    choose = face.choose_config
+    choose = face.choose_settings
     monkeypatch.setattr(face, "choose_config", lambda *given: shrink(choose(*given)))
     for command in (evaluate, report, train):
         monkeypatch.setattr(command, "load_split", few_images)

@@ -17,8 +17,8 @@ from refmiracle.layers import Dense, Flatten
 from refmiracle.nn.description import to_description
 from refmiracle.nn.networks import LENET5
 from refmiracle.training import run as loop
-from refmiracle.training.config import PRESETS
 from refmiracle.training.data import default_folder, load_split
+from refmiracle.training.settings import PRESETS
 
 
 @pytest.fixture

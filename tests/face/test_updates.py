@@ -17,8 +17,8 @@ from refmiracle.fileformat.envelope import checksum_of
 from refmiracle.layers import Dense, Flatten
 from refmiracle.nn.network import Network
 from refmiracle.nn.networks import NETWORKS
+from refmiracle.training.choosing import choose_settings
 from refmiracle.training.run import checkpoint_path
-from refmiracle.training.settings import choose_config
 from refmiracle.training.sizes import expected_bytes
 from refmiracle.training.state import load_checkpoint, save_checkpoint
 
@@ -287,15 +287,15 @@ def test_a_code_of_no_known_length_says_so_before_it_is_trained(model, turned, c
     """And its blocks are such that it can send them."""
     bits = {"bits_per_block": 6} if code in ("pfr", "sp-pfr") else {}
     given = {**QUICK_UPDATE, **bits, "code": code}
-    config = choose_config({"base": model.chain, **bits, "code": code}, "", None)
-    size = expected_bytes(config)
+    settings = choose_settings({"base": model.chain, **bits, "code": code}, "", None)
+    size = expected_bytes(settings)
     first, *more = said_of(capsys, model.update, *turned, **given)
     told = f"refmiracle: code {code} tells how long an update is when it is there; some "
     assert first.startswith(told)
     assert not more or "warning: the update has" in more[0]
     assert (
         size <= 140
-        or config.block_size in (17, config.layout().variables())
+        or settings.block_size in (17, settings.layout().variables())
         or code in ("gprs-d", "as-star")
     )
 
@@ -315,8 +315,8 @@ def test_an_update_that_is_longer_than_its_model_says_so(model, turned, monkeypa
 
 
 def test_the_usual_size_is_no_size_that_was_given(model, monkeypatch):
-    monkeypatch.setattr("refmiracle.training.settings.UPDATE_BYTES", 12)
-    said = refusal(choose_config, {"base": model.chain}, "", None)
+    monkeypatch.setattr("refmiracle.training.choosing.UPDATE_BYTES", 12)
+    said = refusal(choose_settings, {"base": model.chain}, "", None)
     assert said.endswith("; 12 is the default: give nbytes or block_size")
 
 
@@ -329,21 +329,21 @@ def test_a_run_of_settings_that_are_none_is_not_resumed(model, turned, tmp_path)
     """As an older version may have written them."""
     out = tmp_path / "old"
     model.update(*turned, **QUICK_UPDATE, nbytes=40, out=out)
-    config, state = load_checkpoint(checkpoint_path(out))
-    save_checkpoint(checkpoint_path(out), replace(config, selection="judged"), state)
+    settings, state = load_checkpoint(checkpoint_path(out))
+    save_checkpoint(checkpoint_path(out), replace(settings, selection="judged"), state)
     said = refusal(model.update, *turned, out=out, resume=True)
     assert said.startswith("the run to resume has settings that are none: selection 'judged'")
 
 
 def test_fewer_groups_are_each_followed_by_more_steps(model):
     base = {"base": model.chain}
-    whole = choose_config({**base, "block_size": 1, "bits_per_block": 1}, "", None)
+    whole = choose_settings({**base, "block_size": 1, "bits_per_block": 1}, "", None)
     for given in ({"nbytes": 51}, {"code": "orc", "block_size": 200}):
-        few = choose_config({**base, **given}, "", None)
+        few = choose_settings({**base, **given}, "", None)
         assert few.groups == few.layout().blocks() < whole.groups
         steps = whole.groups * whole.group_steps
         assert 0 <= steps - few.groups * few.group_steps < few.groups
-    given = choose_config({**base, "nbytes": 51, "group_steps": 7}, "", None)
+    given = choose_settings({**base, "nbytes": 51, "group_steps": 7}, "", None)
     assert given.group_steps == 7
 
 

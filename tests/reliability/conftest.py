@@ -17,7 +17,7 @@ sys.path += [str(HERE), str(HERE.parents[1] / "tools" / "fuzz")]
 import drive  # noqa: E402
 
 from refmiracle import run as face  # noqa: E402
-from refmiracle.training import config, run  # noqa: E402
+from refmiracle.training import run, settings  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +32,7 @@ def world():
 
 def patch_small(patch):
     """See `drive.make_tiny`."""
-    patch.setitem(config.PRESETS, "smoke", drive.SMALL)
+    patch.setitem(settings.PRESETS, "smoke", drive.SMALL)
     patch.setattr(run, "CHECKPOINT_SECONDS", -1.0)
     patch.setattr(face, "STEPS_PER_LINE", 1)
 

@@ -34,8 +34,9 @@ from tiny import TINY
 from refmiracle import run as face
 from refmiracle.commands import train
 from refmiracle.fileformat.container import read_model
-from refmiracle.training import config, run
+from refmiracle.training import run
 from refmiracle.training.posterior import load_posterior
+from refmiracle.training.settings import PRESETS
 from refmiracle.training.state import load_checkpoint
 
 FACTORS = (5, 5, 100, 5, 800, 5, 50, 1)
@@ -59,7 +60,7 @@ def write_images(folder, train=1000, test=200):
 
 def make_tiny(settings):
     """Let train take a tiny run, checkpoints after each step, and a line of metrics for each."""
-    config.PRESETS["smoke"] = settings
+    PRESETS["smoke"] = settings
     run.CHECKPOINT_SECONDS = -1.0
     face.STEPS_PER_LINE = 1
 

@@ -30,7 +30,7 @@ def parts(state):
 def changed(stopped, tmp_path):
     """Return whether a changed checkpoint is refused, in one line, or is read as before."""
     data = (stopped / "checkpoint.npz").read_bytes()
-    config, state = load_checkpoint(stopped / "checkpoint.npz")
+    settings, state = load_checkpoint(stopped / "checkpoint.npz")
     path = tmp_path / "checkpoint.npz"
 
     def call(new):
@@ -41,7 +41,7 @@ def changed(stopped, tmp_path):
             assert str(path) in str(e)
             assert "\n" not in str(e)
             return True
-        assert again[0] == config
+        assert again[0] == settings
         assert parts(again[1]) == parts(state)
         return False
 

@@ -23,7 +23,7 @@ from refmiracle.fileformat.container import CompressedModel
 from refmiracle.nn.layers import Dense, Flatten
 from refmiracle.nn.network import Network
 from refmiracle.nn.networks import NETWORKS
-from refmiracle.training import config, run
+from refmiracle.training import run, settings
 
 # As little as goes through all that a run does.
 NETWORK = Network(
@@ -103,7 +103,7 @@ def images(tmp_path_factory):
 def recorded(images, tmp_path, small, monkeypatch):
     """Go on with a run in a state; return exit code, states on the way, and what is there then."""
     monkeypatch.setitem(NETWORKS, NETWORK.name, NETWORK)
-    monkeypatch.setitem(config.PRESETS, "smoke", SHORT)
+    monkeypatch.setitem(settings.PRESETS, "smoke", SHORT)
     monkeypatch.setattr(run, "time", SimpleNamespace(monotonic=lambda: 0.0))
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     step = run.Trainer.train_step

@@ -25,9 +25,9 @@ from refmiracle.fileformat.container import parse_model
 from refmiracle.fileformat.model import decode_model
 from refmiracle.fileformat.payload import message_count
 from refmiracle.numerics import philox
-from refmiracle.training.config import PRESETS
+from refmiracle.training.choosing import check_settings
 from refmiracle.training.posterior import load_posterior
-from refmiracle.training.settings import check_config
+from refmiracle.training.settings import PRESETS
 from refmiracle.training.state import load_checkpoint
 
 LARGEST_BYTES = 200e6
@@ -163,10 +163,10 @@ def test_runs_whose_file_would_be_too_large(monkeypatch):
     settings = PRESETS["smoke"]
     monkeypatch.setattr(integers, "LARGEST_COUNT", 26_579)
     with pytest.raises(integers.InputError, match="26580 integers; expected 0 to 26579"):
-        check_config(replace(settings, code="gprs-s"))
+        check_settings(replace(settings, code="gprs-s"))
     monkeypatch.setattr(payload, "LARGEST_FILE", 1000)
     with pytest.raises(integers.InputError, match="a file has at most 1000 bytes"):
-        check_config(replace(settings, code="mrc"))
+        check_settings(replace(settings, code="mrc"))
 
 
 def test_no_file_is_written_that_no_reader_need_read(monkeypatch):

@@ -18,8 +18,8 @@ from refmiracle.reports import content, pictures
 from refmiracle.reports.example import follow_block
 from refmiracle.reports.opening import open_folder
 from refmiracle.reports.page import describe_classes
-from refmiracle.training.config import PRESETS, preset_config
-from refmiracle.training.settings import check_config, choose_config
+from refmiracle.training.choosing import check_settings, choose_settings
+from refmiracle.training.settings import PRESETS, preset_settings
 from refmiracle.training.trainer import Trainer
 
 
@@ -40,14 +40,14 @@ def example(opened):
 )
 @pytest.mark.parametrize("parameterization", PARAMETERIZATIONS)
 def test_the_command_trains_the_run_again(preset, parameterization, changes):
-    config = check_config(replace(preset_config(preset, parameterization), **changes))
-    command, other = content.train_command(config, "a run")
+    settings = check_settings(replace(preset_settings(preset, parameterization), **changes))
+    command, other = content.train_command(settings, "a run")
     assert other == []
     words = shlex.split(command)
     assert words[:3] == ["python", "-m", "refmiracle.train"]
     arguments = train.build_parser().parse_args(words[3:])
     given = {n: v for n in train.SETTINGS if (v := getattr(arguments, n)) is not None}
-    assert choose_config(given, config.data, None) == config
+    assert choose_settings(given, settings.data, None) == settings
     assert arguments.out.name == "a run"
 
 
@@ -100,7 +100,7 @@ def test_the_first_layer_of_dense_units_is_laid_out_as_the_image(dense_run):
 
 def test_the_command_of_another_network(dense_run):
     run = open_folder(dense_run).run
-    command, _ = content.train_command(run.config, "again")
+    command, _ = content.train_command(run.settings, "again")
     assert "--network lenet-300-100" in command
     assert "--hash-factors" not in command
 
@@ -121,16 +121,16 @@ def test_the_example_is_what_the_file_says(opened, example):
 
 
 def test_the_example_is_encoded_from_the_posterior_that_is_shown(opened, example, few_images):
-    config, bits = opened.run.config, opened.model.bits_per_block
+    settings, bits = opened.run.settings, opened.model.bits_per_block
     assert example.group == 0
-    assert example.block in Trainer(config, few_images).groups[0]
+    assert example.block in Trainer(settings, few_images).groups[0]
     mu, sigma, rho = (
         np.array([getattr(v, n) for v in example.variables]) for n in ("mu", "sigma", "rho")
     )
     delta, log_s = mu / rho, 2 * np.log(sigma / rho)
     numpy_engine = get_engine("numpy")
     index = minimal_random_coding.encode(
-        numpy_engine, config.seed, bits, [example.block], delta[None], log_s[None]
+        numpy_engine, settings.seed, bits, [example.block], delta[None], log_s[None]
     )
     assert index == [example.index]
     z = np.array([v.normal for v in example.variables])

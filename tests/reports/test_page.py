@@ -12,7 +12,7 @@ from refmiracle.commands import train
 from refmiracle.fileformat import anatomy
 from refmiracle.reports.opening import open_folder
 from refmiracle.reports.page import build_page
-from refmiracle.training.config import PRESETS
+from refmiracle.training.settings import PRESETS
 
 SECTIONS = (
     *("run", "training", "bits", "distributions", "filters", "pruning"),

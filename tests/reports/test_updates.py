@@ -21,7 +21,7 @@ from refmiracle.reports import content
 from refmiracle.reports.example import follow_block
 from refmiracle.reports.opening import open_folder
 from refmiracle.reports.page import build_page
-from refmiracle.training.settings import choose_config
+from refmiracle.training.choosing import choose_settings
 from refmiracle.training.trainer import Trainer
 
 BASE = "lenet5-891"
@@ -133,14 +133,14 @@ def test_the_block_that_is_followed(opened, few_images):
         added = np.float32(np.float32(v.rho) * np.float32(v.normal))
         assert np.float32(np.float32(v.base) + added) == np.float32(v.weight)
         assert v.tensor not in KEPT
-    config, numpy_engine = run.config, get_engine("numpy")
-    assert example.block in Trainer(config, few_images).groups[0]
+    settings, numpy_engine = run.settings, get_engine("numpy")
+    assert example.block in Trainer(settings, few_images).groups[0]
     mu, sigma, rho = (
         np.array([getattr(v, n) for v in example.variables]) for n in ("mu", "sigma", "rho")
     )
     delta, log_s = mu / rho, 2 * np.log(sigma / rho)
     rows = minimal_random_coding.decode(
-        numpy_engine, config.seed, np.arange(2**bits), config.block_size
+        numpy_engine, settings.seed, np.arange(2**bits), settings.block_size
     )[:, : len(mu)]
     weights = numpy_engine.log_weights(rows, delta[None], log_s[None])[0]
     assert weights.argmax() == example.index
@@ -150,12 +150,12 @@ def test_the_command_trains_the_run_again(opened, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     base = refmiracle.load(BASE)
     base.save(f"{checksum_of(base.data):08x}.rmc")
-    command, other = content.train_command(opened.run.config, "again")
+    command, other = content.train_command(opened.run.settings, "again")
     assert other == []
     arguments = train.build_parser().parse_args(shlex.split(command)[3:])
     given = {n: v for n in train.SETTINGS if (v := getattr(arguments, n)) is not None}
     given["base"] = load_base(arguments.base).chain
-    assert choose_config(given, opened.run.config.data, None) == opened.run.config
+    assert choose_settings(given, opened.run.settings.data, None) == opened.run.settings
 
 
 @pytest.mark.parametrize("code", ["mrc", "gprs-s"])

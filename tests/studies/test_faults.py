@@ -25,8 +25,8 @@ from refmiracle.studies.rate_distortion import Sweep, describe, rate_distortion
 from refmiracle.studies.runs import attempt, finished_run
 from refmiracle.studies.step_time import Timing
 from refmiracle.studies.tails import tails
-from refmiracle.training.config import fingerprint
 from refmiracle.training.data import default_folder, load_split
+from refmiracle.training.settings import fingerprint
 
 KL, VAR = COMPARED
 
@@ -185,7 +185,7 @@ def test_tails_go_on_without_a_run_that_cannot_be_measured(plan, studies, broken
     measure = study.measure
 
     def fails(run):
-        if (run.config.parameterization, run.config.seed) == (VAR, 1):
+        if (run.settings.parameterization, run.settings.seed) == (VAR, 1):
             raise RuntimeError("lost")
         return measure(run)
 
@@ -209,8 +209,8 @@ def test_a_damaged_summary_is_made_again(plan, studies, broken, summary):
             del figures["bytes"]
         summary = json.dumps(figures)
     path.write_text(summary)
-    config = plan.configs(fingerprint(load_split(default_folder(), "train")))[broken.name]
-    assert finished_run(config, broken) is None
+    settings = plan.all_settings(fingerprint(load_split(default_folder(), "train")))[broken.name]
+    assert finished_run(settings, broken) is None
     with ThreadPoolExecutor(1) as executor:
         opened, failures = open_runs("training", plan, default_folder(), studies, executor)
     assert failures == {}

@@ -50,7 +50,7 @@ def test_orders_are_of_what_they_say(run):
     assert np.allclose(scores(run, "|w|/rho") * q.rho, np.abs(run.decoded))
     assert np.allclose(scores(run, "|mu|/sigma") * q.sigma, np.abs(q.mu))
     assert np.array_equal(scores(run, "random"), scores(run, "random"))
-    other = replace(run, config=replace(run.config, seed=9))
+    other = replace(run, settings=replace(run.settings, seed=9))
     assert not np.array_equal(scores(run, "random"), scores(other, "random"))
     ranks = [tuple(np.argsort(scores(run, order))[:50]) for order in ORDERS]
     assert len(set(ranks)) == len(ORDERS)
@@ -99,7 +99,7 @@ def test_the_whole_study(comparison, study_folder, monkeypatch):
     prune_run = study.prune_run
 
     def fail_once(run, data):
-        if (run.config.parameterization, run.config.seed) == (VAR, 2):
+        if (run.settings.parameterization, run.settings.seed) == (VAR, 2):
             raise RuntimeError("lost")
         return prune_run(run, data)
 

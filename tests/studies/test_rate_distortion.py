@@ -40,14 +40,14 @@ def test_frontier_is_what_nothing_beats_in_both():
 
 
 def test_every_combination_is_a_point():
-    configs = Sweep(TINY, (3, 4), (40, 90), (0, 5)).configs("data")
-    assert len(configs) == 8
-    settings = {(c.bits_per_block, c.block_size, c.seed) for c in configs.values()}
+    all_settings = Sweep(TINY, (3, 4), (40, 90), (0, 5)).all_settings("data")
+    assert len(all_settings) == 8
+    settings = {(c.bits_per_block, c.block_size, c.seed) for c in all_settings.values()}
     assert settings == {(b, s, seed) for b in (3, 4) for s in (40, 90) for seed in (0, 5)}
     with pytest.raises(InputError, match="bits_per_block 40 is out of range"):
-        Sweep(TINY, (40,), (30,)).configs("data")
+        Sweep(TINY, (40,), (30,)).all_settings("data")
     for sweep in SWEEPS.values():
-        assert sweep.configs("")
+        assert sweep.all_settings("")
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,11 @@ from refmiracle.errors import InputError
 from refmiracle.files import write_atomically
 from refmiracle.studies import runs
 from refmiracle.studies.runs import finished_run, keep_run, run_tasks, train_all, train_one
-from refmiracle.training.config import fingerprint
 from refmiracle.training.data import default_folder, load_split
 from refmiracle.training.lock import locked
+from refmiracle.training.settings import fingerprint
 
-CONFIGS = {f"seed{seed}": replace(TINY, seed=seed) for seed in (1, 2, 3)}
+ALL_SETTINGS = {f"seed{seed}": replace(TINY, seed=seed) for seed in (1, 2, 3)}
 
 
 def double(x):
@@ -154,21 +154,21 @@ def test_an_interrupt_cancels_what_has_not_begun():
 def test_finished_runs_are_not_trained_again(tmp_path, monkeypatch):
     trained = []
 
-    def counted(config, data, folder):
-        trained.append(config.seed)
-        if config.seed == 2:
+    def counted(settings, data, folder):
+        trained.append(settings.seed)
+        if settings.seed == 2:
             raise RuntimeError("lost")
-        return train_one(config, data, folder)
+        return train_one(settings, data, folder)
 
     monkeypatch.setattr(runs, "train_one", counted)
-    summaries, failures = train_all(CONFIGS, default_folder(), tmp_path, Now())
+    summaries, failures = train_all(ALL_SETTINGS, default_folder(), tmp_path, Now())
     assert list(summaries) == ["seed1", "seed3"]
     assert failures == {"seed2": "RuntimeError: lost"}
     assert trained == [1, 2, 3]
 
     monkeypatch.setattr(runs, "train_one", train_one)
     files = {p: p.stat().st_mtime_ns for p in tmp_path.glob("seed[13]/*")}
-    again, failures = train_all(CONFIGS, default_folder(), tmp_path, Now())
+    again, failures = train_all(ALL_SETTINGS, default_folder(), tmp_path, Now())
     assert not failures
     assert list(again) == ["seed1", "seed2", "seed3"]
     assert {name: again[name] for name in summaries} == summaries
@@ -216,9 +216,9 @@ def test_runs_with_a_fingerprint_of_before_are_gone_on_with(tmp_path, monkeypatc
         train_one(replace(now, data=now.data[:-1] + "-"), default_folder(), folder)
     whole = train_one(now, default_folder(), tmp_path / "whole")
     assert train_one(now, default_folder(), folder)["model.rmc"] == whole["model.rmc"]
-    for config in (now, before):
-        assert finished_run(config, folder) is not None
-        assert finished_run(config, tmp_path / "whole") is not None
+    for settings in (now, before):
+        assert finished_run(settings, folder) is not None
+        assert finished_run(settings, tmp_path / "whole") is not None
     for other in (replace(now, seed=3), replace(now, data="|u1(1,28,28) |u1(1) 00")):
         with pytest.raises(InputError, match="holds a run of other settings"):
             finished_run(other, folder)
@@ -227,9 +227,9 @@ def test_runs_with_a_fingerprint_of_before_are_gone_on_with(tmp_path, monkeypatc
 @pytest.mark.parametrize(
     "config", [None, 3, "x", [], {}, {"seed": 1}, {**TINY.to_dict(), "data": 3, "hash_factors": 1}]
 )
-def test_settings_that_are_none_are_others(tmp_path, config):
+def test_settings_that_are_none_are_others(tmp_path, settings):
     files = dict.fromkeys(("model.rmc", "posterior.npz", "metrics.jsonl"), b"")
-    keep_run(tmp_path, {**files, "summary.json": json.dumps({"config": config}).encode()})
+    keep_run(tmp_path, {**files, "summary.json": json.dumps({"config": settings}).encode()})
     with pytest.raises(InputError, match="holds a run of other settings"):
         finished_run(TINY, tmp_path)
 
@@ -272,28 +272,28 @@ def test_a_damaged_checkpoint_says_what_to_remove(tmp_path):
     folder = tmp_path / "seed1"
     folder.mkdir()
     (folder / "checkpoint.npz").write_bytes(b"no such thing")
-    configs = {"seed1": CONFIGS["seed1"]}
-    _, failures = train_all(configs, default_folder(), tmp_path, Now())
+    all_settings = {"seed1": ALL_SETTINGS["seed1"]}
+    _, failures = train_all(all_settings, default_folder(), tmp_path, Now())
     assert "checkpoint.npz: it is no intact checkpoint" in failures["seed1"]
     assert failures["seed1"].endswith(f"; remove {folder} to have the run made again")
 
 
 def test_what_going_on_does_not_make_again_says_what_to_remove(tmp_path):
-    folder, configs = tmp_path / "seed1", {"seed1": CONFIGS["seed1"]}
-    train_all(configs, default_folder(), tmp_path, Now())
+    folder, all_settings = tmp_path / "seed1", {"seed1": ALL_SETTINGS["seed1"]}
+    train_all(all_settings, default_folder(), tmp_path, Now())
     (folder / "summary.json").unlink()
     (folder / "posterior.npz").unlink()
-    _, failures = train_all(configs, default_folder(), tmp_path, Now())
+    _, failures = train_all(all_settings, default_folder(), tmp_path, Now())
     assert "posterior.npz" in failures["seed1"]
     assert failures["seed1"].endswith(f"; remove {folder} to have the run made again")
 
 
 @pytest.mark.parametrize("damage", ["model.rmc", "summary.json"])
 def test_a_damaged_run_does_not_count_as_finished(tmp_path, damage):
-    config = TINY
-    summary = json.dumps({"config": config.to_dict(), "sha256": "0"}).encode()
+    settings = TINY
+    summary = json.dumps({"config": settings.to_dict(), "sha256": "0"}).encode()
     names = "model.rmc", "posterior.npz", "metrics.jsonl"
     keep_run(tmp_path, {**dict.fromkeys(names, b"no such thing"), "summary.json": summary})
-    assert finished_run(config, tmp_path) is None
+    assert finished_run(settings, tmp_path) is None
     (tmp_path / damage).write_bytes(b"{")
-    assert finished_run(config, tmp_path) is None
+    assert finished_run(settings, tmp_path) is None

@@ -57,7 +57,7 @@ def test_gini_by_hand():
 
 
 def test_the_bits_are_the_budget(run):
-    budget = run.config.bits_per_block * run.config.layout().blocks()
+    budget = run.settings.bits_per_block * run.settings.layout().blocks()
     assert run.posterior.kl_bits().sum() == pytest.approx(budget, rel=1e-5)
     bits = study.bit_rows(run)
     assert sum(row["bits"] for row in bits) == pytest.approx(budget, rel=1e-5)
@@ -66,7 +66,7 @@ def test_the_bits_are_the_budget(run):
 
 
 def test_the_maps_have_the_bits_of_the_layer(run):
-    layer = dense_of_places(run.config)
+    layer = dense_of_places(run.settings)
     places = position_bits(run, layer)
     assert layer.path == "dense1"
     assert places.shape == (4, 4)

@@ -25,9 +25,9 @@ from refmiracle.studies.uncertainty import (
     predictions,
     uncertainty,
 )
-from refmiracle.training.config import fingerprint
 from refmiracle.training.data import Split, default_folder, load_split
 from refmiracle.training.run import model_path
+from refmiracle.training.settings import fingerprint
 
 KL, VAR = COMPARED
 IMAGES = 2000
@@ -66,7 +66,7 @@ def measured():
 @pytest.fixture(scope="module")
 def written(two_seeds, study_folder, measured):
     def kept(run, data):
-        key = run.config.parameterization, run.config.seed
+        key = run.settings.parameterization, run.settings.seed
         measured[key] = measure(run, data)
         return measured[key]
 
@@ -81,10 +81,10 @@ def written(two_seeds, study_folder, measured):
 
 
 def run_of(comparison, study_folder, parameterization, seed):
-    configs = comparison.configs(fingerprint(load_split(default_folder(), "train")))
+    all_settings = comparison.all_settings(fingerprint(load_split(default_folder(), "train")))
     name = comparison.run_name(parameterization, comparison.lengths[-1], seed)
     folder = runs_folder(study_folder) / name
-    return open_run(folder, finished_run(configs[name], folder)), folder
+    return open_run(folder, finished_run(all_settings[name], folder)), folder
 
 
 def test_all_is_written(written, study_folder):
@@ -146,7 +146,7 @@ def test_the_decoded_file_is_the_file(written, comparison, study_folder, paramet
     _, tables = written
     run, folder = run_of(comparison, study_folder, parameterization, 1)
     test = study.load_split(default_folder(), "t10k")
-    file = figures_of(load(model_path(folder), engine=run.config.engine), test)["test_error"]
+    file = figures_of(load(model_path(folder), engine=run.settings.engine), test)["test_error"]
     (row,) = (
         r
         for r in tables["scores"]
@@ -177,7 +177,7 @@ def test_a_run_that_cannot_be_measured_is_reported(
     (tmp_path / "runs").symlink_to(study_folder / "runs")
 
     def failing(run, data):
-        key = run.config.parameterization, run.config.seed
+        key = run.settings.parameterization, run.settings.seed
         if key == (VAR, 1):
             raise InputError("it is lost")
         return measured[key]

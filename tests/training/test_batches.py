@@ -63,8 +63,8 @@ def test_shifted_images_are_moved_by_every_distance_alike(rng, shift):
 @pytest.mark.parametrize("shift", [0, 2])
 def test_mirrored_images_are_those_of_the_step_turned(rng, shift):
     train = split(rng)
-    config = replace(TINY, batch_size=100, shift=shift)
-    plain, flipped = Batches(config, train), Batches(replace(config, flip=1), train)
+    settings = replace(TINY, batch_size=100, shift=shift)
+    plain, flipped = Batches(settings, train), Batches(replace(settings, flip=1), train)
     turned = 0
     for step in range(10):
         (images, labels), (found, same_labels) = plain.batch(step), flipped.batch(step)
@@ -83,9 +83,9 @@ def test_channels_move_together(rng, shift):
     """Of images with channels each is moved as the grey image of the same step is."""
     grey = split(rng, 50)
     three = replace(grey, images=np.stack([grey.images, 255 - grey.images, grey.images], axis=1))
-    config = replace(TINY, shift=shift, flip=1)
-    images, labels = Batches(config, three).batch(1)
-    expected, same_labels = Batches(config, grey).batch(1)
+    settings = replace(TINY, shift=shift, flip=1)
+    images, labels = Batches(settings, three).batch(1)
+    expected, same_labels = Batches(settings, grey).batch(1)
     assert np.array_equal(labels, same_labels)
     assert images.shape == (TINY.batch_size, 3, 28, 28)
     assert images.flags.c_contiguous
@@ -96,13 +96,13 @@ def test_channels_move_together(rng, shift):
 
 def test_a_step_has_its_shifts_whatever_came_before(rng):
     train = split(rng)
-    config = replace(TINY, shift=2)
-    one, other = Batches(config, train), Batches(config, train)
+    settings = replace(TINY, shift=2)
+    one, other = Batches(settings, train), Batches(settings, train)
     for step in range(4):
         expected = one.batch(step)[0].copy()
     assert np.array_equal(other.batch(3)[0], expected)
     assert not np.array_equal(other.batch(4)[0], expected)
-    assert not np.array_equal(Batches(replace(config, seed=1), train).batch(3)[0], expected)
+    assert not np.array_equal(Batches(replace(settings, seed=1), train).batch(3)[0], expected)
 
 
 def test_too_few_images_for_a_batch(rng):

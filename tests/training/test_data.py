@@ -11,7 +11,6 @@ import pytest
 
 from refmiracle.errors import InputError
 from refmiracle.nn.networks import LENET5
-from refmiracle.training.config import fingerprint, same_images
 from refmiracle.training.data import (
     Split,
     check_split,
@@ -23,6 +22,7 @@ from refmiracle.training.formats import contract
 from refmiracle.training.formats.idx import IMAGES as AS_IMAGES
 from refmiracle.training.formats.idx import LABELS as AS_LABELS
 from refmiracle.training.formats.idx import read_idx
+from refmiracle.training.settings import fingerprint, same_images
 
 
 def idx(array, magic=None):

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from data_refusal import both, idx, refusal
 
-from refmiracle.training.config import fingerprint
 from refmiracle.training.data import DataSet, load_split
+from refmiracle.training.settings import fingerprint
 
 IMAGES = np.arange(5 * 28 * 28, dtype=np.uint64).astype(np.uint8).reshape(5, 28, 28)
 # Classes of each set, the first label, and lines of the mapping: label and codes, as published.

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from oracles import row_words
 
 from refmiracle.errors import InputError
-from refmiracle.training.config import fingerprint
 from refmiracle.training.data import DataSet, Split, load_split
 from refmiracle.training.formats import contract
+from refmiracle.training.settings import fingerprint
 
 RNG = np.random.default_rng(5)
 X = RNG.integers(0, 256, (9, 8, 10), dtype=np.uint8)

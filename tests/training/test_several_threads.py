@@ -19,7 +19,7 @@ from refmiracle.training.trainer import Trainer
 DEADLINE = 300  # seconds: what waits for ever has failed
 # Hash factors of their own, so that the weights are expanded.
 EXPANDED = replace(TINY, hash_factors=(1, 1, 3, 1, 50, 1, 3, 1))
-CONFIGS = {
+ALL_SETTINGS = {
     "mean-kl": TINY,
     "mean-var": replace(TINY, parameterization="mean-var"),
     "expanded": EXPANDED,
@@ -30,9 +30,9 @@ CONFIGS = {
 }
 
 
-def finish(config, train, validation):
+def finish(settings, train, validation):
     """Train to the end; return the file, and each step's validation error."""
-    trainer, errors = Trainer(config, train), []
+    trainer, errors = Trainer(settings, train), []
     while True:
         group = trainer.group_due()
         if group is not None:
@@ -43,13 +43,13 @@ def finish(config, train, validation):
         errors.append(trainer.validation_error(validation))
 
 
-@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize("kind", ALL_SETTINGS)
 def test_two_trainings_in_step_are_each_as_alone(mnist, monkeypatch, kind):
     """Both have packed their weights before either computes: in each pass, by each shard."""
     monkeypatch.setattr(threads, "THREADS", 1)  # what is computed, each does by itself
     train, validation = mnist
-    configs = [replace(CONFIGS[kind], seed=seed) for seed in (1, 2)]
-    expected = [finish(config, train, validation) for config in configs]
+    all_settings = [replace(ALL_SETTINGS[kind], seed=seed) for seed in (1, 2)]
+    expected = [finish(settings, train, validation) for settings in all_settings]
     assert expected[0] != expected[1]
     together = threading.Barrier(2)
 
@@ -63,17 +63,17 @@ def test_two_trainings_in_step_are_each_as_alone(mnist, monkeypatch, kind):
     for name in ("shard_gradients", "shard_logits"):
         monkeypatch.setattr(plan, name, in_step(getattr(plan, name)))
     with ThreadPoolExecutor(2) as pool:
-        found = list(pool.map(lambda config: finish(config, train, validation), configs))
+        found = list(pool.map(lambda settings: finish(settings, train, validation), all_settings))
     assert found == expected
 
 
 def test_two_trainings_with_the_reference_engine_are_each_as_alone(mnist):
     train, validation = mnist[0], Split(mnist[1].images[:5], mnist[1].labels[:5])
-    config = replace(TINY, engine="numpy", steps=2, batch_size=4, groups=2, group_steps=1)
-    configs = [replace(config, seed=seed) for seed in (1, 2)]
-    expected = [finish(config, train, validation) for config in configs]
+    settings = replace(TINY, engine="numpy", steps=2, batch_size=4, groups=2, group_steps=1)
+    all_settings = [replace(settings, seed=seed) for seed in (1, 2)]
+    expected = [finish(settings, train, validation) for settings in all_settings]
     with ThreadPoolExecutor(2) as pool:
-        found = list(pool.map(lambda config: finish(config, train, validation), configs))
+        found = list(pool.map(lambda settings: finish(settings, train, validation), all_settings))
     assert found == expected
 
 

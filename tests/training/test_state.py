@@ -25,8 +25,8 @@ def checkpoint(tmp_path, mnist):
 
 def test_round_trip(checkpoint):
     path, state = checkpoint
-    config, loaded = load_checkpoint(path)
-    assert config == TINY
+    settings, loaded = load_checkpoint(path)
+    assert settings == TINY
     assert (loaded.step, loaded.losses) == (state.step, state.losses)
     assert loaded.parameters.keys() == state.parameters.keys()
     for name, value in state.parameters.items():
@@ -80,9 +80,9 @@ def test_of_another_version(checkpoint, change, message):
     ],
 )
 def test_arrays_of_another_run_are_refused(checkpoint, mnist, change, message):
-    config = replace(TINY, **change)
+    settings = replace(TINY, **change)
     with pytest.raises(InputError, match=f"not of its own settings: {message}"):
-        Trainer(config, mnist[0], checkpoint[1])
+        Trainer(settings, mnist[0], checkpoint[1])
 
 
 @pytest.mark.parametrize(

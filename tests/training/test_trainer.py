@@ -31,39 +31,39 @@ def finish(trainer):
 LATE = replace(TINY, late_scale_rate=0.2)
 
 
-@pytest.mark.parametrize("config", [TINY, replace(TINY, parameterization="mean-var"), LATE])
+@pytest.mark.parametrize("settings", [TINY, replace(TINY, parameterization="mean-var"), LATE])
 @pytest.mark.parametrize("engine", ["numba", "numpy"])
-def test_resuming_at_any_step_gives_the_same_bytes(tmp_path, mnist, engine, config):
-    config = replace(config, engine=engine)
+def test_resuming_at_any_step_gives_the_same_bytes(tmp_path, mnist, engine, settings):
+    settings = replace(settings, engine=engine)
     if engine == "numpy":  # slow: few small steps, stopped once
-        config = replace(config, steps=2, batch_size=4, groups=2, group_steps=1)
-    expected = finish(Trainer(config, mnist[0]))
+        settings = replace(settings, steps=2, batch_size=4, groups=2, group_steps=1)
+    expected = finish(Trainer(settings, mnist[0]))
 
     path = tmp_path / "checkpoint.npz"
-    trainer = Trainer(config, mnist[0])
-    for step in range(config.total_steps()):
+    trainer = Trainer(settings, mnist[0])
+    for step in range(settings.total_steps()):
         group = trainer.group_due()
         if group is not None:
             trainer.encode_group(group)
         trainer.train_step()
-        if engine == "numba" or step == config.steps:
-            save_checkpoint(path, config, trainer.state)
+        if engine == "numba" or step == settings.steps:
+            save_checkpoint(path, settings, trainer.state)
             trainer = Trainer(*load_stopped(path, mnist[0]))
     assert finish(trainer) == expected
 
 
 def test_scales_learn_until_they_are_sent(mnist):
     """From all variables, those that are encoded too; without the setting they stay."""
-    for config in (TINY, LATE):
-        trainer = Trainer(config, mnist[0])
+    for settings in (TINY, LATE):
+        trainer = Trainer(settings, mnist[0])
         while trainer.group_due() is None:
             trainer.train_step()
         trainer.encode_group(0)
         before = trainer.state.parameters["log_rho"].copy()
         trainer.train_step()
         moved = trainer.state.parameters["log_rho"] != before
-        assert moved.all() == moved.any() == (config == LATE)
-        assert finish(trainer) == finish(Trainer(config, mnist[0]))
+        assert moved.all() == moved.any() == (settings == LATE)
+        assert finish(trainer) == finish(Trainer(settings, mnist[0]))
 
 
 def test_the_slope_of_a_scale_through_what_is_sent(mnist):
@@ -101,8 +101,8 @@ FEW = replace(TINY, hash_factors=(5, 5, 100, 5, 800, 5, 50, 1), steps=6, groups=
 
 @pytest.mark.parametrize("code", OTHER_CODES)
 def test_other_codes_send_what_both_engines_decode(mnist, code):
-    config = replace(FEW, code=code)
-    trainer = Trainer(config, mnist[0])
+    settings = replace(FEW, code=code)
+    trainer = Trainer(settings, mnist[0])
     model = parse_model(finish(trainer))
     assert model.code == code
     used = trainer.weights(trainer.sample(trainer.rho(), 0)[0])
@@ -116,17 +116,17 @@ def test_other_codes_send_what_both_engines_decode(mnist, code):
     [("orc", "mean-kl"), ("sp-pfr", "mean-kl"), ("ad-star", "mean-kl"), ("gprs-s", "mean-var")],
 )
 def test_resuming_with_other_codes_gives_the_same_bytes(tmp_path, mnist, code, parameterization):
-    config = replace(FEW, code=code, parameterization=parameterization, block_size=13)
-    expected = finish(Trainer(config, mnist[0]))
+    settings = replace(FEW, code=code, parameterization=parameterization, block_size=13)
+    expected = finish(Trainer(settings, mnist[0]))
     path = tmp_path / "checkpoint.npz"
-    trainer = Trainer(config, mnist[0])
+    trainer = Trainer(settings, mnist[0])
     while not trainer.finished():
         group = trainer.group_due()
         if group is not None:
             trainer.encode_group(group)
         if not trainer.finished():
             trainer.train_step()
-        save_checkpoint(path, config, trainer.state)
+        save_checkpoint(path, settings, trainer.state)
         trainer = Trainer(*load_stopped(path, mnist[0]))
     assert trainer.compressed().to_bytes() == expected
 
@@ -176,8 +176,8 @@ def test_variances_above_the_coding_distribution_are_sent_as_its_own(mnist):
 
 
 def load_stopped(path, train):
-    config, state = load_checkpoint(path)
-    return config, train, state
+    settings, state = load_checkpoint(path)
+    return settings, train, state
 
 
 def test_seeds_differ_and_repeat(mnist):
@@ -226,10 +226,10 @@ def test_mean_kl_spends_its_budget_at_every_step(mnist):
 
 
 def test_mean_var_penalty_steers_towards_the_budget(mnist):
-    config = replace(TINY, parameterization="mean-var", steps=60)
-    trainer = Trainer(config, mnist[0])
+    settings = replace(TINY, parameterization="mean-var", steps=60)
+    trainer = Trainer(settings, mnist[0])
     before = trainer.kl_bits()
-    assert before > 2 * config.bits_per_block * trainer.layout.blocks()
+    assert before > 2 * settings.bits_per_block * trainer.layout.blocks()
     for _ in range(60):
         trainer.train_step()
     assert trainer.kl_bits() < before
@@ -308,8 +308,8 @@ def test_the_best_candidates_are_nearer_to_the_posterior(mnist):
 
 
 def test_training_learns(tmp_path, mnist):
-    config = replace(TINY, bits_per_block=14, steps=250, batch_size=64, groups=4, group_steps=10)
-    trainer = Trainer(config, mnist[0])
+    settings = replace(TINY, bits_per_block=14, steps=250, batch_size=64, groups=4, group_steps=10)
+    trainer = Trainer(settings, mnist[0])
     run_training(trainer, mnist[1], Folder(tmp_path))
     # Chance is 0.9; at this length about 0.15.
     assert trainer.validation_error(mnist[1]) < 0.5

@@ -18,8 +18,8 @@ import numpy as np
 from refmiracle.engines.numba_engine import convolution, matrix, shard_kernels
 from refmiracle.nn.network import kernels, network_pass
 from refmiracle.posterior.sharing import unit_copies
-from refmiracle.training.config import Config
 from refmiracle.training.data import default_folder, load_split, split_validation
+from refmiracle.training.settings import Settings
 from refmiracle.training.trainer import Trainer
 
 SHARD = 64
@@ -98,8 +98,8 @@ def main():
     parser.add_argument("--expanded", action="store_true", help="compute all weights")
     arguments = parser.parse_args()
     train, _ = split_validation(load_split(default_folder(), "train"))
-    config = replace(Config(), batch_size=arguments.batch)
-    trainer = Trainer(config, train, share=not arguments.expanded)
+    settings = replace(Settings(), batch_size=arguments.batch)
+    trainer = Trainer(settings, train, share=not arguments.expanded)
     print(f"| part of a step, batch {arguments.batch} | ms |\n|---|---|")
     for name, ms in medians(parts_of_step(trainer)).items():
         print(f"| {name} | {ms:.2f} |")

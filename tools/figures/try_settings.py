@@ -4,7 +4,7 @@
     python tools/figures/try_settings.py sample --after plain selection=sample
     python tools/figures/try_settings.py wide steps=30000 hash_factors=1,1,2,1,25,1,1,1
 
-All of `training.config.Config.settings` may be given; the others are those of the preset `paper`.
+All of `training.settings.Settings` may be given; the others are those of the preset `paper`.
 Training goes to runs/NAME.npz, from where `--after NAME` encodes again with other settings of the
 encoding.  Prints loss (nats) and error (%) on 20,000 training images and on the validation
 images: before encoding, the means over five samples of the posterior, and after it, of the file.
@@ -24,9 +24,9 @@ from training_loss import measure
 
 from refmiracle.commands.running import run_command
 from refmiracle.errors import InputError
-from refmiracle.training.config import PRESETS
+from refmiracle.training.choosing import check_settings
 from refmiracle.training.data import Split, default_folder, load_split, split_validation
-from refmiracle.training.settings import check_config
+from refmiracle.training.settings import PRESETS
 from refmiracle.training.state import load_checkpoint, save_checkpoint
 from refmiracle.training.trainer import VALIDATION_ROWS, Trainer
 
@@ -38,7 +38,7 @@ TRAINING_IMAGES = 20_000
 def parse_setting(text):
     """Return name and value of a field from the text name=value."""
     name, _, value = text.partition("=")
-    known = PRESETS["paper"].settings()
+    known = PRESETS["paper"].by_name()
     if name not in known:
         raise InputError(f"{text}: expected FIELD=VALUE with a field of Config")
     default = known[name]
@@ -70,19 +70,19 @@ def report(name, stage, trainer, splits, started):
 
 def run(arguments):
     """Train unless a training is given, encode, and report."""
-    settings = dict(parse_setting(text) for text in arguments.settings)
+    given = dict(parse_setting(text) for text in arguments.settings)
     train, validation = split_validation(load_split(default_folder(), "train"))
     some = Split(train.images[:TRAINING_IMAGES], train.labels[:TRAINING_IMAGES])
     splits, started = {"train": some, "validation": validation}, time.time()
     if arguments.after:
-        config, state = load_checkpoint(FOLDER / f"{arguments.after}.npz")
-        trainer = Trainer(check_config(config.having(settings)), train, state)
+        started, state = load_checkpoint(FOLDER / f"{arguments.after}.npz")
+        trainer = Trainer(check_settings(started.having(given)), train, state)
     else:
-        trainer = Trainer(check_config(PRESETS["paper"].having(settings)), train)
+        trainer = Trainer(check_settings(PRESETS["paper"].having(given)), train)
         while trainer.phase() == "train":
             trainer.train_step()
         FOLDER.mkdir(exist_ok=True)
-        save_checkpoint(FOLDER / f"{arguments.name}.npz", trainer.config, trainer.state)
+        save_checkpoint(FOLDER / f"{arguments.name}.npz", trainer.settings, trainer.state)
         report(arguments.name, "trained", trainer, splits, started)
     while not trainer.finished():
         group = trainer.group_due()
