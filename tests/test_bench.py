@@ -72,7 +72,7 @@ def reference(problem, eps, rows):
     engine, layout = get_engine("numpy"), SETTINGS.layout()
     places = find_places(layout)
     tau, phi = (problem[n].astype(np.float64) for n in ("tau", "phi"))
-    rho = np.exp(problem["log_rho"]).astype(np.float16).astype(np.float64)[places.tensor]
+    rho = np.exp(problem["log_rho"]).astype(np.float16).astype(np.float64)[places.tensor_of_place]
     budget = float(problem["budget"])
     w = engine.mean_kl_forward(tau, phi, rho, budget, eps)
     weights = to_weights(layout.network, engine, places, w)
@@ -81,7 +81,7 @@ def reference(problem, eps, rows):
     )
     g = to_variable_gradients(layout.network, engine, places, grads).reshape(rho.shape)
     dtau, dphi, dlog_rho = engine.mean_kl_backward(tau, phi, rho, budget, eps, g)
-    by_tensor = np.bincount(places.tensor.ravel(), weights=dlog_rho.ravel())
+    by_tensor = np.bincount(places.tensor_of_place.ravel(), weights=dlog_rho.ravel())
     return loss, {"tau": dtau, "phi": dphi, "log_rho": by_tensor}
 
 

@@ -39,7 +39,7 @@ def make_problem(settings: Settings, train: Split) -> Problem:
     place, signs, first = [], [], 0
     for t, factor in zip(tensors, layout.factors, strict=True):
         last = first + math.prod(t.shape)
-        place.append(places.of_weights[first:last:factor])
+        place.append(places.place_of_weight[first:last:factor])
         signs.append(places.signs[first : first + t.shape[-1]])
         first = last
     shape = places.used.shape

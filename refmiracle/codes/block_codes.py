@@ -69,10 +69,10 @@ class MinimalRandomCoding(CodeOfCandidates):
         return bits
 
     def message_bits(
-        self, integers: NDArray[np.int64], bits: int, kl_bits: float
+        self, messages: NDArray[np.int64], bits: int, kl_bits: float
     ) -> NDArray[np.float64]:
         """Return the bits of the index for each target."""
-        return np.full(len(integers), float(bits))
+        return np.full(len(messages), float(bits))
 
     @property
     def in_words(self) -> str:

@@ -106,7 +106,7 @@ class Code(ABC):
         selection: str = "sample",
         oversampling: int = 0,
     ) -> NDArray[np.int64]:
-        """Return the integers that are sent for whitened blocks.
+        """Return the messages of whitened blocks.
 
         Parameters
         ----------
@@ -138,8 +138,8 @@ class Code(ABC):
                 " together"
             )
         shared = Shared(engine, seed, bits, blocks)
-        sent = self._encode(shared, delta, log_s, selection, oversampling)
-        return sent.reshape(len(delta), self.integers_per_block(delta.shape[1]))
+        messages = self._encode(shared, delta, log_s, selection, oversampling)
+        return messages.reshape(len(delta), self.messages_per_block(delta.shape[1]))
 
     def decode_blocks(
         self,
@@ -169,7 +169,7 @@ class Code(ABC):
             If a message names no candidate, or arrays do not go together.
         """
         messages = whole_numbers("messages", messages, SMALLEST, BEYOND)
-        expected = np.size(blocks), self.integers_per_block(dimension)
+        expected = np.size(blocks), self.messages_per_block(dimension)
         if messages.shape != expected:
             raise InputError(f"messages of shape {messages.shape}; expected {expected}")
         return self._decode(Shared(engine, seed, bits, blocks), messages, dimension)
@@ -178,7 +178,7 @@ class Code(ABC):
     def _encode(
         self, shared: Shared, delta: Array, log_s: Array, selection: str, oversampling: int
     ) -> NDArray[np.int64]:
-        """Return the integers of `encode_blocks` in any shape."""
+        """Return the messages of `encode_blocks` in any shape."""
 
     @abstractmethod
     def _decode(
@@ -233,12 +233,12 @@ class Code(ABC):
         """
         return d_inf_bits
 
-    def integers_per_block(self, dimension: int) -> int:
-        """Return how many integers send a block of so many variables."""
+    def messages_per_block(self, dimension: int) -> int:
+        """Return how many messages send a block of so many variables."""
         return dimension if self.of == VARIABLE else 1
 
     def message_count(self, blocks: int, variables: int) -> int:
-        """Return how many integers a file of so many blocks and variables holds."""
+        """Return how many messages a file of so many blocks and variables holds."""
         return variables if self.of == VARIABLE else blocks
 
     def message_shape(self, blocks: int, dimension: int) -> tuple[int, ...]:
@@ -262,13 +262,13 @@ class Code(ABC):
         return kl_bits
 
     def message_bits(
-        self, integers: NDArray[np.int64], bits: int, kl_bits: float
+        self, messages: NDArray[np.int64], bits: int, kl_bits: float
     ) -> NDArray[np.float64]:
         """Return the length of the message of each target, see `codes.Message.bits`."""
         raw, left = self.raw_bits(bits), self.left_bits(kl_bits, bits)
         if raw:  # the floor of log2 of what is left is about half a bit below it
             left = max(0.0, left - 0.5)
-        n = self.to_positive(integers) >> raw
+        n = self.to_positive(messages) >> raw
         return raw + log_geometric_bits(n, theta_of_kl(left)).sum(axis=1)
 
     def expected_bits(self, bits: int, dimension: int) -> float:
@@ -277,7 +277,7 @@ class Code(ABC):
         As measured (see `theta_of_kl`): m, the mean of e, is twice a KL of 0.1 bits, near one of 1,
         and one below it from 6 on.
         """
-        kl = bits / self.integers_per_block(dimension)
+        kl = bits / self.messages_per_block(dimension)
         raw, left = self.raw_bits(bits), self.left_bits(kl, bits)
         if raw:  # see `message_bits`
             left = max(0.0, left - 0.5)

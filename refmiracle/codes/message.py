@@ -80,7 +80,7 @@ class Message:
         code.check_bits(bits)
         targets, dimension = (*shape, 1, 1)[:2]
         integers = as_array("integers", self.integers)
-        expected = targets, code.integers_per_block(dimension)
+        expected = targets, code.messages_per_block(dimension)
         if not (integers.shape == expected and min(targets, dimension) > 0 and bits >= 0):
             raise InputError(
                 f"integers of shape {integers.shape} and {bits} bits for a sample of shape {shape}"

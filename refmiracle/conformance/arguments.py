@@ -69,4 +69,4 @@ def lenet5_layout(
 
 def sum_by_tensor(places: Places, values: Array, tensors: int) -> Array:
     """Return the sum of the places of each of so many tensors."""
-    return np.bincount(places.tensor.ravel(), weights=values.ravel(), minlength=tensors)
+    return np.bincount(places.tensor_of_place.ravel(), weights=values.ravel(), minlength=tensors)

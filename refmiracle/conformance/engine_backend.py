@@ -210,12 +210,12 @@ class EngineBackend(FileBackend):
         """Return the loss of one sample of the posterior and its gradients; rho by tensor."""
         places = find_places(layout_of(network, block_size, seed, factors, grouping, signs))
         budget = int(bits) * math.log(2)
-        scales = np.asarray(rho, dtype=self.engine.dtype)[places.tensor]
+        scales = np.asarray(rho, dtype=self.engine.dtype)[places.tensor_of_place]
         w = self.engine.mean_kl_forward(tau, phi, scales, budget, eps)
         weights = to_weights(network, self.engine, places, w)
         loss, grads = loss_and_grads(network, self.engine, weights, images, labels)
         g = to_variable_gradients(network, self.engine, places, grads)
-        g = g.reshape(places.tensor.shape)
+        g = g.reshape(places.tensor_of_place.shape)
         dtau, dphi, dlog_rho = self.engine.mean_kl_backward(tau, phi, scales, budget, eps, g)
         return loss, dtau, dphi, sum_by_tensor(places, dlog_rho, len(network.tensors()))
 

@@ -78,7 +78,7 @@ class FileBackend:
             layout.seed,
             np.array(layout.factors),
             model.rho.view(np.uint16),
-            model.indices.ravel()[: message_count(layout, code)],
+            model.messages.ravel()[: message_count(layout, code)],
         )
 
     def compose_file(
@@ -126,4 +126,4 @@ class FileBackend:
         """Return place and sign of some weights, numbered through all tensors."""
         places = find_places(lenet5_layout(block_size, seed, factors, grouping, signs))
         weights = whole_numbers("weights", weights, end=LENET5.count())
-        return places.of_weights[weights], places.signs[weights].astype(np.int64)
+        return places.place_of_weight[weights], places.signs[weights].astype(np.int64)

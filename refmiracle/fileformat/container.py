@@ -44,7 +44,7 @@ class CompressedModel:
         for other codes only what training aimed at.
     rho : ndarray of float16, shape (tensors,)
         Scale of the coding distribution of each tensor.
-    indices : ndarray of int64, shape (blocks,) or (blocks, block_size)
+    messages : ndarray of int64, shape (blocks,) or (blocks, block_size)
         What `Code.encode_blocks` returns: one message for each block, or, for codes of
         variables, one for each place, 1 where the last block is short.
     code : str
@@ -57,7 +57,7 @@ class CompressedModel:
     layout: BlockLayout
     bits_per_block: int
     rho: NDArray[np.float16]
-    indices: NDArray[np.int64]
+    messages: NDArray[np.int64]
     code: str = MRC
     theta16: int = 0
 
@@ -72,8 +72,8 @@ class CompressedModel:
         layout = self.layout
         self._check()
         data = seal(self.header() + self.payload())
-        if self.indices.shape != parse_model(data, layout.network).indices.shape:
-            raise InputError(f"{len(self.indices)} indices do not fit {layout.blocks()} blocks")
+        if self.messages.shape != parse_model(data, layout.network).messages.shape:
+            raise InputError(f"{len(self.messages)} messages do not fit {layout.blocks()} blocks")
         return data
 
     def header(self) -> bytes:
@@ -118,8 +118,8 @@ class CompressedModel:
 
     def payload(self) -> bytes:
         """Return the bytes of the messages, those of theta included."""
-        bits, indices = self.bits_per_block, self.indices
-        return write_payload(self.layout, find_code(self.code), bits, indices, self.theta16)
+        bits, messages = self.bits_per_block, self.messages
+        return write_payload(self.layout, find_code(self.code), bits, messages, self.theta16)
 
 
 def parse_model(data: bytes, own: Network | None = None) -> CompressedModel:
@@ -183,8 +183,8 @@ def parse_model(data: bytes, own: Network | None = None) -> CompressedModel:
     rho = np.frombuffer(body[offset:payload], dtype="<f2").astype(np.float16)
     if not np.all(np.isfinite(rho) & (rho >= np.finfo(np.float16).smallest_normal)):
         raise InputError("a scale rho is not a positive normal float16")
-    indices, theta16 = read_payload(body[payload:], layout, code, bits)
-    return CompressedModel(layout, bits, rho, indices, code.name, theta16)
+    messages, theta16 = read_payload(body[payload:], layout, code, bits)
+    return CompressedModel(layout, bits, rho, messages, code.name, theta16)
 
 
 def _read_network(number: int, body: bytes, start: int, own: Network | None) -> tuple[Network, int]:

@@ -20,7 +20,7 @@ def decode_blocks(
     places: Places, rho: NDArray[np.float16], rows: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """Return the coded variables rho z, one float32 product each; shape (blocks, block_size)."""
-    return rho.astype(np.float32)[places.tensor] * rows
+    return rho.astype(np.float32)[places.tensor_of_place] * rows
 
 
 def decode_rows(model: CompressedModel | CompressedUpdate, engine: Engine) -> NDArray[np.float32]:
@@ -31,7 +31,7 @@ def decode_rows(model: CompressedModel | CompressedUpdate, engine: Engine) -> ND
         layout.seed,
         model.bits_per_block,
         np.arange(blocks),
-        model.indices.reshape(blocks, -1),
+        model.messages.reshape(blocks, -1),
         layout.block_size,
     )
 

@@ -21,7 +21,7 @@ UNUSED = 1
 
 
 def write_payload(
-    layout: BlockLayout, code: Code, bits: int, indices: NDArray[np.int64], theta16: int = 0
+    layout: BlockLayout, code: Code, bits: int, messages: NDArray[np.int64], theta16: int = 0
 ) -> bytes:
     """Return the bytes of the messages, those of theta included.
 
@@ -31,16 +31,16 @@ def write_payload(
     code : Code
     bits : int
         Of a block.
-    indices : ndarray of int64, shape (blocks,) or (blocks, block_size)
-        See `CompressedModel.indices`.
+    messages : ndarray of int64, shape (blocks,) or (blocks, block_size)
+        See `CompressedModel.messages`.
     theta16 : int
         0: the one under which the messages are shortest.
     """
     if code.fixed_length:
-        return pack_indices(indices, bits)
-    code.check_messages(bits, indices)
+        return pack_indices(messages, bits)
+    code.check_messages(bits, messages)
     raw = code.raw_bits(bits)
-    sent = code.to_positive(indices.ravel()[: message_count(layout, code)])
+    sent = code.to_positive(messages.ravel()[: message_count(layout, code)])
     theta16 = theta16 or best_theta16(sent, raw)
     coded = write_integers(sent, theta16, raw)
     return theta16.to_bytes(THETA_BYTES, "little") + coded
@@ -63,7 +63,7 @@ def read_payload(
 
 
 def message_count(layout: BlockLayout, code: Code) -> int:
-    """Return how many integers a file holds: one for each block, or for each variable."""
+    """Return how many messages a file holds: one for each block, or for each variable."""
     return code.message_count(layout.blocks(), layout.variables())
 
 
@@ -73,7 +73,7 @@ def check_size(layout: BlockLayout, code: Code, bits: int) -> None:
     Raises
     ------
     InputError
-        If its messages are more, or its indices take more bytes, than a file may hold.
+        If its messages are more, or take more bytes, than a file may hold.
     """
     count = message_count(layout, code)
     if not code.fixed_length:
@@ -99,7 +99,7 @@ def check_length(size: int, payload: int, layout: BlockLayout, bits: int, code: 
 def _read_messages(
     payload: bytes, layout: BlockLayout, bits: int, code: Code
 ) -> tuple[int, NDArray[np.int64]]:
-    """Return theta16 and the messages, shaped as `CompressedModel.indices`."""
+    """Return theta16 and the messages, shaped as `CompressedModel.messages`."""
     theta16 = int.from_bytes(payload[:THETA_BYTES], "little")
     count, raw = message_count(layout, code), code.raw_bits(bits)
     sent = read_integers(payload[THETA_BYTES:], count, theta16, raw)
@@ -109,8 +109,8 @@ def _read_messages(
 
 
 def in_blocks(layout: BlockLayout, code: Code, messages: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the messages of a file, shaped as `CompressedModel.indices`."""
+    """Return the messages of a file, shaped as `CompressedModel.messages`."""
     shape = code.message_shape(layout.blocks(), layout.block_size)
-    indices = np.full(shape, UNUSED, dtype=messages.dtype)
-    indices.ravel()[: len(messages)] = messages
-    return indices
+    filled = np.full(shape, UNUSED, dtype=messages.dtype)
+    filled.ravel()[: len(messages)] = messages
+    return filled

@@ -44,7 +44,7 @@ class CompressedUpdate:
     bits_per_block : int
     levels : ndarray of uint8, shape (tensors,)
         See `posterior.scales.scales_of_levels`; 0 where a tensor is not coded.
-    indices : ndarray of int64
+    messages : ndarray of int64
     code : str
     theta16 : int
         All three as in `CompressedModel`.
@@ -54,7 +54,7 @@ class CompressedUpdate:
     layout: BlockLayout
     bits_per_block: int
     levels: NDArray[np.uint8]
-    indices: NDArray[np.int64]
+    messages: NDArray[np.int64]
     code: str = MRC
     theta16: int = 0
 
@@ -69,8 +69,8 @@ class CompressedUpdate:
         layout = self.layout
         self._check()
         data = seal(self.header() + self.payload())
-        if self.indices.shape != parse_update(data, layout, self.base).indices.shape:
-            raise InputError(f"{len(self.indices)} indices do not fit {layout.blocks()} blocks")
+        if self.messages.shape != parse_update(data, layout, self.base).messages.shape:
+            raise InputError(f"{len(self.messages)} messages do not fit {layout.blocks()} blocks")
         return data
 
     def _check(self) -> None:
@@ -100,8 +100,8 @@ class CompressedUpdate:
 
     def payload(self) -> bytes:
         """Return the bytes of the messages, those of theta included."""
-        bits, indices = self.bits_per_block, self.indices
-        return write_payload(self.layout, find_code(self.code), bits, indices, self.theta16)
+        bits, messages = self.bits_per_block, self.messages
+        return write_payload(self.layout, find_code(self.code), bits, messages, self.theta16)
 
 
 def update_layout(
@@ -170,5 +170,5 @@ def parse_update(data: bytes, root: BlockLayout, base: int) -> CompressedUpdate:
             f"block size {block_size} is out of range; expected 1 to {layout.variables()}"
         )
     check_length(len(body), payload, layout, bits, code)
-    indices, theta16 = read_payload(body[payload:], layout, code, bits)
-    return CompressedUpdate(base, layout, bits, levels, indices, code.name, theta16)
+    messages, theta16 = read_payload(body[payload:], layout, code, bits)
+    return CompressedUpdate(base, layout, bits, levels, messages, code.name, theta16)

@@ -129,7 +129,7 @@ class OneNumber(Layer):
         return made
 
 
-def whole(what: str, value: Any) -> int:
+def as_whole(what: str, value: Any) -> int:
     """Return a number of a layer or a network as Python's own; whether it fits is seen later.
 
     Raises
@@ -154,11 +154,11 @@ def whole_pair(what: str, sides: Any) -> tuple[int, int]:
         If they are no whole numbers.
     """
     if not isinstance(sides, tuple | list):
-        side = whole(what, sides)
+        side = as_whole(what, sides)
         return side, side
     if len(sides) != 2:
         raise InputError(f"{what} is {described(sides)}; expected a number, or two")
-    return whole(what, sides[0]), whole(what, sides[1])
+    return as_whole(what, sides[0]), as_whole(what, sides[1])
 
 
 def whole_fields(layer: Any, *names: str) -> None:
@@ -170,7 +170,7 @@ def whole_fields(layer: Any, *names: str) -> None:
         If one is no whole number.
     """
     for name in names:
-        number = whole(f"{type(layer).__name__}: {name}", getattr(layer, name))
+        number = as_whole(f"{type(layer).__name__}: {name}", getattr(layer, name))
         object.__setattr__(layer, name, number)
 
 

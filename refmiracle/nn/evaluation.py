@@ -74,9 +74,9 @@ def logits(network: Network, engine: Engine, weights: Weights, pixels: NDArray[n
     pixels = check_images(network, pixels)
     if not all_finite(network, engine, weights):
         return np.full((network.classes, len(pixels)), np.nan, engine.dtype)
-    whole = unshared_pass(network, engine, weights)
-    if whole is not None:
-        return whole.logits(pixels)
+    unshared = unshared_pass(network, engine, weights)
+    if unshared is not None:
+        return unshared.logits(pixels)
 
     batch = images_at_once(network)
 

@@ -71,9 +71,9 @@ def loss_and_grads(
     if not all_finite(network, engine, weights):
         nothing = {t.name: np.full(t.shape, np.nan, engine.dtype) for t in network.tensors()}
         return math.nan, nothing
-    whole = unshared_pass(network, engine, weights)
-    if whole is not None:
-        return whole.loss_and_grads(pixels, labels)
+    unshared = unshared_pass(network, engine, weights)
+    if unshared is not None:
+        return unshared.loss_and_grads(pixels, labels)
     scale = 1.0 / len(labels)
     parts = engine.map(
         lambda s: _shard_gradients(network, engine, weights, pixels[s], labels[s], scale),

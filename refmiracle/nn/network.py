@@ -13,7 +13,7 @@ from refmiracle.engines import get_engine
 from refmiracle.engines.contract import Array, Engine, LayerSpec, NetworkPass
 from refmiracle.errors import InputError
 from refmiracle.files import first_line
-from refmiracle.nn.contract import WEIGHT, Layer, Shape, Tensor, Weights, whole
+from refmiracle.nn.contract import WEIGHT, Layer, Shape, Tensor, Weights, as_whole
 from refmiracle.nn.limits import DESCRIBED, check_shapes, check_tree
 from refmiracle.nn.tree import Placed, as_layers, place, tensors_of
 from refmiracle.numerics.whole import described
@@ -60,12 +60,12 @@ class Network:
         """Make tuples of lists, and numbers Python's own, so that equal networks are equal."""
         own: dict[str, Any] = {"layers": as_layers("layers", self.layers)}
         for name in ("number", "classes"):
-            own[name] = whole(name, getattr(self, name))
+            own[name] = as_whole(name, getattr(self, name))
         for name in ("input", "hash_factors"):
             numbers = getattr(self, name)
             if not isinstance(numbers, tuple | list):
                 raise InputError(f"{name} is {described(numbers)}; expected a list of numbers")
-            own[name] = tuple(whole(name, n) for n in numbers)
+            own[name] = tuple(as_whole(name, n) for n in numbers)
         for name, value in own.items():
             object.__setattr__(self, name, value)
 

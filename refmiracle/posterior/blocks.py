@@ -135,27 +135,31 @@ class Places:
 
     Attributes
     ----------
-    of_weights : ndarray of int64, shape (weights,)
+    place_of_weight : ndarray of int64, shape (weights,)
         For each weight, tensors one after the other in C order, the place of its variable in
         the flat array of all blocks, behind which the variables stand that are not coded.
-    of_variables : ndarray of int64, shape (all variables,)
+    place_of_variable : ndarray of int64, shape (all variables,)
         The place of each variable in that array, tensors one after the other.
     signs : ndarray of float32, shape (weights,)
-    tensor : ndarray of int64, shape (blocks, block_size)
+    tensor_of_place : ndarray of int64, shape (blocks, block_size)
         Which tensor each place belongs to; for unused places the first that is coded.
     used : ndarray of bool, shape (blocks, block_size)
         False for the places at the end of a short last block.
     """
 
-    of_weights: NDArray[np.int64]
-    of_variables: NDArray[np.int64]
+    place_of_weight: NDArray[np.int64]
+    place_of_variable: NDArray[np.int64]
     signs: NDArray[np.float32]
-    tensor: NDArray[np.int64]
+    tensor_of_place: NDArray[np.int64]
     used: NDArray[np.bool_]
 
     def size(self) -> int:
         """Return the length of the flat array: all blocks, and what is not coded."""
-        return self.tensor.size + len(self.of_variables) - int(np.count_nonzero(self.used))
+        return (
+            self.tensor_of_place.size
+            + len(self.place_of_variable)
+            - int(np.count_nonzero(self.used))
+        )
 
 
 def find_places(layout: BlockLayout) -> Places:
@@ -180,17 +184,17 @@ def find_places(layout: BlockLayout) -> Places:
     tensor = np.full(math.prod(shape), owners[0])
     tensor[:variables] = owners[permutation]
     return Places(
-        of_weights=np.concatenate(of_weights),
-        of_variables=place,
+        place_of_weight=np.concatenate(of_weights),
+        place_of_variable=place,
         signs=np.concatenate(signs),
-        tensor=tensor.reshape(shape),
+        tensor_of_place=tensor.reshape(shape),
         used=(np.arange(math.prod(shape)) < variables).reshape(shape),
     )
 
 
 def to_weights(network: Network, engine: Engine, places: Places, variables: Array) -> Weights:
     """Return the weights by tensor name from the variables, any shape, flat as `Places` says."""
-    flat = engine.expand_hash(variables, places.of_weights, places.signs)
+    flat = engine.expand_hash(variables, places.place_of_weight, places.signs)
     return split_tensors(network, flat)
 
 
@@ -200,4 +204,4 @@ def to_variable_gradients(
     """Return dL/dvariable, flat as `Places` says, from dL/dweight by tensor name."""
     flat = np.concatenate([grads[t.name].ravel() for t in network.tensors()])
     count = places.size()
-    return engine.expand_hash_backward(flat, places.of_weights, places.signs, count)
+    return engine.expand_hash_backward(flat, places.place_of_weight, places.signs, count)

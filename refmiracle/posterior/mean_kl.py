@@ -52,7 +52,7 @@ class MeanKL(Parameterization):
     ) -> None:
         """Fill eps with a row of noise and w = mu + sigma eps; shape (blocks, block_size)."""
         tau, phi = parameters["tau"], parameters["phi"]
-        blocks = MeanKLBlocks(tau, phi, rho, self.places.tensor, self.budget, self.nu)
+        blocks = MeanKLBlocks(tau, phi, rho, self.places.tensor_of_place, self.budget, self.nu)
         self.engine.mean_kl_sample(blocks, seed, row, w, eps)
 
     def update(
@@ -71,7 +71,7 @@ class MeanKL(Parameterization):
         `rates` are those of tau and of phi.
         """
         tau, phi = parameters["tau"], parameters["phi"]
-        blocks = MeanKLBlocks(tau, phi, rho, self.places.tensor, self.budget, self.nu)
+        blocks = MeanKLBlocks(tau, phi, rho, self.places.tensor_of_place, self.budget, self.nu)
         adam = Adam((moments["tau"], moments["phi"]), step, rates)
         self.engine.mean_kl_step(blocks, eps, g, adam, dlog_rho)
 

@@ -75,7 +75,9 @@ class MeanVar(Parameterization):
     ) -> None:
         """Fill eps with a row of noise and w = mu + sigma eps; shape (blocks, block_size)."""
         mu, log_sigma, used = parameters["mu"], parameters["log_sigma"], self.places.used
-        blocks = MeanVarBlocks(mu, log_sigma, rho, self.places.tensor, self.beta, used, self.nu)
+        blocks = MeanVarBlocks(
+            mu, log_sigma, rho, self.places.tensor_of_place, self.beta, used, self.nu
+        )
         self.engine.mean_var_sample(blocks, seed, row, w, eps)
 
     def update(
@@ -94,7 +96,9 @@ class MeanVar(Parameterization):
         `rates` are those of mu and of log sigma.
         """
         mu, log_sigma, used = parameters["mu"], parameters["log_sigma"], self.places.used
-        blocks = MeanVarBlocks(mu, log_sigma, rho, self.places.tensor, self.beta, used, self.nu)
+        blocks = MeanVarBlocks(
+            mu, log_sigma, rho, self.places.tensor_of_place, self.beta, used, self.nu
+        )
         adam = Adam((moments["mu"], moments["log_sigma"]), step, rates)
         self.engine.mean_var_step(blocks, eps, g, adam, dlog_rho)
 

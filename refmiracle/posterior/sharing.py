@@ -71,8 +71,8 @@ class VariablePass:
             signs.append(unit_signs if self.shared else np.ones_like(unit_signs))
             first = weights.stop
         self.signs = [signs[number] for number in kernels(network)]
-        self.place = places.of_variables
-        self.unused = slice(layout.variables(), places.tensor.size)
+        self.place = places.place_of_variable
+        self.unused = slice(layout.variables(), places.tensor_of_place.size)
         self.count = len(self.place) if self.shared else network.count()
         self.spares = Spares(1)
 
@@ -100,10 +100,10 @@ class VariablePass:
         places = self.places
         with self.spares.one(None, self._room) as (units, gradients):
             if not self.shared:
-                expanded = engine.expand_hash(variables, places.of_weights, places.signs)
+                expanded = engine.expand_hash(variables, places.place_of_weight, places.signs)
                 loss = self._pass(self.whole, expanded, pixels, labels, gradients)
                 out.reshape(-1)[:] = engine.expand_hash_backward(
-                    gradients, places.of_weights, places.signs, out.size
+                    gradients, places.place_of_weight, places.signs, out.size
                 )
                 return loss
             self._gather(variables, units)

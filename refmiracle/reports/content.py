@@ -93,9 +93,9 @@ def _as_argument(value: Any) -> str:
 
 def block_bits(run: Run) -> Array:
     """Return KL[Q || P] of each block at the end of training in bits, shape (blocks,)."""
-    bits = np.zeros(run.places.tensor.size)
-    bits[run.places.of_variables[run.coded]] = run.posterior.kl_bits()
-    return bits.reshape(run.places.tensor.shape).sum(axis=1)
+    bits = np.zeros(run.places.tensor_of_place.size)
+    bits[run.places.place_of_variable[run.coded]] = run.posterior.kl_bits()
+    return bits.reshape(run.places.tensor_of_place.shape).sum(axis=1)
 
 
 @dataclass(frozen=True)
@@ -335,7 +335,7 @@ def first_layer(run: Run) -> tuple[Array, Array]:
     network, factor = run.settings.layout().network, run.settings.hash_factors[0]
     tensor, image = network.tensors()[0], network.input
     count = math.prod(tensor.shape)
-    place, sign = run.places.of_weights[:count], run.places.signs[:count]
+    place, sign = run.places.place_of_weight[:count], run.places.signs[:count]
     if len(tensor.shape) == 4:
         shape, channels, step = tensor.shape[:3], 2, 1
     elif tensor.role == WEIGHT and tensor.shape[:-1] == (math.prod(image),):
@@ -345,7 +345,7 @@ def first_layer(run: Run) -> tuple[Array, Array]:
 
     def units(variables: Array) -> Array:
         flat = np.zeros(run.places.size())
-        flat[run.places.of_variables] = variables
+        flat[run.places.place_of_variable] = variables
         weights = (sign * flat[place]).reshape(*shape, tensor.shape[-1])
         return np.moveaxis(weights[..., ::step], (-1, channels), (0, 1))
 

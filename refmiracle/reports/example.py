@@ -104,7 +104,7 @@ def choose_block(run: Run) -> tuple[int, int]:
     settings, layout = run.settings, run.settings.layout()
     order = stream_permutation(settings.seed, Stream.ORDER, 0, layout.blocks())
     first = next(iter(run.tensors().values()))
-    places = run.places.of_variables[run.coded[first]]
+    places = run.places.place_of_variable[run.coded[first]]
     largest = np.zeros(layout.blocks())
     np.maximum.at(largest, places // layout.block_size, np.abs(run.change[first]))
     for number, group in enumerate(np.array_split(order, settings.groups)):
@@ -126,7 +126,7 @@ def follow_block(opened: OpenedRun, fields: list[Field], bits: Array) -> Example
     """
     run, model = opened.run, opened.model
     block, group = choose_block(run)
-    index, width = int(model.indices[block]), model.bits_per_block
+    index, width = int(model.messages[block]), model.bits_per_block
     byte, bit = divmod(block * width, BITS)
     byte += next(field.start for field in fields if field.kind == "I")
     log_weight, others = _log_weights(run, block, index)
@@ -158,7 +158,7 @@ def _show_bits(data: bytes, bit: int, width: int) -> list[tuple[str, str, str]]:
 
 def _in_block(run: Run, block: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return which coded variables a block has, and their places in it, by place."""
-    size, of_coded = run.settings.block_size, run.places.of_variables[run.coded]
+    size, of_coded = run.settings.block_size, run.places.place_of_variable[run.coded]
     variables = np.flatnonzero(of_coded // size == block)
     places = of_coded[variables] % size
     order = np.argsort(places)
@@ -192,9 +192,11 @@ def _variables(opened: OpenedRun, block: int, index: int) -> list[Variable]:
     first_weights = np.cumsum([0] + [math.prod(t.shape) for t in tensors])
     found = []
     for variable, place in zip(*_in_block(run, block), strict=True):
-        number = int(run.places.tensor[block, place])
+        number = int(run.places.tensor_of_place[block, place])
         own = slice(first_weights[number], first_weights[number + 1])
-        weights = np.flatnonzero(run.places.of_weights[own] == block * layout.block_size + place)
+        weights = np.flatnonzero(
+            run.places.place_of_weight[own] == block * layout.block_size + place
+        )
         found.append(
             Variable(
                 place=int(place),

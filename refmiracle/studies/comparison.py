@@ -184,7 +184,7 @@ class Run:
             One channel has no axis.
         """
         flat = np.zeros(self.places.size(), dtype=self.variable_pass.engine.dtype)
-        flat[self.places.of_variables] = variables
+        flat[self.places.place_of_variable] = variables
         return self.variable_pass.logits(flat, pixels)
 
 

@@ -134,7 +134,7 @@ class FineTuner:
 
     def _flat(self, variables: Array) -> Array:
         flat = np.zeros(self.places.size(), self.engine.dtype)
-        flat[self.places.of_variables] = variables
+        flat[self.places.place_of_variable] = variables
         return flat
 
     def tuned(self, free: Mask, steps: int, rate: float) -> Variables:
@@ -146,7 +146,7 @@ class FineTuner:
             g[held] = 0
             now = rate * 0.5 * (1.0 + math.cos(math.pi * step / steps))
             theta, m, v = self.engine.adam_step(theta, g, m, v, step + 1, now)
-        return theta[self.places.of_variables].astype(np.float32)
+        return theta[self.places.place_of_variable].astype(np.float32)
 
     def gradient(self) -> Array:
         """Return the mean gradient at the base over some batches."""
@@ -155,7 +155,7 @@ class FineTuner:
         for step in range(GRADIENT_BATCHES):
             self.variable_pass.loss_and_grads(theta, *self.batches.batch(step), g)
             total += g
-        return total[self.places.of_variables] / GRADIENT_BATCHES
+        return total[self.places.place_of_variable] / GRADIENT_BATCHES
 
     def error(self, variables: Variables, split: Split) -> float:
         """Return the error on some images, in [0, 1]."""

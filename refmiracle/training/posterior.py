@@ -51,7 +51,7 @@ def posterior_of(trainer: Trainer) -> Posterior:
     """Return the posterior that a run has now."""
     rho = trainer.rho()
     delta, log_s = trainer.posterior.whitened(trainer.state.parameters, rho)
-    place = trainer.places.of_variables[trainer.layout.is_coded()]
+    place = trainer.places.place_of_variable[trainer.layout.is_coded()]
     whitened = (a.ravel()[place].astype(np.float64) for a in (delta, log_s, rho))
     delta, log_s, rho = whitened
     return Posterior(mu=rho * delta, sigma=rho * np.exp(0.5 * log_s), rho=rho)

@@ -40,8 +40,8 @@ class State:
         The posterior's parameters and "log_rho".
     moments : dict of str to (ndarray, ndarray)
         Adam's m and v of each parameter.
-    indices : ndarray of int64, shape (blocks, integers per block)
-        The integers of each encoded block (`Code.encode_blocks`), -1 for open ones.
+    messages : ndarray of int64, shape (blocks, messages per block)
+        The messages of each encoded block (`Code.encode_blocks`), -1 for open ones.
     extra : dict of str to ndarray
         What the parameterization keeps beside its parameters.
     trained : int
@@ -56,7 +56,7 @@ class State:
     seconds: float
     parameters: dict[str, Array]
     moments: dict[str, tuple[Array, Array]]
-    indices: NDArray[np.int64]
+    messages: NDArray[np.int64]
     extra: dict[str, Array]
     trained: int = STILL_TRAINING
     losses: list[float] = field(default_factory=list)
@@ -71,7 +71,7 @@ def save_checkpoint(path: Path, settings: Settings, state: State) -> None:
         "step": np.array(state.step),
         "seconds": np.array(state.seconds),
         "trained": np.array(state.trained),
-        "indices": state.indices,
+        "indices": state.messages,
         "losses": np.array(state.losses, dtype=np.float64),
         "metrics_bytes": np.array(state.metrics_bytes),
     }
@@ -130,7 +130,7 @@ def load_checkpoint(path: Path) -> tuple[Settings, State]:
             seconds=float(a["seconds"]),
             parameters={n: a[f"parameter.{n}"] for n in names},
             moments={n: (a[f"m.{n}"], a[f"v.{n}"]) for n in names},
-            indices=a["indices"],
+            messages=a["indices"],
             extra={n.removeprefix("extra."): a[n] for n in a if n.startswith("extra.")},
             trained=int(a["trained"]),
             losses=a["losses"].tolist(),
@@ -183,4 +183,4 @@ def _arrays(state: State) -> dict[str, Array]:
         for p, pair in state.moments.items()
         for n, a in zip("mv", pair, strict=True)
     }
-    return {**state.parameters, **moments, **state.extra, "indices": state.indices}
+    return {**state.parameters, **moments, **state.extra, "messages": state.messages}

@@ -82,7 +82,7 @@ class Trainer:
             value[:] = self.state.extra[name]
             self.state.extra[name] = value
         self.variable_pass = VariablePass(self.engine, self.layout, self.places, share)
-        self.fixed = np.zeros(self.places.tensor.shape, dtype=np.float32)
+        self.fixed = np.zeros(self.places.tensor_of_place.shape, dtype=np.float32)
         sent = np.flatnonzero(self._sent())
         self.fixed[sent] = self._rows(sent)
         self.w, self.flat_g = self._blocks_of(self.flat), np.empty_like(self.flat)
@@ -102,12 +102,12 @@ class Trainer:
         """Return the flat array of all variables, each what it is in the base, or 0."""
         flat = np.zeros(self.places.size(), dtype=self.engine.dtype)
         if self.base is not None:
-            flat[self.places.of_variables] = self.base.variables
+            flat[self.places.place_of_variable] = self.base.variables
         return flat
 
     def _blocks_of(self, flat: Array) -> Array:
         """Return the part of a flat array that is in the blocks, shape (blocks, block_size)."""
-        tensor = self.places.tensor
+        tensor = self.places.tensor_of_place
         return flat[: tensor.size].reshape(tensor.shape)
 
     def _posterior(self) -> Parameterization:
@@ -123,30 +123,30 @@ class Trainer:
         rho = self._rho(log_rho)
         parameters = self.posterior.initial(settings.seed, settings.spread, rho)
         parameters["log_rho"] = log_rho.astype(self.engine.dtype)
-        per_block = self.code.integers_per_block(settings.block_size)
+        per_block = self.code.messages_per_block(settings.block_size)
         return State(
             step=0,
             seconds=0.0,
             parameters=parameters,
             moments={n: (np.zeros_like(p), np.zeros_like(p)) for n, p in parameters.items()},
-            indices=np.full((self.layout.blocks(), per_block), OPEN, dtype=np.int64),
+            messages=np.full((self.layout.blocks(), per_block), OPEN, dtype=np.int64),
             extra={n: v.copy() for n, v in self.posterior.state().items()},
         )
 
     def _rows(self, blocks: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the whitened samples that the integers of encoded blocks name."""
-        c, sent = self.settings, self.state.indices[blocks]
+        """Return the whitened samples that the messages of encoded blocks name."""
+        c, messages = self.settings, self.state.messages[blocks]
         return self.code.decode_blocks(
-            self.engine, c.seed, c.bits_per_block, blocks, sent, c.block_size
+            self.engine, c.seed, c.bits_per_block, blocks, messages, c.block_size
         )
 
     def _sent(self) -> NDArray[np.bool_]:
         """Return which blocks are encoded, shape (blocks,)."""
-        return self.state.indices[:, 0] != OPEN
+        return self.state.messages[:, 0] != OPEN
 
     def _used(self) -> NDArray[np.bool_]:
-        """Return which integers of each block stand for something, shaped as those of the state."""
-        return self.places.used[:, : self.state.indices.shape[1]]
+        """Return which messages of each block stand for something, shaped as those of the state."""
+        return self.places.used[:, : self.state.messages.shape[1]]
 
     def scales(self) -> NDArray[Any]:
         """Return the scales rho as they will be sent: training uses these."""
@@ -157,8 +157,8 @@ class Trainer:
         return self._rho(self.state.parameters["log_rho"])
 
     def _rho(self, log_rho: ArrayLike) -> Array:
-        sent = self.scale_kind.quantise(log_rho)
-        return self.scale_kind.values(sent).astype(self.engine.dtype)[self.places.tensor]
+        scales = self.scale_kind.quantise(log_rho)
+        return self.scale_kind.values(scales).astype(self.engine.dtype)[self.places.tensor_of_place]
 
     @by_one_thread
     def sample(self, rho: Array, row: int) -> tuple[Array, Array]:
@@ -248,7 +248,7 @@ class Trainer:
         moved = self.w[sent] if nu is None else self.w[sent] - nu[sent]
         by_place = (g[sent] * moved).ravel()
         g[sent] = 0
-        return np.bincount(self.places.tensor[sent].ravel(), by_place, len(self.dlog_rho))
+        return np.bincount(self.places.tensor_of_place[sent].ravel(), by_place, len(self.dlog_rho))
 
     def _settle(self, rho: Array) -> None:
         """Let the posterior steer to its budget; end the training where it has settled.
@@ -294,7 +294,7 @@ class Trainer:
         if not self.code.takes_wider:
             log_s = np.minimum(log_s, 0)
         try:
-            sent = self.code.encode_blocks(
+            messages = self.code.encode_blocks(
                 self.engine,
                 c.seed,
                 c.bits_per_block,
@@ -307,7 +307,7 @@ class Trainer:
             raise InputError(
                 f"{named('code')} {c.code} cannot send group {group + 1} of {c.groups}: {e}"
             ) from e
-        self.state.indices[blocks] = np.where(self._used()[blocks], sent, UNUSED)
+        self.state.messages[blocks] = np.where(self._used()[blocks], messages, UNUSED)
         self.fixed[blocks] = self._rows(blocks)
 
     @by_one_thread
@@ -337,23 +337,23 @@ class Trainer:
     def sent_bits(self) -> int:
         """Return the bits sent so far.
 
-        Entropy-coded integers count as long as they are by formula under the theta that is best
+        Entropy-coded messages count as long as they are by formula under the theta that is best
         for those sent so far, rounded: what a file of them would hold but for its header and
         less than a byte or two.
         """
         bits, sent = self.settings.bits_per_block, self._sent()
         if self.code.fixed_length:
             return self.encoded() * bits
-        integers = self.state.indices[sent][self._used()[sent]]
-        return round(coded_bits(self.code.to_positive(integers), self.code.raw_bits(bits)))
+        messages = self.state.messages[sent][self._used()[sent]]
+        return round(coded_bits(self.code.to_positive(messages), self.code.raw_bits(bits)))
 
     @by_one_thread
     def compressed(self) -> CompressedModel | CompressedUpdate:
         """Return the compressed model, or update; all blocks must be encoded."""
         layout, settings, scales = self.layout, self.settings, self.scales()
-        shape = self.code.message_shape(*self.places.tensor.shape)
-        indices = self.state.indices.reshape(shape).copy()
+        shape = self.code.message_shape(*self.places.tensor_of_place.shape)
+        messages = self.state.messages.reshape(shape).copy()
         bits, code = settings.bits_per_block, settings.code
         if self.base is None:
-            return CompressedModel(layout, bits, scales, indices, code)
-        return CompressedUpdate(self.base.checksum, layout, bits, scales, indices, code)
+            return CompressedModel(layout, bits, scales, messages, code)
+        return CompressedUpdate(self.base.checksum, layout, bits, scales, messages, code)

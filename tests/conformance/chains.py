@@ -34,7 +34,7 @@ def shipped_chains() -> dict[str, list[bytes]]:
 
 
 def messages(rng: np.random.Generator, layout: BlockLayout, code: str, bits: int) -> np.ndarray:
-    """Return messages of all lengths, shaped as `CompressedModel.indices`."""
+    """Return messages of all lengths, shaped as `CompressedModel.messages`."""
     count, raw = message_count(layout, CODES[code]), CODES[code].raw_bits(bits)
     if code == MRC:
         return rng.integers(0, 2**bits, count)

@@ -1490,10 +1490,10 @@ def theta_in_big_endian(right, data):
 def rows_of_randomness_by_variable(right, data):
     def by_variable(model, engine):
         layout, count = model.layout, model.layout.variables()
-        rows = np.arange(model.indices.size)
+        rows = np.arange(model.messages.size)
         rows[:count] = philox.stream_permutation(layout.seed, Stream.PERMUTATION, 0, count)
-        z = engine.variable_samples(model.code, layout.seed, rows, model.indices.ravel())
-        return z.reshape(model.indices.shape)
+        z = engine.variable_samples(model.code, layout.seed, rows, model.messages.ravel())
+        return z.reshape(model.messages.shape)
 
     return patched("refmiracle.fileformat.model.decode_rows", by_variable, right.decode_model)(data)
 

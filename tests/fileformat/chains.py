@@ -43,7 +43,7 @@ def drawn_model(rng, network=1, grouping=Grouping.INPUTS, signs=Signs.UNIT, seed
 
 
 def drawn_messages(rng, code, bits, layout):
-    """Messages of any size that a code can have, as `CompressedModel.indices`."""
+    """Messages of any size that a code can have, as `CompressedModel.messages`."""
     of_variables = CODES[code].of == VARIABLE
     count = layout.variables() if of_variables else layout.blocks()
     if code in (MRC, "orc"):

@@ -107,7 +107,7 @@ def test_each_bit_of_each_index_is_shown(some_file):
         assert len(byte.pattern) == (8 if byte.kind == "I" else 0)
         pattern = ""
         for block, index, first, last, of in owners:
-            assert (index, of) == (some_file.indices[block], bits)
+            assert (index, of) == (some_file.messages[block], bits)
             shown[block] += range(first, last + 1)
             pattern += str(block % 2) * (last - first + 1)
         assert byte.pattern.rstrip("x") == pattern

@@ -87,8 +87,8 @@ def assert_same(a, b):
     assert a.bits_per_block == b.bits_per_block
     assert a.rho.dtype == b.rho.dtype == np.float16
     assert a.rho.tobytes() == b.rho.tobytes()
-    assert a.indices.dtype == b.indices.dtype == np.int64
-    np.testing.assert_array_equal(a.indices, b.indices)
+    assert a.messages.dtype == b.messages.dtype == np.int64
+    np.testing.assert_array_equal(a.messages, b.messages)
 
 
 def make_model(rng, factors=DEFAULT, block_size=30, bits=14, seed=0):
@@ -132,7 +132,7 @@ def test_fields_stand_where_the_specification_puts_them():
     assert (model.bits_per_block, layout.block_size, layout.seed) == (5, 3, 7)
     assert layout.factors == COUNTS
     assert model.rho.tolist() == [0.125, 0.15625, 0.1875, 0.21875, 0.25, 0.3125, 0.375, 0.4375]
-    assert model.indices.tolist() == [9, 31, 18]
+    assert model.messages.tolist() == [9, 31, 18]
     assert model.to_bytes() == file_with()
 
 
@@ -298,7 +298,7 @@ def test_extreme_scales_are_valid(pattern):
 def test_padding_bit():
     assert "padding" in refusal(file_with(indices="4fe5"))
     # 8 blocks of one variable and 1 bit fill their byte: there is no padding to refuse.
-    assert parse_model(file_with(bits="01", block_size="01", indices="ff")).indices.tolist() == (
+    assert parse_model(file_with(bits="01", block_size="01", indices="ff")).messages.tolist() == (
         [1] * 8
     )
 
@@ -339,7 +339,7 @@ def test_faults_are_reported_in_the_order_of_the_specification():
         {"bits_per_block": 0},
         {"rho": np.full(8, np.nan, dtype=np.float16)},
         {"rho": np.ones(7, dtype=np.float16)},
-        {"indices": np.zeros(2, dtype=np.int64)},
+        {"messages": np.zeros(2, dtype=np.int64)},
         {"block_size": 9},
         {"seed": 2**32},
         {"seed": -1},
@@ -354,7 +354,7 @@ def test_no_file_is_written_that_no_reader_accepts(change):
         BlockLayout(LENET5, grouping=Grouping.OUTPUTS, signs=Signs.UNIT, **layout),
         change.get("bits_per_block", good.bits_per_block),
         change.get("rho", good.rho),
-        change.get("indices", good.indices),
+        change.get("messages", good.messages),
     )
     with pytest.raises(InputError):
         bad.to_bytes()
@@ -398,7 +398,7 @@ def test_any_theta_round_trips(code, seed, theta16):
     data = replace(model, theta16=theta16).to_bytes()
     back = parse_model(data)
     assert back.theta16 == theta16
-    assert back.indices.tolist() == model.indices.tolist()
+    assert back.messages.tolist() == model.messages.tolist()
     assert back.to_bytes() == data
 
 
@@ -421,7 +421,7 @@ def test_faults_of_other_codes():
     """Three blocks of 5 bits, or eight variables."""
     ones = write_integers([1] * 8, 9)
     theta = b"\x09\0"
-    assert parse_model(seal(other_body("gprs", theta + ones))).indices.tolist() == [[1] * 3] * 3
+    assert parse_model(seal(other_body("gprs", theta + ones))).messages.tolist() == [[1] * 3] * 3
     assert "calls for 48 or more" in refusal(seal(other_body("gprs", theta)))
     assert "theta 0 is out of range" in refusal(seal(other_body("gprs", b"\0\0" + ones)))
     assert "not the code word" in refusal(seal(other_body("gprs", theta + b"\xff")))
@@ -460,8 +460,8 @@ def test_faults_of_other_codes_come_in_the_order_of_the_specification():
 @pytest.mark.parametrize(
     "change",
     [
-        {"indices": np.zeros((3, 2), dtype=np.int64)},
-        {"indices": np.full((3, 3), -1)},
+        {"messages": np.zeros((3, 2), dtype=np.int64)},
+        {"messages": np.full((3, 3), -1)},
         {"theta16": 65536},
         {"theta16": -1},
         {"bits_per_block": 0},

@@ -294,7 +294,7 @@ def test_largest_file_of_the_document():
     indices = np.zeros(layout.blocks(), dtype=np.int64)
     data = CompressedModel(layout, 24, np.ones(8, np.float16), indices).to_bytes()
     assert f"{len(data):,} bytes" in section("2.6")
-    assert len(parse_model(data).indices) == 431080
+    assert len(parse_model(data).messages) == 431080
 
 
 # --- the worked examples
@@ -357,7 +357,7 @@ def test_file_of_another_code_of_the_document(engine):
     assert checksum(decode_model(parse_model(data), engine)) == checksum(weights)
     assert parse_model(data).to_bytes() == data
     model = parse_model(data)  # theta is what the package chooses
-    assert CompressedModel(model.layout, 5, model.rho, model.indices, "gprs-s").to_bytes() == data
+    assert CompressedModel(model.layout, 5, model.rho, model.messages, "gprs-s").to_bytes() == data
 
 
 # --- whole files

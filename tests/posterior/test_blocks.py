@@ -92,15 +92,17 @@ def test_places_by_a_slow_loop(factors, grouping):
     """OUTPUTS: neighbours in C order share, so do units; INPUTS: the inputs of one unit share."""
     of_weights, place = slow_places(factors, grouping)
     places = find_places(layout(factors, grouping))
-    assert places.of_weights.tolist() == [place[v] for v in of_weights]
+    assert places.place_of_weight.tolist() == [place[v] for v in of_weights]
     tensor = {p: number for (number, _), p in place.items()}
-    assert places.tensor.ravel()[: len(place)].tolist() == [tensor[p] for p in range(len(place))]
-    assert not places.tensor[~places.used].any()
+    assert places.tensor_of_place.ravel()[: len(place)].tolist() == [
+        tensor[p] for p in range(len(place))
+    ]
+    assert not places.tensor_of_place[~places.used].any()
 
 
 def test_grouping_along_the_outputs():
     """With factor = outputs, all units of one input share a variable."""
-    places = find_places(layout((3, 3, 4, 4), Grouping.OUTPUTS)).of_weights
+    places = find_places(layout((3, 3, 4, 4), Grouping.OUTPUTS)).place_of_weight
     dense = places[27:47].reshape(5, 4)
     assert (dense == dense[:, :1]).all()
     assert len(set(dense[:, 0].tolist())) == 5
@@ -108,7 +110,7 @@ def test_grouping_along_the_outputs():
 
 def test_grouping_along_the_inputs():
     """With factor = inputs, all inputs of one unit share a variable."""
-    places = find_places(layout((8, 3, 5, 4), Grouping.INPUTS)).of_weights
+    places = find_places(layout((8, 3, 5, 4), Grouping.INPUTS)).place_of_weight
     conv, dense = places[:24].reshape(8, 3), places[27:47].reshape(5, 4)
     for a, units in ((conv, 3), (dense, 4)):
         assert (a == a[:1]).all()
@@ -120,10 +122,10 @@ def test_places_of_lenet5(grouping):
     """Each variable has one place, and as many weights as its tensor's factor (all divide)."""
     lenet = BlockLayout(LENET5, LENET5.hash_factors, grouping, Signs.UNIT, 32, 3)
     places = find_places(lenet)
-    weights = np.bincount(places.of_weights, minlength=places.used.size)
-    factors = np.array(LENET5.hash_factors)[places.tensor.ravel()]
+    weights = np.bincount(places.place_of_weight, minlength=places.used.size)
+    factors = np.array(LENET5.hash_factors)[places.tensor_of_place.ravel()]
     assert np.array_equal(weights, np.where(places.used.ravel(), factors, 0))
-    assert np.array_equal(np.bincount(places.tensor[places.used]), lenet.sizes())
+    assert np.array_equal(np.bincount(places.tensor_of_place[places.used]), lenet.sizes())
     assert places.used.sum() == 26_580
 
 
@@ -170,7 +172,7 @@ def test_to_weights_by_a_slow_loop(engine, rng):
     weights = to_weights(SMALL, engine, places, variables)
     assert [weights[t.name].shape for t in SMALL.tensors()] == SHAPES
     flat = [w for t in SMALL.tensors() for w in weights[t.name].ravel().tolist()]
-    pairs = zip(places.signs.tolist(), places.of_weights.tolist(), strict=True)
+    pairs = zip(places.signs.tolist(), places.place_of_weight.tolist(), strict=True)
     assert flat == [sign * float(variables.ravel()[place]) for sign, place in pairs]
 
 
@@ -220,7 +222,7 @@ def test_what_is_not_coded_stands_behind_the_blocks():
     )
     places = find_places(layout)
     assert (layout.variables(), layout.blocks(), places.size()) == (13, 4, 16 + 28)
-    assert sorted(places.of_variables) == [*range(13), *range(16, 44)]
-    assert np.array_equal(places.of_variables >= 16, ~layout.is_coded())
-    assert set(places.tensor.ravel()) == {1, 2}
-    assert places.tensor[~places.used].tolist() == [1, 1, 1]
+    assert sorted(places.place_of_variable) == [*range(13), *range(16, 44)]
+    assert np.array_equal(places.place_of_variable >= 16, ~layout.is_coded())
+    assert set(places.tensor_of_place.ravel()) == {1, 2}
+    assert places.tensor_of_place[~places.used].tolist() == [1, 1, 1]

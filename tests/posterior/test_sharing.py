@@ -24,8 +24,8 @@ def layout(factors=MIRACLE, grouping=Grouping.OUTPUTS, signs=Signs.UNIT):
 def random_case(rng, layout, batch, dtype):
     """Variables of about the size that training starts from, and a batch."""
     places = find_places(layout)
-    fan_in = np.array([t.fan_in for t in LENET5.tensors()])[places.tensor]
-    variables = (rng.normal(size=places.tensor.shape) / np.sqrt(fan_in)).astype(dtype)
+    fan_in = np.array([t.fan_in for t in LENET5.tensors()])[places.tensor_of_place]
+    variables = (rng.normal(size=places.tensor_of_place.shape) / np.sqrt(fan_in)).astype(dtype)
     pixels = rng.integers(0, 256, size=(batch, 28, 28), dtype=np.uint8)
     return places, variables, pixels, rng.integers(0, 10, size=batch)
 

@@ -21,7 +21,7 @@ from refmiracle.training.state import load_checkpoint
 
 def parts(state):
     """Return all that a state holds, to be compared."""
-    arrays = [*state.parameters.values(), state.indices, *state.extra.values()]
+    arrays = [*state.parameters.values(), state.messages, *state.extra.values()]
     arrays += [a for pair in state.moments.values() for a in pair]
     return (state.step, state.trained, state.losses, [a.tobytes() for a in arrays])
 

@@ -79,7 +79,7 @@ def measured(data):
     weights = decode_model(model, get_engine("numpy"))
     peak = tracemalloc.get_traced_memory()[1]
     gc.collect()
-    own = sum(w.nbytes for w in weights.values()) + model.indices.nbytes
+    own = sum(w.nbytes for w in weights.values()) + model.messages.nbytes
     kept = tracemalloc.get_traced_memory()[0] - own
     tracemalloc.stop()
     return model, weights, peak, kept

@@ -193,8 +193,8 @@ def test_a_variable_that_is_not_finite(engine, share, value):
         layout = BlockLayout(LENET_300_100, factors, Grouping.OUTPUTS, Signs.UNIT, 2, 7)
         places = find_places(layout)
         passes = VariablePass(engine, layout, places, share=share)
-        variables = np.full(places.tensor.shape, 0.01, engine.dtype)
-        for place in range(count) if count else (0, len(places.of_variables) - 1):
+        variables = np.full(places.tensor_of_place.shape, 0.01, engine.dtype)
+        for place in range(count) if count else (0, len(places.place_of_variable) - 1):
             wrong = variables.copy()
             wrong.reshape(-1)[place] = value
             out = np.zeros_like(wrong)
@@ -363,12 +363,12 @@ def test_models_that_no_file_holds(code):
     changes = [{"layout": replace(good.layout, **change)} for change in layouts]
     changes += [{"rho": np.full(6, value, np.float64)} for value in (NAN, INF, 0.0, -1.0, 1e6)]
     changes += [{"rho": np.ones(5, np.float16)}, {"bits_per_block": 300}, {"bits_per_block": -1}]
-    n = good.indices
-    changes += [{"indices": wrong} for wrong in (n + 0.5, n * NAN, n[:2], n[None], n - 99)]
+    n = good.messages
+    changes += [{"messages": wrong} for wrong in (n + 0.5, n * NAN, n[:2], n[None], n - 99)]
     for change in changes:
         with np.errstate(all="ignore"):
             refusal(replace(good, **change).to_bytes)
-    turned = replace(good, indices=np.asfortranarray(n.astype(np.uint16)), rho=np.ones(6))
+    turned = replace(good, messages=np.asfortranarray(n.astype(np.uint16)), rho=np.ones(6))
     assert turned.to_bytes() == data
     for form in (bytearray(data), memoryview(data)):
         assert parse_model(form).to_bytes() == data

@@ -16,7 +16,7 @@ def test_samples_of_the_trainer_are_of_its_posterior(mnist, parameterization):
     trainer = Trainer(replace(TINY, parameterization=parameterization), mnist[0])
     trainer.train_step()
     w, eps = trainer.sample(trainer.rho(), 7)
-    q, place = posterior_of(trainer), trainer.places.of_variables
+    q, place = posterior_of(trainer), trainer.places.place_of_variable
     drawn = q.mu + q.sigma * eps.ravel()[place]
     assert np.allclose(drawn, w.ravel()[place], rtol=1e-4, atol=1e-6)
     assert np.array_equal(q.rho, trainer.rho().ravel()[place])

@@ -171,5 +171,5 @@ def test_a_file_is_the_callers_own(mnist):
             trainer.train_step()
     model = trainer.compressed()
     expected = model.to_bytes()
-    model.indices[:] = 0
+    model.messages[:] = 0
     assert trainer.compressed().to_bytes() == expected

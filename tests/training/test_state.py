@@ -76,7 +76,7 @@ def test_of_another_version(checkpoint, change, message):
     [
         ({"parameterization": "mean-var"}, "it holds phi, tau, and lacks beta, log_sigma, mu"),
         ({"block_size": 31}, r"tau has the shape \(886, 30\) and float32; expected \(858, 31\)"),
-        ({"code": "gprs-d"}, r"indices has the shape \(886, 1\) and int64; expected \(886, 30\)"),
+        ({"code": "gprs-d"}, r"messages has the shape \(886, 1\) and int64; expected \(886, 30\)"),
     ],
 )
 def test_arrays_of_another_run_are_refused(checkpoint, mnist, change, message):
@@ -89,7 +89,10 @@ def test_arrays_of_another_run_are_refused(checkpoint, mnist, change, message):
     ("change", "message"),
     [
         (lambda s: {"parameters": {"x": s.parameters["tau"]}}, "it holds x, and lacks log_rho"),
-        (lambda s: {"indices": s.indices * 1.0}, "indices has the shape .* and float64; expected"),
+        (
+            lambda s: {"messages": s.messages * 1.0},
+            "messages has the shape .* and float64; expected",
+        ),
         (lambda s: {"step": -1}, "the checkpoint is of step -1"),
         (lambda s: {"trained": 9}, "of step 1, where training ended at 9"),
     ],

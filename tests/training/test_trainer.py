@@ -69,7 +69,7 @@ def test_scales_learn_until_they_are_sent(mnist):
 def test_the_slope_of_a_scale_through_what_is_sent(mnist):
     """Against a difference quotient of the loss, of each tensor, nearly all blocks being sent."""
     trainer = Trainer(replace(LATE, engine="numpy", batch_size=8), mnist[0])
-    rng, sent = np.random.default_rng(0), trainer.state.indices
+    rng, sent = np.random.default_rng(0), trainer.state.messages
     sent[:-3] = rng.integers(0, 2**TINY.bits_per_block, sent[:-3].shape)
     trainer.fixed[:-3] = trainer._rows(np.arange(len(sent) - 3))
     trainer._draw(trainer.rho(), 0, trainer.w, trainer.eps)
@@ -83,7 +83,7 @@ def test_the_slope_of_a_scale_through_what_is_sent(mnist):
     trainer.variable_pass.loss_and_grads(trainer.flat, *images, trainer.flat_g)
     slopes, h = trainer._dlog_rho_of_sent(), 1e-5
     for tensor, slope in enumerate(slopes):
-        own = (trainer.places.tensor == tensor) & (sent != OPEN)
+        own = (trainer.places.tensor_of_place == tensor) & (sent != OPEN)
         losses = []
         for factor in np.exp([h, -h]):
             flat = trainer.flat.copy()
@@ -151,10 +151,10 @@ def test_what_a_code_cannot_send_changes_nothing(mnist):
     while trainer.group_due() is None:
         trainer.train_step()
     trainer.state.parameters["tau"][trainer.groups[0][0], 3] = np.nan
-    before = trainer.state.indices.copy()
+    before = trainer.state.messages.copy()
     with pytest.raises(InputError, match="code gprs-s cannot send group 1 of 3: a target's"):
         trainer.encode_group(0)
-    assert np.array_equal(trainer.state.indices, before)
+    assert np.array_equal(trainer.state.messages, before)
     assert trainer.sent_bits() == 0
 
 
@@ -168,7 +168,7 @@ def test_variances_above_the_coding_distribution_are_sent_as_its_own(mnist):
     trainer.encode_group(0)
     blocks = trainer.groups[0]
     assert np.array_equal(
-        trainer.state.indices[blocks],
+        trainer.state.messages[blocks],
         CODES["gprs-s"].encode_blocks(
             trainer.engine, 0, 4, blocks, delta[blocks], np.minimum(log_s, 0)[blocks]
         ),
@@ -199,9 +199,9 @@ def test_encoded_blocks_and_scales_stay_fixed(mnist):
     while trainer.group_due() is None:
         trainer.train_step()
     trainer.encode_group(0)
-    encoded = trainer.state.indices[:, 0] != OPEN
+    encoded = trainer.state.messages[:, 0] != OPEN
     assert 0 < encoded.sum() < len(encoded)
-    shape = trainer.places.tensor.shape
+    shape = trainer.places.tensor_of_place.shape
     scales, before = trainer.scales(), trainer.sample(trainer.rho(), 0)[0].reshape(shape)
     trainer.train_step()
     after = trainer.sample(trainer.rho(), 0)[0].reshape(shape)
@@ -300,7 +300,7 @@ def test_the_best_candidates_are_nearer_to_the_posterior(mnist):
         delta, log_s = trainer.posterior.whitened(trainer.state.parameters, trainer.rho())
         z = trainer.engine.codebook_rows(TINY.seed, np.arange(2**8), TINY.block_size)
         weights = trainer.engine.log_weights(z, delta[blocks], log_s[blocks])
-        scores[selection] = weights[np.arange(len(blocks)), trainer.state.indices[blocks, 0]]
+        scores[selection] = weights[np.arange(len(blocks)), trainer.state.messages[blocks, 0]]
         top = weights.max(axis=1)
     assert np.array_equal(scores["best"], top)
     assert np.all(scores["sample"] <= top)
