@@ -353,8 +353,9 @@ def _new_settings(given: Mapping[str, Any], nbytes: int | None, data: str) -> Se
         settings = with_size(settings, nbytes)
     elif base and "block_size" not in given:
         settings = _with_usual_size(check_header(settings))
-    elif "block_size" not in given:  # a small network has fewer variables than a preset's block
-        settings = replace(settings, block_size=min(settings.block_size, variables))
+    elif "block_size" not in given:  # a network may have fewer variables, a code smaller blocks
+        most = min(variables, find_code(settings.code).largest_block)
+        settings = replace(settings, block_size=min(settings.block_size, most))
     settings = check_settings(settings)
     if base and "groups" not in given and "group_steps" not in given:
         # Fewer groups than the preset has are each followed by the more steps.

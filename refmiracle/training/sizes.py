@@ -59,10 +59,17 @@ def with_suited_blocks(settings: Settings, nbytes: int) -> Settings:
 
 
 def foretold(settings: Settings) -> Iterator[str]:
-    """Yield what there is to say, before it is trained, of how long an update will be."""
+    """Yield what there is to say before training, of large blocks and of long updates."""
+    code = find_code(settings.code)
+    if settings.block_size > code.largest_block:
+        yield (
+            f"warning: blocks of {settings.block_size} variables may be too large for"
+            f" {named('code')} {code.name}, which is known once they are trained; up to"
+            f" {named('block_size')} {code.largest_block} it sends them"
+        )
     if not settings.base:
         return
-    code, size, root = find_code(settings.code), expected_bytes(settings), len(settings.base[0])
+    size, root = expected_bytes(settings), len(settings.base[0])
     longer = size > root
     if not code.fixed_length:
         yield (
