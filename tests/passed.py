@@ -40,17 +40,17 @@ def path_of_passed():
     return Path(name) if name else None
 
 
-def write_passed(settings):
+def write_passed(config):
     """Have one process, none of the workers of pytest-xdist, write what passes."""
     path = path_of_passed()
-    if path and not hasattr(settings, "workerinput"):
-        settings.pluginmanager.register(Passed(path))
+    if path and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Passed(path))
 
 
-def leave_out_passed(settings, items):
+def leave_out_passed(config, items):
     """Leave out what the file names."""
     path = path_of_passed()
     if path and path.exists():
         passed = set(path.read_text(encoding="utf-8").splitlines())
-        settings.hook.pytest_deselected(items=[i for i in items if i.nodeid in passed])
+        config.hook.pytest_deselected(items=[i for i in items if i.nodeid in passed])
         items[:] = [i for i in items if i.nodeid not in passed]

@@ -31,11 +31,11 @@ def test_skipped():
 CONFTEST = """
 from passed import leave_out_passed, write_passed
 
-def pytest_configure(settings):
-    write_passed(settings)
+def pytest_configure(config):
+    write_passed(config)
 
-def pytest_collection_modifyitems(settings, items):
-    leave_out_passed(settings, items)
+def pytest_collection_modifyitems(config, items):
+    leave_out_passed(config, items)
 """
 
 

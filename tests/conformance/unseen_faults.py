@@ -381,7 +381,7 @@ def varints_go_on_at_127(right, *fields):
         return bytes([*out, value])
 
     right.write_container(*fields)  # which refuses what it should
-    unchecked = SimpleNamespace(indices=fields[-1])
+    unchecked = SimpleNamespace(messages=fields[-1])
     with replaced(container, write_varint=write_varint, parse_model=lambda *_: unchecked):
         return right.write_container(*fields)
 

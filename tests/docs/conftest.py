@@ -85,7 +85,7 @@ def clone(tmp_path, monkeypatch):
     # Other tests have backends of that name too.
     monkeypatch.delitem(sys.modules, "my_backend", raising=False)
     choose = face.choose_settings
-    monkeypatch.setattr(face, "choose_config", lambda *given: shrink(choose(*given)))
+    monkeypatch.setattr(face, "choose_settings", lambda *given: shrink(choose(*given)))
     for command in (evaluate, report, train):
         monkeypatch.setattr(command, "load_split", few_images)
     sweep = Sweep(TINY, bits=(3,), block_sizes=(60, 90))

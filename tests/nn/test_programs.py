@@ -81,7 +81,7 @@ def check(rng, network, batch):
     weights, pixels, labels = given(rng, network, batch)
     single = {name: w.astype(np.float32) for name, w in weights.items()}
     double = {name: w.astype(np.float64) for name, w in single.items()}
-    assert isinstance(unshared_pass(network, NUMBA, single).whole.inner, general.GeneralPass)
+    assert isinstance(unshared_pass(network, NUMBA, single).engine_pass.inner, general.GeneralPass)
     want_loss, want = loss_and_grads(network, NUMPY, double, pixels, labels)
     loss, grads = loss_and_grads(network, NUMBA, single, pixels, labels)
     assert abs(loss - want_loss) <= 1e-6 * max(want_loss, 1.0)
