@@ -249,6 +249,7 @@ def test_a_compiler_that_fails_is_left_out_in_one_line(images, monkeypatch, caps
     assert said == "refmiracle: torch.compile is left out: no compiler\n"
 
 
+@pytest.mark.slow
 def test_fresh_processes(images, monkeypatch):
     # With the caches of the machine, so that not everything is compiled anew.
     monkeypatch.setattr(fresh, "CACHES", ())

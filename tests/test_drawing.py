@@ -80,15 +80,18 @@ def somebodys(tmp_path):
     return str(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", [NOTEBOOK, "module://no.such.backend", "svg", "tkagg"])
 def test_a_backend_in_the_environment_changes_nothing(digests, backend):
     assert run_python(DIGESTS, MPLBACKEND=backend) == digests
 
 
+@pytest.mark.slow
 def test_settings_of_somebody_change_nothing(digests, somebodys):
     assert run_python(DIGESTS, MATPLOTLIBRC=somebodys) == digests
 
 
+@pytest.mark.slow
 def test_warnings_as_errors_change_nothing(digests):
     assert run_python(DIGESTS, PYTHONWARNINGS="error") == digests
 
@@ -130,6 +133,7 @@ print(matplotlib.get_backend(), os.environ["MPLBACKEND"])
     assert found == "module://own_backend module://own_backend\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "value"), [("MPLBACKEND", "garbage"), ("MATPLOTLIBRC", b"\xff\xfe no text")]
 )

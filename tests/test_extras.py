@@ -141,6 +141,7 @@ def test_a_module_of_a_library_and_what_it_says_while_it_is_loaded(fake, capsys)
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.slow
 def test_no_other_module_imports_an_extra_by_itself():
     extras = {*NEEDED, "PIL", "jax", "tqdm", "onnxruntime", "sklearn"}
     for path in ROOT.rglob("*.py"):

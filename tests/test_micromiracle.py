@@ -218,6 +218,7 @@ def test_a_damaged_file_is_refused(short, at):
         micromiracle.decode(bytes(damaged))
 
 
+@pytest.mark.slow
 def test_the_command_evaluates_the_file_to_the_same_error(data, test_set, tmp_path):
     path = tmp_path / "model.rmc"
     path.write_bytes(data)
@@ -238,6 +239,7 @@ def test_the_readme_has_the_figures_of_the_shipped_file(test_set):
 # --- the command
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_file_and_says_what_it_is(tmp_path):
     out = tmp_path / "model.rmc"
     done = run(SOURCE, "--data", DATA, "--steps", 10, "--seed", 127, "--out", out)

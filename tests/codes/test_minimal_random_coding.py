@@ -68,7 +68,10 @@ def one_thread(monkeypatch):
     monkeypatch.setattr(numba_engine.threads, "THREADS", 1)
 
 
-@pytest.mark.parametrize(("posterior", "direction"), PLACES)
+@pytest.mark.parametrize(
+    ("posterior", "direction"),
+    [PLACES[0], *(pytest.param(*place, marks=pytest.mark.slow) for place in PLACES[1:])],
+)
 def test_the_encoder_is_honest(engine, posterior, direction, one_thread):
     count, bits = SIZES[engine.name]
     bound = dkw(count) + total_variation_bound(*posterior, bits)

@@ -52,6 +52,7 @@ def test_some_targets(code):
 
 
 @pytest.mark.slow
+@pytest.mark.minutes
 @pytest.mark.parametrize("code", CODES)
 def test_a_million_targets(code):
     for seed in range(MILLION // AT_ONCE):
@@ -59,6 +60,7 @@ def test_a_million_targets(code):
 
 
 @pytest.mark.slow
+@pytest.mark.minutes
 @pytest.mark.parametrize("code", [name for name, code in CODES.items() if code.exact])
 def test_a_hundred_thousand_samples_follow_their_target(code):
     """By Kolmogorov and Smirnov; the false alarm is 1e-6 for each code (Dvoretzky et al.)."""

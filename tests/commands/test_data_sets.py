@@ -181,6 +181,7 @@ def test_a_network_of_another_shape_the_whole_way(tmp_path, monkeypatch, capsys,
     assert "takes 3x8x9" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "layers", "said"),
     [

@@ -212,6 +212,7 @@ def test_a_network_of_a_file(tmp_path, tiny, own, few_images_folder, capsys, nam
     assert train.main(["--resume", "--network", f"{own}:{name}", "--out", str(out)]) == 0
 
 
+@pytest.mark.slow
 def test_a_described_network_needs_no_file_afterwards(tmp_path, tiny, own, few_images_folder):
     """Neither to go on with the run, nor to read its file, in a process that never saw it."""
     out = tmp_path / "run"
@@ -282,6 +283,7 @@ def test_a_module_in_the_current_folder(own, monkeypatch):
     assert given_network("own_networks:NETWORK") == given_network(f"{own}:NETWORK")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [0, 232])
 def test_another_process_knows_the_network_from_the_settings(tmp_path, number):
     """No table of this process is looked into: the settings has the whole network."""

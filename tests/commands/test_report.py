@@ -130,6 +130,7 @@ def test_missing_extras_are_named(copied, few_images_folder, monkeypatch, capsys
     assert f'{module} is not installed; pip install "refmiracle[report]"' in error
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="names are no bytes there")
 def test_a_folder_whose_name_is_no_text(tiny_run, tmp_path, few_images_folder, capsys):
     folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/l\xe4ufe"))

@@ -50,6 +50,7 @@ def swept(tmp_path_factory, small_mnist_folder):
     return out, printed.getvalue()
 
 
+@pytest.mark.slow
 def test_sweep_in_processes(swept, tiny):
     out, printed = swept
     results = json.loads((out / STUDY / "results.json").read_text())
@@ -63,6 +64,7 @@ def test_sweep_in_processes(swept, tiny):
     assert [p["block_size"] for p in results["points"]] == [60, 90, 70]
 
 
+@pytest.mark.slow
 def test_sweep_on_a_dask_cluster(tmp_path, tiny, monkeypatch):
     distributed = pytest.importorskip("distributed", reason="Dask is not installed")
     cluster = distributed.LocalCluster(
@@ -105,6 +107,7 @@ def _fingerprint(data):
     return rate_distortion.fingerprint(rate_distortion.load_split(data, "train"))
 
 
+@pytest.mark.slow
 def test_failed_points_are_named_and_the_rest_is_written(tmp_path, tiny, capsys):
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "3bits-60-seed0").write_text("in the way")
@@ -140,6 +143,7 @@ def test_no_point_at_all(tmp_path, tiny, capsys):
     assert json.loads((tmp_path / STUDY / "results.json").read_text())["points"] == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="POSIX")
 @pytest.mark.parametrize("where", ["training", "second", "starting", "measuring"])
 def test_ctrl_c_is_one_line_and_keeps_what_is_done(tmp_path, small_mnist_folder, where):

@@ -419,6 +419,7 @@ TWICE = textwrap.dedent(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="os.kill is no Ctrl-C there")
 @pytest.mark.parametrize("where", ["step", "checkpoint", "end"])
 def test_a_second_interrupt_ends_at_once_with_one_line(tmp_path, where):
@@ -528,6 +529,7 @@ def child(out, *arguments, **environment):
 
 
 @pytest.mark.slow
+@pytest.mark.minutes
 def test_killed_at_random_and_resumed_by_more_threads_gives_the_same_bytes(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert child(whole, NUMBA_NUM_THREADS="1").wait() == 0

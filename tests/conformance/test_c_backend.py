@@ -60,6 +60,7 @@ def test_hello(backend):
     assert tuple(backend.dtypes) == ("float64",)
 
 
+@pytest.mark.slow
 def test_passes_the_suite(backend):
     if not CASES.is_dir():
         pytest.skip(f"there are no golden vectors in {CASES}")

@@ -85,6 +85,7 @@ def classes_of(files, images):
     return forward(base.layout.network, engine, base.weights(), engine.images(images)).argmax(0)
 
 
+@pytest.mark.slow
 def test_chains_of_all_codes_bit_for_bit(sanitized, rng):
     own = list(described_files()[:4])
     chains = [random_chain(rng, NETWORKS["lenet5"], code) for code in CODES]
@@ -111,6 +112,7 @@ def test_a_packet_of_51_bytes(program, device, tmp_path, rng, images):
         assert [int(line) for line in done.stdout.splitlines()] == want.tolist()
 
 
+@pytest.mark.slow
 def test_a_device_of_less_memory_decodes_the_same(device, tmp_path, rng, images):
     """With 137 keys at a time instead of 512 the order of the variables is the same."""
     names = [*write(tmp_path, [BASE, packet(rng, BASE)]), images[0]]

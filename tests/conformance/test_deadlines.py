@@ -480,6 +480,7 @@ def test_command_of_a_wrong_deadline(deadline, message, capsys):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_plugin_has_the_deadline_too(hanging):
     # Without pytest's summary, which says each again where the variable CI is set.
     command = [sys.executable, "-m", "pytest", "-r", "N", "-p", "no:cacheprovider", "-p", "hanging"]

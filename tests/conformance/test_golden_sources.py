@@ -848,6 +848,7 @@ def test_decoded_weights_follow_from_the_layout():
 # --- the tools
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["bits", "numerics", "posterior", "coding", "files"])
 def test_the_tools_write_the_same_bytes_again(part, tmp_path):
     importlib.import_module(f"golden.{part}").write(tmp_path)
@@ -871,6 +872,7 @@ def test_the_tools_write_the_same_bytes_again(part, tmp_path):
         assert (tmp_path / path).read_bytes() == (GOLDEN / path).read_bytes(), path
 
 
+@pytest.mark.slow
 def test_the_tools_write_the_codes_again(tmp_path):
     """All files but the longest, and of that a case of each code."""
     with mpmath.workdps(codes.DIGITS):

@@ -16,6 +16,7 @@ def test_every_case_passes(backend):
 
 
 @pytest.mark.slow
+@pytest.mark.minutes
 def test_every_case_passes_when_it_is_posed_again(backend):
     check_cases(backend, order=1)
 

@@ -89,6 +89,7 @@ def digest_of_chain(name):
     return spec_decoder.sha256(spec_updates.decode_chain(CHAINS[name]))
 
 
+@pytest.mark.slow
 def test_there_is_a_file_of_every_code_and_network():
     headers = {(data[4], data[5]) for data in FILES.values()}
     assert headers == {(n.number, c.number) for n in EVERY_NETWORK for c in CODES.values()}

@@ -83,6 +83,7 @@ def test_blocks_run(page, clone, capsys, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.minutes
 @pytest.mark.parametrize("page", ["docs/FRONTIER.md", "docs/guide/evaluate.md"])
 def test_blocks_run_with_the_long_ones(page, clone, capsys, monkeypatch):
     run_page(page, clone, capsys, monkeypatch, long=True)

@@ -344,6 +344,7 @@ for code in variables.CODES:
 """
 
 
+@pytest.mark.slow
 def test_threads_change_nothing():
     """In the codes of blocks and in those of variables."""
     one, three = (run_python(WITH_THREADS, NUMBA_NUM_THREADS=n).split("\n", 1) for n in "13")

@@ -233,6 +233,7 @@ def run_copy(folder, code=WORDS, **environment):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_an_edit_of_one_file_is_seen_by_all_that_call_into_it(tmp_path):
     """numba's own cache looks at `normals`, whose function calls one of `philox`."""
     shutil.copytree(PACKAGE, tmp_path / "refmiracle", ignore=shutil.ignore_patterns("__pycache__"))
@@ -254,6 +255,7 @@ def test_an_edit_of_one_file_is_seen_by_all_that_call_into_it(tmp_path):
     assert "cannot be loaded" in failed.value.stderr
 
 
+@pytest.mark.slow
 def test_processes_that_compile_at_once(tmp_path):
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "missing" / "folder")}
     command = [sys.executable, "-c", WORDS]

@@ -120,6 +120,7 @@ def interrupted(call, between):
     return result, len(visited)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CALLS)
 def test_another_call_between_any_two_lines_changes_nothing(engine, name, monkeypatch):
     """All work is the caller's own, so that all of it can be parked."""

@@ -187,6 +187,7 @@ def test_all_shapes_are_inferred(made):
     assert len(inferred.graph.value_info) == len(model.graph.node) - 1  # but the logits
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("opset", [15, 17, 21])
 def test_a_later_opset_has_the_same_logits(made, opset):
     onnx = pytest.importorskip("onnx")
@@ -194,6 +195,7 @@ def test_a_later_opset_has_the_same_logits(made, opset):
     made.assert_logits(run_onnx(later.SerializeToString(), made.images))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bytes_", ["QUInt8", "QInt8"])
 @pytest.mark.parametrize("form", ["QOperator", "QDQ"])
 def test_quantized_it_has_nearly_its_logits(made, form, bytes_, tmp_path):

@@ -116,6 +116,7 @@ except (refmiracle.InputError, refmiracle.CheckError) as e:
 """
 
 
+@pytest.mark.slow
 def test_users_are_typed(tmp_path):
     """By mypy --strict, which sees a setting that there is not."""
     pytest.importorskip("mypy")

@@ -169,6 +169,7 @@ print(found.hexdigest())
 """
 
 
+@pytest.mark.slow
 def test_results_do_not_depend_on_the_number_of_threads():
     one, two, three = (run_python(HASHES, NUMBA_NUM_THREADS=n) for n in "123")
     assert one == two == three

@@ -46,6 +46,7 @@ def test_unit_copies(chosen, copies):
     assert unit_copies(chosen) == copies
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("chosen", "batch"),
     [

@@ -81,6 +81,7 @@ def test_a_changed_byte(changed):
 
 
 @pytest.mark.slow
+@pytest.mark.minutes
 def test_every_byte_changed(changed):
     """Each byte of the structure, in each bit, and every fourth byte of the arrays in one."""
     data, refused = changed

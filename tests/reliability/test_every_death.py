@@ -149,6 +149,7 @@ def test_dies_with_a_checkpoint_after_each_step(recorded):
 
 
 @pytest.mark.slow
+@pytest.mark.minutes
 def test_an_update_dies_with_a_checkpoint_after_each_step(recorded, images):
     layout, path = SHORT.layout(), images / "base.rmc"
     ones, indices = np.ones(2, np.float16), np.arange(layout.blocks()) % 4
@@ -160,6 +161,7 @@ def test_an_update_dies_with_a_checkpoint_after_each_step(recorded, images):
     assert ends_alike(functools.partial(recorded, more=flags), {}) > 200
 
 
+@pytest.mark.slow
 def test_dies_with_checkpoints_by_ctrl_c_alone(recorded, monkeypatch):
     """So metrics run ahead of the checkpoint, by as many lines as can be."""
     monkeypatch.setattr(run, "CHECKPOINT_SECONDS", math.inf)

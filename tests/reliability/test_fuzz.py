@@ -26,14 +26,15 @@ SOURCES = Path(__file__).parents[2] / "tools" / "backends" / "c"
 SEEDS = list(seed_files().values())
 
 
-def test_eight_thousand_files():
+@pytest.mark.parametrize("count", [800, pytest.param(8000, marks=pytest.mark.slow)])
+def test_thousands_of_files(count):
     fuzzer = fuzz.Fuzzer(3, [package("numba"), package("numpy", 1000), plain_python()], 40)
-    fuzzer.run(range(8000))
+    fuzzer.run(range(count))
     print(fuzz.report(fuzzer.tally))
     assert fuzzer.tally.faults == []
     assert [kind for kind in fuzzer.tally.kinds if kind not in fuzz.REFUSALS] == ["valid"]
     assert fuzzer.tally.kinds.keys() >= fuzz.REFUSALS.keys()
-    assert 400 < fuzzer.tally.kinds["valid"] < 2000
+    assert count / 20 < fuzzer.tally.kinds["valid"] < count / 4
     # Arrays for all 431,080 weights, once or twice, but not hundreds of megabytes.
     assert max(fuzzer.tally.traced.values()) < 64 << 20
 
@@ -68,11 +69,12 @@ def updates():
     return fuzz_updates.Updates(4)
 
 
-def test_five_thousand_updates(updates):
-    kinds, faults = fuzz_updates.run(updates, range(5000))
+@pytest.mark.parametrize("count", [500, pytest.param(5000, marks=pytest.mark.slow)])
+def test_thousands_of_updates(updates, count):
+    kinds, faults = fuzz_updates.run(updates, range(count))
     assert faults == []
     assert kinds.keys() == {"valid", *fuzz_updates.REFUSALS}
-    assert 750 < kinds["valid"] < 1750
+    assert 0.15 * count < kinds["valid"] < 0.35 * count
 
 
 def test_an_update_is_known_by_its_number(updates):
@@ -96,7 +98,7 @@ def test_a_fault_in_a_reader_of_updates_is_found(updates):
     assert len(faults) == 20
 
 
-@settings(max_examples=3000)
+@settings(max_examples=1000)
 @given(
     st.sampled_from(SEEDS),
     st.lists(st.tuples(st.integers(0, 2**16), st.integers(0, 3), st.binary(max_size=6))),
@@ -117,6 +119,7 @@ def test_any_change_is_refused_or_is_another_valid_file(data, changes):
 
 
 @pytest.mark.slow
+@pytest.mark.minutes
 def test_twenty_thousand_files_of_the_c_program(tmp_path):
     if shutil.which("make") is None or shutil.which("cc") is None:
         pytest.skip("there is no C compiler")

@@ -65,6 +65,7 @@ def peak_of(function):
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", ["mrc", "pfr", "sp-pfr", "as-star", "grc"])
 def test_the_costliest_updates(code, base, work):
     data = costly_update(code, base)
@@ -80,6 +81,7 @@ def test_the_costliest_updates(code, base, work):
     assert work["counters"] <= 2 * variables + 9 * size + variables / 4 + size
 
 
+@pytest.mark.slow
 def test_a_long_chain_takes_no_more_memory_than_a_short_one():
     root = hostile_files.make_small("mrc", 1)
     files = [root]

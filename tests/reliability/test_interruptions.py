@@ -56,12 +56,14 @@ def test_killed_twice_is_the_same_run(world, goes_on):
 
 
 @pytest.mark.slow
+@pytest.mark.minutes
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def test_killed_six_times_is_the_same_run(tmp_path):
     assert drive.killed(disturb(tmp_path, 6, 0)["deaths"]) >= 6
 
 
 @pytest.mark.slow
+@pytest.mark.minutes
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def test_killed_fifty_times_is_the_same_run(tmp_path):
     figures = disturb(tmp_path, 50, 1)
@@ -103,6 +105,7 @@ def test_disk_full_at_a_call(at, out, refused, goes_on, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.minutes
 @pytest.mark.parametrize("at", range(100))
 def test_disk_full_at_every_call(at, out, refused, goes_on, monkeypatch):
     full_at(at, out, refused, goes_on, monkeypatch)

@@ -51,12 +51,14 @@ def test_two_threads_in_other_surroundings(world, one_thread, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.minutes
 @pytest.mark.parametrize("threads", ["2", "3", "5", "8"])
 def test_more_threads(world, one_thread, threads):
     assert digests(world, world, NUMBA_NUM_THREADS=threads) == one_thread
 
 
 @pytest.mark.slow
+@pytest.mark.minutes
 @pytest.mark.parametrize("name", SURROUNDINGS)
 def test_other_surroundings(world, one_thread, tmp_path, name):
     value = {name: SURROUNDINGS[name]}

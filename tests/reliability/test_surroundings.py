@@ -109,6 +109,7 @@ def test_python_without_docstrings_and_with_warnings_as_errors(tmp_path, expecte
 
 
 @pytest.mark.slow
+@pytest.mark.minutes
 @pytest.mark.parametrize("settings", SETTINGS[1:], ids="-".join)
 def test_other_settings_of_python_numba_and_blas(settings, tmp_path, expected):
     check_decode(settings, tmp_path, expected)
@@ -185,6 +186,7 @@ def test_an_installation_of_another_user_that_cannot_be_written_to(installed, ex
 
 
 @pytest.mark.slow
+@pytest.mark.minutes
 def test_every_command_of_such_an_installation(installed):
     for command, says in (
         (["train", "--preset", "smoke", "--out", "run"], "1589 bytes"),

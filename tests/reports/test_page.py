@@ -60,6 +60,7 @@ def test_all_sections_are_there(elements):
     assert sum(tag == "h2" for tag, _ in elements) == len(SECTIONS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", ["sp-pfr", "gprs-s"])
 def test_a_page_about_another_code_follows_no_index(tmp_path, monkeypatch, few_images, code):
     few = replace(TINY, preset="smoke", hash_factors=(5, 5, 100, 5, 800, 5, 50, 1), validation=100)
@@ -128,6 +129,7 @@ def test_every_byte_of_the_file_is_there(opened, elements):
     ]
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_bytes(opened, few_images, page):
     assert build_page(opened, few_images) == page
 

@@ -158,6 +158,7 @@ def test_the_command_trains_the_run_again(opened, tmp_path, monkeypatch):
     assert choose_settings(given, opened.run.settings.data, None) == opened.run.settings
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", ["mrc", "gprs-s"])
 def test_a_page_without_the_first_layer_or_an_index(tmp_path, few_images, code):
     flags = ("--code", code, "--tensors", "dense2", "--parameterization", "mean-var")
@@ -168,6 +169,7 @@ def test_a_page_without_the_first_layer_or_an_index(tmp_path, few_images, code):
     assert "<td>kept</td>" in text
 
 
+@pytest.mark.slow
 def test_what_is_damaged_is_one_line(run, tmp_path, few_images_folder, tiny_run, capsys):
     given = ["--data", str(few_images_folder)]
     for name, change, message in (

@@ -57,6 +57,7 @@ def pictures(count=120, size=6, channels=0, seed=0):
 
 
 # Numbers of any size need a scale; images, bytes or floats in [0, 1], do not.
+@pytest.mark.slow
 @parametrize_with_checks([quick(scale="minmax")])
 def test_the_checks_of_scikit_learn(estimator, check):
     check(estimator)

@@ -275,6 +275,7 @@ def test_the_whole_study(tmp_path):
     assert json.loads((tmp_path / "codes" / "results.json").read_text()) == results
 
 
+@pytest.mark.slow
 def test_the_same_points_each_time(tmp_path, no_figures):
     plan = replace(PLAN, codes=("pfr", "gprs"), kl_bits=(1.0,), d_inf_bits=())
     first, second = (run(plan, tmp_path / name) for name in "ab")
@@ -318,6 +319,7 @@ def test_a_point_that_fails_is_reported_and_loses_no_other(tmp_path, monkeypatch
     assert sorted(at_bad) == ["gprs", "pfr"]  # pfr in a block of two places
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path, monkeypatch, capsys, no_figures):
     plan = replace(PLAN, kl_bits=(1.0,), d_inf_bits=(), places=(1,))
     monkeypatch.setitem(CODES_PLANS, "smoke", plan)

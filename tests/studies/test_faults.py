@@ -99,6 +99,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", FAULTS, ids=lambda f: f.__name__)
 def test_a_run_that_cannot_be_opened_is_a_failure(plan, studies, broken, damage):
     damage(broken)
@@ -164,6 +165,7 @@ def test_convergence_goes_on_without_a_run(plan, studies, broken, monkeypatch, d
     assert (studies / "convergence" / "ends.csv").read_text().count("\n") == 1 + 3
 
 
+@pytest.mark.slow
 def test_convergence_of_one_parameterization_alone_claims_nothing_of_the_other(
     plan, studies, monkeypatch
 ):

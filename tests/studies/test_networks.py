@@ -103,6 +103,7 @@ def check(results, out, title="colours/$a$: images of 3x6x8 in 3 classes"):
     assert all(name.startswith("colours--a--") for name in runs)
 
 
+@pytest.mark.slow
 def test_tails(plan, data, out):
     with ThreadPoolExecutor(1) as executor:
         results = tails.tails(plan, data, out, executor)
@@ -118,6 +119,7 @@ def test_tails(plan, data, out):
     assert {row["tensor"] for row in bits} == {t.name for t in plan.base.network.tensors()}
 
 
+@pytest.mark.slow
 def test_pruning(plan, data, out, monkeypatch):
     monkeypatch.setattr(pruning, "FRACTIONS", (0.0, 0.5, 1.0))
     with ThreadPoolExecutor(1) as executor:
@@ -134,6 +136,7 @@ def test_pruning(plan, data, out, monkeypatch):
     assert {float(e) for e in errors} == {np.mean(labels != 0)}
 
 
+@pytest.mark.slow
 def test_uncertainty(plan, data, out, monkeypatch):
     monkeypatch.setattr(uncertainty, "SAMPLES", (1, 2))
     with ThreadPoolExecutor(1) as executor:
@@ -178,6 +181,7 @@ def mine(tmp_path, monkeypatch):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["COLOURS", "NUMBERED"])
 def test_a_network_of_a_file_trains_in_other_processes(tmp_path, mine, data, name, capsys):
     """Again after the runs have lost their ends: the network of a checkpoint is known there too."""

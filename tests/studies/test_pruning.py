@@ -90,6 +90,7 @@ def test_a_low_error_is_no_robustness():
     assert claims["rise of the error, smallest |w|"].verdict == FAILS
 
 
+@pytest.mark.slow
 def test_the_whole_study(comparison, study_folder, monkeypatch):
     monkeypatch.setattr(study, "FRACTIONS", (0.0, 0.9))
     test = load_split(default_folder(), "t10k")

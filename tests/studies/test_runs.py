@@ -225,7 +225,8 @@ def test_runs_with_a_fingerprint_of_before_are_gone_on_with(tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize(
-    "settings", [None, 3, "x", [], {}, {"seed": 1}, {**TINY.to_dict(), "data": 3, "hash_factors": 1}]
+    "settings",
+    [None, 3, "x", [], {}, {"seed": 1}, {**TINY.to_dict(), "data": 3, "hash_factors": 1}],
 )
 def test_settings_that_are_none_are_others(tmp_path, settings):
     files = dict.fromkeys(("model.rmc", "posterior.npz", "metrics.jsonl"), b"")

@@ -119,6 +119,7 @@ def test_claims_know_which_is_heavier():
     assert [c.verdict for c in claims] == [HOLDS, FAILS, HOLDS, FAILS, FAILS]
 
 
+@pytest.mark.slow
 def test_the_whole_study(comparison, study_folder):
     with ThreadPoolExecutor(1) as executor:
         results = tails(comparison, default_folder(), study_folder, executor)

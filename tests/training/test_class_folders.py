@@ -212,6 +212,7 @@ def test_the_first_image_is_one_that_is_named(tmp_path):
     assert told == "its size is 5x6 grey; the first, a/0.png, has 5x6 RGB, and all must have one"
 
 
+@pytest.mark.slow
 def test_cut_off_anywhere(tmp_path):
     jpeg = encode(RGB, "jpeg")
     for name, data in (("test/b/0.png", GOOD), ("test/b/0.jpg", jpeg)):

@@ -67,6 +67,7 @@ def test_two_trainings_in_step_are_each_as_alone(mnist, monkeypatch, kind):
     assert found == expected
 
 
+@pytest.mark.slow
 def test_two_trainings_with_the_reference_engine_are_each_as_alone(mnist):
     train, validation = mnist[0], Split(mnist[1].images[:5], mnist[1].labels[:5])
     settings = replace(TINY, engine="numpy", steps=2, batch_size=4, groups=2, group_steps=1)
