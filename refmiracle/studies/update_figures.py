@@ -25,6 +25,8 @@ Rows = Sequence[Mapping[str, Any]]
 PERCENT = 100.0
 COLUMNS = 4  # of panels
 MARKERS = "osD^vP*X"
+# Below which span of a logarithmic axis which numbers stand between powers of ten.
+BETWEEN = ((3, (1.1, 1.2, 1.5, 2, 3)), (20, (2, 3, 5)), (1000, (2, 5)), (math.inf, (1,)))
 CHANGES = ("largest changes, int8", "largest changes, float16")
 
 
@@ -71,10 +73,23 @@ def _by(rows: Rows, name: str, value: Any) -> list[Mapping[str, Any]]:
     return [row for row in rows if row[name] == value]
 
 
+def _number(axis: Any) -> None:
+    """Write a logarithmic axis's numbers as they are, and more of them the less it spans."""
+    if axis.get_scale() != "log":
+        return
+    low, high = axis.get_view_interval()
+    span = high / low
+    between = next(numbers for most, numbers in BETWEEN if span < most)
+    axis.get_minor_locator().set_params(subs=between)
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter("{x:g}")
+
+
 def _finish(axes: Any, rows: Rows, xlabel: str, ylabel: str, columns: Sequence[str]) -> None:
     axes.set(xlabel=xlabel, ylabel=ylabel)
     log_axis(axes.yaxis, [PERCENT * row[column] for row in rows for column in columns])
-    axes.yaxis.set_major_formatter("{x:g}")
+    for axis in (axes.xaxis, axes.yaxis):
+        _number(axis)
     axes.grid(visible=True, which="both", alpha=0.3)
 
 
