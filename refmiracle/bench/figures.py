@@ -118,7 +118,7 @@ class Bench:
     threads : int
         Of refmiracle, and of those peers that can be told.
     model : Path
-        A .rmc file of the settings's network.
+        A .rmc file of the network of the settings.
     left_out : set of str
         Labels of peers that do not work on this machine.
     peak : float

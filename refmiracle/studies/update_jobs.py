@@ -133,29 +133,29 @@ class ChainJob:
     Attributes
     ----------
     scenes : tuple of Scene
-    all_settings : tuple of Settings
-        One for each; the bases behind the first one's are those that were made before.
+    links : tuple of Settings
+        Those of each; the bases behind the first one's are those that were made before.
     kept : int
     """
 
     scenes: tuple[Scene, ...]
-    all_settings: tuple[Settings, ...]
+    links: tuple[Settings, ...]
     kept: int
 
     def key(self) -> dict[str, Any]:
         """Return what tells it from others."""
-        scenes, all_settings = map(asdict, self.scenes), (c.to_dict() for c in self.all_settings)
-        return {"scenes": list(scenes), "configs": list(all_settings), "kept": self.kept}
+        scenes, links = map(asdict, self.scenes), (c.to_dict() for c in self.links)
+        return {"scenes": list(scenes), "configs": list(links), "kept": self.kept}
 
     def work(self, data: Data, folder: Path) -> tuple[Rows, Files]:
         """Train and measure link after link; each has a folder of its own."""
         rows, files = [], {}
-        base = self.all_settings[0].base
-        for number, (scene, own) in enumerate(zip(self.scenes, self.all_settings, strict=True), 1):
+        base = self.links[0].base
+        for number, (scene, own) in enumerate(zip(self.scenes, self.links, strict=True), 1):
             settings, place = replace(own, base=base), folder / f"link{number:02d}"
             model, row = trained(settings, views(scene, data, self.kept), place)
             base = model.chain
-            sent = sum(map(len, base[len(self.all_settings[0].base) :]))
+            sent = sum(map(len, base[len(self.links[0].base) :]))
             rows.append({"strength": scene.strength, "link": number, "sent_bytes": sent, **row})
             files[f"update{number:02d}.rmc"] = model.data
         return rows, files

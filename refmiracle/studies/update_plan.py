@@ -118,7 +118,7 @@ class UpdatesPlan:
         return self.seeds[: self.rival_seeds]
 
 
-class AllSettings:
+class PlannedSettings:
     """The settings of the files of a plan, each found once: they do not depend on the images.
 
     Parameters
@@ -177,19 +177,19 @@ def plan_tasks(plan: UpdatesPlan, base: Model) -> tuple[dict[str, Task], Rows]:
     InputError
         If there is no such drift, or a setting is out of range.
     """
-    all_settings = AllSettings(plan, base)
+    planned = PlannedSettings(plan, base)
     tasks: dict[str, Task] = {}
     missing: Rows = []
     scenes = plan.scenes()
-    tasks |= _named(_of_drifts(all_settings, scenes[:1], missing))
+    tasks |= _named(_of_drifts(planned, scenes[:1], missing))
     for first in scenes[:1]:
         for share in plan.shares:
             mixed = replace(first, share=share)
-            tasks |= _named(_updates(all_settings, mixed, MIXED, {"share": share}, missing))
-    tasks |= _named(_updates(all_settings, Scene(), OLD, {}, missing))
-    tasks |= _named(_unchanged(all_settings, Scene(), OLD))
-    tasks |= _named(_chains(all_settings))
-    tasks |= _named(_of_drifts(all_settings, scenes[1:], missing))
+            tasks |= _named(_updates(planned, mixed, MIXED, {"share": share}, missing))
+    tasks |= _named(_updates(planned, Scene(), OLD, {}, missing))
+    tasks |= _named(_unchanged(planned, Scene(), OLD))
+    tasks |= _named(_chains(planned))
+    tasks |= _named(_of_drifts(planned, scenes[1:], missing))
     return tasks, missing
 
 
@@ -198,12 +198,12 @@ def _named(tasks: Iterator[tuple[str, Task]]) -> dict[str, Task]:
 
 
 def _of_drifts(
-    all_settings: AllSettings, scenes: Iterable[Scene], missing: Rows
+    planned: PlannedSettings, scenes: Iterable[Scene], missing: Rows
 ) -> Iterator[tuple[str, Task]]:
     """Yield by name all that is sent of some drifts."""
     for scene in scenes:
-        yield from _updates(all_settings, scene, DRIFTED, {}, missing)
-        yield from _rivals(all_settings, scene, missing)
+        yield from _updates(planned, scene, DRIFTED, {}, missing)
+        yield from _rivals(planned, scene, missing)
 
 
 def _key(scene: Scene, method: str, limit: int | None, seed: int | None) -> dict[str, Any]:
@@ -212,20 +212,20 @@ def _key(scene: Scene, method: str, limit: int | None, seed: int | None) -> dict
 
 
 def _updates(
-    all_settings: AllSettings,
+    planned: PlannedSettings,
     scene: Scene,
     table: str,
     more: Mapping[str, Any],
     missing: Rows,
 ) -> Iterator[tuple[str, Task]]:
     """Yield the updates of a scene by name."""
-    plan = all_settings.plan
+    plan = planned.plan
     first = (scene.drift, scene.strength, scene.share) == (*plan.drifts[0], 0.0)
     for nbytes in plan.sizes:
         for seed in plan.seeds if first else plan.rivals():
             key = {**_key(scene, UPDATE, nbytes, seed), **more}
             try:
-                settings = all_settings.update(nbytes, seed)
+                settings = planned.update(nbytes, seed)
             except InputError as e:
                 missing.append({"table": table, **key, "status": f"none: {e}"})
                 continue
@@ -233,16 +233,16 @@ def _updates(
             yield f"{scene.name}-update-{nbytes}-seed{seed}", Task(table, job, key)
 
 
-def _unchanged(all_settings: AllSettings, scene: Scene, table: str) -> Iterator[tuple[str, Task]]:
-    plan = all_settings.plan
-    job = BaseJob(scene, all_settings.base.chain, plan.engine, plan.kept)
+def _unchanged(planned: PlannedSettings, scene: Scene, table: str) -> Iterator[tuple[str, Task]]:
+    plan = planned.plan
+    job = BaseJob(scene, planned.base.chain, plan.engine, plan.kept)
     yield f"{scene.name}-unchanged", Task(table, job, _key(scene, UNCHANGED, None, None))
 
 
-def _rivals(all_settings: AllSettings, scene: Scene, missing: Rows) -> Iterator[tuple[str, Task]]:
+def _rivals(planned: PlannedSettings, scene: Scene, missing: Rows) -> Iterator[tuple[str, Task]]:
     """Yield what is sent instead of an update, by name."""
-    plan, base = all_settings.plan, all_settings.base
-    yield from _unchanged(all_settings, scene, DRIFTED)
+    plan, base = planned.plan, planned.base
+    yield from _unchanged(planned, scene, DRIFTED)
     kinds: list[tuple[str, int]] = []
     if plan.new_everywhere or (scene.drift, scene.strength) == plan.drifts[0]:
         kinds = [*((NEW, nbytes) for nbytes in plan.sizes), (WHOLE, len(base.chain[0]))]
@@ -250,7 +250,7 @@ def _rivals(all_settings: AllSettings, scene: Scene, missing: Rows) -> Iterator[
         for method, nbytes in kinds:
             key = _key(scene, NEW, nbytes, seed)
             try:
-                settings = all_settings.new(nbytes, seed, whole=method == WHOLE)
+                settings = planned.new(nbytes, seed, whole=method == WHOLE)
             except InputError as e:
                 missing.append({"table": DRIFTED, **key, "status": f"none: {e}"})
                 continue
@@ -262,15 +262,15 @@ def _rivals(all_settings: AllSettings, scene: Scene, missing: Rows) -> Iterator[
             yield f"{scene.name}-rivals-seed{seed}", Task(DRIFTED, job, _key(scene, "", None, seed))
 
 
-def _chains(all_settings: AllSettings) -> Iterator[tuple[str, Task]]:
+def _chains(planned: PlannedSettings) -> Iterator[tuple[str, Task]]:
     """Yield for each seed a chain as the angle grows, and an update at once for each angle."""
-    plan = all_settings.plan
+    plan = planned.plan
     scenes = tuple(Scene(ROTATION, angle) for angle in plan.angles)
     nbytes = plan.link_bytes
     for scene in scenes:
-        yield from _unchanged(all_settings, scene, CHAIN)
+        yield from _unchanged(planned, scene, CHAIN)
     for seed in plan.rivals() if scenes else ():
-        settings = all_settings.update(nbytes, seed)
+        settings = planned.update(nbytes, seed)
         key = {"drift": ROTATION, "method": STEP_BY_STEP, "limit": nbytes, "seed": seed}
         yield (
             f"chain-{nbytes}-seed{seed}",
@@ -286,7 +286,7 @@ def class_base(plan: UpdatesPlan, base: Model) -> dict[str, Task]:
     """Return the task of making a base that has seen the other digits alone."""
     old = tuple(n for n in range(base.classes) if n not in NEW_DIGITS)
     scene, seed = Scene(digits=old), plan.seeds[0]
-    settings = AllSettings(plan, base).new(len(base.chain[0]), seed, whole=True)
+    settings = PlannedSettings(plan, base).new(len(base.chain[0]), seed, whole=True)
     key = _key(scene, WHOLE, len(base.chain[0]), seed)
     job = FileJob(scene, settings, plan.kept)
     return {f"updates-base-of-digits{''.join(map(str, old))}": Task(CLASSES, job, key)}
@@ -294,12 +294,12 @@ def class_base(plan: UpdatesPlan, base: Model) -> dict[str, Task]:
 
 def class_tasks(plan: UpdatesPlan, base: Model) -> tuple[dict[str, Task], Rows]:
     """Return the tasks of learning new digits from a base that has not seen them."""
-    all_settings = AllSettings(plan, base)
+    planned = PlannedSettings(plan, base)
     tasks: dict[str, Task] = {}
     missing: Rows = []
     for share in (0.0, *plan.shares):
         scene = Scene(share=share, digits=NEW_DIGITS)
-        tasks |= _named(_updates(all_settings, scene, CLASSES, {"drift": "new classes"}, missing))
+        tasks |= _named(_updates(planned, scene, CLASSES, {"drift": "new classes"}, missing))
     return tasks, missing
 
 

@@ -166,7 +166,7 @@ def real_number(name: str, value: Any, with_0: bool, high: float) -> float:
 
 
 def check_layout(settings: Settings) -> tuple[Settings, int]:
-    """Return the settings if its network and hash factors are what they must be; and its variables.
+    """Return the settings if network and hash factors are what they must be, and the variables.
 
     Raises
     ------
@@ -200,7 +200,7 @@ def with_size(settings: Settings, nbytes: int) -> Settings:
 
 
 def check_header(settings: Settings) -> Settings:
-    """Return the settings if what stands in the header of its file, the block size aside, may.
+    """Return the settings if what stands in the header of the file, but for block size, may.
 
     Raises
     ------
@@ -214,7 +214,7 @@ def check_header(settings: Settings) -> Settings:
 
 
 def check_settings(settings: Settings) -> Settings:
-    """Return the settings, its numbers as Python's own, if all of its values are in range.
+    """Return the settings, their numbers as Python's own, if all of them are in range.
 
     Raises
     ------
