@@ -51,12 +51,12 @@ def tiny(monkeypatch):
 def jax_in_single_precision():
     """The conformance backend, where it ran before in this process, has set JAX to double."""
     jax = sys.modules.get("jax")
-    double = jax is not None and jax.settings.jax_enable_x64
+    double = jax is not None and jax.config.jax_enable_x64
     if double:
-        jax.settings.update("jax_enable_x64", False)
+        jax.config.update("jax_enable_x64", False)
     yield
     if double:
-        jax.settings.update("jax_enable_x64", True)
+        jax.config.update("jax_enable_x64", True)
 
 
 def peer_or_skip(library, module="step"):
