@@ -102,7 +102,7 @@ def test_a_fault_in_a_reader_of_updates_is_found(updates):
     assert len(faults) == 20
 
 
-@settings(max_examples=1000)
+@settings(max_examples=3000)
 @given(
     st.sampled_from(SEEDS),
     st.lists(st.tuples(st.integers(0, 2**16), st.integers(0, 3), st.binary(max_size=6))),
