@@ -74,14 +74,14 @@ def _by(rows: Rows, name: str, value: Any) -> list[Mapping[str, Any]]:
 
 
 def _number(axis: Any) -> None:
-    """Write a logarithmic axis's numbers as they are, and more of them the less it spans."""
+    """Write an axis's numbers as they are; of a logarithmic one more the less it spans."""
+    axis.set_major_formatter("{x:g}")
     if axis.get_scale() != "log":
         return
     low, high = axis.get_view_interval()
     span = high / low
     between = next(numbers for most, numbers in BETWEEN if span < most)
     axis.get_minor_locator().set_params(subs=between)
-    axis.set_major_formatter("{x:g}")
     axis.set_minor_formatter("{x:g}")
 
 
