@@ -65,7 +65,7 @@ def few_images(folder: Path, name: str) -> Split:
 
 
 def shrink(settings):
-    """Return settings that trains in a moment, otherwise as it is."""
+    """Return settings that train in a moment, otherwise as they are."""
     limits = {name: min(getattr(settings, name), most) for name, most in LIMITS.items()}
     bits = min(settings.bits_per_block, LARGEST_BITS)
     return replace(settings, bits_per_block=bits, **limits)
