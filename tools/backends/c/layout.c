@@ -12,9 +12,17 @@ static const Tensor lenet_300_100[] = {
     {"dense1.weight", 235200, 300}, {"dense1.bias", 300, 300}, {"dense2.weight", 30000, 100},
     {"dense2.bias", 100, 100},      {"dense3.weight", 1000, 10}, {"dense3.bias", 10, 10},
 };
+static const Layer lenet5_layers[] = {
+    {CONV, {5, 5, 1, 0, 1, 20}}, {MAXIMUM, {0}}, {RELU, {0}},
+    {CONV, {5, 5, 1, 0, 1, 50}}, {MAXIMUM, {0}}, {RELU, {0}},
+    {FLATTEN, {0}}, {DENSE, {500}}, {RELU, {0}}, {DENSE, {10}},
+};
+static const Layer lenet_300_100_layers[] = {
+    {FLATTEN, {0}}, {DENSE, {300}}, {RELU, {0}}, {DENSE, {100}}, {RELU, {0}}, {DENSE, {10}},
+};
 static const Network networks[] = {
-    {1, 8, 431080, lenet5, {1, 28, 28}, 10, 0, NULL, 0, 0},
-    {2, 6, 266610, lenet_300_100, {1, 28, 28}, 10, 0, NULL, 0, 0},
+    {1, 8, 431080, lenet5, {1, 28, 28}, 10, 10, lenet5_layers, 20 * 24 * 24, 0},
+    {2, 6, 266610, lenet_300_100, {1, 28, 28}, 10, 6, lenet_300_100_layers, 28 * 28, 0},
 };
 
 const Network *find_network(uint32_t number)

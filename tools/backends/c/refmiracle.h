@@ -116,8 +116,8 @@ typedef struct {
     size_t weights;
     const Tensor *tensor;
     size_t image[3], classes; /* channels, height, width */
-    /* Of a described one: the layers of the outermost list, the most values that one of all layers takes
-     * or gives, and how deep residuals stand. */
+    /* The layers of the outermost list, the most values that one of all layers takes or gives, and how
+     * deep residuals stand. */
     uint32_t layers;
     const Layer *layer;
     size_t largest;

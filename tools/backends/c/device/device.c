@@ -10,21 +10,26 @@ typedef struct {
 static void start(void *context)
 {
     const Arrival *arrival = context;
-    Model model = read_container(arrival->data, arrival->size);
+    Device *device = arrival->device;
+    Model model;
 
+    release();
+    model = read_container(arrival->data, arrival->size);
     if (model.coding.variables > MOST_VARIABLES)
         fail("it has %lu variables; there is room for %lu", (unsigned long)model.coding.variables,
              (unsigned long)MOST_VARIABLES);
-    arrival->device->model = model;
+    device->model = model;
+    if (device_image(device) > MOST_VALUES)
+        fail("its images have %lu values; there is room for %lu",
+             (unsigned long)device_image(device), (unsigned long)MOST_VALUES);
+    decode_variables(&device->model, device->variables, (Room){device->keys, KEYS});
+    device_classify(device, NULL);
+    device->checksum = device->model.checksum;
 }
 
 int device_start(Device *device, const uint8_t *file, size_t size)
 {
-    if (!attempt(start, &(Arrival){device, file, size}))
-        return 0;
-    decode_variables(&device->model, device->variables, (Room){device->keys, KEYS});
-    device->checksum = device->model.checksum;
-    return 1;
+    return attempt(start, &(Arrival){device, file, size});
 }
 
 static void update(void *context)

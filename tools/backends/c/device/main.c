@@ -1,8 +1,8 @@
 /* refmiracle_device BASE.rmc [UPDATE.rmc ...] IMAGES.u8
  *
  * A device in the shape of a program: static arrays stand for its flash and its RAM, and nothing else is
- * used.  The base is decoded, the updates arrive one after the other, and the images, 784 bytes each, are
- * classified: a line each.
+ * used.  The base is decoded, the updates arrive one after the other, and the images, a byte for each pixel
+ * of each channel, are classified: a line each.
  *
  * Exit codes: 0 fine, 1 output broke off, 2 bad input or usage.
  */
@@ -10,15 +10,29 @@
 
 #include <stdio.h>
 
-enum { FLASH = 8192, PACKET = 512, IMAGE = 28 * 28 };
+#ifndef FLASH
+#define FLASH 8192
+#endif
+#ifndef PACKET
+#define PACKET 512
+#endif
 
-static uint8_t flash[FLASH], packet[PACKET], image[IMAGE];
+static uint8_t flash[FLASH], packet[PACKET], image[MOST_VALUES];
 static Device device;
 
 static int refuse(const char *name, const char *reason)
 {
     fprintf(stderr, "refmiracle_device: %s: %s\n", name, reason);
     return 2;
+}
+
+static int refuse_images(const char *name, size_t pixels)
+{
+    char reason[80];
+
+    snprintf(reason, sizeof reason, "it has no images of %lu bytes, or a part of one",
+             (unsigned long)pixels);
+    return refuse(name, reason);
 }
 
 /* Return the size of a file; 0 if it cannot be read, or is larger than `most`. */
@@ -39,17 +53,17 @@ static size_t fetch(const char *name, uint8_t *to, size_t most)
 static int classify(const char *name)
 {
     FILE *file = fopen(name, "rb");
-    size_t size = 0, images = 0;
+    size_t pixels = device_image(&device), size = 0, images = 0;
 
     if (file == NULL)
         return refuse(name, "it cannot be read");
-    while ((size = fread(image, 1, IMAGE, file)) == IMAGE) {
+    while ((size = fread(image, 1, pixels, file)) == pixels) {
         printf("%d\n", device_classify(&device, image));
         images++;
     }
     fclose(file);
     if (size != 0 || images == 0)
-        return refuse(name, "it has no images of 784 bytes, or a part of one");
+        return refuse_images(name, pixels);
     return fflush(stdout) == 0 ? 0 : 1;
 }
 
