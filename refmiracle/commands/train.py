@@ -50,9 +50,17 @@ NUMBERS = {
     "steps": "training steps before the first block is encoded",
     "groups": "in how many groups the blocks are encoded",
     "group_steps": "training steps after each group",
+    "batch_size": "images in a batch (default: the preset's)",
     "validation": "training images kept for validation; 0: train on all (default: 5000)",
     "shift": "augmentation: move each training image at random by up to N pixels (default: 0)",
     "flip": "augmentation: 1 mirrors each training image at random, left to right (default: 0)",
+}
+# Those that take a real number.
+REALS = {
+    "rate": "Adam's rate at the start; it falls to that of --encoding-rate by a half cosine",
+    "variance_rate": "Adam's rate for what sets the variances, as a part of the rate",
+    "encoding_rate": "Adam's rate when the first blocks are encoded",
+    "final_rate": "Adam's rate when the last ones are (defaults: the preset's)",
 }
 SETTINGS = (
     *("preset", "tensors", "nbytes"),
@@ -63,6 +71,7 @@ SETTINGS = (
     "hash_factors",
     "engine",
     *NUMBERS,
+    *REALS,
 )
 # What a run leaves in its folder.
 LEFT = (
@@ -99,6 +108,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     for name, text in NUMBERS.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, metavar="N", help=text)
+    for name, text in REALS.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=float, metavar="X", help=text)
     parser.add_argument(
         "--bytes",
         type=int,

@@ -78,12 +78,15 @@ def test_files_of_a_run(finished):
 def test_a_run_on_all_images_has_no_validation_error(tmp_path, tiny, capsys):
     out = tmp_path / "run"
     flags = ["--validation", "0", "--shift", "2", "--selection", "best", "--steps", "4"]
+    flags += ["--batch-size", "32", "--rate", "0.02", "--variance-rate", "2"]
+    flags += ["--encoding-rate", "0.004", "--final-rate", "0.001"]
     assert train.main(["--preset", "smoke", *flags, "--out", str(out)]) == 0
     assert "no validation images, trained for" in capsys.readouterr().out
     summary = json.loads((out / "summary.json").read_text())
     assert summary["validation_error"] is None
     assert 0 < summary["test_error"] < 1
-    expected = {"validation": 0, "shift": 2, "selection": "best", "steps": 4}
+    expected = {"validation": 0, "shift": 2, "selection": "best", "steps": 4, "batch_size": 32}
+    expected |= {"rate": 0.02, "variance_rate": 2, "encoding_rate": 0.004, "final_rate": 0.001}
     assert {name: summary["config"][name] for name in expected} == expected
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert all(line["validation_error"] is None for line in lines)
@@ -254,6 +257,11 @@ def test_a_run_is_not_overwritten(finished, tiny, capsys, arguments, message):
             "--hash-factors 21 for conv1.bias is out of range; expected 1 to 20",
         ),
         (["--validation", "-1"], "--validation -1 is out of range"),
+        (["--rate", "0"], "--rate is 0.0; expected a number above 0, to 1000"),
+        (["--variance-rate", "-1"], "--variance-rate is -1.0; expected a number from 0 to 1000"),
+        (["--encoding-rate", "nan"], "--encoding-rate is nan; expected a number above 0"),
+        (["--final-rate", "inf"], "--final-rate is inf; expected a number above 0"),
+        (["--batch-size", "0"], "--batch-size 0 is out of range"),
         (["--validation", "30001"], "60000 training images are too few; expected at least 60002"),
         (["--steps", "2147483647"], "at most 2147483647 are possible"),
         (
