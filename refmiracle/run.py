@@ -146,7 +146,7 @@ def divide(everything: Split, test: Split | None, settings: Settings) -> tuple[S
     """
     for split in (everything, test):
         if split is not None:
-            check_split(split, settings.layout().network)
+            check_split(split, settings.layout().network, open_choice=not settings.base)
     train, validation = split_validation(everything, settings.validation)
     check_count(len(train.images), settings.batch_size)
     return train, validation

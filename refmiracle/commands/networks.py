@@ -15,7 +15,7 @@ from refmiracle.given import known_network
 from refmiracle.nn.network import Network, check_network
 from refmiracle.nn.networks import DESCRIPTION, SHIPPED, network_of_text
 
-FORMS = f"a name, FILE.py:OBJECT, MODULE:OBJECT or {DESCRIPTION}HEX"
+FORMS = f"a name, NAME:CLASSES, FILE.py:OBJECT, MODULE:OBJECT or {DESCRIPTION}HEX"
 
 
 def add_network(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +44,8 @@ def given_network(text: str) -> Network:
         If there is none, or its layers do not fit each other.
     """
     source, colon, name = text.rpartition(":")
-    if not colon or text.startswith(DESCRIPTION):
+    comes_along = source in {network.name for network in SHIPPED} or name.isdecimal()
+    if not colon or comes_along or text.startswith(DESCRIPTION):
         try:
             return network_of_text(text)
         except InputError as e:

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 from refmiracle.errors import InputError
 from refmiracle.nn.contract import Layer
-from refmiracle.nn.description import from_description, to_description
+from refmiracle.nn.description import LARGEST_VALUE, from_description, to_description
 from refmiracle.nn.layers import Conv2d, Dense, Flatten, GroupNorm, MaxPool2d, MeanPool2d, Relu
 from refmiracle.nn.limits import DESCRIBED
 from refmiracle.nn.network import Network
@@ -127,7 +127,7 @@ def shipped(network: Network) -> Network:
 
 
 def find_network(name: str) -> Network:
-    """Return the network of a name.
+    """Return the network of a name; ``lenet5:47`` is LeNet-5 with 47 outputs.
 
     Raises
     ------
@@ -135,13 +135,38 @@ def find_network(name: str) -> Network:
         If there is none, or a file could not tell it from another one.
     """
     known = {network.name: network for network in SHIPPED} | NETWORKS
+    name, colon, classes = name.partition(":")
     if name not in known:
         raise InputError(f"network {name!r} is unknown; expected one of {', '.join(known)}")
     found = known[name]
     for other in NETWORKS.values():
         if other.number == found.number and other is not found:
             raise InputError(f"network {name}: number {found.number} is already {other.name}'s")
-    return found
+    return with_classes(found, classes) if colon else found
+
+
+def with_classes(network: Network, classes: str) -> Network:
+    """Return a network with so many outputs, which a file describes.
+
+    Raises
+    ------
+    InputError
+        If they are no number from 2 to 65,535, or the network does not end with a dense layer.
+    """
+    *layers, last = network.layers
+    if not isinstance(last, Dense):
+        raise InputError(f"network {network.name} does not end with a dense layer")
+    outputs = int(classes) if classes.isdecimal() and len(classes) <= 5 else 0
+    if not 2 <= outputs <= LARGEST_VALUE:
+        raise InputError(
+            f"network {network.name} with {described(classes)} classes;"
+            f" expected 2 to {LARGEST_VALUE}"
+        )
+    if outputs == network.classes:
+        return network
+    layers = [*layers, Dense(outputs)]
+    name, factors = f"{network.name}:{outputs}", network.hash_factors
+    return Network(name, DESCRIBED, network.input, outputs, tuple(layers), factors)
 
 
 def network_by_number(number: int) -> Network:

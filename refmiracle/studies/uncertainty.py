@@ -169,7 +169,7 @@ def uncertainty(
     InputError
         If a setting is out of range, or the folder holds runs of other settings.
     """
-    test = check_split(load_split(data, "t10k"), comparison.base.layout().network)
+    test = check_split(load_split(data, "t10k"), comparison.base.layout().network, open_choice=True)
     notes: tuple[str, ...] = ()
     if has_foreign(test.images):
         foreign_digits(1)  # a font that lacks a glyph is known before the work

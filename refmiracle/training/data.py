@@ -12,6 +12,7 @@ import refmiracle
 from refmiracle.errors import InputError, named
 from refmiracle.files import printable
 from refmiracle.nn.network import Network
+from refmiracle.nn.networks import SHIPPED
 from refmiracle.numerics.arrays import read_only
 from refmiracle.training.formats.contract import (
     Found,
@@ -92,8 +93,15 @@ class DataSet:
 Data = Path | DataSet
 
 
-def check_split(split: Split, network: Network) -> Split:
+def check_split(split: Split, network: Network, open_choice: bool = False) -> Split:
     """Return images and labels that a network, which does not look at each again, can take.
+
+    Parameters
+    ----------
+    split : Split
+    network : Network
+    open_choice : bool
+        Whether another network may be taken: then it is said which one tells as many classes apart.
 
     Raises
     ------
@@ -121,8 +129,18 @@ def check_split(split: Split, network: Network) -> Split:
     outside = labels[(labels < 0) | (labels >= classes)]
     if len(split.classes) > classes or outside.size:
         found = f"label {outside[0]}" if outside.size else f"labels of {len(split.classes)} classes"
-        raise InputError(f"{found}; {network.name} tells {classes} classes apart, from 0")
+        wanted = max(len(split.classes), int(labels.max(initial=0)) + 1)
+        other = _other(network, wanted) if open_choice else ""
+        raise InputError(f"{found}; {network.name} tells {classes} classes apart, from 0{other}")
     return split
+
+
+def _other(network: Network, classes: int) -> str:
+    """Return what says which network would do, where one that comes along would."""
+    name = network.name.partition(":")[0]
+    if name not in {known.name for known in SHIPPED} or classes <= network.classes:
+        return ""
+    return f"; expected as many, or {named('network')} {name}:{classes}"
 
 
 def default_folder() -> Path:

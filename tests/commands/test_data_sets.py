@@ -16,7 +16,7 @@ from refmiracle.commands.options import data_flags
 from refmiracle.errors import InputError
 from refmiracle.nn.layers import Conv2d, Dense, Flatten, MeanPool2d
 from refmiracle.nn.network import Network
-from refmiracle.nn.networks import network_text
+from refmiracle.nn.networks import LENET5, network_text
 from refmiracle.training.data import DataSet
 from refmiracle.training.settings import PRESETS
 
@@ -78,7 +78,6 @@ TAKES = "(channels, height, width); lenet5 takes 1x28x28"
     [
         ((32, 32, 3), 10, f"images of 3x32x32 {TAKES}"),
         ((8, 9), 10, f"images of 1x8x9 {TAKES}"),
-        ((28, 28), 11, "label 10; lenet5 tells 10 classes apart, from 0"),
     ],
 )
 def test_data_that_the_network_does_not_take_is_told_before_the_work(
@@ -99,6 +98,24 @@ def test_data_that_the_network_does_not_take_is_told_before_the_work(
         assert command.main(arguments) == 2
         error = capsys.readouterr().err
         assert error == f"refmiracle: error: {message}\n"
+    assert [p.name for p in tmp_path.iterdir()] == ["d.npz"]
+
+
+def test_more_classes_than_the_network_tells_apart(tmp_path, animals_run, capsys):
+    data = ["--data", str(write_npz(tmp_path / "d.npz", (28, 28), labels=11))]
+    told = "refmiracle: error: label 10; lenet5 tells 10 classes apart, from 0"
+    out = ["--out", str(tmp_path / "out")]
+    other = "; expected as many, or --network lenet5:11"
+    studies = ("rate-distortion", "pruning", "convergence", "uncertainty")
+    for command, arguments, hint in (
+        (train, ["--preset", "smoke"], other),
+        (evaluate, [str(animals_run / "model.rmc")], ""),
+        (report, [str(animals_run)], ""),
+        *((study, [name, "--preset", "smoke"], other) for name in studies),
+    ):
+        own = [] if command is evaluate else out
+        assert command.main([*arguments, *data, *own]) == 2
+        assert capsys.readouterr().err == f"{told}{hint}\n"
     assert [p.name for p in tmp_path.iterdir()] == ["d.npz"]
 
 
@@ -179,6 +196,27 @@ def test_a_network_of_another_shape_the_whole_way(tmp_path, monkeypatch, capsys,
     model = str(out / "model.rmc")
     assert evaluate.main([model]) == 2  # MNIST
     assert "takes 3x8x9" in capsys.readouterr().err
+
+
+def test_lenet5_with_as_many_outputs_as_there_are_classes(tmp_path, monkeypatch, capsys):
+    """Told of before any work, and then trained, resumed and evaluated by what the file says."""
+    monkeypatch.setitem(PRESETS, "smoke", replace(TINY, preset="smoke"))
+    data, out = str(write_npz(tmp_path / "d.npz", (28, 28), labels=47)), tmp_path / "run"
+    flags = ["--preset", "smoke", "--data", data, "--out", str(out)]
+    assert train.main(flags) == 2
+    assert "expected as many, or --network lenet5:47" in capsys.readouterr().err
+    assert not out.exists()
+    assert train.main([*flags, "--network", "lenet5:47"]) == 0
+    assert train.main([*flags, "--network", "lenet5:47", "--resume"]) == 0
+    summary = json.loads((out / "summary.json").read_text())
+    assert len(summary["classes"]) == 47
+    assert summary["config"]["hash_factors"] == list(LENET5.hash_factors)
+    capsys.readouterr()
+    assert evaluate.main([str(out / "model.rmc"), "--data", data, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["test_error"] == summary["test_error"]
+    more = str(write_npz(tmp_path / "more.npz", (28, 28), labels=48))
+    assert evaluate.main([str(out / "model.rmc"), "--data", more]) == 2
+    assert "--network" not in capsys.readouterr().err
 
 
 @pytest.mark.slow

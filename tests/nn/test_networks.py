@@ -18,6 +18,7 @@ from refmiracle.nn.description import from_description, to_description
 from refmiracle.nn.evaluation import predict
 from refmiracle.nn.gradients import loss_and_grads
 from refmiracle.nn.layers import Conv2d, Dense, Flatten, GroupNorm, MaxPool2d, MeanPool2d, Relu
+from refmiracle.nn.limits import DESCRIBED
 from refmiracle.nn.network import Network, check_network, kernels, network_pass
 from refmiracle.nn.networks import (
     LENET5,
@@ -63,6 +64,22 @@ def test_found_by_name_and_number():
     assert find_network("lenet-300-100") is network_by_number(2) is LENET_300_100
     with pytest.raises(InputError, match="'lenet6' is unknown; expected one of lenet5, lenet-300"):
         find_network("lenet6")
+
+
+def test_as_many_classes_as_are_wanted():
+    network = check_network(find_network("lenet5:47"))
+    assert (network.name, network.number, network.classes) == ("lenet5:47", DESCRIBED, 47)
+    assert network.layers[:-1] == LENET5.layers[:-1]
+    assert network.hash_factors == LENET5.hash_factors
+    assert network_of_text(network_text(network)) == network
+    assert find_network("lenet5:10") is LENET5
+
+
+@pytest.mark.parametrize("classes", ["", "1", "65536", "x", "-3", "4 7", "9" * 5000])
+def test_classes_that_are_none(classes):
+    with pytest.raises(InputError, match="classes; expected 2 to 65535") as e:
+        find_network(f"lenet5:{classes}")
+    assert len(str(e.value)) < 200
 
 
 def test_two_networks_of_one_number_are_refused(monkeypatch):
