@@ -45,6 +45,7 @@ NETWORKS = [
     of("means of windows", Conv2d(4, 1), MeanPool2d((3, 2)), Relu(), *END),
     of("twice as many outputs", Conv2d(3, 1), Conv2d(6, 3, stride=2, groups=3), Relu(), *END),
     of("ReLU by itself", Relu(), Relu(), Conv2d(4, 1), Residual((Relu(), Relu())), *END),
+    of("ReLU behind the flattening", Conv2d(4, 3), Flatten(), Relu(), Dense(3)),
     of(
         "empty lists",
         Conv2d(4, 3),
@@ -207,6 +208,9 @@ def test_what_no_program_takes_is_composed(rng):
         assert NUMBA.network_pass(wrong, copies, TREE.input) is None, spec
     with pytest.raises(MisfitError):
         Program(specs, (*copies, 1), TREE.input)
+    for padding, places in ((1, 8 * 6), (2, 10 * 8)):  # no more zeros than a kernel is wide
+        padded = ("conv2d", (2, 2), 2, 4, 1, padding, 1), ("flatten",), ("dense", 4 * places, 3)
+        assert (NUMBA.network_pass(padded, (1, 1), TREE.input) is None) == (padding == 2)
     assert network_pass(of("none", MeanPool2d(), Flatten(), image=(3, 4, 4)), NUMBA, ()) is None
     strides = of("strides", Conv2d(2, 1), Conv2d(2, 1, stride=65535), *END, image=(1, 40, 40))
     assert network_pass(strides, NUMBA, (1, 1, 1)) is None

@@ -126,8 +126,6 @@ class Planner:
             raise MisfitError
         if min(stride, x.map.shape[1]) * min(stride, x.map.shape[2]) > MOST_PHASES:
             raise MisfitError
-        # With one channel, all is one group.
-        groups = groups if inputs > 1 else 1
         copies = self.copies.pop(0)
         return self.add(Conv(x, kernel, outputs, stride, padding, groups, copies, self.room))
 
