@@ -45,6 +45,7 @@ NETWORKS = [
     of("means of windows", Conv2d(4, 1), MeanPool2d((3, 2)), Relu(), *END),
     of("twice as many outputs", Conv2d(3, 1), Conv2d(6, 3, stride=2, groups=3), Relu(), *END),
     of("ReLU by itself", Relu(), Relu(), Conv2d(4, 1), Residual((Relu(), Relu())), *END),
+    of("residual of images", Residual((), (Conv2d(2, 3, padding=1),)), Relu(), *END),
     of("ReLU behind the flattening", Conv2d(4, 3), Flatten(), Relu(), Dense(3)),
     of(
         "empty lists",
