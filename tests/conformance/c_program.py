@@ -18,11 +18,15 @@ def variable(name):
 
 def build(folder, sources="SOURCES", name="refmiracle_c", extra=()):
     """Return a program of the Makefile, compiled without a warning, or skip the test."""
+    return build_of(folder / name, variable(sources), extra)
+
+
+def build_of(built, sources, extra=()):
+    """Return a program of some of its sources, and of more."""
     compiler = shutil.which("cc")
     if compiler is None:
         pytest.skip("there is no C compiler (cc) on the PATH")
-    built = folder / name
-    paths = [str(SOURCES / source) for source in variable(sources)]
+    paths = [str(SOURCES / source) for source in sources]
     flags = [*variable("CFLAGS"), "-Werror", *extra]
     command = [compiler, *flags, "-o", str(built), *paths, *variable("LDLIBS")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

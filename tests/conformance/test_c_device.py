@@ -7,7 +7,7 @@ import subprocess
 import numpy as np
 import pytest
 from conformance import c_program
-from conformance.chains import random_update
+from conformance.chains import MODELS, random_update
 from conformance.descriptions import described_files
 
 import refmiracle
@@ -104,6 +104,11 @@ def test_a_resnet8_and_its_update(for_resnet8, tmp_path, rng):
     assert check(for_resnet8, tmp_path, [base, packet], pixels) > 3
 
 
+def test_the_model_that_ships(for_resnet8, tmp_path, rng):
+    data = (MODELS / "resnet8-49088.rmc").read_bytes()
+    assert check(for_resnet8, tmp_path, [data], images_for(RESNET8, 6, rng)) > 3
+
+
 def nested(*layers):
     return Network("nested", DESCRIBED, (2, 7, 6), 3, (*layers, MeanPool2d(), Flatten(), Dense(3)))
 
@@ -128,9 +133,9 @@ def test_residuals_of_every_form(large, tmp_path, rng, layers):
     ("name", "less", "message"),
     [
         ("variables", {"MOST_VARIABLES": 78_185}, "78186 variables; there is room for 78185"),
-        ("values", {"MOST_VALUES": 16_383}, "gives 16384 values; there is room for 16383"),
-        ("image", {"MOST_VALUES": 3000}, "images have 3072 values; there is room for 3000"),
-        ("rooms", {"ROOMS": 2}, "residuals take more than 2 rooms"),
+        ("values", {"MOST_VALUES": 16_383}, "a map has 16384 values; there is room for 16383"),
+        ("image", {"MOST_VALUES": 3000}, "a map has 3072 values; there is room for 3000"),
+        ("rooms", {"ROOMS": 2}, "layers take more than 2 rooms"),
         ("description", {"DESCRIPTION": 100}, "it describes its network"),
     ],
 )
@@ -141,6 +146,64 @@ def test_what_does_not_fit_is_one_line(tmp_path, rng, name, less, message):
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 1
     assert message in done.stderr
+
+
+START_AGAIN = """
+#include "device.h"
+#include <stdio.h>
+
+static Device device;
+static uint8_t file[3][65536], image[MOST_VALUES];
+
+int main(int argc, char **argv)
+{
+    size_t size[3] = {0};
+
+    for (int i = 1; i < argc; i++) {
+        FILE *from = fopen(argv[i], "rb");
+        size[i - 1] = fread(file[i - 1], 1, sizeof file[0], from);
+        fclose(from);
+    }
+    printf("%d ", device_classify(&device, image));
+    printf("%d ", device_start(&device, file[0], size[0]));
+    printf("%d ", device_classify(&device, image) >= 0);
+    printf("%d ", device_start(&device, file[1], size[1]));
+    printf("%d %lu ", device_classify(&device, image), (unsigned long)device_image(&device));
+    printf("%d %s", device_update(&device, file[2], size[2]), failure());
+    return 0;
+}
+"""
+
+
+def test_after_a_start_that_failed_there_is_no_base(tmp_path, rng):
+    """Nothing of the network before is used with what the new file left."""
+    own = nested(Conv2d(2, kernel=1))
+    base = model_of(own, rng)
+    files = [base, model_of(RESNET8, rng), random_update(rng, base, base)]
+    paths = [tmp_path / f"{number}.rmc" for number in range(3)]
+    for path, data in zip(paths, files, strict=True):
+        path.write_bytes(data)
+    (tmp_path / "again.c").write_text(START_AGAIN)
+    sources = [name for name in c_program.variable("DEVICE_SOURCES") if name != "device/main.c"]
+    folder = c_program.SOURCES / "device"
+    more = [*SANITIZERS, f"-I{folder}", str(tmp_path / "again.c"), "-DDESCRIPTION=16384"]
+    program = c_program.build_of(tmp_path / "again", sources, more)
+    done = subprocess.run([program, *paths], capture_output=True, text=True, check=True)
+    assert done.stdout == "-1 1 1 0 -1 0 0 there is no base to update"
+    assert done.stderr == ""
+
+
+def test_a_logit_beyond_float32_is_no_class(large, tmp_path):
+    """The package says so of its own numbers; what has been classified before is there."""
+    dense = [Dense(8) for _ in range(12)]
+    network = Network("deep", DESCRIBED, (1, 2, 2), 3, (Flatten(), *dense, Dense(3)))
+    layout = BlockLayout(network, network.factors(), Grouping.OUTPUTS, Signs.UNIT, 4, 0)
+    rho = np.full(len(layout.factors), 65504, np.float16)
+    messages = np.arange(layout.blocks())
+    data = CompressedModel(layout, 20, rho, messages).to_bytes()
+    done = run(large, tmp_path, [data], np.full((1, 1, 2, 2), 255, np.uint8))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "a logit is not finite" in done.stderr
 
 
 def test_images_of_another_size_are_refused(for_resnet8, tmp_path, rng):

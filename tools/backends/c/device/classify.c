@@ -17,7 +17,7 @@ typedef struct {
 typedef struct {
     Device *device;
     const Layer *next;
-    int tensor;
+    int tensor, booking; /* the next tensor; whether nothing but rooms is wanted */
     int holders[ROOMS]; /* whoever still needs what stands there: of a residual's input there are two */
 } Pass;
 
@@ -38,12 +38,12 @@ static Map new_map(Pass *pass, size_t channels, size_t height, size_t width)
     Map map = {0, channels, height, width};
 
     if (values(map) > MOST_VALUES)
-        fail("a layer gives %lu values; there is room for %lu", (unsigned long)values(map),
+        fail("a map has %lu values; there is room for %lu", (unsigned long)values(map),
              (unsigned long)MOST_VALUES);
     while (map.room < ROOMS && pass->holders[map.room] != 0)
         map.room++;
     if (map.room == ROOMS)
-        fail("its residuals take more than %d rooms", ROOMS);
+        fail("its layers take more than %d rooms", ROOMS);
     pass->holders[map.room] = 1;
     return map;
 }
@@ -61,7 +61,7 @@ static Map own(Pass *pass, Map map)
     if (pass->holders[map.room] == 1)
         return map;
     copy = new_map(pass, map.channels, map.height, map.width);
-    for (size_t i = 0; i < values(map); i++)
+    for (size_t i = 0; i < values(map) && !pass->booking; i++)
         at(pass, copy)[i] = at(pass, map)[i];
     leave(pass, map);
     return copy;
@@ -181,7 +181,7 @@ static Map convolve(Pass *pass, const uint32_t *numbers, Map x, int pooled)
     if (pooled && height * width > PLANE)
         fail("a map has %lu values before its pool; there is room for %lu",
              (unsigned long)(height * width), (unsigned long)PLANE);
-    for (uint32_t o = 0; o < numbers[5]; o++) {
+    for (uint32_t o = 0; o < numbers[5] && !pass->booking; o++) {
         float *to = at(pass, y) + o * y.height * y.width;
         float *plane = pooled ? pass->device->plane : to;
 
@@ -198,7 +198,7 @@ static Map connect(Pass *pass, uint32_t outputs, Map x)
 {
     Map y = new_map(pass, outputs, 1, 1);
 
-    for (uint32_t o = 0; o < outputs; o++) {
+    for (uint32_t o = 0; o < outputs && !pass->booking; o++) {
         Unit unit = unit_of(pass->device, pass->tensor, o);
         float sum = single(pass->device, pass->tensor + 1, o);
 
@@ -215,7 +215,7 @@ static Map pool(Pass *pass, Map x)
 {
     Map y = {x.room, x.channels, x.height / 2, x.width / 2};
 
-    for (size_t c = 0; c < x.channels; c++)
+    for (size_t c = 0; c < x.channels && !pass->booking; c++)
         pool_plane(at(pass, x) + c * x.height * x.width, x.height, x.width,
                    at(pass, y) + c * y.height * y.width);
     return y;
@@ -226,7 +226,7 @@ static Map mean_windows(Pass *pass, size_t kh, size_t kw, Map x)
     Map y = {x.room, x.channels, x.height / kh, x.width / kw};
     float *to = at(pass, y);
 
-    for (size_t c = 0; c < x.channels; c++)
+    for (size_t c = 0; c < x.channels && !pass->booking; c++)
         for (size_t i = 0; i < y.height; i++)
             for (size_t j = 0; j < y.width; j++) {
                 float sum = 0.0f;
@@ -263,7 +263,7 @@ static void normalise(Pass *pass, uint32_t groups, Map x)
 {
     size_t channels = x.channels / groups, places = x.height * x.width;
 
-    for (uint32_t first = 0; first < x.channels; first += (uint32_t)channels)
+    for (uint32_t first = 0; first < x.channels && !pass->booking; first += (uint32_t)channels)
         normalise_group(pass, first, channels, places, at(pass, x) + first * places);
     pass->tensor += 2;
 }
@@ -279,8 +279,13 @@ static Map add_both(Pass *pass, const uint32_t *numbers, Map x)
     pass->holders[x.room]++;
     body = pass_list(pass, numbers[0], x);
     shortcut = pass_list(pass, numbers[1], x);
-    body = own(pass, body);
-    for (size_t i = 0; i < values(body); i++)
+    if (pass->holders[body.room] > 1) { /* the sum goes where the shortcut is */
+        Map other = body;
+
+        body = own(pass, shortcut);
+        shortcut = other;
+    }
+    for (size_t i = 0; i < values(body) && !pass->booking; i++)
         at(pass, body)[i] += at(pass, shortcut)[i];
     leave(pass, shortcut);
     return body;
@@ -301,7 +306,7 @@ static Map change(Pass *pass, const Layer *layer, Map x)
         normalise(pass, numbers[0], x);
         return x;
     default:
-        for (size_t i = 0; i < values(x); i++)
+        for (size_t i = 0; i < values(x) && !pass->booking; i++)
             at(pass, x)[i] = at(pass, x)[i] < 0.0f ? 0.0f : at(pass, x)[i];
         return x;
     }
@@ -333,23 +338,46 @@ static Map pass_list(Pass *pass, uint32_t count, Map x)
 
 size_t device_image(const Device *device)
 {
-    const size_t *image = device->model.network->image;
+    const Network *network = device->model.network;
 
-    return image[0] * image[1] * image[2];
+    return network == NULL ? 0 : network->image[0] * network->image[1] * network->image[2];
+}
+
+static Map image_map(Pass *pass)
+{
+    const size_t *image = pass->device->model.network->image;
+
+    return new_map(pass, image[0], image[1], image[2]);
+}
+
+void device_book_rooms(Device *device)
+{
+    const Network *network = device->model.network;
+    Pass pass = {device, network->layer, 0, 1, {0}};
+
+    pass_list(&pass, network->layers, image_map(&pass));
 }
 
 int device_classify(Device *device, const uint8_t *pixels)
 {
     const Network *network = device->model.network;
-    Pass pass = {device, network->layer, 0, {0}};
-    Map x = new_map(&pass, network->image[0], network->image[1], network->image[2]);
+    Pass pass = {device, NULL, 0, 0, {0}};
+    const float *logits;
     int best = 0;
+    Map x;
 
-    for (size_t i = 0; i < device_image(device); i++)
-        at(&pass, x)[i] = pixels == NULL ? 0.0f : (float)pixels[i] / 255.0f - 0.5f;
-    x = pass_list(&pass, network->layers, x);
-    for (int k = 1; k < (int)network->classes; k++)
-        if (at(&pass, x)[k] > at(&pass, x)[best])
+    if (network == NULL)
+        return -1;
+    pass.next = network->layer;
+    x = image_map(&pass);
+    for (size_t i = 0; i < values(x); i++)
+        at(&pass, x)[i] = (float)pixels[i] / 255.0f - 0.5f;
+    logits = at(&pass, pass_list(&pass, network->layers, x));
+    for (int k = 0; k < (int)network->classes; k++) {
+        if (!isfinite(logits[k]))
+            return -1;
+        if (logits[k] > logits[best])
             best = k;
+    }
     return best;
 }

@@ -11,25 +11,24 @@ static void start(void *context)
 {
     const Arrival *arrival = context;
     Device *device = arrival->device;
-    Model model;
 
     release();
-    model = read_container(arrival->data, arrival->size);
-    if (model.coding.variables > MOST_VARIABLES)
-        fail("it has %lu variables; there is room for %lu", (unsigned long)model.coding.variables,
-             (unsigned long)MOST_VARIABLES);
-    device->model = model;
-    if (device_image(device) > MOST_VALUES)
-        fail("its images have %lu values; there is room for %lu",
-             (unsigned long)device_image(device), (unsigned long)MOST_VALUES);
+    device->model = read_container(arrival->data, arrival->size);
+    if (device->model.coding.variables > MOST_VARIABLES)
+        fail("it has %lu variables; there is room for %lu",
+             (unsigned long)device->model.coding.variables, (unsigned long)MOST_VARIABLES);
+    device_book_rooms(device);
     decode_variables(&device->model, device->variables, (Room){device->keys, KEYS});
-    device_classify(device, NULL);
     device->checksum = device->model.checksum;
 }
 
 int device_start(Device *device, const uint8_t *file, size_t size)
 {
-    return attempt(start, &(Arrival){device, file, size});
+    int started = attempt(start, &(Arrival){device, file, size});
+
+    if (!started)
+        device->model.network = NULL;
+    return started;
 }
 
 static void update(void *context)
@@ -37,8 +36,11 @@ static void update(void *context)
     const Arrival *arrival = context;
     Device *device = arrival->device;
     Base base = {device->checksum, "the last one here"};
-    Update packet = read_update(&device->model, base, arrival->data, arrival->size);
+    Update packet;
 
+    if (device->model.network == NULL)
+        fail("there is no base to update");
+    packet = read_update(&device->model, base, arrival->data, arrival->size);
     /* From here on nothing can fail. */
     apply_update(&device->model, &packet, device->variables, (Room){device->keys, KEYS});
     device->checksum = packet.checksum;

@@ -10,13 +10,6 @@
 
 #include <stdio.h>
 
-#ifndef FLASH
-#define FLASH 8192
-#endif
-#ifndef PACKET
-#define PACKET 512
-#endif
-
 static uint8_t flash[FLASH], packet[PACKET], image[MOST_VALUES];
 static Device device;
 
@@ -54,15 +47,23 @@ static int classify(const char *name)
 {
     FILE *file = fopen(name, "rb");
     size_t pixels = device_image(&device), size = 0, images = 0;
+    int broken;
 
     if (file == NULL)
         return refuse(name, "it cannot be read");
     while ((size = fread(image, 1, pixels, file)) == pixels) {
-        printf("%d\n", device_classify(&device, image));
+        int class = device_classify(&device, image);
+
+        if (class < 0)
+            break;
+        printf("%d\n", class);
         images++;
     }
+    broken = ferror(file);
     fclose(file);
-    if (size != 0 || images == 0)
+    if (size == pixels)
+        return refuse(name, "an image has no class: a logit is not finite");
+    if (broken || size != 0 || images == 0)
         return refuse_images(name, pixels);
     return fflush(stdout) == 0 ? 0 : 1;
 }

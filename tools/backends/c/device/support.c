@@ -6,11 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "../refmiracle.h"
-
-#ifndef DESCRIPTION
-#define DESCRIPTION 1 /* bytes; a network that a file describes takes some 16,000 */
-#endif
+#include "device.h"
 
 typedef union {
     void *pointer;
@@ -47,7 +43,7 @@ const char *failure(void)
 
 void *allocate(size_t count, size_t size)
 {
-    size_t cells = (count * size + sizeof(Cell) - 1) / sizeof(Cell); /* what asks for memory asks for kilobytes */
+    size_t cells = (count * size + sizeof(Cell) - 1) / sizeof(Cell); /* of a layer or a tensor times their most */
     Cell *piece = memory + taken;
 
     if (cells > sizeof memory / sizeof *memory - taken)
