@@ -129,8 +129,8 @@ def check_split(split: Split, network: Network, open_choice: bool = False) -> Sp
     outside = labels[(labels < 0) | (labels >= classes)]
     if len(split.classes) > classes or outside.size:
         found = f"label {outside[0]}" if outside.size else f"labels of {len(split.classes)} classes"
-        wanted = max(len(split.classes), int(labels.max(initial=0)) + 1)
-        other = _other(network, wanted) if open_choice else ""
+        needed = max(len(split.classes), int(labels.max(initial=0)) + 1)
+        other = _other(network, needed) if open_choice else ""
         raise InputError(f"{found}; {network.name} tells {classes} classes apart, from 0{other}")
     return split
 

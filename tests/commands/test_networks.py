@@ -239,7 +239,11 @@ assert decode.main([{str(out / "model.rmc")!r}, "--out", {str(tmp_path / "w.npz"
     ("text", "message"),
     [
         ("lenet6", "network 'lenet6' is unknown; expected one of lenet5,"),
-        ("mine.py", "--network takes a name, NAME:CLASSES, FILE.py:OBJECT, MODULE:OBJECT or description:HEX"),
+        (
+            "mine.py",
+            "--network takes a name, NAME:CLASSES, FILE.py:OBJECT, MODULE:OBJECT or"
+            " description:HEX",
+        ),
         ("FILE:TEXT", "TEXT is no Network there"),
         ("FILE:NOTHING", "NOTHING is no Network there"),
         ("FILE:WRONG", "network wrong: it ends with shape"),

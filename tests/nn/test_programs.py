@@ -109,6 +109,13 @@ def test_shipped_networks(rng, network, batch):
     check(rng, network, batch)
 
 
+@pytest.mark.parametrize("pool", [MaxPool2d(), MeanPool2d((2, 2))], ids=["maximum", "mean"])
+def test_blocks_leave_nothing_to_the_next(rng, pool):
+    """What no window reaches, of a map that others reach, begins anew in each block of a shard."""
+    both = Residual((Conv2d(4, 3, stride=2),), (pool,))
+    check(rng, check_network(of("odd windows", Conv2d(4, 1), both, *END)), 200)
+
+
 @pytest.mark.parametrize("signs", [Signs.NONE, Signs.UNIT], ids=str)
 @pytest.mark.parametrize("network", [TREE, NORMED, DEPTHWISE], ids=lambda n: n.name)
 def test_units_that_share_variables(rng, network, signs):
