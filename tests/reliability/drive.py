@@ -38,6 +38,7 @@ from refmiracle.training import run
 from refmiracle.training.posterior import load_posterior
 from refmiracle.training.settings import PRESETS
 from refmiracle.training.state import load_checkpoint
+from refmiracle.training.stopping import answer_interrupts, end_at_once
 
 FACTORS = (5, 5, 100, 5, 800, 5, 50, 1)
 SMALL = replace(TINY, preset="smoke", hash_factors=FACTORS, validation=100)
@@ -95,12 +96,18 @@ class Strike(Moments):
 
 
 def fork(work):
-    """Run `work` in a child process; return its number."""
+    """Run `work` in a child process, ready for Ctrl-C as programs are; return its number."""
     sys.stdout.flush()
+    held_back = {signal.SIGINT}  # until there is an answer to it: see `start.start`
+    signal.pthread_sigmask(signal.SIG_BLOCK, held_back)
     child = os.fork()
-    if child == 0:
+    if child:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, held_back)
+    else:
         code = 99
         try:
+            answer_interrupts(end_at_once)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, held_back)
             silence = os.open(os.devnull, os.O_WRONLY)
             os.dup2(silence, 1)
             os.dup2(silence, 2)
