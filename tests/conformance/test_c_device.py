@@ -194,7 +194,7 @@ def test_after_a_start_that_failed_there_is_no_base(tmp_path, rng):
 
 
 def test_a_logit_beyond_float32_is_no_class(large, tmp_path):
-    """The package says so of its own numbers; what has been classified before is there."""
+    """It is said in one line: float32 does not reach as far as that network."""
     dense = [Dense(8) for _ in range(12)]
     network = Network("deep", DESCRIBED, (1, 2, 2), 3, (Flatten(), *dense, Dense(3)))
     layout = BlockLayout(network, network.factors(), Grouping.OUTPUTS, Signs.UNIT, 4, 0)
