@@ -78,7 +78,8 @@ def fit(
         Training steps from one point of the curves to the next.
     **settings
         Of `refmiracle.training.settings.Settings`: ``seed``, ``steps``, ``bits_per_block``,
-        ``block_size``, ``batch_size``, ``rate``, ``engine``, ...
+        ``block_size``, ``batch_size`` (by default at most all images to train on), ``rate``,
+        ``engine``, ...
 
     Returns
     -------

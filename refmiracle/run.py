@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Mapping
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,7 @@ from refmiracle.training.run import (
 )
 from refmiracle.training.settings import Settings, fingerprint
 from refmiracle.training.sizes import foretold, found_longer
+from refmiracle.training.state import State
 from refmiracle.training.stopping import Stopped, stop_requested
 from refmiracle.training.trainer import Trainer
 
@@ -106,12 +108,12 @@ def carry_out(
     """
     data, every = fingerprint(everything), steps_per_line or STEPS_PER_LINE
     if not (resume and place.holds_run()):
-        divide(everything, test, choose_settings(given, data, None))
+        divide(everything, test, _choose(given, data, None, everything))
     say = _say if progress else _keep_silent
     with place.opened(resume) as found:
         if resume and found is None:
             say(f"there is nothing to resume in {place.folder}: a new run begins")
-        settings = choose_settings(given, data, found)
+        settings = _choose(given, data, found, everything)
         train, validation = divide(everything, test, settings)
         trainer = Trainer(settings, train, found[1] if found else None)
         if not trainer.finished():
@@ -126,6 +128,17 @@ def carry_out(
                 say(line)
     steps = trainer.state.step, trainer.total_steps()
     return Run(place, everything, settings, steps, every, model, summary)
+
+
+def _choose(
+    given: Mapping[str, Any], data: str, found: tuple[Settings, State] | None, everything: Split
+) -> Settings:
+    """Return the settings of a run, in batches no larger than its training images, unless told."""
+    settings = choose_settings(given, data, found)
+    if found or given.get("batch_size") is not None:
+        return settings
+    images = max(1, len(everything.images) - settings.validation)
+    return replace(settings, batch_size=min(settings.batch_size, images))
 
 
 def _say(text: str) -> None:

@@ -209,15 +209,15 @@ class MiracleClassifier(ClassifierMixin, BaseEstimator):
             validation=0,
             channels=self.channels,
             progress=self.progress,
-            **self._settings(len(flat)),
+            **self._settings(),
         )
         if not run.finished:
             raise KeyboardInterrupt
         self.classes_, self.model_ = classes, run.model
         return self
 
-    def _settings(self, samples: int) -> Any:
-        """Return the settings of a run for so many samples."""
+    def _settings(self) -> Any:
+        """Return the settings of a run."""
         own = (
             "steps",
             "groups",
@@ -230,8 +230,6 @@ class MiracleClassifier(ClassifierMixin, BaseEstimator):
         given = {name: getattr(self, name) for name in own} | {"engine": self.engine}
         given |= self._other_settings()
         check_choice("preset", self.preset, tuple(PRESETS))
-        if given["batch_size"] is None:
-            given["batch_size"] = min(PRESETS[self.preset].batch_size, samples)
         given["seed"] = self._seed()
         return {name: value for name, value in given.items() if value is not None}
 

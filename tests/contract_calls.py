@@ -74,7 +74,7 @@ CALLS = {
     "mean_kl_step": lambda n: (
         eighths(n, 3), eighths(n, 3, first=2), scales(n, 3), counted(n, 3, below=2), 2.5,
         eighths(n, 3, first=2), eighths(n, 3), eighths(n, 3), moments(n, 3), 2, (0.25, 0.5),
-        eighths(2),
+        eighths(2), eighths(n, 3, first=4),
     ),
     "mean_var_sample": lambda n: (
         *(eighths(n, 3),) * 2, scales(n, 3), counted(n, 3, below=2), scales(n),
@@ -83,7 +83,7 @@ CALLS = {
     "mean_var_step": lambda n: (
         eighths(n, 3), eighths(n, 3, first=2), scales(n, 3), counted(n, 3, below=2), scales(n),
         counted(n, 3, below=2) == 0, eighths(n, 3, first=2), eighths(n, 3), eighths(n, 3),
-        moments(n, 3), 2, (0.25, 0.5), eighths(2),
+        moments(n, 3), 2, (0.25, 0.5), eighths(2), eighths(n, 3, first=4),
     ),
     "images": lambda n: (counted(n, 3, 4, below=256),),
     "conv2d": lambda n: (eighths(2, 4, 5, n), eighths(3, 2, 2, 3), eighths(3)),

@@ -50,15 +50,19 @@ NUMBERS = {
     "steps": "training steps before the first block is encoded",
     "groups": "in how many groups the blocks are encoded",
     "group_steps": "training steps after each group",
-    "batch_size": "images in a batch (default: the preset's)",
+    "batch_size": "images in a batch (default: the preset's, at most all training images)",
     "validation": "training images kept for validation; 0: train on all (default: 5000)",
     "shift": "augmentation: move each training image at random by up to N pixels (default: 0)",
     "flip": "augmentation: 1 mirrors each training image at random, left to right (default: 0)",
+    "antithetic": "1: half of each batch sees the weights of the mirrored noise (default: the"
+    " preset's)",
 }
 # Those that take a real number.
 REALS = {
     "rate": "Adam's rate at the start; it falls to that of --encoding-rate by a half cosine",
     "variance_rate": "Adam's rate for what sets the variances, as a part of the rate",
+    "late_scale_rate": "Adam's rate for the scales once the first blocks are encoded, as a part of"
+    " the rate; 0 leaves them as they are then",
     "encoding_rate": "Adam's rate when the first blocks are encoded",
     "final_rate": "Adam's rate when the last ones are (defaults: the preset's)",
 }

@@ -146,8 +146,8 @@ class Floats(Argument):
 
 
 @dataclass(frozen=True)
-class Around(Floats):
-    """What a distribution lies around; None is 0, without a sum."""
+class Maybe(Floats):
+    """What there may be beside the rest, such as what a distribution lies around; else None."""
 
     def take(self, value: Any, sizes: Sizes, own: np.dtype[Any]) -> Any:
         """Return the array, or None."""

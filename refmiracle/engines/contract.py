@@ -162,18 +162,31 @@ class Engine(Protocol):
     def expand_hash(self, variables: Array, places: Array, signs: Array) -> Array: ...
     def expand_hash_backward(self, g: Array, places: Array, signs: Array, count: int) -> Array: ...
 
-    # the posterior's part of a training step; `w`, `eps` and `dlog_rho` are filled
+    # the posterior's part of a training step; `w`, `eps` and `dlog_rho` are filled, `mirrored` is
+    # dL/dw at the sample that -eps draws
     def mean_kl_sample(
         self, blocks: MeanKLBlocks, seed: int, row: int, w: Array, eps: Array
     ) -> None: ...
     def mean_kl_step(
-        self, blocks: MeanKLBlocks, eps: Array, g: Array, adam: Adam, dlog_rho: Array
+        self,
+        blocks: MeanKLBlocks,
+        eps: Array,
+        g: Array,
+        adam: Adam,
+        dlog_rho: Array,
+        mirrored: Array | None = None,
     ) -> None: ...
     def mean_var_sample(
         self, blocks: MeanVarBlocks, seed: int, row: int, w: Array, eps: Array
     ) -> None: ...
     def mean_var_step(
-        self, blocks: MeanVarBlocks, eps: Array, g: Array, adam: Adam, dlog_rho: Array
+        self,
+        blocks: MeanVarBlocks,
+        eps: Array,
+        g: Array,
+        adam: Adam,
+        dlog_rho: Array,
+        mirrored: Array | None = None,
     ) -> None: ...
 
     # network

@@ -16,13 +16,13 @@ import numpy as np
 from refmiracle.engines.arguments import (
     BYTE,
     Argument,
-    Around,
     Filled,
     Flags,
     Floats,
     Grouped,
     Kernel,
     Listed,
+    Maybe,
     Moments,
     Pixels,
     Pooled,
@@ -80,7 +80,7 @@ def _record(name: str, kind: Any, *fields: Argument) -> tuple[Argument, ...]:
 
 
 TENSOR = Whole("tensor", shape=BLOCKS, end="tensors")
-NU = Around("nu", shape=BLOCKS, default=None)
+NU = Maybe("nu", shape=BLOCKS, default=None)
 BETA, USED = Floats("beta", shape="Blocks"), Flags("used", shape=BLOCKS)
 RHO, NO_TENSOR = Floats("rho", shape=BLOCKS), Argument("tensor")  # which a sample does not ask for
 # What a step takes behind the blocks.
@@ -88,6 +88,7 @@ STEP_BY_ADAM = (
     *_floats("eps g", BLOCKS),
     *_record("adam", Adam, Moments("moments", shape=BLOCKS), STEP, Reals("rates", count=2)),
     Filled("dlog_rho", shape="tensors", double=True),
+    Maybe("mirrored", shape=BLOCKS, default=None),
 )
 
 # Of each function its arguments; of a record its fields, one by one.

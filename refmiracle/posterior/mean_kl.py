@@ -55,6 +55,11 @@ class MeanKL(Parameterization):
         blocks = MeanKLBlocks(tau, phi, rho, self.places.tensor_of_place, self.budget, self.nu)
         self.engine.mean_kl_sample(blocks, seed, row, w, eps)
 
+    def mirrored(self, parameters: Parameters, rho: Array, eps: Array) -> Array:
+        """Return w = mu - sigma eps, the antithetic sample, shape (blocks, block_size)."""
+        tau, phi = parameters["tau"], parameters["phi"]
+        return self.engine.mean_kl_forward(tau, phi, rho, self.budget, -eps, self.nu)
+
     def update(
         self,
         parameters: Parameters,
@@ -65,15 +70,16 @@ class MeanKL(Parameterization):
         step: int,
         rates: tuple[float, float],
         dlog_rho: Array,
+        mirrored: Array | None = None,
     ) -> None:
         """Take a step of Adam from g = dL/dw, and fill dL/dlog rho of each tensor.
 
-        `rates` are those of tau and of phi.
+        `rates` are those of tau and of phi; `mirrored` see `Parameterization.update`.
         """
         tau, phi = parameters["tau"], parameters["phi"]
         blocks = MeanKLBlocks(tau, phi, rho, self.places.tensor_of_place, self.budget, self.nu)
         adam = Adam((moments["tau"], moments["phi"]), step, rates)
-        self.engine.mean_kl_step(blocks, eps, g, adam, dlog_rho)
+        self.engine.mean_kl_step(blocks, eps, g, adam, dlog_rho, mirrored)
 
     def whitened(self, parameters: Parameters, rho: Array) -> tuple[Array, Array]:
         """Return delta = (mu - nu) / rho and log s = log(sigma^2 / rho^2).

@@ -80,6 +80,10 @@ class MeanVar(Parameterization):
         )
         self.engine.mean_var_sample(blocks, seed, row, w, eps)
 
+    def mirrored(self, parameters: Parameters, rho: Array, eps: Array) -> Array:
+        """Return w = mu - sigma eps, the antithetic sample, shape (blocks, block_size)."""
+        return self.engine.mean_var_forward(parameters["mu"], parameters["log_sigma"], -eps)
+
     def update(
         self,
         parameters: Parameters,
@@ -90,17 +94,18 @@ class MeanVar(Parameterization):
         step: int,
         rates: tuple[float, float],
         dlog_rho: Array,
+        mirrored: Array | None = None,
     ) -> None:
         """Take a step of Adam from g = dL/dw, and fill dL/dlog rho of each tensor.
 
-        `rates` are those of mu and of log sigma.
+        `rates` are those of mu and of log sigma; `mirrored` see `Parameterization.update`.
         """
         mu, log_sigma, used = parameters["mu"], parameters["log_sigma"], self.places.used
         blocks = MeanVarBlocks(
             mu, log_sigma, rho, self.places.tensor_of_place, self.beta, used, self.nu
         )
         adam = Adam((moments["mu"], moments["log_sigma"]), step, rates)
-        self.engine.mean_var_step(blocks, eps, g, adam, dlog_rho)
+        self.engine.mean_var_step(blocks, eps, g, adam, dlog_rho, mirrored)
 
     def whitened(self, parameters: Parameters, rho: Array) -> tuple[Array, Array]:
         """Return delta = (mu - nu) / rho and log s = log(sigma^2 / rho^2).

@@ -93,6 +93,10 @@ class Parameterization(ABC):
         """Fill eps with a row of noise and w = mu + sigma eps; shape (blocks, block_size)."""
 
     @abstractmethod
+    def mirrored(self, parameters: Parameters, rho: Array, eps: Array) -> Array:
+        """Return w = mu - sigma eps, the antithetic sample, shape (blocks, block_size)."""
+
+    @abstractmethod
     def update(
         self,
         parameters: Parameters,
@@ -103,10 +107,13 @@ class Parameterization(ABC):
         step: int,
         rates: tuple[float, float],
         dlog_rho: Array,
+        mirrored: Array | None = None,
     ) -> None:
         """Take a step of Adam from g = dL/dw, and fill dL/dlog rho of each tensor.
 
-        `rates` are those of what sets the means and of what sets the variances.
+        `rates` are those of what sets the means and of what sets the variances; `mirrored` is
+        dL/dw at the antithetic sample, where there is one: then the step is one from the mean of
+        both losses.
         """
 
     @abstractmethod

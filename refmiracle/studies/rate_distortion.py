@@ -21,7 +21,7 @@ from refmiracle.studies.subject import Subject, check_images, prefix_of
 from refmiracle.training.choosing import check_settings
 from refmiracle.training.data import Data, Split, load_split
 from refmiracle.training.run import model_path
-from refmiracle.training.settings import PRESETS, Settings, fingerprint
+from refmiracle.training.settings import BEST, PRESETS, Settings, fingerprint
 
 STUDY = "rate-distortion"
 COLUMNS = (
@@ -77,7 +77,7 @@ class Sweep:
 SWEEPS = {
     "smoke": Sweep(PRESETS["smoke"], (10, 14), (30, 60)),
     "default": Sweep(
-        replace(PRESETS["default"], steps=10_000, groups=100, group_steps=40),
+        replace(BEST, steps=10_000, groups=100, group_steps=40),
         (10, 14, 18),
         (16, 24, 36, 54),
     ),

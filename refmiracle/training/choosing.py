@@ -64,6 +64,7 @@ class GivenSettings(OwnSettings, total=False):
     final_rate: float
     shift: int
     flip: int
+    antithetic: int
     spread: float
     rho_gain: float
     tensors: Sequence[str]
@@ -81,6 +82,7 @@ WHOLE = {
     "group_steps": (1, LONGEST),
     "validation": (0, LONGEST),
     "flip": (0, 1),
+    "antithetic": (0, 1),
 }
 # Real numbers that are above 0, and those that may be 0: then nothing moves, or nothing is spread.
 ABOVE_0 = ("rate", "encoding_rate", "final_rate", "rho_gain")

@@ -27,6 +27,7 @@ LONGEST = 2**31 - 1
 LATER_FIELDS = {
     **{"code": MRC, "network": LENET5.name, "flip": 0, "base": [], "tensors": []},
     "late_scale_rate": 0.0,
+    "antithetic": 0,
 }
 
 
@@ -78,6 +79,10 @@ class Settings:
         Each training image is moved at random by up to so many pixels each way; 0 moves none.
     flip : int
         1: half of the training images, drawn anew at each step, are mirrored left to right.
+    antithetic : int
+        1: a step draws the weights mu + sigma eps for the first half of its batch and mu - sigma
+        eps for the second, so that what the noise does to the gradients cancels to first order
+        (antithetic variates).
     spread : float
         Standard deviation of the initial tau (Mean-KL), or of mu / rho (Mean-Var).
     rho_gain : float
@@ -116,6 +121,7 @@ class Settings:
     validation: int = VALIDATION_IMAGES
     shift: int = 0
     flip: int = 0
+    antithetic: int = 0
     spread: float = 0.3
     rho_gain: float = 2.0
     base: tuple[bytes, ...] = ()
@@ -181,7 +187,16 @@ PRESETS = {
     "smoke": Settings(
         preset="smoke", steps=600, batch_size=64, groups=20, group_steps=15, encoding_rate=1e-2
     ),
-    "default": replace(BEST, preset="default", steps=30_000, groups=300, group_steps=40),
+    "default": replace(
+        BEST,
+        preset="default",
+        steps=15_000,
+        groups=150,
+        group_steps=40,
+        batch_size=256,
+        variance_rate=2.0,
+        antithetic=1,
+    ),
     "paper": replace(BEST, preset="paper", steps=60_000, groups=1000, group_steps=60),
 }
 
@@ -190,6 +205,7 @@ PRESETS = {
 UPDATE = {
     **{"rate": 4e-2, "variance_rate": 4.0, "encoding_rate": 2e-2, "final_rate": 1e-3},
     **{"rho_gain": 0.3, "selection": "best", "late_scale_rate": 0.2},
+    "antithetic": 0,
 }
 _WELL = {"batch_size": 256, "bits_per_block": 18}
 UPDATE_SIZES = {

@@ -87,6 +87,7 @@ class Trainer:
         self.fixed[sent] = self._rows(sent)
         self.w, self.flat_g = self._blocks_of(self.flat), np.empty_like(self.flat)
         self.g, self.eps = self._blocks_of(self.flat_g), np.empty_like(self.w)
+        self.mirrored = np.empty_like(self.flat_g) if settings.antithetic else None
         self.dlog_rho = np.empty(len(self.layout.factors))
         self.batches = Batches(settings, check_split(train, self.layout.network))
 
@@ -217,12 +218,14 @@ class Trainer:
         rho, rate = self.rho(), self.rate(step)
         rates = rate, rate * self.settings.variance_rate
         self._draw(rho, step, self.w, self.eps)
-        loss = self.variable_pass.loss_and_grads(self.flat, *self.batches.batch(step), self.flat_g)
+        loss, *mirrored = self._loss_and_grads(rho, *self.batches.batch(step))
         late = self.phase() == "encode"
         scale_rate = self.settings.late_scale_rate if late else self.settings.scale_rate
-        through_sent = self._dlog_rho_of_sent() if late and scale_rate else 0.0
+        through_sent: Array | float = 0.0
+        if late and scale_rate:
+            through_sent = np.mean([self._dlog_rho_of_sent(g) for g in (self.g, *mirrored)], axis=0)
         self.posterior.update(
-            parameters, moments, rho, self.eps, self.g, step + 1, rates, self.dlog_rho
+            parameters, moments, rho, self.eps, self.g, step + 1, rates, self.dlog_rho, *mirrored
         )
         if scale_rate or not late:
             log_rho, m, v = self.engine.adam_step(
@@ -238,13 +241,37 @@ class Trainer:
         self._settle(rho)
         return loss
 
-    def _dlog_rho_of_sent(self) -> Array:
+    def _loss_and_grads(
+        self, rho: Array, images: NDArray[np.uint8], labels: NDArray[np.int64]
+    ) -> tuple[Any, ...]:
+        """Return the mean loss in nats, and fill g = dL/dw at the sample that was drawn.
+
+        With `Settings.antithetic` the second half of the batch sees the mirrored sample, and dL/dw
+        there comes behind the loss.
+        """
+        if self.mirrored is None or len(labels) == 1:
+            return (self.variable_pass.loss_and_grads(self.flat, images, labels, self.flat_g),)
+        open_blocks, mirrored = ~self._sent(), self.flat.copy()
+        w = self.posterior.mirrored(self.state.parameters, rho, self.eps)
+        self._blocks_of(mirrored)[open_blocks] = w[open_blocks]
+        half, loss = len(labels) // 2, 0.0
+        for part, variables, out in (
+            (slice(half), self.flat, self.flat_g),
+            (slice(half, None), mirrored, self.mirrored),
+        ):
+            share = 2 * len(labels[part]) / len(labels)  # 1 unless the batch is odd
+            of_part = self.variable_pass.loss_and_grads(variables, images[part], labels[part], out)
+            loss += 0.5 * share * of_part
+            np.multiply(out, out.dtype.type(share), out=out)
+        return loss, self._blocks_of(self.mirrored)
+
+    def _dlog_rho_of_sent(self, g: Array) -> Array:
         """Return dL/dlog rho of each tensor through what is encoded, whose g becomes 0.
 
         An encoded variable is w = nu + rho z, so dw/dlog rho = w - nu: equation (22) of
         docs/derivations.md.
         """
-        sent, nu, g = self._sent(), self.posterior.nu, self.g
+        sent, nu = self._sent(), self.posterior.nu
         moved = self.w[sent] if nu is None else self.w[sent] - nu[sent]
         by_place = (g[sent] * moved).ravel()
         g[sent] = 0

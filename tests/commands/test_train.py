@@ -80,6 +80,7 @@ def test_a_run_on_all_images_has_no_validation_error(tmp_path, tiny, capsys):
     flags = ["--validation", "0", "--shift", "2", "--selection", "best", "--steps", "4"]
     flags += ["--batch-size", "32", "--rate", "0.02", "--variance-rate", "2"]
     flags += ["--encoding-rate", "0.004", "--final-rate", "0.001"]
+    flags += ["--late-scale-rate", "0.1", "--antithetic", "1"]
     assert train.main(["--preset", "smoke", *flags, "--out", str(out)]) == 0
     assert "no validation images, trained for" in capsys.readouterr().out
     summary = json.loads((out / "summary.json").read_text())
@@ -87,6 +88,7 @@ def test_a_run_on_all_images_has_no_validation_error(tmp_path, tiny, capsys):
     assert 0 < summary["test_error"] < 1
     expected = {"validation": 0, "shift": 2, "selection": "best", "steps": 4, "batch_size": 32}
     expected |= {"rate": 0.02, "variance_rate": 2, "encoding_rate": 0.004, "final_rate": 0.001}
+    expected |= {"late_scale_rate": 0.1, "antithetic": 1}
     assert {name: summary["config"][name] for name in expected} == expected
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert all(line["validation_error"] is None for line in lines)

@@ -24,15 +24,16 @@ def random_state(rng, blocks, size):
         "rho": rng.uniform(0.1, 2.0, (blocks, size)),
         "tensor": rng.integers(0, TENSORS, (blocks, size)),
         "used": used,
-        "g": rng.normal(size=(blocks, size)) * used,
+        **{n: rng.normal(size=(blocks, size)) * used for n in ("g", "other")},
         "moments": tuple(tuple(rng.uniform(0.1, 1.0, (2, blocks, size))) for _ in range(2)),
     }
 
 
-def run_step(engine, kind, state, single):
-    """Sample and step in one engine; return all that came out."""
+def run_step(engine, kind, state, single, mirrored=False, noise=1):
+    """Sample and step in one engine, from `noise` times eps; return all that came out."""
     dtype = np.float32 if single else np.float64
-    cast = {n: np.array(a, dtype=dtype) for n, a in state.items() if n in ("rho", "g")}
+    cast = {n: np.array(a, dtype=dtype) for n, a in state.items() if n in ("rho", "g", "other")}
+    other = (cast["other"],) if mirrored else ()
     first, second = (np.array(state[n], dtype=dtype) for n in ("first", "second"))
     moments = tuple(
         (np.array(m, dtype=dtype), np.array(v, dtype=dtype)) for m, v in state["moments"]
@@ -44,26 +45,32 @@ def run_step(engine, kind, state, single):
         second[~used] = -np.inf
         blocks = MeanKLBlocks(first, second, cast["rho"], tensor, BUDGET)
         engine.mean_kl_sample(blocks, 5, 6, w, eps)
-        engine.mean_kl_step(blocks, eps, cast["g"], Adam(moments, 7, RATES), dlog_rho)
+        engine.mean_kl_step(
+            blocks, noise * eps, cast["g"], Adam(moments, 7, RATES), dlog_rho, *other
+        )
     else:
         beta = np.linspace(0.0, 1.0, len(first)).astype(dtype)
         blocks = MeanVarBlocks(first, second, cast["rho"], tensor, beta, used)
         engine.mean_var_sample(blocks, 5, 6, w, eps)
-        engine.mean_var_step(blocks, eps, cast["g"], Adam(moments, 7, RATES), dlog_rho)
+        engine.mean_var_step(
+            blocks, noise * eps, cast["g"], Adam(moments, 7, RATES), dlog_rho, *other
+        )
     return [first, second[used], *(a for pair in moments for a in pair), w, eps, dlog_rho]
 
 
+@pytest.mark.parametrize("mirrored", [False, True])
 @pytest.mark.parametrize("kind", ["mean-kl", "mean-var"])
 @pytest.mark.parametrize(("blocks", "size"), [(1, 1), (3, 5), (41, 30), (2, 2000), (700, 3)])
-def test_fused_is_the_composition(rng, kind, blocks, size):
+def test_fused_is_the_composition(rng, kind, blocks, size, mirrored):
     state = random_state(rng, blocks, size)
     # From what float32 holds, so that both begin with the same.
     state = {
-        n: np.float32(a) if n in ("first", "second", "rho", "g") else a for n, a in state.items()
+        n: np.float32(a) if n in ("first", "second", "rho", "g", "other") else a
+        for n, a in state.items()
     }
     state["moments"] = tuple(tuple(np.float32(a) for a in pair) for pair in state["moments"])
-    expected = run_step(NUMPY, kind, state, single=False)
-    for got, want in zip(run_step(NUMBA, kind, state, single=True), expected, strict=True):
+    expected = run_step(NUMPY, kind, state, False, mirrored)
+    for got, want in zip(run_step(NUMBA, kind, state, True, mirrored), expected, strict=True):
         assert scaled_error(got, want) < 2e-6
 
 
@@ -101,3 +108,19 @@ def test_noise_is_the_row_of_the_stream(rng, kind):
     state = random_state(rng, 41, 30)
     _, _, *_, eps, _ = run_step(NUMBA, kind, state, single=True)
     assert np.array_equal(eps, NUMBA.normals(5, 1, [6], eps.size).reshape(eps.shape))
+
+
+@pytest.mark.parametrize("engine", [NUMPY, NUMBA], ids=lambda e: e.name)
+@pytest.mark.parametrize("kind", ["mean-kl", "mean-var"])
+def test_mirrored_is_the_step_from_the_mean_of_both_losses(rng, engine, kind):
+    """Of steps of Adam only the first moments are linear in the gradients."""
+    state = random_state(rng, 41, 30)
+    single, zeros = engine.name == "numba", np.zeros((41, 30))
+    state["moments"] = tuple((zeros, zeros) for _ in range(2))
+    both = run_step(engine, kind, state, single, mirrored=True)
+    one = run_step(engine, kind, state, single)
+    other = run_step(engine, kind, {**state, "g": state["other"]}, single, noise=-1)
+    for moment in (2, 4):
+        mean = 0.5 * (one[moment] + other[moment])
+        np.testing.assert_allclose(both[moment], mean, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(both[-1], 0.5 * (one[-1] + other[-1]), rtol=1e-5, atol=1e-4)

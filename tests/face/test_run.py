@@ -104,6 +104,17 @@ def test_a_tenth_is_kept_by_default(shapes):
     assert run.settings["validation"] == 20
 
 
+@pytest.mark.parametrize("preset", ["smoke", "default"])
+def test_a_batch_is_no_larger_than_the_images_unless_told(shapes, preset):
+    """160 images are left to train on: more than a batch of `smoke`, fewer than one of `default`."""
+    own = {n: value for n, value in QUICK.items() if n != "batch_size"} | {"preset": preset}
+    run = refmiracle.fit(*shapes, **own)
+    size = min(160, PRESETS[preset].batch_size)
+    assert run.settings["batch_size"] == size
+    told = refmiracle.fit(*shapes, **own, batch_size=size)
+    assert told.model == run.model
+
+
 @pytest.mark.parametrize("where", ["folder", "memory"])
 @pytest.mark.parametrize("step", [5, 14])
 def test_an_interrupt_is_a_run_that_goes_on(shapes, whole, tmp_path, monkeypatch, where, step):
@@ -234,6 +245,7 @@ REFUSED = [
     ({"block_size": 10_000}, "block_size 10000 is out of range; expected 1 to 323"),
     ({"shift": 4}, "shift 4 is out of range; expected 0 to 3"),
     ({"flip": 2}, "flip 2 is out of range; expected 0 to 1"),
+    ({"antithetic": 2}, "antithetic 2 is out of range; expected 0 to 1"),
     ({"rate": 0}, "rate is 0; expected a number above 0, to 1000"),
     ({"rate": float("nan")}, "rate is nan; expected a number above 0, to 1000"),
     ({"rate": float("inf")}, "rate is inf; expected a number above 0, to 1000"),

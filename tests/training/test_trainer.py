@@ -8,9 +8,11 @@ from tiny import TINY
 
 from refmiracle.codes.table import CODES
 from refmiracle.engines import get_engine
+from refmiracle.engines.numpy_engine.layers import ADAM_BETA1
 from refmiracle.errors import InputError
 from refmiracle.fileformat.container import parse_model
 from refmiracle.fileformat.model import decode_model
+from refmiracle.numerics.philox import Stream
 from refmiracle.posterior.mean_var import ENCODING_FACTOR, SETTLING_FACTOR, MeanVar
 from refmiracle.training.run import Folder, run_training
 from refmiracle.training.state import OPEN, load_checkpoint, save_checkpoint
@@ -29,9 +31,11 @@ def finish(trainer):
 
 
 LATE = replace(TINY, late_scale_rate=0.2)
+VAR = replace(TINY, parameterization="mean-var")
+BOTH = replace(LATE, antithetic=1)
 
 
-@pytest.mark.parametrize("settings", [TINY, replace(TINY, parameterization="mean-var"), LATE])
+@pytest.mark.parametrize("settings", [TINY, VAR, LATE, BOTH])
 @pytest.mark.parametrize("engine", ["numba", "numpy"])
 def test_resuming_at_any_step_gives_the_same_bytes(tmp_path, mnist, engine, settings):
     settings = replace(settings, engine=engine)
@@ -81,7 +85,7 @@ def test_the_slope_of_a_scale_through_what_is_sent(mnist):
         )
 
     trainer.variable_pass.loss_and_grads(trainer.flat, *images, trainer.flat_g)
-    slopes, h = trainer._dlog_rho_of_sent(), 1e-5
+    slopes, h = trainer._dlog_rho_of_sent(trainer.g), 1e-5
     for tensor, slope in enumerate(slopes):
         own = (trainer.places.tensor_of_place == tensor) & (sent != OPEN)
         losses = []
@@ -92,6 +96,61 @@ def test_the_slope_of_a_scale_through_what_is_sent(mnist):
         assert slope == pytest.approx((losses[0] - losses[1]) / (2 * h), rel=1e-4, abs=1e-7)
     assert not trainer.g[:-3].any()
     assert trainer.g[-3:].any()
+
+
+def nearly_sent(settings, train):
+    """A trainer that has sent all blocks but the first three, and drawn the next step's noise."""
+    trainer = Trainer(settings, train)
+    rng, messages = np.random.default_rng(0), trainer.state.messages
+    messages[3:] = rng.integers(0, 2**settings.bits_per_block, messages[3:].shape)
+    trainer.fixed[3:] = trainer._rows(np.arange(3, len(messages)))
+    trainer.state.trained = trainer.state.step = settings.steps
+    return trainer
+
+
+@pytest.mark.parametrize("batch", [8, 9, 1])
+@pytest.mark.parametrize("settings", [VAR, LATE], ids=["mean-var", "mean-kl"])
+def test_half_of_a_batch_sees_the_mirrored_noise(mnist, settings, batch):
+    """Loss, and slopes by the parameters, against the mean over all images, each at its weights."""
+    settings = replace(settings, engine="numpy", antithetic=1, batch_size=batch)
+    trainer = nearly_sent(settings, mnist[0])
+    step, rho, posterior = trainer.state.step, trainer.rho(), trainer.posterior
+    images, labels = trainer.batches.batch(step)
+    eps = trainer.engine.normals(settings.seed, Stream.NOISE, [step], rho.size).reshape(rho.shape)
+    parameters = {n: p.copy() for n, p in trainer.state.parameters.items()}
+    half = batch // 2 if batch > 1 else batch
+
+    def loss(scales=rho, **changed):
+        delta, log_s = posterior.whitened({**parameters, **changed}, rho)
+        total = 0.0
+        for part, noise in ((slice(half), eps), (slice(half, None), -eps)):
+            flat = trainer.flat.copy()
+            w = trainer._blocks_of(flat)
+            w[:] = scales * (delta + np.exp(0.5 * log_s) * noise)
+            w[3:] = scales[3:] * trainer.fixed[3:]
+            if count := len(labels[part]):
+                mean = trainer.variable_pass.loss_and_grads(
+                    flat, images[part], labels[part], np.empty_like(flat)
+                )
+                total += mean * count / batch
+        return total
+
+    want, h = loss(), 1e-5
+    assert trainer.train_step() == pytest.approx(want, rel=1e-12)
+    for name in sorted(parameters.keys() - {"log_rho"}):
+        slope = trainer.state.moments[name][0] / (1 - ADAM_BETA1)
+        for at in [(0, 1), (1, 5), (2, 20)]:
+            moved = np.zeros_like(rho)
+            moved[at] = h
+            up, down = (loss(**{name: parameters[name] + s * moved}) for s in (1, -1))
+            assert slope[at] == pytest.approx((up - down) / (2 * h), rel=1e-3, abs=1e-7)
+    if not settings.late_scale_rate:
+        return
+    slope = trainer.state.moments["log_rho"][0] / (1 - ADAM_BETA1)
+    for tensor in range(len(slope)):
+        own = trainer.places.tensor_of_place == tensor
+        up, down = (loss(np.where(own, rho * np.exp(s * h), rho)) for s in (1, -1))
+        assert slope[tensor] == pytest.approx((up - down) / (2 * h), rel=1e-3, abs=1e-7)
 
 
 OTHER_CODES = list(CODES)[1:]
@@ -279,6 +338,7 @@ def test_rate_falls_from_rate_to_encoding_rate_to_final_rate(mnist):
     "change",
     [
         {"shift": 1},
+        {"antithetic": 1},
         {"selection": "best"},
         {"code": "orc"},
         {"hash_factors": (1, 1, 5, 1, 25, 1, 1, 1)},

@@ -40,20 +40,31 @@ def _mean_kl_sample(tau, phi, rho, budget, seed, row, first, group, w, eps):
 
 
 @compiled(**COMPILE)
-def _mean_kl_step(tau, phi, rho, tensor, budget, eps, g, moments, rates, corrections, group, sums):
+def _take_means(mine, others):
+    """Replace gradients by the means of them and of others."""
+    mine, others = mine.reshape(-1), others.reshape(-1)
+    for i in range(mine.size):
+        mine[i] = 0.5 * (np.float64(mine[i]) + others[i])
+
+
+@compiled(**COMPILE)
+def _mean_kl_step(
+    tau, phi, rho, tensor, budget, eps, g, mirrored, moments, rates, corrections, group, sums
+):
+    """Take a step on some blocks; `mirrored` is empty where one sample is all there is."""
     (m_tau, v_tau), (m_phi, v_phi) = moments
-    shape = (group, tau.shape[1])
-    dtau, dphi = np.empty(shape, np.float32), np.empty(shape, np.float32)
-    dlog_rho = np.empty(shape, np.float32)
     for a in range(0, len(tau), group):
         b = min(a + group, len(tau))
-        n = b - a
-        mean_kl_backward_blocks(
-            tau[a:b], phi[a:b], rho[a:b], budget, eps[a:b], g[a:b], dtau[:n], dphi[:n], dlog_rho[:n]
-        )
-        _update(tau[a:b], dtau[:n], m_tau[a:b], v_tau[a:b], rates[0], corrections)
-        _update(phi[a:b], dphi[:n], m_phi[a:b], v_phi[a:b], rates[1], corrections)
-        _add_by_tensor(dlog_rho[:n].reshape(-1), tensor[a:b].reshape(-1), sums[a // group])
+        own, r = (tau[a:b], phi[a:b]), rho[a:b]
+        d = np.empty((3, b - a, tau.shape[1]), np.float32)
+        mean_kl_backward_blocks(*own, r, budget, eps[a:b], g[a:b], d[0], d[1], d[2])
+        if len(mirrored):
+            e, other = -eps[a:b], np.empty_like(d)
+            mean_kl_backward_blocks(*own, r, budget, e, mirrored[a:b], other[0], other[1], other[2])
+            _take_means(d, other)
+        _update(tau[a:b], d[0], m_tau[a:b], v_tau[a:b], rates[0], corrections)
+        _update(phi[a:b], d[1], m_phi[a:b], v_phi[a:b], rates[1], corrections)
+        _add_by_tensor(d[2].reshape(-1), tensor[a:b].reshape(-1), sums[a // group])
 
 
 @compiled(**COMPILE)
@@ -73,41 +84,49 @@ def _mean_var_sample(mu, log_sigma, seed, row, first, group, w, eps):
 
 @compiled(**COMPILE)
 def _mean_var_step(
-    mu, log_sigma, rho, tensor, used, beta, eps, g, moments, rates, corrections, group, sums
+    mu,
+    log_sigma,
+    rho,
+    tensor,
+    used,
+    beta,
+    eps,
+    g,
+    mirrored,
+    moments,
+    rates,
+    corrections,
+    group,
+    sums,
 ):
+    """Take a step on some blocks; `mirrored` is empty where one sample is all there is."""
     (m_mu, v_mu), (m_sigma, v_sigma) = moments
-    shape = (group, mu.shape[1])
-    dmu, dlog_sigma = np.empty(shape, np.float32), np.empty(shape, np.float32)
-    dlog_rho = np.empty(shape, np.float32)
     for a in range(0, len(mu), group):
         b = min(a + group, len(mu))
-        n = b - a
-        mean_var_backward_blocks(
-            mu[a:b],
-            log_sigma[a:b],
-            rho[a:b],
-            beta[a:b],
-            eps[a:b],
-            g[a:b],
-            dmu[:n],
-            dlog_sigma[:n],
-            dlog_rho[:n],
-        )
-        for i in range(n):
-            for j in range(shape[1]):
+        own, r, penalty = (mu[a:b], log_sigma[a:b]), rho[a:b], beta[a:b]
+        d = np.empty((3, b - a, mu.shape[1]), np.float32)
+        mean_var_backward_blocks(*own, r, penalty, eps[a:b], g[a:b], d[0], d[1], d[2])
+        if len(mirrored):
+            e, other = -eps[a:b], np.empty_like(d)
+            mean_var_backward_blocks(
+                *own, r, penalty, e, mirrored[a:b], other[0], other[1], other[2]
+            )
+            _take_means(d, other)
+        for i in range(b - a):
+            for j in range(mu.shape[1]):
                 if not used[a + i, j]:
-                    dmu[i, j] = dlog_sigma[i, j] = dlog_rho[i, j] = np.float32(0)
+                    d[:, i, j] = np.float32(0)
         adam_update_in_units(
             mu[a:b].reshape(-1),
-            dmu[:n].reshape(-1),
+            d[0].reshape(-1),
             m_mu[a:b].reshape(-1),
             v_mu[a:b].reshape(-1),
             rates[0],
-            rho[a:b].reshape(-1),
+            r.reshape(-1),
             *corrections,
         )
-        _update(log_sigma[a:b], dlog_sigma[:n], m_sigma[a:b], v_sigma[a:b], rates[1], corrections)
-        _add_by_tensor(dlog_rho[:n].reshape(-1), tensor[a:b].reshape(-1), sums[a // group])
+        _update(log_sigma[a:b], d[1], m_sigma[a:b], v_sigma[a:b], rates[1], corrections)
+        _add_by_tensor(d[2].reshape(-1), tensor[a:b].reshape(-1), sums[a // group])
 
 
 def single_rates(rates):
@@ -144,16 +163,18 @@ def mean_kl_sample(blocks, seed, row, w, eps):
     _by_groups(run, *tau.shape)
 
 
-def mean_kl_step(blocks, eps, g, adam, dlog_rho):
+def mean_kl_step(blocks, eps, g, adam, dlog_rho, mirrored=None):
     """See `numpy_engine.steps.mean_kl_step`; float32 arrays."""
     tau, phi, rho, tensor, budget, _ = blocks
     rest = single_rates(adam.rates), corrections(adam.step)
+    gradients = g, g[:0] if mirrored is None else mirrored
 
     def run(part, group):
         sums = np.zeros((-(-(part.stop - part.start) // group), len(dlog_rho)))
         arrays = [a[part] for a in (tau, phi, rho, tensor)]
+        drawn = [a[part] for a in (eps, *gradients)]
         moments = tuple((m[part], v[part]) for m, v in adam.moments)
-        _mean_kl_step(*arrays, budget, eps[part], g[part], moments, *rest, group, sums)
+        _mean_kl_step(*arrays, budget, *drawn, moments, *rest, group, sums)
         return sums
 
     dlog_rho[:] = np.concatenate(_by_groups(run, *tau.shape)).sum(axis=0)
@@ -171,19 +192,20 @@ def mean_var_sample(blocks, seed, row, w, eps):
     _by_groups(run, *mu.shape)
 
 
-def mean_var_step(blocks, eps, g, adam, dlog_rho):
+def mean_var_step(blocks, eps, g, adam, dlog_rho, mirrored=None):
     """See `numpy_engine.steps.mean_var_step`; float32 arrays."""
     mu, log_sigma, rho, tensor, beta, used, nu = blocks
     if nu is not None:  # the gradients, and so the steps, see mu - nu alone
         change = mu - nu
-        mean_var_step(blocks._replace(mu=change, nu=None), eps, g, adam, dlog_rho)
+        mean_var_step(blocks._replace(mu=change, nu=None), eps, g, adam, dlog_rho, mirrored)
         np.add(nu, change, out=mu)
         return
     rest = single_rates(adam.rates), corrections(adam.step)
+    gradients = g, g[:0] if mirrored is None else mirrored
 
     def run(part, group):
         sums = np.zeros((-(-(part.stop - part.start) // group), len(dlog_rho)))
-        arrays = [a[part] for a in (mu, log_sigma, rho, tensor, used, beta, eps, g)]
+        arrays = [a[part] for a in (mu, log_sigma, rho, tensor, used, beta, eps, *gradients)]
         moments = tuple((m[part], v[part]) for m, v in adam.moments)
         _mean_var_step(*arrays, moments, *rest, group, sums)
         return sums

@@ -5,6 +5,8 @@ Compositions of the other functions, in place, which a fast engine fuses into si
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,6 +22,7 @@ from refmiracle.engines.numpy_engine.posterior import (
 from refmiracle.numerics.philox import Stream
 
 Array = NDArray[np.float64]
+Gradients = tuple[Array, Array, Array]
 
 
 def mean_kl_sample(blocks: MeanKLBlocks, seed: int, row: int, w: Array, eps: Array) -> None:
@@ -37,7 +40,14 @@ def mean_kl_sample(blocks: MeanKLBlocks, seed: int, row: int, w: Array, eps: Arr
     w[:] = mean_kl_forward(tau, phi, rho, budget, eps, nu)
 
 
-def mean_kl_step(blocks: MeanKLBlocks, eps: Array, g: Array, adam: Adam, dlog_rho: Array) -> None:
+def mean_kl_step(
+    blocks: MeanKLBlocks,
+    eps: Array,
+    g: Array,
+    adam: Adam,
+    dlog_rho: Array,
+    mirrored: Array | None = None,
+) -> None:
     """Take one step of Adam on tau and phi, in place, from g = dL/dw.
 
     Parameters
@@ -49,11 +59,28 @@ def mean_kl_step(blocks: MeanKLBlocks, eps: Array, g: Array, adam: Adam, dlog_rh
         Its moments are updated.
     dlog_rho : ndarray, shape (tensors,)
         Filled with dL/dlog rho of each tensor.
+    mirrored : ndarray, shape (blocks, block_size), optional
+        dL/dw at the sample that -eps draws; the step is then one from the mean of both losses.
     """
     tau, phi, rho, tensor, budget, _ = blocks
-    dtau, dphi, by_place = mean_kl_backward(tau, phi, rho, budget, eps, g)
+
+    def backward(eps: Array, g: Array) -> Gradients:
+        return mean_kl_backward(tau, phi, rho, budget, eps, g)
+
+    dtau, dphi, by_place = _of_one_or_both(backward, eps, g, mirrored)
     _adam_in_place((tau, phi), (dtau, dphi), adam, adam.rates)
     dlog_rho[:] = np.bincount(tensor.ravel(), by_place.ravel(), minlength=len(dlog_rho))
+
+
+def _of_one_or_both(
+    backward: Callable[[Array, Array], Gradients], eps: Array, g: Array, mirrored: Array | None
+) -> Gradients:
+    """Return the gradients from the sample of eps, or the mean of those and those of -eps."""
+    (a, b, c) = backward(eps, g)
+    if mirrored is None:
+        return a, b, c
+    (d, e, f) = backward(-eps, mirrored)
+    return 0.5 * (a + d), 0.5 * (b + e), 0.5 * (c + f)
 
 
 def _adam_in_place(
@@ -75,14 +102,25 @@ def mean_var_sample(blocks: MeanVarBlocks, seed: int, row: int, w: Array, eps: A
     w[:] = mean_var_forward(blocks.mu, blocks.log_sigma, eps)
 
 
-def mean_var_step(blocks: MeanVarBlocks, eps: Array, g: Array, adam: Adam, dlog_rho: Array) -> None:
+def mean_var_step(
+    blocks: MeanVarBlocks,
+    eps: Array,
+    g: Array,
+    adam: Adam,
+    dlog_rho: Array,
+    mirrored: Array | None = None,
+) -> None:
     """Take one step of Adam on mu and log sigma of the used places, in place, from g = dL/dw.
 
     The parameters are those of `mean_kl_step`.  The rate of mu is in units of rho, as P has them: a
     step moves the means of every tensor by the same part.
     """
     mu, log_sigma, rho, tensor, beta, used, nu = blocks
-    dmu, dlog_sigma, by_place = mean_var_backward(mu, log_sigma, rho, beta, eps, g, nu)
+
+    def backward(eps: Array, g: Array) -> Gradients:
+        return mean_var_backward(mu, log_sigma, rho, beta, eps, g, nu)
+
+    dmu, dlog_sigma, by_place = _of_one_or_both(backward, eps, g, mirrored)
     in_units = adam.rates[0] * rho, adam.rates[1]
     _adam_in_place((mu, log_sigma), (dmu * used, dlog_sigma * used), adam, in_units)
     by_place = by_place * used
