@@ -10,9 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from refmiracle.model import Model
 from refmiracle.studies.results import Claim, Interval, claims_table
-from refmiracle.studies.update_plan import UPDATES_PLANS
+from refmiracle.studies.update_jobs import identity
+from refmiracle.studies.update_plan import UPDATES_PLANS, class_base, class_tasks, plan_tasks
 from refmiracle.studies.update_tables import describe_updates
+from refmiracle.training.data import default_folder, load_split
+from refmiracle.training.settings import fingerprint
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 FOLDER = DOCS / "study" / "updates"
@@ -97,3 +101,17 @@ def test_the_runs_that_are_kept_are_whole():
                 sizes.append(len(data))
     assert {51, 114, 139, 222, 498} <= set(sizes)
     assert len(folders) > 100
+
+
+def test_the_runs_that_are_kept_are_those_of_the_plan():
+    """So that the command still finds them, whatever settings have come since."""
+    plan = UPDATES_PLANS["default"]
+    tasks, _ = plan_tasks(plan, plan.model())
+    known = fingerprint(load_split(default_folder(), "train"))
+    with zipfile.ZipFile(FOLDER / "runs.zip") as kept:
+        (name,) = class_base(plan, plan.model())
+        root = Model(kept.read(f"{name}/model.rmc"), engine=plan.engine)
+        tasks |= class_base(plan, plan.model()) | class_tasks(plan, root)[0]
+        for name, task in tasks.items():
+            found = json.loads(kept.read(f"{name}/measures.json"))
+            assert found["job"] == identity(task.job, known), name

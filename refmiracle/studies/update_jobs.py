@@ -67,7 +67,7 @@ class FileJob:
 
     def key(self) -> dict[str, Any]:
         """Return what tells it from others."""
-        return {"scene": asdict(self.scene), "config": self.settings.to_dict(), "kept": self.kept}
+        return {"scene": asdict(self.scene), "config": self.settings.key(), "kept": self.kept}
 
     def work(self, data: Data, folder: Path) -> tuple[Rows, Files]:
         """Train the file and measure it."""
@@ -144,7 +144,7 @@ class ChainJob:
 
     def key(self) -> dict[str, Any]:
         """Return what tells it from others."""
-        scenes, links = map(asdict, self.scenes), (c.to_dict() for c in self.links)
+        scenes, links = map(asdict, self.scenes), (c.key() for c in self.links)
         return {"scenes": list(scenes), "configs": list(links), "kept": self.kept}
 
     def work(self, data: Data, folder: Path) -> tuple[Rows, Files]:

@@ -29,6 +29,8 @@ LATER_FIELDS = {
     "late_scale_rate": 0.0,
     "antithetic": 0,
 }
+# Those of them that came after the digests of settings that docs/study keeps.
+AFTER_DIGESTS = ("antithetic",)
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,11 @@ class Settings:
         network = network_text(self.network)
         lists = {"hash_factors": list(self.hash_factors), "tensors": list(self.tensors)}
         return {**values, "network": network, **lists, "base": [b.hex() for b in self.base]}
+
+    def key(self) -> dict[str, Any]:
+        """Return what a digest is made of: the same for the same run, however old the digest."""
+        as_then = {name for name in AFTER_DIGESTS if getattr(self, name) == LATER_FIELDS[name]}
+        return {name: value for name, value in self.to_dict().items() if name not in as_then}
 
 
 # What docs/FRONTIER.md found to be best, at a thousandth of the network's size.

@@ -106,7 +106,7 @@ def test_a_tenth_is_kept_by_default(shapes):
 
 @pytest.mark.parametrize("preset", ["smoke", "default"])
 def test_a_batch_is_no_larger_than_the_images_unless_told(shapes, preset):
-    """160 images are left to train on: more than a batch of `smoke`, fewer than one of `default`."""
+    """160 images are left to train on: more than a batch of `smoke`, less than one of `default`."""
     own = {n: value for n, value in QUICK.items() if n != "batch_size"} | {"preset": preset}
     run = refmiracle.fit(*shapes, **own)
     size = min(160, PRESETS[preset].batch_size)
