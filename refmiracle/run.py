@@ -135,10 +135,10 @@ def _choose(
 ) -> Settings:
     """Return the settings of a run, in batches no larger than its training images, unless told."""
     settings = choose_settings(given, data, found)
-    if found or given.get("batch_size") is not None:
-        return settings
-    images = max(1, len(everything.images) - settings.validation)
-    return replace(settings, batch_size=min(settings.batch_size, images))
+    images = len(everything.images) - settings.validation
+    if given.get("batch_size") is None and 0 < images < settings.batch_size:
+        return replace(settings, batch_size=images)
+    return settings
 
 
 def _say(text: str) -> None:

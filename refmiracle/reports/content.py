@@ -38,7 +38,8 @@ FRACTIONS = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98)
 FLAGS = (
     *("network", "parameterization", "code", "bits_per_block", "block_size", "seed", "steps"),
     *("groups", "group_steps", "validation", "shift", "flip", "hash_factors", "selection"),
-    *("engine", "tensors"),
+    *("engine", "tensors", "batch_size", "antithetic", "rate", "variance_rate"),
+    *("late_scale_rate", "encoding_rate", "final_rate"),
 )
 
 
@@ -391,4 +392,6 @@ def settings_table(settings: Settings) -> list[tuple[str, Any, str]]:
         ("validation images", f"{settings.validation:,}", kept),
         ("augmentation", f"{settings.shift} pixels", "how far images are moved in training"),
         ("mirrored", "half" if settings.flip else "none", "of the training images, at random"),
+        ("antithetic", settings.antithetic, "1: half of a batch sees the noise mirrored"),
+        ("late scale rate", settings.late_scale_rate, "of the scales, once blocks are sent"),
     ]

@@ -64,7 +64,7 @@ def of_posterior(name, arrays, *more):
 
 def parameters(engine, rng):
     shape = (BLOCKS, SIZE)
-    names = ("tau", "phi", "mu", "log_sigma", "eps", "g")
+    names = ("tau", "phi", "mu", "log_sigma", "eps", "g", "mirrored")
     values = {n: rng.normal(size=shape).astype(engine.dtype) for n in names}
     values["rho"] = rng.uniform(0.1, 2.0, shape).astype(engine.dtype)
     values["beta"] = rng.uniform(0.0, 1.0, BLOCKS).astype(engine.dtype)
@@ -105,8 +105,9 @@ def step(kind, first, second):
         def call():
             a, b, (m, n, o, p) = v[first].copy(), v[second].copy(), (x.copy() for x in before)
             blocks, filled = blocks_of(kind, {**v, first: a, second: b}), np.empty(TENSORS)
-            adam = Adam(((m, n), (o, p)), 7, RATES)
-            getattr(engine, f"{kind}_step")(blocks, v["eps"], v["g"], adam, filled)
+            for mirrored in (None, v["mirrored"]):
+                adam = Adam(((m, n), (o, p)), 7, RATES)
+                getattr(engine, f"{kind}_step")(blocks, v["eps"], v["g"], adam, filled, mirrored)
             return a, b, m, n, o, p, filled
 
         return call

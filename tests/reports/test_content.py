@@ -52,9 +52,14 @@ def test_the_command_trains_the_run_again(preset, parameterization, changes):
 
 
 def test_settings_without_a_flag_are_named():
-    command, other = content.train_command(replace(PRESETS["smoke"], rate=0.5), "run")
-    assert "--rate" not in command
-    assert other == ["rate = 0.5"]
+    command, other = content.train_command(replace(PRESETS["smoke"], spread=0.5), "run")
+    assert "--spread" not in command
+    assert other == ["spread = 0.5"]
+
+
+def test_the_flags_are_those_of_the_command():
+    """`--bytes` is a block size by another name, and the preset stands in every command."""
+    assert set(content.FLAGS) == set(train.SETTINGS) - {"preset", "nbytes"}
 
 
 def test_every_block_of_mean_kl_has_the_bits_of_an_index(opened):
