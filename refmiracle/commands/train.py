@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from refmiracle.codes.table import CODES
+from refmiracle.codes.code import BLOCK, VARIABLE
+from refmiracle.codes.table import CODES, MRC
 from refmiracle.commands.networks import add_network, given_network
 from refmiracle.commands.options import (
     a_path,
@@ -94,6 +95,10 @@ def names(text: str) -> tuple[str, ...]:
     return tuple(text.split(","))
 
 
+def _codes_of(what: str) -> str:
+    return ", ".join(n for n, code in CODES.items() if code.of == what)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the command's parser; settings that are not given are None."""
     parser = argparse.ArgumentParser(prog="refmiracle train", description=__doc__)
@@ -133,9 +138,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--code",
         choices=list(CODES),
         metavar="NAME",
-        help="which relative entropy code sends the weights: mrc, minimal random coding as in"
-        " MIRACLE (default); of whole blocks also orc, pfr or sp-pfr; of single variables"
-        f" {', '.join(list(CODES)[4:])} (docs/CODES.md)",
+        help="which relative entropy code sends the weights (docs/CODES.md), of whole blocks"
+        f" {_codes_of(BLOCK)}, of single variables {_codes_of(VARIABLE)} (default: {MRC}, minimal"
+        " random coding as in MIRACLE)",
     )
     parser.add_argument(
         "--selection",

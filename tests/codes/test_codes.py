@@ -175,7 +175,7 @@ def test_blocks_are_coded_by_their_numbers(code):
 
 @pytest.mark.parametrize("code", CODES)
 def test_positive_integers(code):
-    low = {"mrc": 0, "orc": 0, "pfr": 0, "sp-pfr": 32}.get(code, 1)
+    low, _ = CODES[code].message_range(5)
     kind, messages = CODES[code], np.array([low, low + 1, low + 7])
     assert np.all(kind.to_positive(messages) >> kind.raw_bits(5) >= 1)
     assert kind.from_positive(kind.to_positive(messages)).tolist() == messages.tolist()

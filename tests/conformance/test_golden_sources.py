@@ -902,3 +902,13 @@ def test_the_tools_choose_the_same_nodes_again(code):
             for t in zip(rows.tolist(), delta.tolist(), log_s.tolist(), strict=True)
         ]
     assert case.outputs["messages"].tolist() == got
+
+
+def test_a_module_of_later_cases_is_named_or_refused(tmp_path, monkeypatch):
+    """One that nobody imports would be left out of the files in silence."""
+    assert make_golden.modules_of(("numerics",)) == make_golden.LATER
+    assert make_golden.modules_of(("files", "layers"))[len(make_golden.LATER) :]
+    monkeypatch.setattr(make_golden, "FOLDER", tmp_path)
+    (tmp_path / "toy.py").write_text('x = 1\n\n\n@later("log_s")\n', encoding="utf-8")
+    with pytest.raises(SystemExit, match=r"toy\.py: name it in LATER"):
+        make_golden.modules_of(("numerics",))

@@ -6,6 +6,7 @@ both engines and the backends in PyTorch, JAX and C must come to the same.
 
 import functools
 import hashlib
+import math
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -49,16 +50,12 @@ def random_file(code, network):
     grouping, signs = Grouping(rng.integers(2)), Signs(rng.integers(3))
     seed = int(rng.integers(2**32))
     layout = BlockLayout(network, factors, grouping, signs, BLOCK_SIZE, seed)
-    of_variables = CODES[code].of == VARIABLE
+    kind = CODES[code]
+    of_variables, raw = kind.of == VARIABLE, kind.raw_bits(BITS)
     shape = (layout.blocks(), BLOCK_SIZE) if of_variables else (layout.blocks(),)
-    largest = {"mrc": BITS, "orc": BITS}.get(code, 61 if of_variables else 32)
+    largest = min(61, math.log2(kind.message_range(BITS)[1]) - raw)
     n = (2.0 ** rng.uniform(0, largest, shape)).astype(np.int64)
-    raw = BITS if code == "sp-pfr" else 0
-    messages = (
-        n - 1
-        if code == "mrc"
-        else CODES[code].from_positive(n << raw | rng.integers(1 << raw, size=shape))
-    )
+    messages = kind.from_positive(n << raw | rng.integers(1 << raw, size=shape))
     if of_variables:
         messages.ravel()[layout.variables() :] = 1
     rho = rng.uniform(0.01, 2.0, len(factors)).astype(np.float16)

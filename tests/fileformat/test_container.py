@@ -369,11 +369,12 @@ def other_model(rng, code, factors=COUNTS, block_size=3, bits=5, seed=7, largest
     """A model of any code but `mrc`, with messages of up to `largest` bits."""
     layout = BlockLayout(LENET5, factors, Grouping.OUTPUTS, Signs.UNIT, block_size, seed)
     rho = rng.integers(0x0400, 0x7C00, 8).astype(np.uint16).view(np.float16)
-    shape = (layout.blocks(), block_size) if CODES[code].of == VARIABLE else layout.blocks()
-    n = np.int64(2.0 ** rng.uniform(0, min(largest, bits) if code == "orc" else largest, shape))
-    raw = bits if code == "sp-pfr" else 0
-    messages = CODES[code].from_positive(n << raw | rng.integers(0, 1 << raw, shape))
-    if CODES[code].of == VARIABLE:
+    kind, raw = CODES[code], CODES[code].raw_bits(bits)
+    shape = (layout.blocks(), block_size) if kind.of == VARIABLE else layout.blocks()
+    most = min(largest, math.log2(kind.message_range(bits)[1]) - raw)
+    n = np.int64(2.0 ** rng.uniform(0, most, shape))
+    messages = kind.from_positive(n << raw | rng.integers(0, 1 << raw, shape))
+    if kind.of == VARIABLE:
         messages.ravel()[layout.variables() :] = 1
     return CompressedModel(layout, bits, rho, messages, code)
 

@@ -12,6 +12,7 @@ import pytest
 from scipy import stats
 
 from refmiracle.codes import lengths
+from refmiracle.codes.code import BLOCK
 from refmiracle.codes.table import CODES
 from refmiracle.commands import study as command
 from refmiracle.engines import get_engine
@@ -91,7 +92,8 @@ def test_the_grid_has_every_code_where_it_belongs():
     plan = CODES_PLANS["default"]
     grid = plan.grid()
     assert {variant.code for variant, _ in grid} == set(CODES)
-    assert {v.code for v, p in grid if p.places == 8} == {"mrc", "orc", "pfr", "sp-pfr"}
+    of_blocks = {code.name for code in CODES.values() if code.of == BLOCK}
+    assert {v.code for v, p in grid if p.places == 8} == of_blocks
     assert {v.oversampling for v, _ in grid if v.code == "dad-star"} == {0, 4}
     assert {v.oversampling for v, _ in grid if v.code == "ad-star"} == {0}
     assert min(p.share for _, p in grid if p.sweep == BY_D_INF) == 0.0

@@ -2,7 +2,8 @@
 
 Usage: python tools/figures/profile_step.py [--batch N] [--expanded]
 
-The four parts of a step run as in training, on all threads; what the network consists of runs on
+The four parts of a step run as in training, on all threads, and so does a step whose second half
+sees the noise mirrored, as those of the default preset do; what the network consists of runs on
 one thread, over one shard of 64 images, with the rate of its products beside it.
 """
 
@@ -101,7 +102,9 @@ def main():
     settings = replace(Settings(), batch_size=arguments.batch)
     trainer = Trainer(settings, train, share=not arguments.expanded)
     print(f"| part of a step, batch {arguments.batch} | ms |\n|---|---|")
-    for name, ms in medians(parts_of_step(trainer)).items():
+    mirrored = Trainer(replace(settings, antithetic=1), train, share=not arguments.expanded)
+    calls = {**parts_of_step(trainer), "whole step, mirrored noise": mirrored.train_step}
+    for name, ms in medians(calls).items():
         print(f"| {name} | {ms:.2f} |")
     calls, work = parts_of_network(trainer, not arguments.expanded)
     print(f"\n| part of the network, {SHARD} images, one thread | ms | GFLOP/s |\n|---|---|---|")
