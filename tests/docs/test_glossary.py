@@ -16,6 +16,13 @@ ROWS = [
 CODE = re.compile(r"\[`(\w+)`\]\((\S+)\)")
 
 
+def test_a_table_has_no_gap():
+    """Behind an empty line rows are no table any more, but text with bars."""
+    lines = PAGE.read_text(encoding="utf-8").splitlines()
+    for before, line in zip(lines, lines[1:], strict=False):
+        assert before.strip() or not line.startswith("|") or line.startswith("| term")
+
+
 def test_a_term_has_one_row():
     terms = [row[0] for row in ROWS]
     assert len(terms) == len(set(terms)) > 40
@@ -35,7 +42,7 @@ def test_equations_and_sections_are_there():
     derived = (PAGE.parent / "derivations.md").read_text(encoding="utf-8")
     for row in ROWS:
         defined = re.sub(r"MIRACLE, \w+ [\d.]+", "", row[-2])
-        for number in re.findall(r"\((\d+)\)", defined):
+        for number in re.findall(r"\((\d+[a-z]?)\)", defined):
             assert rf"\tag{{{number}}}" in derived, row
         for name, numbers in re.findall(r"(SPEC|CODES) ((?:[\d.]+(?:, )?)+)", defined):
             for number in numbers.rstrip(", ").split(", "):
