@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 import pytest
@@ -19,7 +20,7 @@ CODE = re.compile(r"\[`(\w+)`\]\((\S+)\)")
 def test_a_table_has_no_gap():
     """Behind an empty line rows are no table any more, but text with bars."""
     lines = PAGE.read_text(encoding="utf-8").splitlines()
-    for before, line in zip(lines, lines[1:], strict=False):
+    for before, line in itertools.pairwise(lines):
         assert before.strip() or not line.startswith("|") or line.startswith("| term")
 
 

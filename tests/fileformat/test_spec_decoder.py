@@ -5,6 +5,7 @@ shares no code with the package; those of Philox and of CRC-32 are published one
 """
 
 import hashlib
+import importlib
 import math
 import re
 import struct
@@ -476,9 +477,25 @@ def test_sha256_of_all_weights(capsys, tmp_path):
     digest = hashlib.sha256(flat.tobytes()).hexdigest()
     assert spec_decoder.sha256(weights) == digest
     (tmp_path / "model.rmc").write_bytes(data)
-    spec_decoder.main(tmp_path / "model.rmc")
+    spec_decoder.main([tmp_path / "model.rmc"])
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 9 and lines[-1].endswith(digest)
+
+
+@pytest.mark.parametrize("module", ["spec_decoder", "spec_updates"])
+def test_what_is_no_file_is_one_line(capsys, tmp_path, module):
+    path = tmp_path / "model.rmc"
+    path.write_bytes(code_bytes("9.2")[:-1])
+    for paths, said in (
+        ([], "usage: python"),
+        ([path], "checksum"),
+        ([tmp_path / "none"], "No such file or directory"),
+    ):
+        with pytest.raises(SystemExit) as e:
+            importlib.import_module(module).main([str(p) for p in paths])
+        assert e.value.code == 2
+        printed = capsys.readouterr()
+        assert said in printed.err and printed.err.count("\n") == 1 and not printed.out
 
 
 def test_predictions_agree(rng, engine):

@@ -510,9 +510,28 @@ def logits(weights, pixels):
     return x
 
 
-def main(path):
-    with open(path, "rb") as f:
-        show(decode(f.read()))
+def read(path):
+    """The bytes of a file; one line and exit code 2 where it cannot be read."""
+    try:
+        with open(path, "rb") as f:
+            return f.read()
+    except OSError as e:
+        refuse(f"{path}: {e.strerror}")
+
+
+def refuse(message):
+    print(message, file=sys.stderr)
+    sys.exit(2)
+
+
+def main(paths):
+    if len(paths) != 1:
+        refuse("usage: python spec_decoder.py FILE.rmc")
+    data = read(paths[0])
+    try:
+        show(decode(data))
+    except InvalidFileError as e:
+        refuse(f"{paths[0]}: {e}")
 
 
 def show(weights):
@@ -523,4 +542,4 @@ def show(weights):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1:])

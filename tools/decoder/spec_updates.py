@@ -13,11 +13,14 @@ import zlib
 from typing import NamedTuple
 
 from spec_decoder import (
+    InvalidFileError,
     all_to_float32,
     check_length,
     parse,
+    read,
     read_payload,
     read_varint,
+    refuse,
     require,
     scaled,
     show,
@@ -100,11 +103,13 @@ def decode_chain(files):
 
 
 def main(paths):
-    files = []
-    for path in paths:
-        with open(path, "rb") as f:
-            files.append(f.read())
-    show(decode_chain(files))
+    if not paths:
+        refuse("usage: python spec_updates.py MODEL.rmc UPDATE.rmc ...")
+    files = [read(path) for path in paths]
+    try:
+        show(decode_chain(files))
+    except InvalidFileError as e:
+        refuse(f"{' '.join(paths)}: {e}")
 
 
 if __name__ == "__main__":
