@@ -36,9 +36,9 @@ def shipped_chains() -> dict[str, list[bytes]]:
 def messages(rng: np.random.Generator, layout: BlockLayout, code: str, bits: int) -> np.ndarray:
     """Return messages of all lengths, shaped as `CompressedModel.messages`."""
     count, raw = message_count(layout, CODES[code]), CODES[code].raw_bits(bits)
-    if code == MRC:
+    if CODES[code].fixed_length:
         return rng.integers(0, 2**bits, count)
-    longest = {"orc": bits, "pfr": 31, "sp-pfr": 31}.get(code, 61)
+    longest = (CODES[code].message_range(bits)[1] >> raw).bit_length() - 1
     n = [1 << int(rng.integers(longest)) for _ in range(count)]
     sent = [(m | int(rng.integers(m))) << raw | int(rng.integers(1 << raw)) for m in n]
     indices = CODES[code].from_positive(sent)
