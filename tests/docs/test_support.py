@@ -1,4 +1,4 @@
-"""The versions that docs/support.md names are those of setup.cfg."""
+"""The versions of docs/support.md are those of setup.cfg; a release is known in all places."""
 
 from __future__ import annotations
 
@@ -32,3 +32,12 @@ def test_the_newest_python():
 def test_the_citation_has_the_version():
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert f"\nversion: {refmiracle.__version__}\n" in citation
+
+
+def test_the_changelog_has_the_version():
+    """A release has its date there; what comes after one stands above it."""
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^## (.+)$", changelog, re.MULTILINE)
+    assert headings[0] == "[Unreleased]"
+    if ".dev" not in refmiracle.__version__:
+        assert re.fullmatch(rf"\[{refmiracle.__version__}\] - \d{{4}}-\d\d-\d\d", headings[1])
