@@ -241,10 +241,6 @@ class Code(ABC):
         """Return how many messages a file of so many blocks and variables holds."""
         return variables if self.of == VARIABLE else blocks
 
-    def message_shape(self, blocks: int, dimension: int) -> tuple[int, ...]:
-        """Return the shape of a file's messages, unused places of the last block included."""
-        return (blocks, dimension) if self.of == VARIABLE else (blocks,)
-
     def raw_bits(self, bits: int) -> int:
         """Return how many low bits of each message are sent plainly."""
         return 0

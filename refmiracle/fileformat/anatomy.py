@@ -271,7 +271,7 @@ def _index_byte(
     low, high = BITS * number, BITS * (number + 1)
     first, last = low // bits, min((high - 1) // bits, last_block)
     owners = [
-        f"block {b}, index {model.messages[b]:,}, bits {max(low - b * bits, 0) + 1}"
+        f"block {b}, index {model.messages[b, 0]:,}, bits {max(low - b * bits, 0) + 1}"
         f" to {min(high - b * bits, bits)} of {bits}"
         for b in range(first, last + 1)
     ]

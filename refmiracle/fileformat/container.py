@@ -44,9 +44,9 @@ class CompressedModel:
         for other codes only what training aimed at.
     rho : ndarray of float16, shape (tensors,)
         Scale of the coding distribution of each tensor.
-    messages : ndarray of int64, shape (blocks,) or (blocks, block_size)
+    messages : ndarray of int64, shape (blocks, 1) or (blocks, block_size)
         What `Code.encode_blocks` returns: one message for each block, or, for codes of
-        variables, one for each place, 1 where the last block is short.
+        variables, one for each place, 1 where the last block is short (`payload.in_blocks`).
     code : str
         One of `codes.table.CODES`.
     theta16 : int
@@ -69,11 +69,9 @@ class CompressedModel:
         InputError
             If no reader would accept it.
         """
-        layout = self.layout
         self._check()
         data = seal(self.header() + self.payload())
-        if self.messages.shape != parse_model(data, layout.network).messages.shape:
-            raise InputError(f"{len(self.messages)} messages do not fit {layout.blocks()} blocks")
+        parse_model(data, self.layout.network)
         return data
 
     def header(self) -> bytes:

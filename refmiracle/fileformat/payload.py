@@ -31,16 +31,24 @@ def write_payload(
     code : Code
     bits : int
         Of a block.
-    messages : ndarray of int64, shape (blocks,) or (blocks, block_size)
+    messages : ndarray of int64, shape (blocks, messages of each)
         See `CompressedModel.messages`.
     theta16 : int
         0: the one under which the messages are shortest.
+
+    Raises
+    ------
+    InputError
+        If they have another shape, or one is none of the code's.
     """
+    expected = message_shape(layout, code)
+    if messages.shape != expected:
+        raise InputError(f"messages of shape {messages.shape}; expected {expected}")
+    in_file = messages.ravel()[: message_count(layout, code)]
     if code.fixed_length:
-        return pack_indices(messages, bits)
+        return pack_indices(in_file, bits)
     code.check_messages(bits, messages)
-    raw = code.raw_bits(bits)
-    sent = code.to_positive(messages.ravel()[: message_count(layout, code)])
+    raw, sent = code.raw_bits(bits), code.to_positive(in_file)
     theta16 = theta16 or best_theta16(sent, raw)
     coded = write_integers(sent, theta16, raw)
     return theta16.to_bytes(THETA_BYTES, "little") + coded
@@ -57,7 +65,7 @@ def read_payload(
         If they are not exactly one valid list.
     """
     if code.fixed_length:
-        return unpack_indices(payload, bits, layout.blocks()), 0
+        return in_blocks(layout, code, unpack_indices(payload, bits, layout.blocks())), 0
     theta16, messages = _read_messages(payload, layout, bits, code)
     return messages, theta16
 
@@ -108,9 +116,13 @@ def _read_messages(
     return theta16, in_blocks(layout, code, messages)
 
 
+def message_shape(layout: BlockLayout, code: Code) -> tuple[int, int]:
+    """Return blocks and the messages of each, those of unused places of the last one included."""
+    return layout.blocks(), code.messages_per_block(layout.block_size)
+
+
 def in_blocks(layout: BlockLayout, code: Code, messages: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the messages of a file, shaped as `CompressedModel.messages`."""
-    shape = code.message_shape(layout.blocks(), layout.block_size)
-    filled = np.full(shape, UNUSED, dtype=messages.dtype)
+    filled = np.full(message_shape(layout, code), UNUSED, dtype=messages.dtype)
     filled.ravel()[: len(messages)] = messages
     return filled

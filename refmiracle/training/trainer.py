@@ -378,8 +378,7 @@ class Trainer:
     def compressed(self) -> CompressedModel | CompressedUpdate:
         """Return the compressed model, or update; all blocks must be encoded."""
         layout, settings, scales = self.layout, self.settings, self.scales()
-        shape = self.code.message_shape(*self.places.tensor_of_place.shape)
-        messages = self.state.messages.reshape(shape).copy()
+        messages = self.state.messages.copy()
         bits, code = settings.bits_per_block, settings.code
         if self.base is None:
             return CompressedModel(layout, bits, scales, messages, code)

@@ -52,10 +52,7 @@ def coded(code):
         engine, 5, BITS, numbers[few], own * delta[few], own * log_s[few]
     )
     whole = np.resize(sent, (shape[0], sent.shape[1]))
-    if CODES[code].of != VARIABLE:
-        whole = whole[:, 0]
-    else:
-        whole.ravel()[layout.variables() :] = 1
+    whole.ravel()[layout.variables() :] = 1
     rho = np.linspace(0.1, 0.5, 8).astype(np.float16)
     data = CompressedModel(layout, BITS, rho, whole, code).to_bytes()
     model = parse_model(data)

@@ -18,14 +18,13 @@ from pathlib import Path
 import numpy as np
 from fuzz_networks import changed_description, random_network
 
-from refmiracle.codes.code import VARIABLE
 from refmiracle.codes.table import CODES, MRC
 from refmiracle.errors import InputError
 from refmiracle.fileformat.bits import pack_indices
 from refmiracle.fileformat.container import CompressedModel, parse_model
 from refmiracle.fileformat.envelope import is_update
 from refmiracle.fileformat.integers import best_theta16, write_integers
-from refmiracle.fileformat.payload import message_count
+from refmiracle.fileformat.payload import in_blocks, message_count
 from refmiracle.nn.description import DESCRIBED, from_description, to_description
 from refmiracle.nn.network import Network
 from refmiracle.nn.networks import NETWORKS
@@ -62,10 +61,7 @@ def small_file(network: Network, code: str, largest: int, bits: int = 5) -> byte
     raw = CODES[code].raw_bits(bits)
     top = {"mrc": bits, "orc": bits, "pfr": 31, "sp-pfr": 31}.get(code, 61)
     n = [(1 << i * 7 % top) << raw | i % (1 << raw) for i in range(count)]
-    messages = CODES[code].from_positive(n)
-    if CODES[code].of == VARIABLE:
-        padding = layout.blocks() * layout.block_size - count
-        messages = np.append(messages, np.ones(padding, np.int64)).reshape(layout.blocks(), -1)
+    messages = in_blocks(layout, CODES[code], CODES[code].from_positive(n))
     rho = np.full(len(layout.factors), 0.125, dtype=np.float16)
     return CompressedModel(layout, bits, rho, messages, code).to_bytes()
 
