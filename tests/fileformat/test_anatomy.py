@@ -63,7 +63,7 @@ def test_the_fields_tile_the_file(some_file):
     assert fields[-1].stop == len(data)
     assert b"".join(f.data for f in fields) == data
     assert {f.kind for f in fields} == kinds(some_file).keys()
-    assert (kinds(some_file) == KINDS) == isinstance(some_file, CompressedModel)
+    assert (KINDS.items() <= kinds(some_file).items()) == isinstance(some_file, CompressedModel)
 
 
 def test_what_an_update_says_is_shown():
