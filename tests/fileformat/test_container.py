@@ -434,7 +434,7 @@ def test_faults_of_other_codes():
         ("pfr", 2**32 + 1, "4294967296 is no message of the code pfr"),
         ("sp-pfr", 2**37, "137438953472 is no message of the code sp-pfr; expected 32 to"),
     ]:
-        raw = 5 if code == "sp-pfr" else 0
+        raw = CODES[code].raw_bits(5)
         for place in range(3):
             values = [n - 1] * 3
             good = other_body(code, b"\0\x80" + write_integers(values, 2**15, raw))

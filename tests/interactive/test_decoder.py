@@ -245,9 +245,8 @@ def test_changed_messages_with_a_right_checksum(bridged, rng, code):
     layout = BlockLayout(
         LENET5, (500, 20, 25000, 50, 400000, 500, 5000, 10), Grouping.OUTPUTS, Signs.UNIT, 3, 300
     )
-    shape = message_shape(layout, CODES[code])
-    ones = CODES[code].from_positive(np.full(shape, 1 << 5 if code == "sp-pfr" else 1))
-    whole = CompressedModel(layout, 5, scales(8), ones, code).to_bytes()
+    least = np.full(message_shape(layout, CODES[code]), CODES[code].message_range(5)[0])
+    whole = CompressedModel(layout, 5, scales(8), least, code).to_bytes()
     files = [
         seal(whole[:42] + rng.bytes(rng.integers(0, 5 if code == "gprs" else 9)))
         for _ in range(600)

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 from fuzz_decoders import Fault, Inputs, as_array, ask, digest, digest_of
-from fuzz_files import EDGES, FORMS, scramble, seal, seed_files
+from fuzz_files import EDGES, FORMS, scramble, seal, seed_files, usual
 
 from refmiracle.codes.table import CODES
 from refmiracle.engines import get_engine
@@ -86,8 +86,8 @@ def drawn_update(rng: random.Random, base: Base, spoiled: bool = False) -> bytes
     seed = rng.choice((base.layout.seed, rng.randrange(1 << 32)))
     most = update_layout(base.layout, 1, seed, coded).variables()
     layout = update_layout(base.layout, rng.randint(1, most), seed, coded)
-    top = {"mrc": bits, "orc": bits, "pfr": 31, "sp-pfr": 31}.get(code, 61)
     raw, count = CODES[code].raw_bits(bits), message_count(layout, CODES[code])
+    top = usual(code, bits)
     n = [(1 << rng.randrange(top)) << raw | rng.randrange(1 << raw) for _ in range(count)]
     messages = in_blocks(layout, CODES[code], CODES[code].from_positive(n))
     named = base.checksum
