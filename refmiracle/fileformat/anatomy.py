@@ -56,7 +56,7 @@ class Field:
 KINDS = {
     "M": "magic and version: what kind of file this is",
     "N": "network, random code, layout flags: how to read the rest",
-    "B": "bits per block and block size: how the indices are cut",
+    "B": "bits per block and block size: how much is sent together",
     "S": "seed: names the table of candidates",
     "F": "hash factors: how many weights share a variable",
     "R": "scales rho: how large the weights of each tensor are",

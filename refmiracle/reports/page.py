@@ -120,7 +120,7 @@ def _bits_and_example(opened: OpenedRun) -> dict[str, Any]:
     width = anatomy.BYTES_IN_A_ROW
     return {
         "block_bits": bits,
-        "block_bits_figure": figures.draw_block_bits(bits, model.bits_per_block),
+        "block_bits_figure": figures.draw_block_bits(bits, model.bits_per_block, payload.dashed),
         "tensors": tensors,
         "tensor_bits_figure": figures.draw_tensor_bits(tensors),
         "distributions": figures.draw_distributions(run),

@@ -42,7 +42,7 @@ def expected_bytes(settings: Settings) -> int:
 def with_suited_blocks(settings: Settings, nbytes: int) -> Settings:
     """Return the settings with the smallest blocks whose file has about so many bytes at most.
 
-    Where the overhead of a code's integers alone is longer, their divergences have those bytes:
+    Where the overhead of a code's messages alone is longer, their divergences have those bytes:
     the blocks are those of minimal random coding.  No block is larger than the code can search.
     """
     code = find_code(settings.code)
