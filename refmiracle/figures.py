@@ -7,6 +7,7 @@ from typing import Any
 
 from refmiracle.codes.table import find_code
 from refmiracle.fileformat.envelope import checksum_of
+from refmiracle.fileformat.payload import payload_of
 from refmiracle.model import Model
 from refmiracle.training.data import Split, check_split
 
@@ -45,14 +46,11 @@ def size_of(model: Model) -> dict[str, Any]:
         that it is relative to, in hexadecimal, base_bytes the size of all files before it.
     """
     compressed = model.compressed
-    if find_code(compressed.code).fixed_length:  # whole bytes would count the padding
-        index_bits = compressed.bits_per_block * compressed.layout.blocks()
-    else:
-        index_bits = 8 * len(compressed.payload())
+    layout, bits, data = compressed.layout, compressed.bits_per_block, compressed.payload()
     found: dict[str, Any] = {
         "bytes": model.nbytes,
         "bits_total": 8 * model.nbytes,
-        "index_bits": index_bits,
+        "index_bits": payload_of(find_code(compressed.code)).size_bits(layout, bits, data),
         "ratio": model.ratio,
         "sha256": hashlib.sha256(model.data).hexdigest(),
     }

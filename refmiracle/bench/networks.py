@@ -55,5 +55,5 @@ def random_file(settings: Settings) -> bytes:
     tensors = layout.network.tensors()
     rho = np.array([settings.rho_gain / math.sqrt(t.fan_in) for t in tensors], np.float16)
     rng = np.random.default_rng(0)
-    indices = rng.integers(0, 1 << settings.bits_per_block, layout.blocks())
+    indices = rng.integers(0, 1 << settings.bits_per_block, (layout.blocks(), 1))
     return CompressedModel(layout, settings.bits_per_block, rho, indices).to_bytes()

@@ -97,7 +97,7 @@ def encode(
     ----------
     target : Gaussian, or what has `mu` and `sigma`, or (mean, sigma)
         Q; array_likes of float of shape (targets,), or (targets, dimensions) for blocks, which
-        the codes of blocks send as one integer each.
+        the codes of blocks send as one message each.
     coding : the same
         P, in shapes that can be broadcast to Q's.  No target may be wider than it.
     seed : int
@@ -155,11 +155,11 @@ def encode(
             )
     kind.check_bits(bits)
     numbers = np.arange(len(delta))
-    integers = kind.encode_blocks(
+    messages = kind.encode_blocks(
         loaded, seed, bits, numbers, delta, log_s, oversampling=oversampling
     )
     own_bits = 0 if kind.largest_bits is None else bits
-    return Message(code, integers, own_bits, oversampling, shape)
+    return Message(code, messages, own_bits, oversampling, shape)
 
 
 def decode(
@@ -197,10 +197,10 @@ def decode(
         raise InputError(f"a {type(message).__name__} is no message; expected what encode returns")
     p = _gaussian("the coding distribution", coding)
     seed = whole_number("the seed", seed)
-    code, integers = message.checked()
+    code, messages = message.checked()
     shape, bits = shape_of(message.shape), message.block_bits
     targets, dimension = (*shape, 1, 1)[:2]
-    z = code.decode_blocks(get_engine(engine), seed, bits, np.arange(targets), integers, dimension)
+    z = code.decode_blocks(get_engine(engine), seed, bits, np.arange(targets), messages, dimension)
     sample = z.astype(np.float64).reshape(shape)
     if together(Gaussian(sample, np.ones(())), p)[0].shape != shape:
         raise InputError(f"the coding distribution is not one of shape {shape}")

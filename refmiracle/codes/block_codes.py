@@ -1,4 +1,4 @@
-"""The codes of blocks, one integer for each (docs/CODES.md, section 3)."""
+"""The codes of blocks, one message for each (docs/CODES.md, section 3)."""
 
 from __future__ import annotations
 

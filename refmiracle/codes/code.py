@@ -50,7 +50,7 @@ class Code(ABC):
     constant : float or None
         Of `mean_bits_bound`, where a source states it.
     of : str
-        ``block``: one integer for each block; ``variable``: one for each variable.
+        ``block``: one message for each block; ``variable``: one for each variable.
     log_factor : int
         Its mean length is KL + log_factor log2(KL + 1) + O(1).
     fixed_length : bool
@@ -241,10 +241,6 @@ class Code(ABC):
         """Return how many messages a file of so many blocks and variables holds."""
         return variables if self.of == VARIABLE else blocks
 
-    def message_shape(self, blocks: int, dimension: int) -> tuple[int, ...]:
-        """Return the shape of a file's messages, unused places of the last block included."""
-        return (blocks, dimension) if self.of == VARIABLE else (blocks,)
-
     def raw_bits(self, bits: int) -> int:
         """Return how many low bits of each message are sent plainly."""
         return 0
@@ -272,7 +268,7 @@ class Code(ABC):
         return raw + log_geometric_bits(n, theta_of_kl(left)).sum(axis=1)
 
     def expected_bits(self, bits: int, dimension: int) -> float:
-        """Return about how many bits an integer takes, of blocks that have `bits` of divergence.
+        """Return about how many bits a message takes, of blocks that have `bits` of divergence.
 
         As measured (see `theta_of_kl`): m, the mean of e, is twice a KL of 0.1 bits, near one of 1,
         and one below it from 6 on.
@@ -285,7 +281,7 @@ class Code(ABC):
         return raw + log_geometric_mean_bits(m)
 
     def mean_bits_bound(self, kl_bits: float) -> float | None:
-        """Return an upper bound of the mean length of one integer under Zipf's law, in bits.
+        """Return an upper bound of the mean length of one message under Zipf's law, in bits.
 
         KL + log2(KL + 1) + c, where the source of the code gives the constant c, with the mean KL
         for the mutual information I; else None.  Greedy rejection coding is within

@@ -22,7 +22,7 @@ class Message:
     ----------
     code : str
     integers : ndarray of int64, shape (targets, 1) or (targets, dimensions)
-        One for each target, or one for each variable of it.
+        The messages: one for each target, or one for each variable of it.
     block_bits : int
         log2 of the candidates (`mrc`, `orc`) or of the bins (`sp-pfr`); 0 for other codes.
     oversampling : int
@@ -50,40 +50,40 @@ class Message:
     def bits(self, kl_bits: float) -> NDArray[np.float64]:
         """Return the length of the message of each target in bits, shape (targets,).
 
-        Minimal random coding sends `block_bits` each.  The other integers are coded by the
+        Minimal random coding sends `block_bits` each.  Other messages are coded by the
         log-geometric law with the theta that suits the mean KL; `Code.mean_bits_bound` says
         what theory expects.
 
         Parameters
         ----------
         kl_bits : float
-            Mean KL of what one integer sends, a block or a variable, in bits.
+            Mean KL of what one message sends, a block or a variable, in bits.
 
         Raises
         ------
         InputError
             If that is no number from 0 to 1000, or the message is none.
         """
-        code, integers = self.checked()
-        return code.message_bits(integers, self.block_bits, kl_of(kl_bits))
+        code, messages = self.checked()
+        return code.message_bits(messages, self.block_bits, kl_of(kl_bits))
 
     def checked(self) -> tuple[Code, NDArray[np.int64]]:
-        """Return the code and the integers, if they are a message.
+        """Return the code and its messages, if they are some.
 
         Raises
         ------
         InputError
-            If there is no such code, a number is out of range, an integer names no candidate, or
+            If there is no such code, a number is out of range, a message names no candidate, or
             shapes do not go together.
         """
         code, bits, shape = find_code(self.code), self.block_bits, shape_of(self.shape)
         code.check_bits(bits)
         targets, dimension = (*shape, 1, 1)[:2]
-        integers = as_array("integers", self.integers)
+        messages = as_array("integers", self.integers)
         expected = targets, code.messages_per_block(dimension)
-        if not (integers.shape == expected and min(targets, dimension) > 0 and bits >= 0):
+        if not (messages.shape == expected and min(targets, dimension) > 0 and bits >= 0):
             raise InputError(
-                f"integers of shape {integers.shape} and {bits} bits for a sample of shape {shape}"
+                f"integers of shape {messages.shape} and {bits} bits for a sample of shape {shape}"
             )
-        code.check_messages(bits, integers)
-        return code, integers
+        code.check_messages(bits, messages)
+        return code, messages

@@ -13,7 +13,7 @@ from refmiracle.errors import InputError
 from refmiracle.fileformat.bits import pack_indices, unpack_indices
 from refmiracle.fileformat.container import CompressedModel, parse_model
 from refmiracle.fileformat.integers import read_integers, write_integers
-from refmiracle.fileformat.payload import in_blocks, message_count
+from refmiracle.fileformat.payload import in_blocks, message_count, payload_of
 from refmiracle.nn.networks import LENET5, network_by_number
 from refmiracle.numerics.philox import stream_permutation, stream_words
 from refmiracle.numerics.whole import whole_numbers
@@ -105,7 +105,7 @@ class FileBackend:
             int(seed),
         )
         kind = CODES_BY_NUMBER[int(code)]
-        if (int(theta) == 0) != kind.fixed_length:
+        if (int(theta) != 0) != (payload_of(kind).theta_bytes > 0):
             raise InputError(f"theta {int(theta)} of the code {kind.name}")
         if len(messages) != message_count(layout, kind):
             raise InputError(f"{len(messages)} messages; expected {message_count(layout, kind)}")

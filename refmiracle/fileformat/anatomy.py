@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from refmiracle.codes.table import find_code
 from refmiracle.fileformat.container import CompressedModel
 from refmiracle.fileformat.envelope import CRC_BYTES, FIRST_UPDATE, MAGIC, VERSION
-from refmiracle.fileformat.payload import THETA_BYTES, message_count
+from refmiracle.fileformat.payload import BITS, Payload, payload_of
 from refmiracle.fileformat.update import CompressedUpdate
 from refmiracle.numerics.varints import write_varint
 from refmiracle.posterior.blocks import Grouping, Signs
 from refmiracle.posterior.scales import SAME, STEPS, UNCODED
 
-BITS = 8
 BYTES_IN_A_ROW = 16
 # A file of a few kB is shown whole; of a longer one only so many bytes from its start.
 MOST_BYTES = 6144
@@ -57,12 +56,10 @@ class Field:
 KINDS = {
     "M": "magic and version: what kind of file this is",
     "N": "network, random code, layout flags: how to read the rest",
-    "B": "bits per block and block size: how the indices are cut",
+    "B": "bits per block and block size: how much is sent together",
     "S": "seed: names the table of candidates",
     "F": "hash factors: how many weights share a variable",
     "R": "scales rho: how large the weights of each tensor are",
-    "I": "indices: one number for each block; below the byte, the blocks that have bits in it",
-    "C": "checksum",
 }
 
 KINDS_OF_UPDATE = {
@@ -70,12 +67,7 @@ KINDS_OF_UPDATE = {
     "U": "the file that it is relative to, by its checksum",
     **{kind: KINDS[kind] for kind in "BS"},
     "L": "levels: how far the weights of each tensor may move",
-    **{kind: KINDS[kind] for kind in "IC"},
 }
-
-ENTROPY_CODED = (
-    "messages: theta, and the integers that an entropy code holds, with no byte to itself"
-)
 
 GROUPINGS = {
     Grouping.OUTPUTS: "weights that share a variable are neighbours among the outputs",
@@ -89,9 +81,13 @@ SIGNS = {
 
 
 def kinds(file: CompressedModel | CompressedUpdate) -> dict[str, str]:
-    """Return the kinds of a file's fields, with what its code calls its indices."""
+    """Return the kinds of a file's fields, in the order of the file."""
     own = KINDS if isinstance(file, CompressedModel) else KINDS_OF_UPDATE
-    return own if find_code(file.code).fixed_length else {**own, "I": ENTROPY_CODED}
+    return {**own, "I": _payload_of(file).legend, "C": "checksum"}
+
+
+def _payload_of(file: CompressedModel | CompressedUpdate) -> Payload:
+    return payload_of(find_code(file.code))
 
 
 # Kind, name, bytes, value and meaning of a field.
@@ -163,12 +159,7 @@ def _magic() -> Part:
 
 def _bits(file: CompressedModel | CompressedUpdate) -> Part:
     bits = file.bits_per_block
-    return (
-        *("B", "bits per block", bytes([bits]), str(bits)),
-        f"an index has {bits} bits, so it names one of 2^{bits} = {2**bits:,} candidates"
-        if find_code(file.code).fixed_length
-        else "what training let each block cost",
-    )
+    return "B", "bits per block", bytes([bits]), str(bits), _payload_of(file).of_bits(bits)
 
 
 def _cut(file: CompressedModel | CompressedUpdate) -> Iterator[Part]:
@@ -188,21 +179,8 @@ def _cut(file: CompressedModel | CompressedUpdate) -> Iterator[Part]:
 
 def _messages(file: CompressedModel | CompressedUpdate) -> Iterator[Part]:
     """Yield what stands behind the header."""
-    layout, bits, code = file.layout, file.bits_per_block, find_code(file.code)
-    indices = file.payload()
-    if not code.fixed_length:
-        theta, coded = indices[:THETA_BYTES], indices[THETA_BYTES:]
-        value = str(int.from_bytes(theta, "little"))
-        yield "I", "theta", theta, value, "of 65,536: how likely an integer is to be larger"
-        count = message_count(layout, code)
-        meaning = f"entropy-coded: {BITS * len(coded) / count:.2f} bits each on average"
-        yield "I", "integers", coded, f"{count:,} numbers", meaning
-        return
-    padding = BITS * len(indices) - bits * layout.blocks()
-    yield (
-        *("I", "indices", indices, f"{layout.blocks():,} numbers"),
-        f"{bits} bits each, highest bit first, no gap between them; {padding} bits of padding",
-    )
+    for part in _payload_of(file).parts(file.layout, file.bits_per_block, file.payload()):
+        yield "I", *part
 
 
 def find_fields(file: CompressedModel | CompressedUpdate) -> list[Field]:
@@ -249,12 +227,12 @@ class Byte:
 
 def describe_bytes(model: CompressedModel | CompressedUpdate, fields: list[Field]) -> list[Byte]:
     """Return each byte of a file with what it belongs to."""
-    found, packed = [], find_code(model.code).fixed_length
+    found, own_bits = [], _payload_of(model).own_bits
     for field in fields:
         for number, value in enumerate(field.data):
             offset = field.start + number
             head = f"byte {offset} ({value:02x}): {field.name}"
-            if field.kind == "I" and packed:
+            if field.kind == "I" and own_bits:
                 found.append(_index_byte(model, number, value, head))
                 continue
             part = f", byte {number + 1} of {len(field.data)}" if len(field.data) > 1 else ""
@@ -271,7 +249,7 @@ def _index_byte(
     low, high = BITS * number, BITS * (number + 1)
     first, last = low // bits, min((high - 1) // bits, last_block)
     owners = [
-        f"block {b}, index {model.messages[b]:,}, bits {max(low - b * bits, 0) + 1}"
+        f"block {b}, index {model.messages[b, 0]:,}, bits {max(low - b * bits, 0) + 1}"
         f" to {min(high - b * bits, bits)} of {bits}"
         for b in range(first, last + 1)
     ]

@@ -21,7 +21,7 @@ from refmiracle.fileformat.envelope import (
     seal,
     unseal,
 )
-from refmiracle.fileformat.payload import check_length, read_payload, write_payload
+from refmiracle.fileformat.payload import payload_of
 from refmiracle.files import write_atomically
 from refmiracle.nn.description import read_description, to_description
 from refmiracle.nn.limits import DESCRIBED
@@ -44,9 +44,9 @@ class CompressedModel:
         for other codes only what training aimed at.
     rho : ndarray of float16, shape (tensors,)
         Scale of the coding distribution of each tensor.
-    messages : ndarray of int64, shape (blocks,) or (blocks, block_size)
+    messages : ndarray of int64, shape (blocks, 1) or (blocks, block_size)
         What `Code.encode_blocks` returns: one message for each block, or, for codes of
-        variables, one for each place, 1 where the last block is short.
+        variables, one for each place, 1 where the last block is short (`payload.in_blocks`).
     code : str
         One of `codes.table.CODES`.
     theta16 : int
@@ -69,11 +69,9 @@ class CompressedModel:
         InputError
             If no reader would accept it.
         """
-        layout = self.layout
         self._check()
         data = seal(self.header() + self.payload())
-        if self.messages.shape != parse_model(data, layout.network).messages.shape:
-            raise InputError(f"{len(self.messages)} messages do not fit {layout.blocks()} blocks")
+        parse_model(data, self.layout.network)
         return data
 
     def header(self) -> bytes:
@@ -118,8 +116,8 @@ class CompressedModel:
 
     def payload(self) -> bytes:
         """Return the bytes of the messages, those of theta included."""
-        bits, messages = self.bits_per_block, self.messages
-        return write_payload(self.layout, find_code(self.code), bits, messages, self.theta16)
+        how = payload_of(find_code(self.code))
+        return how.write(self.layout, self.bits_per_block, self.messages, self.theta16)
 
 
 def parse_model(data: bytes, own: Network | None = None) -> CompressedModel:
@@ -179,11 +177,12 @@ def parse_model(data: bytes, own: Network | None = None) -> CompressedModel:
             f"block size {block_size} is out of range; expected 1 to {layout.variables()}"
         )
     payload = offset + 2 * len(factors)
-    check_length(len(body), payload, layout, bits, code)
+    how = payload_of(code)
+    how.check_length(layout, bits, len(body), payload)
     rho = np.frombuffer(body[offset:payload], dtype="<f2").astype(np.float16)
     if not np.all(np.isfinite(rho) & (rho >= np.finfo(np.float16).smallest_normal)):
         raise InputError("a scale rho is not a positive normal float16")
-    messages, theta16 = read_payload(body[payload:], layout, code, bits)
+    messages, theta16 = how.read(layout, bits, body[payload:])
     return CompressedModel(layout, bits, rho, messages, code.name, theta16)
 
 

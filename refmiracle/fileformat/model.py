@@ -25,13 +25,13 @@ def decode_blocks(
 
 def decode_rows(model: CompressedModel | CompressedUpdate, engine: Engine) -> NDArray[np.float32]:
     """Return the whitened samples of all blocks, shape (blocks, block_size)."""
-    layout, blocks = model.layout, model.layout.blocks()
+    layout = model.layout
     return find_code(model.code).decode_blocks(
         engine,
         layout.seed,
         model.bits_per_block,
-        np.arange(blocks),
-        model.messages.reshape(blocks, -1),
+        np.arange(layout.blocks()),
+        model.messages,
         layout.block_size,
     )
 

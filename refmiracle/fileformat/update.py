@@ -24,7 +24,7 @@ from refmiracle.fileformat.envelope import (
     seal,
     unseal,
 )
-from refmiracle.fileformat.payload import check_length, read_payload, write_payload
+from refmiracle.fileformat.payload import payload_of
 from refmiracle.numerics.varints import read_varint, write_varint
 from refmiracle.numerics.whole import whole_number, whole_numbers
 from refmiracle.posterior.blocks import BlockLayout
@@ -66,11 +66,9 @@ class CompressedUpdate:
         InputError
             If no reader would accept it.
         """
-        layout = self.layout
         self._check()
         data = seal(self.header() + self.payload())
-        if self.messages.shape != parse_update(data, layout, self.base).messages.shape:
-            raise InputError(f"{len(self.messages)} messages do not fit {layout.blocks()} blocks")
+        parse_update(data, self.layout, self.base)
         return data
 
     def _check(self) -> None:
@@ -100,8 +98,8 @@ class CompressedUpdate:
 
     def payload(self) -> bytes:
         """Return the bytes of the messages, those of theta included."""
-        bits, messages = self.bits_per_block, self.messages
-        return write_payload(self.layout, find_code(self.code), bits, messages, self.theta16)
+        how = payload_of(find_code(self.code))
+        return how.write(self.layout, self.bits_per_block, self.messages, self.theta16)
 
 
 def update_layout(
@@ -169,6 +167,7 @@ def parse_update(data: bytes, root: BlockLayout, base: int) -> CompressedUpdate:
         raise InputError(
             f"block size {block_size} is out of range; expected 1 to {layout.variables()}"
         )
-    check_length(len(body), payload, layout, bits, code)
-    messages, theta16 = read_payload(body[payload:], layout, code, bits)
+    how = payload_of(code)
+    how.check_length(layout, bits, len(body), payload)
+    messages, theta16 = how.read(layout, bits, body[payload:])
     return CompressedUpdate(base, layout, bits, levels, messages, code.name, theta16)

@@ -14,6 +14,7 @@ from scipy.special import softmax
 
 from refmiracle.codes.table import find_code
 from refmiracle.fileformat.envelope import checksum_of
+from refmiracle.fileformat.payload import payload_of
 from refmiracle.fileformat.update import CompressedUpdate
 from refmiracle.nn.contract import WEIGHT
 from refmiracle.nn.evaluation import classes
@@ -375,7 +376,7 @@ def settings_table(settings: Settings) -> list[tuple[str, Any, str]]:
         (
             "bits per block",
             settings.bits_per_block,
-            "size of an index" if code.fixed_length else "what a block may cost",
+            payload_of(code).bits_are,
         ),
         ("block size", settings.block_size, "coded variables in a block"),
         ("selection", settings.selection, "which candidate is sent"),

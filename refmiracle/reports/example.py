@@ -126,7 +126,7 @@ def follow_block(opened: OpenedRun, fields: list[Field], bits: Array) -> Example
     """
     run, model = opened.run, opened.model
     block, group = choose_block(run)
-    index, width = int(model.messages[block]), model.bits_per_block
+    index, width = int(model.messages[block, 0]), model.bits_per_block
     byte, bit = divmod(block * width, BITS)
     byte += next(field.start for field in fields if field.kind == "I")
     log_weight, others = _log_weights(run, block, index)

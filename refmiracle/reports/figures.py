@@ -107,21 +107,19 @@ def draw_curves(metrics: Sequence[Mapping[str, Any]], settings: Settings) -> dic
     return found
 
 
-def draw_block_bits(bits: Array, budget: int) -> str:
-    """Return how the blocks' KL is spread, beside the size of an index."""
+def draw_block_bits(bits: Array, budget: int, dashed: str) -> str:
+    """Return how the blocks' KL is spread, beside what has `budget` bits, in words `dashed`."""
     low, high = min(bits.min(), budget), max(bits.max(), budget)
     margin = max(1.0, 0.08 * (high - low))
     figure, axes = new_figure(PANEL)
     counts, edges = np.histogram(bits, BINS, (low - margin, high + margin))
     axes.stairs(counts, edges, fill=True, color=BLUE)
     axes.axvline(budget, color=ORANGE, ls="--")
-    axes.text(
-        budget, 1.01, "index", color=ORANGE, transform=axes.get_xaxis_transform(), ha="center"
-    )
+    axes.text(budget, 1.01, dashed, color=ORANGE, transform=axes.get_xaxis_transform(), ha="center")
     axes.set(xlabel="KL of a block, bits", ylabel="blocks")
     label = (
         f"Histogram of the KL of {len(bits)} blocks: from {bits.min():.2f} to {bits.max():.2f}"
-        f" bits, the index has {budget}"
+        f" bits; {dashed}: {budget}"
     )
     return inline_svg(figure, "blocks", label)
 

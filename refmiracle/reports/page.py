@@ -14,6 +14,7 @@ from refmiracle.codes.table import find_code
 from refmiracle.extras import import_extra
 from refmiracle.fileformat import anatomy
 from refmiracle.fileformat.container import CompressedModel
+from refmiracle.fileformat.payload import payload_of
 from refmiracle.fileformat.update import CompressedUpdate
 from refmiracle.posterior.parameterizations import find_parameterization
 from refmiracle.reports import content, figures, pictures
@@ -110,15 +111,16 @@ def _results(opened: OpenedRun, data: str) -> dict[str, Any]:
 
 
 def _bits_and_example(opened: OpenedRun) -> dict[str, Any]:
-    run, model, code = opened.run, opened.model, find_code(opened.model.code)
+    run, model = opened.run, opened.model
+    payload = payload_of(find_code(model.code))
     bits, tensors = content.block_bits(run), content.tensor_bits(run)
     fields = anatomy.find_fields(model)
-    example = follow_block(opened, fields, bits) if code.fixed_length else None
+    example = follow_block(opened, fields, bits) if payload.own_bits else None
     shown = anatomy.describe_bytes(model, fields)[: anatomy.MOST_BYTES]
     width = anatomy.BYTES_IN_A_ROW
     return {
         "block_bits": bits,
-        "block_bits_figure": figures.draw_block_bits(bits, model.bits_per_block),
+        "block_bits_figure": figures.draw_block_bits(bits, model.bits_per_block, payload.dashed),
         "tensors": tensors,
         "tensor_bits_figure": figures.draw_tensor_bits(tensors),
         "distributions": figures.draw_distributions(run),
@@ -128,7 +130,7 @@ def _bits_and_example(opened: OpenedRun) -> dict[str, Any]:
             kind: sum(len(f.data) for f in fields if f.kind == kind)
             for kind in anatomy.kinds(model)
         },
-        "code": code,
+        "payload": payload,
         "rows": [(i, shown[i : i + width]) for i in range(0, len(shown), width)],
         "width": width,
         "hidden": max(0, len(opened.data) - anatomy.MOST_BYTES),

@@ -15,7 +15,7 @@ from typing import Any
 from refmiracle.codes.table import CODES, MRC, find_code
 from refmiracle.engines import ENGINES
 from refmiracle.errors import InputError, named
-from refmiracle.fileformat.payload import check_size
+from refmiracle.fileformat.payload import payload_of
 from refmiracle.fileformat.sizes import least_block_size
 from refmiracle.nn.network import Network, check_network
 from refmiracle.nn.networks import LENET5
@@ -240,7 +240,7 @@ def check_settings(settings: Settings) -> Settings:
     settings = settings.having(checked)
     check_code(settings)
     check_late_scales(settings.parameterization, settings.late_scale_rate)
-    check_size(settings.layout(), find_code(settings.code), settings.bits_per_block)
+    payload_of(find_code(settings.code)).check_size(settings.layout(), settings.bits_per_block)
     settings = replace(settings, groups=min(settings.groups, settings.layout().blocks()))
     if settings.total_steps() > LONGEST:
         raise InputError(f"a run of {settings.total_steps()} steps; at most {LONGEST} are possible")

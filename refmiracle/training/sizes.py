@@ -12,7 +12,7 @@ from refmiracle.codes.table import MRC, find_code
 from refmiracle.errors import named
 from refmiracle.fileformat.container import CompressedModel
 from refmiracle.fileformat.envelope import CRC_BYTES
-from refmiracle.fileformat.payload import THETA_BYTES, message_count
+from refmiracle.fileformat.payload import message_count, payload_of
 from refmiracle.fileformat.sizes import least_block_size
 from refmiracle.fileformat.update import CompressedUpdate
 from refmiracle.training.settings import Settings
@@ -35,15 +35,14 @@ def expected_bytes(settings: Settings) -> int:
     """Return how many bytes a file has: exactly where messages have a fixed length, else about."""
     code, file = find_code(settings.code), empty_file(settings)
     each = code.expected_bits(settings.bits_per_block, settings.block_size)
-    theta = 0 if code.fixed_length else THETA_BYTES
     messages = math.ceil(each * message_count(file.layout, code) / BITS)
-    return len(file.header()) + theta + messages + CRC_BYTES
+    return len(file.header()) + payload_of(code).theta_bytes + messages + CRC_BYTES
 
 
 def with_suited_blocks(settings: Settings, nbytes: int) -> Settings:
     """Return the settings with the smallest blocks whose file has about so many bytes at most.
 
-    Where the overhead of a code's integers alone is longer, their divergences have those bytes:
+    Where the overhead of a code's messages alone is longer, their divergences have those bytes:
     the blocks are those of minimal random coding.  No block is larger than the code can search.
     """
     code = find_code(settings.code)

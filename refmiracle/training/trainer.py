@@ -19,8 +19,7 @@ from refmiracle.engines.contract import Array
 from refmiracle.errors import InputError, named
 from refmiracle.fileformat.chain import Base, decode_chain
 from refmiracle.fileformat.container import CompressedModel
-from refmiracle.fileformat.integers import coded_bits
-from refmiracle.fileformat.payload import UNUSED
+from refmiracle.fileformat.payload import UNUSED, payload_of
 from refmiracle.fileformat.update import CompressedUpdate
 from refmiracle.nn.contract import Weights
 from refmiracle.nn.evaluation import classes
@@ -368,18 +367,15 @@ class Trainer:
         for those sent so far, rounded: what a file of them would hold but for its header and
         less than a byte or two.
         """
-        bits, sent = self.settings.bits_per_block, self._sent()
-        if self.code.fixed_length:
-            return self.encoded() * bits
+        sent = self._sent()
         messages = self.state.messages[sent][self._used()[sent]]
-        return round(coded_bits(self.code.to_positive(messages), self.code.raw_bits(bits)))
+        return payload_of(self.code).sent_bits(messages, self.settings.bits_per_block)
 
     @by_one_thread
     def compressed(self) -> CompressedModel | CompressedUpdate:
         """Return the compressed model, or update; all blocks must be encoded."""
         layout, settings, scales = self.layout, self.settings, self.scales()
-        shape = self.code.message_shape(*self.places.tensor_of_place.shape)
-        messages = self.state.messages.reshape(shape).copy()
+        messages = self.state.messages.copy()
         bits, code = settings.bits_per_block, settings.code
         if self.base is None:
             return CompressedModel(layout, bits, scales, messages, code)

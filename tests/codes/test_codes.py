@@ -81,10 +81,8 @@ def test_samples_have_the_mean_and_the_variance_of_the_target(code):
     count, mean, sigma = 600, -3.0, 0.5
     target = Gaussian(np.full(count, mean), np.full(count, sigma))
     coding = Gaussian(np.full(count, -2.0), np.full(count, 1.5))
-    # Blocks share a codebook, so each draws from a codebook of its own.
-    alone = CODES[code].of != VARIABLE and code != "sp-pfr"
     one = Gaussian(target.mean[:1], target.sigma[:1]), Gaussian(coding.mean[:1], coding.sigma[:1])
-    if alone:
+    if CODES[code].shares_codebook:  # so each draws from a codebook of its own
         x = np.array([decode(encode(*one, s, code), one[1], s)[0] for s in range(count)])
     else:
         x = decode(encode(target, coding, 9, code), coding, 9)
@@ -94,7 +92,7 @@ def test_samples_have_the_mean_and_the_variance_of_the_target(code):
 
 
 @pytest.mark.parametrize("kl", TARGETS)
-@pytest.mark.parametrize("code", [c for c in CODES if CODES[c].of == VARIABLE or c == "sp-pfr"])
+@pytest.mark.parametrize("code", [c for c in CODES if not CODES[c].shares_codebook])
 def test_lengths_by_the_known_kl(code, kl):
     """The figure in the docstring of `theta_of_kl`; the mean of 1500 lengths."""
     target, coding = same_targets(*TARGETS[kl], (1500, 1))

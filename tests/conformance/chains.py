@@ -6,13 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from refmiracle.codes.code import VARIABLE
 from refmiracle.codes.table import CODES, MRC
 from refmiracle.engines import get_engine
 from refmiracle.fileformat.chain import decode_chain
 from refmiracle.fileformat.container import CompressedModel, parse_model
 from refmiracle.fileformat.envelope import base_checksum, checksum_of, is_update, seal
-from refmiracle.fileformat.payload import message_count
+from refmiracle.fileformat.payload import in_blocks, message_count
 from refmiracle.fileformat.update import CompressedUpdate, update_layout
 from refmiracle.nn.network import Network
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
@@ -35,17 +34,14 @@ def shipped_chains() -> dict[str, list[bytes]]:
 
 def messages(rng: np.random.Generator, layout: BlockLayout, code: str, bits: int) -> np.ndarray:
     """Return messages of all lengths, shaped as `CompressedModel.messages`."""
-    count, raw = message_count(layout, CODES[code]), CODES[code].raw_bits(bits)
-    if CODES[code].fixed_length:
-        return rng.integers(0, 2**bits, count)
-    longest = (CODES[code].message_range(bits)[1] >> raw).bit_length() - 1
+    kind = CODES[code]
+    count, raw = message_count(layout, kind), kind.raw_bits(bits)
+    if kind.fixed_length:
+        return in_blocks(layout, kind, rng.integers(0, 2**bits, count))
+    longest = (kind.message_range(bits)[1] >> raw).bit_length() - 1
     n = [1 << int(rng.integers(longest)) for _ in range(count)]
     sent = [(m | int(rng.integers(m))) << raw | int(rng.integers(1 << raw)) for m in n]
-    indices = CODES[code].from_positive(sent)
-    if CODES[code].of != VARIABLE:
-        return indices
-    padding = layout.blocks() * layout.block_size - count
-    return np.append(indices, np.ones(padding, np.int64)).reshape(layout.blocks(), -1)
+    return in_blocks(layout, kind, kind.from_positive(sent))
 
 
 def random_model(

@@ -17,8 +17,8 @@ import scipy.special
 from refmiracle.codes.table import CODES_BY_NUMBER
 from refmiracle.conformance import engine_backend
 from refmiracle.conformance.engine_backend import EngineBackend, as_bytes, as_uint8
-from refmiracle.fileformat import payload
 from refmiracle.fileformat.bits import pack_indices
+from refmiracle.fileformat.payload import Integers
 from refmiracle.numerics import normal, philox
 from refmiracle.numerics.philox import Stream, stream_words, words_to_uniform
 
@@ -1479,10 +1479,10 @@ def integers_for_unused_places_too(right, data):
 
 @fault("decode_model", "orc")
 def theta_in_big_endian(right, data):
-    def swapped(payload, *rest):
-        return read_messages(payload[1::-1] + payload[2:], *rest)
+    def swapped(self, payload, *rest):
+        return read(self, payload[1::-1] + payload[2:], *rest)
 
-    name, read_messages = "refmiracle.fileformat.payload._read_messages", payload._read_messages
+    name, read = "refmiracle.fileformat.payload.Integers._read", Integers._read
     return patched(name, swapped, right.decode_model)(data)
 
 

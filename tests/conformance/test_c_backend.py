@@ -76,7 +76,7 @@ def test_passes_the_suite(backend):
 def test_decodes_random_models_bit_for_bit(program, tmp_path, rng, grouping, signs):
     factors = (1, 3, 7, 1, 50, 500, 9, 10)
     layout = BlockLayout(LENET5, factors, grouping, signs, 23, int(rng.integers(2**32)))
-    indices = rng.integers(0, 2**14, layout.blocks())
+    indices = rng.integers(0, 2**14, (layout.blocks(), 1))
     rho = rng.uniform(0.01, 2.0, len(factors)).astype(np.float16)
     file = tmp_path / "model.rmc"
     write_model(file, CompressedModel(layout, 14, rho, indices))
@@ -109,7 +109,7 @@ def test_refuses_to_decode_what_is_no_model(program, tmp_path, damage):
 def messages_changed(rng, code):
     """Yield files of 8 variables with any bytes behind the scales."""
     layout = BlockLayout(LENET5, COUNTS, Grouping.OUTPUTS, Signs.UNIT, 3, 300)
-    ones = np.ones((3, 3) if code > 3 else 3, dtype=np.int64) << (5 if code == 3 else 0)
+    ones = np.ones((3, 3 if code > 3 else 1), dtype=np.int64) << (5 if code == 3 else 0)
     name = next(c.name for c in CODES.values() if c.number == code)
     whole = CompressedModel(layout, 5, np.ones(8, np.float16), ones, name).to_bytes()
     for _ in range(400):

@@ -51,7 +51,7 @@ def model_of(network, rng, factors=None):
     factors = network.factors() if factors is None else factors
     layout = BlockLayout(network, factors, Grouping.OUTPUTS, Signs.UNIT, 4, 0)
     rho = [np.float16(1 / np.sqrt(t.fan_in)) for t in network.tensors()]
-    messages = rng.integers(0, 2**20, layout.blocks())
+    messages = rng.integers(0, 2**20, (layout.blocks(), 1))
     return CompressedModel(layout, 20, np.array(rho), messages).to_bytes()
 
 
@@ -199,7 +199,7 @@ def test_a_logit_beyond_float32_is_no_class(large, tmp_path):
     network = Network("deep", DESCRIBED, (1, 2, 2), 3, (Flatten(), *dense, Dense(3)))
     layout = BlockLayout(network, network.factors(), Grouping.OUTPUTS, Signs.UNIT, 4, 0)
     rho = np.full(len(layout.factors), 65504, np.float16)
-    messages = np.arange(layout.blocks())
+    messages = np.arange(layout.blocks())[:, None]
     data = CompressedModel(layout, 20, rho, messages).to_bytes()
     done = run(large, tmp_path, [data], np.full((1, 1, 2, 2), 255, np.uint8))
     assert (done.returncode, done.stdout) == (2, "")

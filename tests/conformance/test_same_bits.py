@@ -18,10 +18,10 @@ import spec_updates
 from conformance.chains import shipped_chains, shipped_models
 from nn.trees import DEPTHWISE, NORMED, TREE
 
-from refmiracle.codes.code import VARIABLE
 from refmiracle.codes.table import CODES
 from refmiracle.conformance.backends import load_python_backend
 from refmiracle.fileformat.container import CompressedModel
+from refmiracle.fileformat.payload import message_shape
 from refmiracle.nn.limits import DESCRIBED
 from refmiracle.nn.networks import NETWORKS, RESNET8
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
@@ -51,13 +51,11 @@ def random_file(code, network):
     seed = int(rng.integers(2**32))
     layout = BlockLayout(network, factors, grouping, signs, BLOCK_SIZE, seed)
     kind = CODES[code]
-    of_variables, raw = kind.of == VARIABLE, kind.raw_bits(BITS)
-    shape = (layout.blocks(), BLOCK_SIZE) if of_variables else (layout.blocks(),)
+    raw, shape = kind.raw_bits(BITS), message_shape(layout, kind)
     largest = min(61, math.log2(kind.message_range(BITS)[1]) - raw)
     n = (2.0 ** rng.uniform(0, largest, shape)).astype(np.int64)
     messages = kind.from_positive(n << raw | rng.integers(1 << raw, size=shape))
-    if of_variables:
-        messages.ravel()[layout.variables() :] = 1
+    messages.ravel()[layout.variables() :] = 1
     rho = rng.uniform(0.01, 2.0, len(factors)).astype(np.float16)
     return CompressedModel(layout, BITS, rho, messages, code).to_bytes()
 

@@ -158,7 +158,7 @@ def code(name):
 def decoded(engine, rng):
     """The weights of a file."""
     layout = BlockLayout(NET, NET.hash_factors, Grouping.OUTPUTS, Signs.UNIT, 30, 7)
-    indices = rng.integers(0, 2**12, layout.blocks())
+    indices = rng.integers(0, 2**12, (layout.blocks(), 1))
     rho = rng.uniform(0.1, 1.0, len(NET.tensors())).astype(np.float16)
     model = CompressedModel(layout, 12, rho, indices)
     return lambda: tuple(decode_model(model, engine).values())

@@ -338,7 +338,7 @@ print(ENGINE.ordered_indices(3, 12, range(21), delta, log_s).tolist())
 print(ENGINE.poisson_indices(3, range(21), delta, log_s).tolist())
 print(ENGINE.partition_messages(3, 6, range(21), delta, log_s).tolist())
 delta, log_s = np.linspace(-1, 1, 700), np.linspace(-3, 0, 700)
-for code in variables.CODES:
+for code in variables.SEARCHES:
     messages = ENGINE.variable_messages(code, 4, np.arange(700), delta, log_s)
     print(messages.tolist(), ENGINE.variable_samples(code, 4, np.arange(700), messages).tolist())
 """

@@ -74,7 +74,7 @@ def takes_long(code, kind):
         of_blocks = CODES[code].of == "block"
         reach = CODEBOOK_REACH if of_blocks else VARIABLE_REACH
         bits = log_suprema(delta, log_s, -reach, reach) / math.log(2.0)
-    if code in ("pfr", "sp-pfr"):
+    if math.isfinite(CODES[code].largest_kl_bits):
         return QUICK < bits.sum(axis=1).max() < 40.0 and np.all(log_s <= 0.0)
     return CODES[code].tree == "none" and QUICK < bits.max() <= LARGEST_GLOBAL_BITS
 

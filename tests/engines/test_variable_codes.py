@@ -16,16 +16,21 @@ from hypothesis import strategies as st
 from oracles import same_bits
 from scipy import special
 
+from refmiracle.codes.code import VARIABLE
+from refmiracle.codes.table import CODES
+from refmiracle.codes.variable_codes import GreedyRejection
 from refmiracle.engines import get_engine
+from refmiracle.engines.numba_engine import grc
+from refmiracle.engines.numba_engine.variables import SEARCHES
 from refmiracle.engines.numpy_engine.unimodal import gaussian_target
-from refmiracle.engines.numpy_engine.variables import TREES
+from refmiracle.engines.numpy_engine.variables import BOUNDED, ENCODERS, TREES
 from refmiracle.errors import InputError
 from refmiracle.numerics.limits import LARGEST_NODE
 
 NUMPY, NUMBA = get_engine("numpy"), get_engine("numba")
 GLOBAL = [code for code in TREES if TREES[code] == "none"]
 ON_TREES = [code for code in TREES if code not in GLOBAL]
-EXACT = [code for code in TREES if code != "dad-star"]
+EXACT = [code for code in TREES if CODES[code].exact]
 
 # delta and log s by KL in bits: on both sides, wide and narrow, and without a mode (s = 1).
 TARGETS = {
@@ -58,6 +63,17 @@ def random_targets(rng, count, bits):
     log_s = -2.0 * nats * (1.0 - share)
     far = np.abs(delta) + 4.76 * np.exp(0.5 * log_s) > 8.0
     return np.where(far, 0.3 * delta, delta), log_s
+
+
+def test_both_engines_know_the_codes_of_the_table_by_their_trees_and_searches():
+    """The contract gives engines a name, so they have maps of their own."""
+    kinds = {name: kind for name, kind in CODES.items() if kind.of == VARIABLE}
+    assert {name: kind.tree for name, kind in kinds.items()} == TREES
+    assert ENCODERS.keys() == TREES.keys() - {BOUNDED}
+    assert SEARCHES.keys() == TREES.keys()
+    assert [name for name, kind in kinds.items() if not kind.exact] == [BOUNDED]
+    greedy = {name for name, kind in kinds.items() if isinstance(kind, GreedyRejection)}
+    assert {name for name, search in SEARCHES.items() if search is grc} == greedy
 
 
 def test_targets_have_their_bits():

@@ -7,12 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from refmiracle.codes.code import VARIABLE
 from refmiracle.codes.table import CODES
 from refmiracle.engines import get_engine
 from refmiracle.fileformat.container import CompressedModel, read_model, write_model
 from refmiracle.fileformat.model import decode_model
-from refmiracle.fileformat.payload import message_count
+from refmiracle.fileformat.payload import message_shape
 from refmiracle.nn.layers import Conv2d, Dense, Flatten, MaxPool2d, Relu
 from refmiracle.nn.network import Network
 from refmiracle.nn.networks import LENET_300_100
@@ -49,13 +48,7 @@ def write_smallest(path, network, code):
     factors = tuple(max(f, 20) if f > 1 else 1 for f in network.factors())
     layout = BlockLayout(network, factors, Grouping.OUTPUTS, Signs.UNIT, 40, seed=5)
     rho = np.full(len(factors), 0.125, np.float16)
-    places = message_count(layout, CODES[code])
-    shape = layout.blocks()
-    if CODES[code].of == VARIABLE:
-        shape = layout.blocks(), layout.block_size
-        places = layout.blocks() * layout.block_size
-    smallest = np.full(places, 1 << BITS if code == "sp-pfr" else 1)
-    messages = CODES[code].from_positive(smallest).reshape(shape)
+    messages = np.full(message_shape(layout, CODES[code]), CODES[code].message_range(BITS)[0])
     write_model(path, CompressedModel(layout, BITS, rho, messages, code))
     return path
 
@@ -64,7 +57,7 @@ def write_random(path, network, seed=7):
     """Write a file of random indices, each coding distribution as wide as is usual."""
     layout = BlockLayout(network, network.factors(), Grouping.OUTPUTS, Signs.UNIT, 40, seed=5)
     rho = np.array([t.fan_in**-0.5 for t in network.tensors()], np.float16)
-    indices = np.random.default_rng(seed).integers(0, 1 << BITS, layout.blocks())
+    indices = np.random.default_rng(seed).integers(0, 1 << BITS, (layout.blocks(), 1))
     write_model(path, CompressedModel(layout, BITS, rho, indices))
     return path
 

@@ -11,6 +11,7 @@ from refmiracle.codes.code import VARIABLE
 from refmiracle.codes.table import CODES, MRC
 from refmiracle.fileformat.container import CompressedModel, parse_model
 from refmiracle.fileformat.envelope import checksum_of
+from refmiracle.fileformat.payload import in_blocks, message_count
 from refmiracle.fileformat.update import CompressedUpdate, update_layout
 from refmiracle.nn.description import from_description, to_description
 from refmiracle.nn.networks import LENET5, LENET_300_100
@@ -38,23 +39,19 @@ def drawn_model(rng, network=1, grouping=Grouping.INPUTS, signs=Signs.UNIT, seed
     whole, factors = NETWORKS[network]
     layout = BlockLayout(whole, factors, grouping, signs, 5, seed)
     rho = rng.uniform(0.01, 2.0, len(factors)).astype(np.float16)
-    indices = rng.integers(0, 2**7, layout.blocks())
+    indices = rng.integers(0, 2**7, (layout.blocks(), 1))
     return CompressedModel(layout, 7, rho, indices).to_bytes()
 
 
 def drawn_messages(rng, code, bits, layout):
     """Messages of any size that a code can have, as `CompressedModel.messages`."""
-    of_variables = CODES[code].of == VARIABLE
-    count = layout.variables() if of_variables else layout.blocks()
-    if code in (MRC, "orc"):
-        return rng.integers(0, 2**bits, count)
-    if code == "pfr":
-        return rng.integers(0, 2**32, count)
-    if code == "sp-pfr":
-        return rng.integers(1, 2**20, count) << bits | rng.integers(0, 2**bits, count)
-    places = np.ones(layout.blocks() * layout.block_size, np.int64)
-    places[:count] = np.int64(2.0 ** rng.uniform(0, 40, count))
-    return places.reshape(layout.blocks(), -1)
+    kind, count = CODES[code], message_count(layout, CODES[code])
+    raw, (low, high) = kind.raw_bits(bits), kind.message_range(bits)
+    if kind.of == VARIABLE:  # a uniform one would always be a deep node
+        n = np.int64(2.0 ** rng.uniform(0, 40, count))
+    else:
+        n = rng.integers(low >> raw, high >> raw, count) << raw | rng.integers(0, 1 << raw, count)
+    return in_blocks(layout, kind, n)
 
 
 def drawn_update(rng, base, root, code=MRC, levels=None, seed=300, bits=6, block_size=None):

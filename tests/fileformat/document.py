@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from refmiracle.codes.code import VARIABLE
 from refmiracle.codes.table import CODES_BY_NUMBER
 from refmiracle.fileformat.container import CompressedModel
+from refmiracle.fileformat.payload import in_blocks, message_count
 from refmiracle.nn.description import from_description
 from refmiracle.nn.networks import LENET5, LENET_300_100
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
@@ -72,20 +72,16 @@ def scales(count):
 
 def messages_of(layout, code, bits):
     """The indices of section 10 for code 0, the integers m of 10.1 for any other."""
-    count = layout.variables() if code.of == VARIABLE else layout.blocks()
+    count = message_count(layout, code)
     if code.number == 0:
-        return np.array([b * 2654435761 % 2**32 >> (32 - bits) for b in range(count)])
+        return np.array([[b * 2654435761 % 2**32 >> (32 - bits)] for b in range(count)])
     m = []
     for t in range(count):
         x = t * 2654435761 % 2**32
         e = x // 2**27
         n = 2**e + x % 2**e
         m.append({"sp-pfr": n * 2**16 + x // 2**16, "orc": x // 2**18 + 1}.get(code.name, n))
-    messages = code.from_positive(m)
-    if code.of == VARIABLE:
-        unused = layout.blocks() * layout.block_size - count
-        messages = np.append(messages, np.ones(unused, np.int64)).reshape(layout.blocks(), -1)
-    return messages
+    return in_blocks(layout, code, code.from_positive(m))
 
 
 def model_of(layout, code, bits):

@@ -19,7 +19,7 @@ def model(bits, block_size=44, seed=300, factors=LENET5.hash_factors):
     layout = BlockLayout(LENET5, factors, Grouping.OUTPUTS, Signs.UNIT, block_size, seed)
     rng = np.random.default_rng(bits)
     rho = rng.uniform(0.01, 1, len(factors)).astype(np.float16)
-    return CompressedModel(layout, bits, rho, rng.integers(0, 2**bits, layout.blocks()))
+    return CompressedModel(layout, bits, rho, rng.integers(0, 2**bits, (layout.blocks(), 1)))
 
 
 MODELS = {
@@ -35,7 +35,7 @@ MODELS = {
 def update(bits, block_size, seed, levels, root=MODELS["20 bits"]):
     levels = np.array(levels, np.uint8)
     layout = update_layout(root.layout, block_size, seed, tuple(bool(n) for n in levels))
-    indices = np.random.default_rng(bits).integers(0, 2**bits, layout.blocks())
+    indices = np.random.default_rng(bits).integers(0, 2**bits, (layout.blocks(), 1))
     return CompressedUpdate(0xD93A4706, layout, bits, levels, indices)
 
 
@@ -63,7 +63,7 @@ def test_the_fields_tile_the_file(some_file):
     assert fields[-1].stop == len(data)
     assert b"".join(f.data for f in fields) == data
     assert {f.kind for f in fields} == kinds(some_file).keys()
-    assert (kinds(some_file) == KINDS) == isinstance(some_file, CompressedModel)
+    assert (KINDS.items() <= kinds(some_file).items()) == isinstance(some_file, CompressedModel)
 
 
 def test_what_an_update_says_is_shown():
@@ -107,7 +107,7 @@ def test_each_bit_of_each_index_is_shown(some_file):
         assert len(byte.pattern) == (8 if byte.kind == "I" else 0)
         pattern = ""
         for block, index, first, last, of in owners:
-            assert (index, of) == (some_file.messages[block], bits)
+            assert (index, of) == (some_file.messages[block, 0], bits)
             shown[block] += range(first, last + 1)
             pattern += str(block % 2) * (last - first + 1)
         assert byte.pattern.rstrip("x") == pattern

@@ -15,13 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nn.trees import DEPTHWISE, NORMED, TREE
 
-from refmiracle.codes.code import VARIABLE
 from refmiracle.codes.table import CODES
 from refmiracle.engines import get_engine
 from refmiracle.errors import InputError
 from refmiracle.fileformat.container import CompressedModel, parse_model, read_model, write_model
 from refmiracle.fileformat.integers import write_integers
 from refmiracle.fileformat.model import decode_model
+from refmiracle.fileformat.payload import message_shape
 from refmiracle.nn.description import to_description
 from refmiracle.nn.layers import Dense, Flatten
 from refmiracle.nn.network import Network
@@ -94,7 +94,7 @@ def assert_same(a, b):
 def make_model(rng, factors=DEFAULT, block_size=30, bits=14, seed=0):
     layout = BlockLayout(LENET5, factors, Grouping.OUTPUTS, Signs.UNIT, block_size, seed)
     rho = rng.integers(0x0400, 0x7C00, 8).astype(np.uint16).view(np.float16)
-    return CompressedModel(layout, bits, rho, rng.integers(0, 2**bits, layout.blocks()))
+    return CompressedModel(layout, bits, rho, rng.integers(0, 2**bits, (layout.blocks(), 1)))
 
 
 @st.composite
@@ -110,7 +110,7 @@ def models(draw):
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     patterns = draw(st.lists(st.integers(0x0400, 0x7BFF), min_size=8, max_size=8))
     rho = np.array(patterns, dtype=np.uint16).view(np.float16)
-    return CompressedModel(layout, bits, rho, rng.integers(0, 2**bits, layout.blocks()))
+    return CompressedModel(layout, bits, rho, rng.integers(0, 2**bits, (layout.blocks(), 1)))
 
 
 # --- round trips and sizes
@@ -132,7 +132,7 @@ def test_fields_stand_where_the_specification_puts_them():
     assert (model.bits_per_block, layout.block_size, layout.seed) == (5, 3, 7)
     assert layout.factors == COUNTS
     assert model.rho.tolist() == [0.125, 0.15625, 0.1875, 0.21875, 0.25, 0.3125, 0.375, 0.4375]
-    assert model.messages.tolist() == [9, 31, 18]
+    assert model.messages.tolist() == [[9], [31], [18]]
     assert model.to_bytes() == file_with()
 
 
@@ -299,7 +299,7 @@ def test_padding_bit():
     assert "padding" in refusal(file_with(indices="4fe5"))
     # 8 blocks of one variable and 1 bit fill their byte: there is no padding to refuse.
     assert parse_model(file_with(bits="01", block_size="01", indices="ff")).messages.tolist() == (
-        [1] * 8
+        [[1]] * 8
     )
 
 
@@ -339,7 +339,8 @@ def test_faults_are_reported_in_the_order_of_the_specification():
         {"bits_per_block": 0},
         {"rho": np.full(8, np.nan, dtype=np.float16)},
         {"rho": np.ones(7, dtype=np.float16)},
-        {"messages": np.zeros(2, dtype=np.int64)},
+        {"messages": np.zeros((2, 1), dtype=np.int64)},
+        {"messages": np.zeros(3, dtype=np.int64)},
         {"block_size": 9},
         {"seed": 2**32},
         {"seed": -1},
@@ -370,12 +371,11 @@ def other_model(rng, code, factors=COUNTS, block_size=3, bits=5, seed=7, largest
     layout = BlockLayout(LENET5, factors, Grouping.OUTPUTS, Signs.UNIT, block_size, seed)
     rho = rng.integers(0x0400, 0x7C00, 8).astype(np.uint16).view(np.float16)
     kind, raw = CODES[code], CODES[code].raw_bits(bits)
-    shape = (layout.blocks(), block_size) if kind.of == VARIABLE else layout.blocks()
+    shape = message_shape(layout, kind)
     most = min(largest, math.log2(kind.message_range(bits)[1]) - raw)
     n = np.int64(2.0 ** rng.uniform(0, most, shape))
     messages = kind.from_positive(n << raw | rng.integers(0, 1 << raw, shape))
-    if kind.of == VARIABLE:
-        messages.ravel()[layout.variables() :] = 1
+    messages.ravel()[layout.variables() :] = 1
     return CompressedModel(layout, bits, rho, messages, code)
 
 
@@ -434,7 +434,7 @@ def test_faults_of_other_codes():
         ("pfr", 2**32 + 1, "4294967296 is no message of the code pfr"),
         ("sp-pfr", 2**37, "137438953472 is no message of the code sp-pfr; expected 32 to"),
     ]:
-        raw = 5 if code == "sp-pfr" else 0
+        raw = CODES[code].raw_bits(5)
         for place in range(3):
             values = [n - 1] * 3
             good = other_body(code, b"\0\x80" + write_integers(values, 2**15, raw))
@@ -580,7 +580,7 @@ def described_model(rng, network, bits=7, block_size=5):
     factors = tuple(int(f) for f in rng.integers(1, 4, len(network.tensors())))
     layout = BlockLayout(network, factors, Grouping.INPUTS, Signs.WEIGHT, block_size, 300)
     rho = np.full(len(factors), 0.25, np.float16)
-    return CompressedModel(layout, bits, rho, rng.integers(0, 2**bits, layout.blocks()))
+    return CompressedModel(layout, bits, rho, rng.integers(0, 2**bits, (layout.blocks(), 1)))
 
 
 @pytest.mark.parametrize("network", [TREE, NORMED, DEPTHWISE], ids=lambda n: n.name)
@@ -626,7 +626,7 @@ def test_what_a_short_file_can_ask_for():
     assert network.count() == 2**22
     counts = tuple(math.prod(t.shape) for t in network.tensors())
     layout = BlockLayout(network, counts, Grouping.OUTPUTS, Signs.NONE, 2, 0)
-    data = CompressedModel(layout, 1, np.ones(2, np.float16), np.zeros(1, np.int64)).to_bytes()
+    data = CompressedModel(layout, 1, np.ones(2, np.float16), np.zeros((1, 1), np.int64)).to_bytes()
     assert len(data) < 60
     tracemalloc.start()
     parse_model(data)
@@ -641,7 +641,7 @@ def test_what_its_weights_take(engine, factor):
     network = Network("wide", 0, (1, 1, 1023), 1024, (Flatten(), Dense(1024)))
     layout = BlockLayout(network, (factor,) * 2, Grouping.INPUTS, Signs.WEIGHT, 1, 0)
     layout = replace(layout, block_size=layout.variables())
-    data = CompressedModel(layout, 1, np.ones(2, np.float16), np.zeros(1, np.int64)).to_bytes()
+    data = CompressedModel(layout, 1, np.ones(2, np.float16), np.zeros((1, 1), np.int64)).to_bytes()
     assert len(data) < 60
     loaded = get_engine(engine)
     tracemalloc.start()

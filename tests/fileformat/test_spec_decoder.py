@@ -34,7 +34,6 @@ from fileformat.document import (
 )
 from nn.trees import DEPTHWISE, NORMED, TREE
 
-from refmiracle.codes.code import VARIABLE
 from refmiracle.codes.table import CODES
 from refmiracle.engines import get_engine
 from refmiracle.errors import InputError
@@ -42,6 +41,7 @@ from refmiracle.fileformat.bits import pack_indices
 from refmiracle.fileformat.container import CompressedModel, parse_model
 from refmiracle.fileformat.integers import read_integers, write_integers
 from refmiracle.fileformat.model import decode_model, decode_rows
+from refmiracle.fileformat.payload import message_shape
 from refmiracle.nn.contract import Tensor
 from refmiracle.nn.description import KINDS, read_description, to_description
 from refmiracle.nn.evaluation import forward, logits
@@ -70,7 +70,7 @@ def relative_error(z, p):
 
 def make_model(rng, grouping, signs, factors, block_size, bits, seed):
     layout = BlockLayout(LENET5, factors, grouping, signs, block_size, seed)
-    indices = rng.integers(0, 2**bits, layout.blocks())
+    indices = rng.integers(0, 2**bits, (layout.blocks(), 1))
     rho = rng.uniform(0.01, 2.0, len(factors)).astype(np.float16)
     return CompressedModel(layout, bits, rho, indices)
 
@@ -292,7 +292,7 @@ def test_tensors_of_the_document():
 def test_largest_file_of_the_document():
     ones = (1,) * 8
     layout = BlockLayout(LENET5, ones, Grouping.OUTPUTS, Signs.NONE, 1, 2**32 - 1)
-    indices = np.zeros(layout.blocks(), dtype=np.int64)
+    indices = np.zeros((layout.blocks(), 1), dtype=np.int64)
     data = CompressedModel(layout, 24, np.ones(8, np.float16), indices).to_bytes()
     assert f"{len(data):,} bytes" in section("2.6")
     assert len(parse_model(data).messages) == 431080
@@ -304,7 +304,7 @@ def test_largest_file_of_the_document():
 def test_header_of_the_document():
     layout = BlockLayout(LENET5, DEFAULT, Grouping.OUTPUTS, Signs.UNIT, 30, 300)
     rho = np.full(8, 0.125, dtype=np.float16)
-    data = CompressedModel(layout, 14, rho, np.zeros(886, dtype=np.int64)).to_bytes()
+    data = CompressedModel(layout, 14, rho, np.zeros((886, 1), dtype=np.int64)).to_bytes()
     header = code_bytes("9.1")
     assert data[: len(header)] == header
     assert len(data) == len(header) + 1551 + 4 == 1590
@@ -400,13 +400,12 @@ def test_other_codes_decode_the_same_normals(rng, code, block_size, bits, larges
     """Bins of 24 bits in one place, deep nodes, a short last block, one block."""
     factors, seed = (50, 20, 5000, 50, 8000, 500, 500, 10), int(rng.integers(0, 2**32))
     layout = BlockLayout(LENET5, factors, Grouping.OUTPUTS, Signs.UNIT, block_size, seed)
-    variable, raw = code.of == VARIABLE, code.raw_bits(bits)
+    raw = code.raw_bits(bits)
     largest = min(largest, (code.message_range(bits)[1] >> raw).bit_length() - 1)
-    shape = (layout.blocks(), block_size) if variable else layout.blocks()
+    shape = message_shape(layout, code)
     n = np.int64(2.0 ** rng.uniform(0, largest, shape))
     messages = code.from_positive(n << raw | rng.integers(0, 1 << raw, shape))
-    if variable:
-        messages.ravel()[layout.variables() :] = 1
+    messages.ravel()[layout.variables() :] = 1
     data = CompressedModel(layout, bits, np.ones(8, np.float16), messages, code.name).to_bytes()
     want = spec_decoder.normals(spec_decoder.parse(data))[: layout.variables()]
     assert len(want) == 79
@@ -460,7 +459,7 @@ def test_decodes_the_same_bits(rng, grouping, signs, factors, block_size, bits, 
 def test_predictions_of_network_2_agree(rng, engine):
     layout = BlockLayout(LENET_300_100, (50, 1, 9, 1, 1, 1), Grouping.INPUTS, Signs.UNIT, 20, 3)
     rho = np.full(6, 0.125, np.float16)
-    indices = rng.integers(0, 2**9, layout.blocks())
+    indices = rng.integers(0, 2**9, (layout.blocks(), 1))
     data = CompressedModel(layout, 9, rho, indices).to_bytes()
     pixels = rng.integers(0, 256, (1, 28, 28), dtype=np.uint8)
     weights = decode_model(parse_model(data), engine)

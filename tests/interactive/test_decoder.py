@@ -16,7 +16,6 @@ from conformance.descriptions import described_files, descriptions_changed
 from fileformat.document import models, scales
 from interactive.browser_backend import OPERATIONS, BrowserBackend, ask_files, ask_many
 
-from refmiracle.codes.code import VARIABLE
 from refmiracle.codes.table import CODES
 from refmiracle.conformance.backends import PythonBackend
 from refmiracle.conformance.runner import PASSED, run_suite
@@ -25,6 +24,7 @@ from refmiracle.engines import get_engine
 from refmiracle.errors import InputError
 from refmiracle.fileformat.container import CompressedModel, parse_model
 from refmiracle.fileformat.model import decode_model
+from refmiracle.fileformat.payload import message_shape
 from refmiracle.nn.evaluation import forward
 from refmiracle.nn.networks import LENET5, NETWORKS
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
@@ -101,11 +101,8 @@ def test_another_network(bridged, rng):
     network = NETWORKS["lenet-300-100"]
     for code in ("mrc", "gprs-d"):
         layout = BlockLayout(network, network.hash_factors, Grouping.INPUTS, Signs.UNIT, 40, 5)
-        variable = CODES[code].of == VARIABLE
-        shape = (layout.blocks(), 40) if variable else layout.blocks()
-        messages = rng.integers(1, 200, shape)
-        if variable:
-            messages.ravel()[layout.variables() :] = 1
+        messages = rng.integers(1, 200, message_shape(layout, CODES[code]))
+        messages.ravel()[layout.variables() :] = 1
         data = CompressedModel(layout, 9, scales(6), messages, code).to_bytes()
         assert digests_in(bridged, [data]) == [digest_of(data)]
         pixels = rng.integers(0, 256, (20, 28, 28), dtype=np.uint8)
@@ -225,7 +222,7 @@ def test_changed_headers_with_a_right_checksum(bridged, rng):
     layout = BlockLayout(
         LENET5, (500, 20, 25000, 50, 400000, 500, 5000, 10), Grouping.OUTPUTS, Signs.UNIT, 3, 300
     )
-    model = CompressedModel(layout, 5, scales(8), np.array([9, 31, 18]))
+    model = CompressedModel(layout, 5, scales(8), np.array([[9], [31], [18]]))
     whole = model.to_bytes()[:-4]
     files = []
     for _ in range(600):
@@ -248,9 +245,8 @@ def test_changed_messages_with_a_right_checksum(bridged, rng, code):
     layout = BlockLayout(
         LENET5, (500, 20, 25000, 50, 400000, 500, 5000, 10), Grouping.OUTPUTS, Signs.UNIT, 3, 300
     )
-    shape = (3, 3) if CODES[code].of == VARIABLE else 3
-    ones = CODES[code].from_positive(np.full(shape, 1 << 5 if code == "sp-pfr" else 1))
-    whole = CompressedModel(layout, 5, scales(8), ones, code).to_bytes()
+    least = np.full(message_shape(layout, CODES[code]), CODES[code].message_range(5)[0])
+    whole = CompressedModel(layout, 5, scales(8), least, code).to_bytes()
     files = [
         seal(whole[:42] + rng.bytes(rng.integers(0, 5 if code == "gprs" else 9)))
         for _ in range(600)

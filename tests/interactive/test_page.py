@@ -282,7 +282,7 @@ def rmc(shape, classes, *layers):
     network = Network("own", 0, shape, classes, layers)
     layout = BlockLayout(network, network.factors(), Grouping.OUTPUTS, Signs.UNIT, 40, seed=5)
     rho = np.array([t.fan_in**-0.5 for t in network.tensors()], np.float16)
-    indices = np.random.default_rng(7).integers(0, 1 << 6, layout.blocks())
+    indices = np.random.default_rng(7).integers(0, 1 << 6, (layout.blocks(), 1))
     return CompressedModel(layout, 6, rho, indices).to_bytes()
 
 

@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import io
 import json
+import math
 import os
 import sys
 import tempfile
@@ -46,16 +47,13 @@ def coded(code):
     delta, log_s = rng.normal(0.0, 0.4, shape), -rng.uniform(0.0, 0.8, shape)
     # The codes that search among all candidates of a block see fewer and easier ones.
     few = slice(None) if CODES[code].of == VARIABLE or code == "mrc" else slice(0, 60)
-    own = 0.4 if code in ("pfr", "sp-pfr") else 1.0
+    own = 0.4 if math.isfinite(CODES[code].largest_kl_bits) else 1.0
     engine, numbers = get_engine("numba"), np.arange(layout.blocks())
     sent = CODES[code].encode_blocks(
         engine, 5, BITS, numbers[few], own * delta[few], own * log_s[few]
     )
     whole = np.resize(sent, (shape[0], sent.shape[1]))
-    if CODES[code].of != VARIABLE:
-        whole = whole[:, 0]
-    else:
-        whole.ravel()[layout.variables() :] = 1
+    whole.ravel()[layout.variables() :] = 1
     rho = np.linspace(0.1, 0.5, 8).astype(np.float16)
     data = CompressedModel(layout, BITS, rho, whole, code).to_bytes()
     model = parse_model(data)

@@ -152,7 +152,7 @@ def test_dies_with_a_checkpoint_after_each_step(recorded):
 @pytest.mark.minutes
 def test_an_update_dies_with_a_checkpoint_after_each_step(recorded, images):
     layout, path = SHORT.layout(), images / "base.rmc"
-    ones, indices = np.ones(2, np.float16), np.arange(layout.blocks()) % 4
+    ones, indices = np.ones(2, np.float16), np.arange(layout.blocks())[:, None] % 4
     path.write_bytes(CompressedModel(layout, 2, ones, indices).to_bytes())
     flags = ("--base", str(path), *SHORT_UPDATE)
     code, _, end = recorded(None, more=flags)

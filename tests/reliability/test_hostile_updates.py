@@ -20,7 +20,7 @@ from refmiracle.errors import InputError
 from refmiracle.fileformat import chain
 from refmiracle.fileformat.container import parse_model
 from refmiracle.fileformat.envelope import checksum_of, seal
-from refmiracle.fileformat.payload import message_count
+from refmiracle.fileformat.payload import message_shape
 from refmiracle.fileformat.update import CompressedUpdate, update_layout
 from refmiracle.numerics.varints import write_varint
 
@@ -43,13 +43,10 @@ def costly_update(code, base):
     """The update that takes the most time in some hundred bytes: of all variables, some deep."""
     root = base.layout
     layout = update_layout(root, root.variables() - 1, 2**32 - 1, (True,) * len(root.factors))
-    count = message_count(layout, find_code(code))
-    of_variables = find_code(code).of == VARIABLE
-    indices = np.ones((layout.blocks(), layout.block_size) if of_variables else count, np.int64)
-    if of_variables:
-        indices.ravel()[: count : count // 4] = hostile_files.DEEPEST
-    elif code == "sp-pfr":
-        indices <<= 24
+    kind = find_code(code)
+    indices = np.full(message_shape(layout, kind), kind.message_range(24)[0])
+    if kind.of == VARIABLE:
+        indices.ravel()[: layout.variables() : layout.variables() // 4] = hostile_files.DEEPEST
     levels = np.full(len(root.factors), 255, np.uint8)
     return CompressedUpdate(base.checksum, layout, 24, levels, indices, code).to_bytes()
 
@@ -88,7 +85,7 @@ def test_a_long_chain_takes_no_more_memory_than_a_short_one():
     for seed in range(200):
         whole = parse_model(root).layout
         layout = update_layout(whole, 3, seed, (True,) * 8)
-        level, sent = np.full(8, 120, np.uint8), np.arange(3)
+        level, sent = np.full(8, 120, np.uint8), np.arange(3)[:, None]
         files.append(CompressedUpdate(checksum_of(files[-1]), layout, 5, level, sent).to_bytes())
     chain.decode_chain(files[:3], NUMPY)  # what is loaded once does not count
     short, long = (

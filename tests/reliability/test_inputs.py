@@ -13,7 +13,6 @@ import pytest
 
 from refmiracle import codes
 from refmiracle.codes import minimal_random_coding
-from refmiracle.codes.code import VARIABLE
 from refmiracle.codes.gaussians import Gaussian
 from refmiracle.codes.table import CODES
 from refmiracle.engines import get_engine
@@ -21,6 +20,7 @@ from refmiracle.errors import InputError
 from refmiracle.fileformat.bits import pack_indices
 from refmiracle.fileformat.container import CompressedModel, parse_model
 from refmiracle.fileformat.integers import write_integers
+from refmiracle.fileformat.payload import message_shape
 from refmiracle.nn import evaluation, gradients
 from refmiracle.nn.networks import LENET_300_100, NETWORKS
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs, find_places
@@ -343,8 +343,7 @@ def model(code):
     tensors = LENET_300_100.tensors()
     factors = tuple(int(np.prod(t.shape)) for t in tensors)
     layout = BlockLayout(LENET_300_100, factors, Grouping.OUTPUTS, Signs.UNIT, 2, 7)
-    shape = (3, 2) if CODES[code].of == VARIABLE else 3
-    messages = np.full(shape, 1 << 5 if code == "sp-pfr" else 1)
+    messages = np.full(message_shape(layout, CODES[code]), CODES[code].message_range(5)[0])
     return CompressedModel(layout, 5, np.ones(6, np.float16), messages, code)
 
 

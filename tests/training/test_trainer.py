@@ -216,7 +216,7 @@ def test_bits_sent_are_those_of_the_file(mnist, code):
     assert seen[0] == 0 < seen[1] < seen[2] < seen[3]
     payload = 8 * len(trainer.compressed().payload())
     # theta takes two bytes, and the code word up to two more.
-    assert 0 <= payload - seen[3] <= (7 if code == "mrc" else 34)
+    assert 0 <= payload - seen[3] <= (7 if trainer.code.fixed_length else 34)
 
 
 def test_what_a_code_cannot_send_changes_nothing(mnist):

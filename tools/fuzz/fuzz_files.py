@@ -18,14 +18,13 @@ from pathlib import Path
 import numpy as np
 from fuzz_networks import changed_description, random_network
 
-from refmiracle.codes.code import VARIABLE
-from refmiracle.codes.table import CODES, MRC
+from refmiracle.codes.table import CODES
 from refmiracle.errors import InputError
 from refmiracle.fileformat.bits import pack_indices
 from refmiracle.fileformat.container import CompressedModel, parse_model
 from refmiracle.fileformat.envelope import is_update
 from refmiracle.fileformat.integers import best_theta16, write_integers
-from refmiracle.fileformat.payload import message_count
+from refmiracle.fileformat.payload import in_blocks, message_count
 from refmiracle.nn.description import DESCRIBED, from_description, to_description
 from refmiracle.nn.network import Network
 from refmiracle.nn.networks import NETWORKS
@@ -53,19 +52,31 @@ def small_factors(network: Network, largest: int) -> tuple[int, ...]:
     return tuple(max(1, -(-math.prod(t.shape) // largest)) for t in network.tensors())
 
 
+def widest(code: str, bits: int) -> int:
+    """Return how many bits the integers of all messages of a code fit in, the raw ones left out."""
+    kind = CODES[code]
+    return (kind.message_range(bits)[1] >> kind.raw_bits(bits)).bit_length() - 1
+
+
+def usual(code: str, bits: int) -> int:
+    """Return how many bits valid files go up to.
+
+    One less than they could, but where the bits of a block decide: so that a seed means the same
+    files as ever.
+    """
+    width = widest(code, bits)
+    return width if width == bits else width - 1
+
+
 def small_file(network: Network, code: str, largest: int, bits: int = 5) -> bytes:
     """Return a valid file with few variables in each tensor, and messages of all lengths."""
     factors = small_factors(network, largest)
     size = min(3, len(factors))  # there are as many variables as tensors, or more
     layout = BlockLayout(network, factors, Grouping.OUTPUTS, Signs.UNIT, size, 300)
-    count = message_count(layout, CODES[code])
-    raw = CODES[code].raw_bits(bits)
-    top = {"mrc": bits, "orc": bits, "pfr": 31, "sp-pfr": 31}.get(code, 61)
+    count, raw = message_count(layout, CODES[code]), CODES[code].raw_bits(bits)
+    top = usual(code, bits)
     n = [(1 << i * 7 % top) << raw | i % (1 << raw) for i in range(count)]
-    messages = CODES[code].from_positive(n)
-    if CODES[code].of == VARIABLE:
-        padding = layout.blocks() * layout.block_size - count
-        messages = np.append(messages, np.ones(padding, np.int64)).reshape(layout.blocks(), -1)
+    messages = in_blocks(layout, CODES[code], CODES[code].from_positive(n))
     rho = np.full(len(layout.factors), 0.125, dtype=np.float16)
     return CompressedModel(layout, bits, rho, messages, code).to_bytes()
 
@@ -256,12 +267,12 @@ def fitting_payload(rng: random.Random, parts: Parts, spoiled: bool = False) -> 
         return None
     name = list(CODES)[parts["code"][0]]
     count = message_count(layout, CODES[name])
-    if name == MRC:
+    if CODES[name].fixed_length:
         indices = [rng.randrange(1 << bits) for _ in range(count)]
         payload = pack_indices(indices, bits)
         return {"payload": scramble(rng, payload) if spoiled else payload}
     raw = CODES[name].raw_bits(bits)
-    top = {"orc": bits, "pfr": 32, "sp-pfr": 32}.get(name, 62)
+    top = widest(name, bits)
     length = rng.choice((1, 3, top))
     n = [rng.randrange(1, 1 << min(rng.randint(1, length), top)) for _ in range(count)]
     if spoiled and rng.random() < 0.7:

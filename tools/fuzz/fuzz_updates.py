@@ -26,14 +26,13 @@ from typing import Any
 
 import numpy as np
 from fuzz_decoders import Fault, Inputs, as_array, ask, digest, digest_of
-from fuzz_files import EDGES, FORMS, scramble, seal, seed_files
+from fuzz_files import EDGES, FORMS, scramble, seal, seed_files, usual
 
-from refmiracle.codes.code import VARIABLE
 from refmiracle.codes.table import CODES
 from refmiracle.engines import get_engine
 from refmiracle.errors import InputError
 from refmiracle.fileformat.chain import Base, apply_update, read_root
-from refmiracle.fileformat.payload import message_count
+from refmiracle.fileformat.payload import in_blocks, message_count
 from refmiracle.fileformat.update import CompressedUpdate, parse_update, update_layout
 from refmiracle.numerics.varints import write_varint
 
@@ -87,13 +86,10 @@ def drawn_update(rng: random.Random, base: Base, spoiled: bool = False) -> bytes
     seed = rng.choice((base.layout.seed, rng.randrange(1 << 32)))
     most = update_layout(base.layout, 1, seed, coded).variables()
     layout = update_layout(base.layout, rng.randint(1, most), seed, coded)
-    top = {"mrc": bits, "orc": bits, "pfr": 31, "sp-pfr": 31}.get(code, 61)
     raw, count = CODES[code].raw_bits(bits), message_count(layout, CODES[code])
+    top = usual(code, bits)
     n = [(1 << rng.randrange(top)) << raw | rng.randrange(1 << raw) for _ in range(count)]
-    messages = np.array(CODES[code].from_positive(n))
-    if CODES[code].of == VARIABLE:
-        unused = layout.blocks() * layout.block_size - count
-        messages = np.append(messages, np.ones(unused, np.int64)).reshape(layout.blocks(), -1)
+    messages = in_blocks(layout, CODES[code], CODES[code].from_positive(n))
     named = base.checksum
     good = CompressedUpdate(named, layout, bits, np.uint8(levels), messages, code).to_bytes()
     if not spoiled or code != "orc":

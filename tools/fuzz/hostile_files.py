@@ -28,7 +28,7 @@ from refmiracle.codes.table import CODES, MRC
 from refmiracle.engines import get_engine
 from refmiracle.fileformat.container import CompressedModel, parse_model
 from refmiracle.fileformat.model import decode_model
-from refmiracle.fileformat.payload import message_count
+from refmiracle.fileformat.payload import message_count, message_shape
 from refmiracle.nn.layers import Dense, Flatten
 from refmiracle.nn.limits import DESCRIBED
 from refmiracle.nn.network import Network
@@ -61,10 +61,9 @@ def make_two_blocks(network: int, factor: int = 1) -> BlockLayout:
 def make_file(layout: BlockLayout, code: str, bits: int) -> bytes:
     """Return a file of the costliest messages that a few bytes can hold, of 4 kB at most."""
     count = message_count(layout, CODES[code])
-    shape = (layout.blocks(), layout.block_size) if CODES[code].of == VARIABLE else (count,)
-    indices = np.full(shape, {MRC: 0, "orc": 0, "pfr": 0, "sp-pfr": 1 << bits}.get(code, 1))
+    indices = np.full(message_shape(layout, CODES[code]), CODES[code].message_range(bits)[0])
     if code == MRC:
-        indices[:] = np.arange(count) % 2**bits
+        indices[:, 0] = np.arange(count) % 2**bits
     elif CODES[code].of == VARIABLE:
         indices.ravel()[: count : count // DEEP_NODES] = DEEPEST
     rho = np.ones(len(layout.factors), np.float16)
@@ -110,9 +109,7 @@ DECODERS: dict[str, Callable[[bytes], object]] = {
 def make_small(code: str, network: int) -> bytes:
     """Return a file with one variable for each tensor, of a small network where it is described."""
     layout = make_layout(network or LENET_300_100.number, 1, ALL)
-    count = message_count(layout, CODES[code])
-    shape = (layout.blocks(), 1) if CODES[code].of == VARIABLE else (count,)
-    indices = np.full(shape, {"sp-pfr": 2}.get(code, 1), np.int64)
+    indices = np.full(message_shape(layout, CODES[code]), CODES[code].message_range(1)[0])
     rho = np.ones(len(layout.factors), np.float16)
     return CompressedModel(layout, 1, rho, indices, code).to_bytes()
 

@@ -9,7 +9,7 @@ from refmiracle.engines.numba_engine.compiling import EXACT, compiled
 from refmiracle.engines.numba_engine.nodes import OWN, place, quantile, uniforms
 from refmiracle.engines.numba_engine.threads import parallel_map, row_parts
 from refmiracle.engines.numpy_engine.variables import (
-    TREES,
+    BOUNDED,
     check_messages,
     check_variables,
     refusal,
@@ -18,10 +18,18 @@ from refmiracle.engines.numpy_engine.variables import (
 )
 from refmiracle.numerics.limits import DEEPER, LARGER, LONGER, MORE
 
-A_STAR = ("as-star", "ad-star", "dad-star")
-GRC = ("grc", "grc-s", "grc-d")
-GPRS = ("gprs", "gprs-s", "gprs-d")
-CODES = A_STAR + GRC + GPRS
+# The search of each code.
+SEARCHES = {
+    "as-star": a_star,
+    "ad-star": a_star,
+    "dad-star": a_star,
+    "grc": grc,
+    "grc-s": grc,
+    "grc-d": grc,
+    "gprs": gprs,
+    "gprs-s": gprs,
+    "gprs-d": gprs,
+}
 
 WORTH_THREADS = 256  # targets, or messages to decode
 
@@ -66,7 +74,7 @@ def _parts(count):
 
 def _limits(code, delta, log_s, oversampling):
     """Return the node numbers that each target's tree stays below."""
-    if code != "dad-star":
+    if code != BOUNDED:
         return np.full(len(delta), np.iinfo(np.int64).max)
     return np.int64(1) << tree_bits(delta, log_s, oversampling)
 
@@ -78,15 +86,14 @@ def search(code, seed, rows, delta, log_s, oversampling=0):
     rows = np.asarray(rows, dtype=np.uint64)
     messages, visits = np.empty((2, len(rows)), dtype=np.int64)
     limits = _limits(code, delta, log_s, oversampling)
-    seed, on_sample, on_tree = np.uint64(seed), TREES[code] == "sample", TREES[code] != "none"
+    tree, searched = tree_of(code), SEARCHES[code]
+    seed, on_sample, on_tree = np.uint64(seed), tree == "sample", tree != "none"
 
     def encode(part):
         targets, out = (delta[part], log_s[part]), (messages[part], visits[part])
-        if code in A_STAR:
-            a_star.encode(seed, rows[part], *targets, limits[part], on_sample, *out)
-        else:
-            module = grc if code in GRC else gprs
-            module.encode(seed, rows[part], *targets, on_tree, on_sample, *out)
+        # A* always has a tree, which may end; the others have one or none.
+        own = limits[part] if searched is a_star else on_tree
+        searched.encode(seed, rows[part], *targets, own, on_sample, *out)
 
     parallel_map(encode, _parts(len(rows)))
     _refuse_failures(code, rows, delta, log_s, messages)
@@ -106,7 +113,7 @@ def variable_messages(code, seed, rows, delta, log_s, oversampling=0):
     Parameters
     ----------
     code : str
-        One of `CODES`.
+        One of `SEARCHES`.
     seed : int
         0 <= seed < 2**32.
     rows : array_like of int, shape (n,)

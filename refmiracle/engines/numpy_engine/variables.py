@@ -45,6 +45,7 @@ TREES = {
     "gprs-s": "sample",
     "gprs-d": "dyadic",
 }
+BOUNDED = "dad-star"  # of which the nodes below 2^bits are all there are
 ENCODERS: dict[str, Callable[[Unimodal, int, int], int]] = {
     "as-star": lambda target, seed, row: encode_a_star(target, seed, row, "sample"),
     "ad-star": lambda target, seed, row: encode_a_star(target, seed, row, "dyadic"),
@@ -163,10 +164,10 @@ def encode_unimodal(
             f"{code} would try some 2^{log2_sup:.1f} candidates for a target;"
             f" at most 2^{LARGEST_GLOBAL_BITS} are possible"
         )
-    if code != "dad-star":
+    if code != BOUNDED:
         return ENCODERS[code](target, seed, row)
     if bits is None or bits < 1:
-        raise InputError(f"dad-star got {bits} bits; expected at least 1")
+        raise InputError(f"{code} got {bits} bits; expected at least 1")
     return encode_a_star(target, seed, row, "dyadic", min(2**bits, LARGEST_NODE))
 
 
