@@ -33,9 +33,9 @@ from refmiracle.studies.runs import attempt, removal_told, runs_folder, train_al
 from refmiracle.studies.subject import check_images, prefix_of
 from refmiracle.training.choosing import check_settings
 from refmiracle.training.data import Data, load_split
-from refmiracle.training.posterior import Posterior, load_posterior
 from refmiracle.training.run import file_path, posterior_path, summary_path
 from refmiracle.training.settings import PRESETS, Settings, fingerprint, settings_from_dict
+from refmiracle.training.trained_posterior import Posterior, load_posterior
 
 
 @dataclass(frozen=True)

@@ -126,15 +126,15 @@ def test_half_of_a_batch_sees_the_mirrored_noise(mnist, settings, batch):
     """Loss, and slopes by the parameters, against the mean over all images, each at its weights."""
     settings = replace(settings, engine="numpy", antithetic=1, batch_size=batch)
     trainer = nearly_sent(settings, mnist[0])
-    step, rho, posterior = trainer.state.step, trainer.rho(), trainer.posterior
+    step, rho, kind = trainer.state.step, trainer.rho(), trainer.parameterization
     images, labels = trainer.batches.batch(step)
     eps = trainer.engine.normals(settings.seed, Stream.NOISE, [step], rho.size).reshape(rho.shape)
     parameters = {n: p.copy() for n, p in trainer.state.parameters.items()}
-    nu = 0 if posterior.nu is None else posterior.nu
+    nu = 0 if kind.nu is None else kind.nu
     half = batch // 2 if batch > 1 else batch
 
     def loss(scales=rho, **changed):
-        delta, log_s = posterior.whitened({**parameters, **changed}, rho)
+        delta, log_s = kind.whitened({**parameters, **changed}, rho)
         total = 0.0
         for part, noise in ((slice(half), eps), (slice(half, None), -eps)):
             flat = trainer.flat.copy()
@@ -236,7 +236,7 @@ def test_variances_above_the_coding_distribution_are_sent_as_its_own(mnist):
     while trainer.group_due() is None:
         trainer.train_step()
     trainer.state.parameters["log_sigma"] += 4.0
-    delta, log_s = trainer.posterior.whitened(trainer.state.parameters, trainer.rho())
+    delta, log_s = trainer.parameterization.whitened(trainer.state.parameters, trainer.rho())
     assert log_s.max() > 0
     trainer.encode_group(0)
     blocks = trainer.groups[0]
@@ -371,7 +371,7 @@ def test_the_best_candidates_are_nearer_to_the_posterior(mnist):
             trainer.train_step()
         trainer.encode_group(0)
         blocks = trainer.groups[0]
-        delta, log_s = trainer.posterior.whitened(trainer.state.parameters, trainer.rho())
+        delta, log_s = trainer.parameterization.whitened(trainer.state.parameters, trainer.rho())
         z = trainer.engine.codebook_rows(TINY.seed, np.arange(2**8), TINY.block_size)
         weights = trainer.engine.log_weights(z, delta[blocks], log_s[blocks])
         scores[selection] = weights[np.arange(len(blocks)), trainer.state.messages[blocks, 0]]
