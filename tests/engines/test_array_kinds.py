@@ -310,7 +310,7 @@ WORDS = {
     "places": ("expand_hash", 1, [6, -1, 2**63]),
     "backward places": ("expand_hash_backward", 1, [7, -1, 2**63]),
     "pixels": ("images", 0, [256, -1]),
-    "tensor": ("mean_kl_step", 3, [2, -1]),
+    "tensor_of_place": ("mean_kl_step", 3, [2, -1]),
     "key": ("philox4x32", 1, [2**32, -1, 2**64 - 1]),
     "counter": ("philox4x32", 0, [2**32, -1]),
     "rows": ("normals", 2, [2**32, -1, 2**64 - 1]),
