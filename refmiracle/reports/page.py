@@ -93,13 +93,13 @@ def _results(opened: OpenedRun, data: str) -> dict[str, Any]:
     command, other = content.train_command(settings, opened.name, data)
     return {
         "name": opened.name,
-        "config": settings,
+        "settings": settings,
         "summary": opened.run.summary,
         "method": find_parameterization(settings.parameterization),
         "size": len(opened.data),
         "network": opened.model.layout.network,
         "layout": opened.model.layout,
-        "settings": content.settings_table(settings),
+        "settings_table": content.settings_table(settings),
         "command": command,
         "base_names": content.base_names(settings),
         "base_bytes": sum(map(len, settings.base)),
