@@ -6,6 +6,7 @@ With --base it trains on from a file, and writes what has changed to OUT/update.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,9 +44,23 @@ from refmiracle.training.run import (
 )
 from refmiracle.training.settings import PRESETS, SELECTIONS
 
+
+def _codes_of(what: str) -> str:
+    return ", ".join(n for n, code in CODES.items() if code.of == what)
+
+
+def _limits_of_codes() -> str:
+    """Return what to say of codes whose search would not end in blocks of many bits."""
+    limited: dict[float, list[str]] = {}
+    for name, code in CODES.items():
+        if math.isfinite(code.largest_kl_bits):
+            limited.setdefault(code.largest_kl_bits, []).append(name)
+    return "".join(f"; with --code {' or '.join(n)} at most {b:g}" for b, n in limited.items())
+
+
 # Flags that take a whole number, each a field of Settings.
 NUMBERS = {
-    "bits_per_block": "KL of a block in bits: 1 to 24; with --code pfr or sp-pfr at most 8",
+    "bits_per_block": f"KL of a block in bits: 1 to 24{_limits_of_codes()}",
     "block_size": "variables in a block",
     "seed": "names the noise, the order of the images and the codebook (default: 0)",
     "steps": "training steps before the first block is encoded",
@@ -95,10 +110,6 @@ def names(text: str) -> tuple[str, ...]:
     return tuple(text.split(","))
 
 
-def _codes_of(what: str) -> str:
-    return ", ".join(n for n, code in CODES.items() if code.of == what)
-
-
 def build_parser() -> argparse.ArgumentParser:
     """Return the command's parser; settings that are not given are None."""
     parser = argparse.ArgumentParser(prog="refmiracle train", description=__doc__)
@@ -142,10 +153,11 @@ def build_parser() -> argparse.ArgumentParser:
         f" {_codes_of(BLOCK)}, of single variables {_codes_of(VARIABLE)} (default: {MRC}, minimal"
         " random coding as in MIRACLE)",
     )
+    told = " or ".join(n for n, code in CODES.items() if len(code.selections) > 1)
     parser.add_argument(
         "--selection",
         choices=SELECTIONS,
-        help="with --code mrc, send a candidate drawn as MIRACLE draws it, or the best one"
+        help=f"with --code {told}, send a candidate drawn as MIRACLE draws it, or the best one"
         " (default: the preset's)",
     )
     add_engine(parser, default=None)
