@@ -19,7 +19,7 @@ from refmiracle.posterior.parameterizations import find_parameterization
 from refmiracle.reports import content, figures, pictures
 from refmiracle.reports.example import Example, Variable, follow_block
 from refmiracle.reports.opening import OpenedRun
-from refmiracle.studies.comparison import Run
+from refmiracle.studies.comparison import FinishedRun
 from refmiracle.training.data import Split
 
 EXTRA = "report"
@@ -166,7 +166,7 @@ def _example(opened: OpenedRun, example: Example) -> dict[str, Any]:
 
 
 def _moves(
-    run: Run, file: CompressedModel | CompressedUpdate, test: Split, error: float
+    run: FinishedRun, file: CompressedModel | CompressedUpdate, test: Split, error: float
 ) -> dict[str, Any]:
     """Return what the page says of an update beside its base."""
     if not isinstance(file, CompressedUpdate):

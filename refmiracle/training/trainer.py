@@ -259,10 +259,10 @@ class Trainer:
             (slice(half), self.flat, self.flat_g),
             (slice(half, None), mirrored, self.mirrored),
         ):
-            share = 2 * len(labels[part]) / len(labels)  # 1 unless the batch is odd
+            weight = 2 * len(labels[part]) / len(labels)  # 1 unless the batch is odd
             of_part = self.variable_pass.loss_and_grads(variables, images[part], labels[part], out)
-            loss += 0.5 * share * of_part
-            np.multiply(out, out.dtype.type(share), out=out)
+            loss += 0.5 * weight * of_part
+            np.multiply(out, out.dtype.type(weight), out=out)
         return loss, self._blocks_of(self.mirrored)
 
     def _dlog_rho_of_sent(self, g: Array) -> Array:

@@ -210,7 +210,7 @@ def error_rate(engine, rng):
 
 
 def of_variables(signs):
-    """Both functions of one pass that all calls share, as `studies.comparison.Run` keeps one."""
+    """Both functions of one pass that all calls share, as `comparison.FinishedRun` keeps one."""
     passes = {}
 
     def case(engine, rng):
