@@ -157,7 +157,7 @@ def convergence(
         tables["curves"] = curve_rows(courses, timing)
         tables["reached"] = reached_rows(courses, comparison, timing)
         tables["ends"] = [end for _, end in read.values()]
-        claims = [*speed_claims(tables["reached"], timing), *end_claims(tables["ends"])]
+        claims = [*speed_claims(tables["reached"]), *end_claims(tables["ends"])]
         figures = {
             "curves": lambda: draw_curves(tables["curves"], comparison.lengths[-1], WITHIN),
             "ends": lambda: draw_ends(tables["ends"]),
@@ -235,7 +235,7 @@ def end_row(run: FinishedRun, validation: Split) -> dict[str, Any]:
     }
 
 
-def speed_claims(reached: Rows, timing: Timing) -> list[Claim]:
+def speed_claims(reached: Rows) -> list[Claim]:
     """Return the claims on steps and seconds, for each target that most runs of both reach."""
     claims = []
     targets = dict.fromkeys(row["target"] for row in reached)

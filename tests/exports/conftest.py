@@ -10,7 +10,7 @@ import pytest
 from refmiracle.codes.code import VARIABLE
 from refmiracle.codes.table import CODES
 from refmiracle.engines import get_engine
-from refmiracle.fileformat.container import CompressedModel, read_model, write_model
+from refmiracle.fileformat.container import CompressedModel, read_model
 from refmiracle.fileformat.model import decode_model
 from refmiracle.fileformat.payload import message_count
 from refmiracle.nn.layers import Conv2d, Dense, Flatten, MaxPool2d, Relu
@@ -56,7 +56,7 @@ def write_smallest(path, network, code):
         places = layout.blocks() * layout.block_size
     smallest = np.full(places, 1 << BITS if code == "sp-pfr" else 1)
     messages = CODES[code].from_positive(smallest).reshape(shape)
-    write_model(path, CompressedModel(layout, BITS, rho, messages, code))
+    path.write_bytes(CompressedModel(layout, BITS, rho, messages, code).to_bytes())
     return path
 
 
@@ -65,7 +65,7 @@ def write_random(path, network, seed=7):
     layout = BlockLayout(network, network.factors(), Grouping.OUTPUTS, Signs.UNIT, 40, seed=5)
     rho = np.array([t.fan_in**-0.5 for t in network.tensors()], np.float16)
     indices = np.random.default_rng(seed).integers(0, 1 << BITS, layout.blocks())
-    write_model(path, CompressedModel(layout, BITS, rho, indices))
+    path.write_bytes(CompressedModel(layout, BITS, rho, indices).to_bytes())
     return path
 
 
