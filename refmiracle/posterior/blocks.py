@@ -119,6 +119,9 @@ def to_each_weight(layout: BlockLayout, number: int, values: NDArray[Number]) ->
 
     Parameters
     ----------
+    layout : BlockLayout
+    number : int
+        Of the tensor, in the order of the network.
     values : ndarray, shape (variables of the tensor,)
     """
     shape = layout.network.tensors()[number].shape

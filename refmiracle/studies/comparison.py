@@ -225,8 +225,9 @@ def open_runs(
         Its name, and its folder's.
     comparison : Comparison
     data : Path or DataSet
+        The images, or their folder.
     out : Path
-        Folder of the images; folder of the studies.
+        Folder of the studies.
     executor, at_once
         See `runs.run_tasks`.
     lengths : tuple of int, optional

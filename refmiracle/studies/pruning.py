@@ -172,8 +172,9 @@ def pruning(
     ----------
     comparison : Comparison
     data : Path or DataSet
+        The images, or their folder.
     out : Path
-        Folder of the images; folder of the studies.
+        Folder of the studies.
     executor, at_once
         See `runs.run_tasks`.
     """

@@ -159,8 +159,9 @@ def uncertainty(
     comparison : Comparison
         Of which the longest training counts.
     data : Path or DataSet
+        The images, or their folder.
     out : Path
-        Folder of the images; folder of the studies.
+        Folder of the studies.
     executor, at_once
         See `runs.run_tasks`.
 
