@@ -33,15 +33,7 @@ from refmiracle.posterior.parameterizations import MEAN_KL, PARAMETERIZATIONS
 from refmiracle.run import carry_out
 from refmiracle.training.checks import chance_error, no_better_than_chance
 from refmiracle.training.data import load_split
-from refmiracle.training.run import (
-    Folder,
-    checkpoint_path,
-    metrics_path,
-    model_path,
-    posterior_path,
-    summary_path,
-    update_path,
-)
+from refmiracle.training.run import ALL_PATHS, Folder, model_path, update_path
 from refmiracle.training.settings import PRESETS, SELECTIONS
 
 
@@ -92,11 +84,6 @@ SETTINGS = (
     "engine",
     *NUMBERS,
     *REALS,
-)
-# What a run leaves in its folder.
-LEFT = (
-    *(checkpoint_path, metrics_path, model_path),
-    *(posterior_path, summary_path, update_path),
 )
 
 
@@ -219,7 +206,9 @@ def check_weights(arguments: argparse.Namespace) -> None:
     """
     path, out = arguments.weights, arguments.out
     within = path.parent.resolve() == out.resolve()
-    if path.resolve() == out.resolve() or (within and path.name in {p(out).name for p in LEFT}):
+    if path.resolve() == out.resolve() or (
+        within and path.name in {p(out).name for p in ALL_PATHS}
+    ):
         raise InputError(f"{path}: the run itself is there; name another file with --weights")
     if not within or out.is_dir():  # otherwise the run makes it
         check_out(path, *base_files(arguments), flag="--weights")

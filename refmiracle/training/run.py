@@ -64,6 +64,10 @@ def summary_path(out: Path) -> Path:
     return out / "summary.json"
 
 
+# All that a run may leave in its folder.
+ALL_PATHS = (checkpoint_path, metrics_path, model_path, posterior_path, summary_path, update_path)
+
+
 class Place(Protocol):
     """Where a run keeps what it has: a folder, or memory."""
 
