@@ -29,13 +29,6 @@ from refmiracle.training.data import default_folder
 KL, VAR = COMPARED
 
 
-@pytest.fixture(scope="module")
-def run(comparison, study_folder):
-    with ThreadPoolExecutor(1) as executor:
-        runs, _ = open_runs(study.STUDY, comparison, default_folder(), study_folder, executor)
-    return runs[comparison.run_name(KL, comparison.lengths[-1], 0)]
-
-
 @pytest.mark.parametrize("alpha", [1.0, 2.5, 8.0])
 def test_tail_index_of_pareto_laws(alpha):
     """Symmetric about 0, with P(|X| > x) = x^-alpha above 1."""
