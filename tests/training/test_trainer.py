@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tiny import TINY
+from tiny import TINY, advance, finish
 
 from refmiracle.codes.table import CODES
 from refmiracle.engines import get_engine
@@ -19,18 +19,6 @@ from refmiracle.training.run import Folder, run_training
 from refmiracle.training.settings import AFTER_DIGESTS, LATER_FIELDS, preset_settings
 from refmiracle.training.state import OPEN, load_checkpoint, save_checkpoint
 from refmiracle.training.trainer import Trainer
-
-
-def finish(trainer):
-    """Run a trainer to its end as `run_training` does, without files."""
-    while True:
-        group = trainer.group_due()
-        if group is not None:
-            trainer.encode_group(group)
-        if trainer.finished():
-            return trainer.compressed().to_bytes()
-        trainer.train_step()
-
 
 LATE = replace(TINY, late_scale_rate=0.2)
 VAR = replace(TINY, parameterization="mean-var")
@@ -194,11 +182,7 @@ def test_resuming_with_other_codes_gives_the_same_bytes(tmp_path, mnist, code, p
     path = tmp_path / "checkpoint.npz"
     trainer = Trainer(settings, mnist[0])
     while not trainer.finished():
-        group = trainer.group_due()
-        if group is not None:
-            trainer.encode_group(group)
-        if not trainer.finished():
-            trainer.train_step()
+        advance(trainer)
         save_checkpoint(path, settings, trainer.state)
         trainer = Trainer(*load_stopped(path, mnist[0]))
     assert trainer.compressed().to_bytes() == expected
@@ -318,11 +302,7 @@ def test_mean_var_trains_until_every_block_is_within_its_budget(mnist, monkeypat
 
     monkeypatch.setattr(MeanVar, "move_penalties", move_penalties)
     trainer = Trainer(replace(TINY, parameterization="mean-var"), mnist[0])
-    while not trainer.finished():
-        if trainer.group_due() is not None:
-            trainer.encode_group(trainer.group_due())
-        if not trainer.finished():
-            trainer.train_step()
+    finish(trainer)
     # That all are within their budget before `steps` ends nothing; after it, it does.
     assert trainer.state.trained == TINY.steps + 2
     assert trainer.state.step == trainer.total_steps() == TINY.steps + 2 + TINY.encoding_steps()
