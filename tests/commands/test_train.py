@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from tiny import TINY
 
+from refmiracle import __version__
 from refmiracle import run as face
 from refmiracle.codes.code import Code
 from refmiracle.commands import decode, evaluate, train
@@ -558,7 +559,7 @@ def test_a_reader_that_goes_away_is_no_traceback(finished):
     ("arguments", "code", "says"),
     [
         (["--help"], 0, "evaluate"),
-        (["--version"], 0, "refmiracle 0."),
+        (["--version"], 0, f"refmiracle {__version__}\n"),
         ([], 2, "no command given"),
         (["fly"], 2, "unknown command 'fly'"),
     ],
