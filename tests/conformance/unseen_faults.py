@@ -1188,25 +1188,25 @@ def rows_beyond_a_word_wrap(right, code, seed, rows, delta, log_s):
     return right.variable_messages(code, seed, rows & 0xFFFFFFFF, delta, log_s)
 
 
-@fault("variable_messages")
-def sender_leaves_out_the_high_word_of_the_node(right, *inputs):
+def without_the_high_word():
+    """The uniforms of nodes as if a node's number had 32 bits."""
     own = nodes.uniforms
 
     def uniforms(seed, rows, numbers, *lanes):
         return own(seed, rows, np.asarray(numbers, dtype=np.uint64) & LOW_WORD, *lanes)
 
-    with other_uniforms(uniforms):
+    return other_uniforms(uniforms)
+
+
+@fault("variable_messages")
+def sender_leaves_out_the_high_word_of_the_node(right, *inputs):
+    with without_the_high_word():
         return right.variable_messages(*inputs)
 
 
 @fault("variable_samples")
 def receiver_leaves_out_the_high_word_of_the_node(right, *inputs):
-    own = nodes.uniforms
-
-    def uniforms(seed, rows, numbers, *lanes):
-        return own(seed, rows, np.asarray(numbers, dtype=np.uint64) & LOW_WORD, *lanes)
-
-    with other_uniforms(uniforms):
+    with without_the_high_word():
         return right.variable_samples(*inputs)
 
 
