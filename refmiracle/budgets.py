@@ -61,7 +61,7 @@ class Groups:
         """Return the sum, or another reduction, of each group; shape (groups,)."""
         return np.asarray(operation.reduceat(x.ravel()[self.order], self.starts))
 
-    def spread(self, values: Array) -> Array:
+    def to_elements(self, values: Array) -> Array:
         """Return for each element its group's value."""
         return values[self.number]
 
@@ -73,9 +73,9 @@ class Groups:
         docs/derivations.md).
         """
         large = share > 0.5
-        rest = self.spread(self.each(np.add, np.where(large, 0.0, share)))
-        behind = self.spread(self.each(np.add, np.where(large, 0.0, part)))
-        whole = self.spread(self.each(np.add, part))
+        rest = self.to_elements(self.each(np.add, np.where(large, 0.0, share)))
+        behind = self.to_elements(self.each(np.add, np.where(large, 0.0, part)))
+        whole = self.to_elements(self.each(np.add, part))
         return np.where(large, part * rest - share * behind, part - share * whole)
 
 
@@ -219,13 +219,13 @@ def budget(
     count = len(found.starts)
     if total.ndim and total.shape != (count,):
         raise InputError(f"{name} of shape {total.shape}; expected one number, or ({count},)")
-    largest = found.spread(found.each(np.maximum, logits))
+    largest = found.to_elements(found.each(np.maximum, logits))
     if np.any(np.isneginf(largest)):
         raise InputError("phi is -inf in all of a group; expected one element with a share")
     with np.errstate(under="ignore"):
         with np.errstate(over="ignore"):  # of a difference beyond float64 no share is left
             e = np.exp(logits - largest)
-        share = e / found.spread(found.each(np.add, e))
-        each = total if not total.ndim else found.spread(total)
+        share = e / found.to_elements(found.each(np.add, e))
+        each = total if not total.ndim else found.to_elements(total)
         reach = np.sqrt(2.0 * each) * np.sqrt(share)  # each by itself: kappa may underflow
         return Budget(own(share), own(each * share), own(reach), found)

@@ -196,7 +196,7 @@ def finish(
         "classes": list(validation.classes),
         "train_seconds": round(trainer.state.seconds, 3),
         "steps": trainer.state.step,
-        "config": written,
+        "config": written,  # the settings; the key is promised (docs/support.md)
         **{name: written[name] for name in FIRST_SETTINGS},
     }
     if place.folder is not None:

@@ -281,9 +281,9 @@ class MiracleClassifier(ClassifierMixin, BaseEstimator):
         """Return rows as networks take them: bytes, or floats in [0, 1]."""
         if self.scale is None:
             return flat
-        spread = np.where(self.range_ > 0.0, self.range_, 1.0)
+        width = np.where(self.range_ > 0.0, self.range_, 1.0)
         with np.errstate(over="ignore"):
-            return np.asarray(np.clip((flat - self.low_) / spread, 0.0, 1.0))
+            return np.asarray(np.clip((flat - self.low_) / width, 0.0, 1.0))
 
     def _logits(self, X: Any) -> NDArray[np.float64]:
         """Return the logits of the labels that there are, shape (samples, classes)."""

@@ -113,6 +113,21 @@ def tiny_run(tmp_path_factory):
     return out
 
 
+@pytest.fixture
+def few(monkeypatch, few_images):
+    """The smoke preset, made tiny, with a thousand variables and few images to measure on."""
+    settings = replace(
+        TINY, preset="smoke", hash_factors=(5, 5, 100, 5, 800, 5, 50, 1), validation=100
+    )
+    monkeypatch.setitem(PRESETS, "smoke", settings)
+    load = train.load_split
+    monkeypatch.setattr(
+        train,
+        "load_split",
+        lambda folder, name: few_images if name == "t10k" else load(folder, name),
+    )
+
+
 @pytest.fixture(scope="session")
 def dense_run(tmp_path_factory):
     """The folder of a finished tiny run of LeNet-300-100; not to be written to."""

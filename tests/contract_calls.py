@@ -9,8 +9,16 @@ import math
 
 import numpy as np
 
-from refmiracle.engines.arguments import Filled, Moments
+from refmiracle.engines.arguments import Filled, Flags, Floats, Moments, Whole
 from refmiracle.engines.operations import OPERATIONS, in_records, parts_of
+
+# All arguments that are arrays: their operation, and their place in its table.
+ARRAYS = [
+    (name, at)
+    for name, taken in OPERATIONS.items()
+    for at, argument in enumerate(taken)
+    if isinstance(argument, Floats | Whole | Flags)
+]
 
 
 def eighths(*shape, first=1):

@@ -139,3 +139,11 @@ def run_python(code, **environment):
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def assert_close(got, want, tolerance):
+    """Arrays one by one, each relative to its largest value; None only where None is due."""
+    for a, b in zip(got, want, strict=True):
+        assert (a is None) == (b is None)
+        if b is not None:
+            assert scaled_error(a, b) <= tolerance

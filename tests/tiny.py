@@ -11,3 +11,19 @@ TINY = Settings(
     group_steps=2,
     validation=500,
 )
+
+
+def advance(trainer):
+    """Encode the group that is due, and take the next step if one is left."""
+    group = trainer.group_due()
+    if group is not None:
+        trainer.encode_group(group)
+    if not trainer.finished():
+        trainer.train_step()
+
+
+def finish(trainer):
+    """Run a trainer to its end as `run_training` does, without files; return what it sends."""
+    while not trainer.finished():
+        advance(trainer)
+    return trainer.compressed().to_bytes()

@@ -100,7 +100,7 @@ def number(value: float) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def spread(samples: Samples) -> str:
+def with_quartiles(samples: Samples) -> str:
     """Return the median with its quartiles."""
     low, median, high = quartiles(samples)
     if len(samples) == 1:
@@ -118,10 +118,10 @@ def ratio_text(ours: Samples, peer: Samples) -> str:
 
 def rows_of(figure: Figure) -> list[tuple[str, ...]]:
     """Return a figure's rows in the table: one for each peer."""
-    first = (figure.name, figure.unit, spread(figure.ours))
+    first = (figure.name, figure.unit, with_quartiles(figure.ours))
     mark = "~" if figure.estimated else ""
     rows = [
-        (label, mark + spread(samples), mark + ratio_text(figure.ours, samples))
+        (label, mark + with_quartiles(samples), mark + ratio_text(figure.ours, samples))
         for label, samples in figure.peers.items()
     ]
     if not rows:

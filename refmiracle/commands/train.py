@@ -6,6 +6,7 @@ With --base it trains on from a file, and writes what has changed to OUT/update.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,20 +33,26 @@ from refmiracle.posterior.parameterizations import MEAN_KL, PARAMETERIZATIONS
 from refmiracle.run import carry_out
 from refmiracle.training.checks import chance_error, no_better_than_chance
 from refmiracle.training.data import load_split
-from refmiracle.training.run import (
-    Folder,
-    checkpoint_path,
-    metrics_path,
-    model_path,
-    posterior_path,
-    summary_path,
-    update_path,
-)
+from refmiracle.training.run import ALL_PATHS, Folder, model_path, update_path
 from refmiracle.training.settings import PRESETS, SELECTIONS
+
+
+def _codes_of(what: str) -> str:
+    return ", ".join(n for n, code in CODES.items() if code.of == what)
+
+
+def _limits_of_codes() -> str:
+    """Return what to say of codes whose search would not end in blocks of many bits."""
+    limited: dict[float, list[str]] = {}
+    for name, code in CODES.items():
+        if math.isfinite(code.largest_kl_bits):
+            limited.setdefault(code.largest_kl_bits, []).append(name)
+    return "".join(f"; with --code {' or '.join(n)} at most {b:g}" for b, n in limited.items())
+
 
 # Flags that take a whole number, each a field of Settings.
 NUMBERS = {
-    "bits_per_block": "KL of a block in bits: 1 to 24; with --code pfr or sp-pfr at most 8",
+    "bits_per_block": f"KL of a block in bits: 1 to 24{_limits_of_codes()}",
     "block_size": "variables in a block",
     "seed": "names the noise, the order of the images and the codebook (default: 0)",
     "steps": "training steps before the first block is encoded",
@@ -78,11 +85,6 @@ SETTINGS = (
     *NUMBERS,
     *REALS,
 )
-# What a run leaves in its folder.
-LEFT = (
-    *(checkpoint_path, metrics_path, model_path),
-    *(posterior_path, summary_path, update_path),
-)
 
 
 def factors(text: str) -> tuple[int, ...]:
@@ -93,10 +95,6 @@ def factors(text: str) -> tuple[int, ...]:
 def names(text: str) -> tuple[str, ...]:
     """Return the names of a list with commas."""
     return tuple(text.split(","))
-
-
-def _codes_of(what: str) -> str:
-    return ", ".join(n for n, code in CODES.items() if code.of == what)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -142,10 +140,11 @@ def build_parser() -> argparse.ArgumentParser:
         f" {_codes_of(BLOCK)}, of single variables {_codes_of(VARIABLE)} (default: {MRC}, minimal"
         " random coding as in MIRACLE)",
     )
+    told = " or ".join(n for n, code in CODES.items() if len(code.selections) > 1)
     parser.add_argument(
         "--selection",
         choices=SELECTIONS,
-        help="with --code mrc, send a candidate drawn as MIRACLE draws it, or the best one"
+        help=f"with --code {told}, send a candidate drawn as MIRACLE draws it, or the best one"
         " (default: the preset's)",
     )
     add_engine(parser, default=None)
@@ -207,7 +206,9 @@ def check_weights(arguments: argparse.Namespace) -> None:
     """
     path, out = arguments.weights, arguments.out
     within = path.parent.resolve() == out.resolve()
-    if path.resolve() == out.resolve() or (within and path.name in {p(out).name for p in LEFT}):
+    if path.resolve() == out.resolve() or (
+        within and path.name in {p(out).name for p in ALL_PATHS}
+    ):
         raise InputError(f"{path}: the run itself is there; name another file with --weights")
     if not within or out.is_dir():  # otherwise the run makes it
         check_out(path, *base_files(arguments), flag="--weights")

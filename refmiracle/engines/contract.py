@@ -39,7 +39,7 @@ class MeanKLBlocks(NamedTuple):
         The parameters; a step updates them.
     rho : ndarray, shape (blocks, block_size)
         Scales of P.
-    tensor : ndarray of int64, shape (blocks, block_size)
+    tensor_of_place : ndarray of int64, shape (blocks, block_size)
         Number of the tensor that each place belongs to.
     budget : float
         C, nats in each block.
@@ -50,7 +50,7 @@ class MeanKLBlocks(NamedTuple):
     tau: Array
     phi: Array
     rho: Array
-    tensor: NDArray[np.int64]
+    tensor_of_place: NDArray[np.int64]
     budget: float
     nu: Array | None = None
 
@@ -62,7 +62,7 @@ class MeanVarBlocks(NamedTuple):
     ----------
     mu, log_sigma : ndarray, shape (blocks, block_size)
         The parameters; a step updates them.
-    rho, tensor, nu
+    rho, tensor_of_place, nu
         As in `MeanKLBlocks`.
     beta : ndarray, shape (blocks,)
         The penalty of each block, per nat.
@@ -73,7 +73,7 @@ class MeanVarBlocks(NamedTuple):
     mu: Array
     log_sigma: Array
     rho: Array
-    tensor: NDArray[np.int64]
+    tensor_of_place: NDArray[np.int64]
     beta: Array
     used: NDArray[np.bool_]
     nu: Array | None = None

@@ -79,10 +79,13 @@ def _record(name: str, kind: Any, *fields: Argument) -> tuple[Argument, ...]:
     return tuple(replace(field, of=Record(name, kind)) for field in fields)
 
 
-TENSOR = Whole("tensor", shape=BLOCKS, end="tensors")
+TENSOR = Whole("tensor_of_place", shape=BLOCKS, end="tensors")
 NU = Maybe("nu", shape=BLOCKS, default=None)
 BETA, USED = Floats("beta", shape="Blocks"), Flags("used", shape=BLOCKS)
-RHO, NO_TENSOR = Floats("rho", shape=BLOCKS), Argument("tensor")  # which a sample does not ask for
+RHO, NO_TENSOR = (
+    Floats("rho", shape=BLOCKS),
+    Argument("tensor_of_place"),
+)  # which a sample does not ask for
 # What a step takes behind the blocks.
 STEP_BY_ADAM = (
     *_floats("eps g", BLOCKS),

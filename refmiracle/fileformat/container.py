@@ -22,7 +22,6 @@ from refmiracle.fileformat.envelope import (
     unseal,
 )
 from refmiracle.fileformat.payload import payload_of
-from refmiracle.files import write_atomically
 from refmiracle.nn.description import read_description, to_description
 from refmiracle.nn.limits import DESCRIBED
 from refmiracle.nn.network import Network
@@ -196,13 +195,6 @@ def _read_network(number: int, body: bytes, start: int, own: Network | None) -> 
     except InputError as e:
         raise InputError(f"network number {DESCRIBED}: {e}") from e
     return (own if own == network else shipped(network)), end
-
-
-def write_model(path: Path, model: CompressedModel) -> bytes:
-    """Write a .rmc file whole or not at all, and return its bytes."""
-    data = model.to_bytes()
-    write_atomically(path, data)
-    return data
 
 
 def read_model(path: Path, own: Network | None = None) -> tuple[CompressedModel, bytes]:

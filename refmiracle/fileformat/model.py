@@ -10,7 +10,7 @@ from refmiracle.engines.contract import Engine
 from refmiracle.fileformat.container import CompressedModel
 from refmiracle.fileformat.update import CompressedUpdate
 from refmiracle.numerics.philox import Stream, stream_permutation
-from refmiracle.posterior.blocks import BlockLayout, Places, spread, tensor_signs
+from refmiracle.posterior.blocks import BlockLayout, Places, tensor_signs, to_each_weight
 from refmiracle.posterior.scales import scales_of_levels
 
 Float32Weights = dict[str, NDArray[np.float32]]
@@ -85,7 +85,9 @@ def weights_of(layout: BlockLayout, variables: NDArray[np.float32]) -> Float32We
     """Return the weights by tensor name: each is the variable at its place, times its sign."""
     weights, first = {}, 0
     for number, (t, size) in enumerate(zip(layout.network.tensors(), layout.sizes(), strict=True)):
-        w = spread(layout, number, variables[first : first + size]) * tensor_signs(layout, number)
+        w = to_each_weight(layout, number, variables[first : first + size]) * tensor_signs(
+            layout, number
+        )
         weights[t.name] = w.reshape(t.shape)
         first += size
     return weights

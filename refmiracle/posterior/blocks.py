@@ -112,21 +112,24 @@ def tensor_signs(layout: BlockLayout, number: int) -> NDArray[np.float32]:
     return np.tile(signs, math.prod(shape) // count)
 
 
-def spread(layout: BlockLayout, number: int, values: NDArray[Number]) -> NDArray[Number]:
+def to_each_weight(layout: BlockLayout, number: int, values: NDArray[Number]) -> NDArray[Number]:
     """Return for each weight of tensor `number`, in C order, the value of its variable.
 
     Weight i, counted along the axis of the grouping, stands for variable i // factor.
 
     Parameters
     ----------
+    layout : BlockLayout
+    number : int
+        Of the tensor, in the order of the network.
     values : ndarray, shape (variables of the tensor,)
     """
     shape = layout.network.tensors()[number].shape
-    spread = np.repeat(values, layout.factors[number])[: math.prod(shape)]
+    repeated = np.repeat(values, layout.factors[number])[: math.prod(shape)]
     if layout.grouping == Grouping.INPUTS:
         # Counted with the outputs outermost, the inputs of one output are neighbours.
-        spread = spread.reshape(shape[-1], -1).T.ravel()
-    return spread
+        repeated = repeated.reshape(shape[-1], -1).T.ravel()
+    return repeated
 
 
 @dataclass(frozen=True)
@@ -176,7 +179,7 @@ def find_places(layout: BlockLayout) -> Places:
     of_weights, signs = [], []
     first = 0
     for number, size in enumerate(sizes):
-        of_weights.append(spread(layout, number, place[first : first + size]))
+        of_weights.append(to_each_weight(layout, number, place[first : first + size]))
         signs.append(tensor_signs(layout, number))
         first += size
 

@@ -47,13 +47,15 @@ class MeanKL(Parameterization):
             "phi": np.where(used, 0.0, -np.inf).astype(dtype),
         }
 
+    def _blocks(self, parameters: Parameters, rho: Array) -> MeanKLBlocks:
+        tau, phi = parameters["tau"], parameters["phi"]
+        return MeanKLBlocks(tau, phi, rho, self.places.tensor_of_place, self.budget, self.nu)
+
     def sample(
         self, parameters: Parameters, rho: Array, seed: int, row: int, w: Array, eps: Array
     ) -> None:
         """Fill eps with a row of noise and w = mu + sigma eps; shape (blocks, block_size)."""
-        tau, phi = parameters["tau"], parameters["phi"]
-        blocks = MeanKLBlocks(tau, phi, rho, self.places.tensor_of_place, self.budget, self.nu)
-        self.engine.mean_kl_sample(blocks, seed, row, w, eps)
+        self.engine.mean_kl_sample(self._blocks(parameters, rho), seed, row, w, eps)
 
     def mirrored(self, parameters: Parameters, rho: Array, eps: Array) -> Array:
         """Return w = mu - sigma eps, the antithetic sample, shape (blocks, block_size)."""
@@ -76,10 +78,8 @@ class MeanKL(Parameterization):
 
         `rates` are those of tau and of phi; `mirrored` see `Parameterization.update`.
         """
-        tau, phi = parameters["tau"], parameters["phi"]
-        blocks = MeanKLBlocks(tau, phi, rho, self.places.tensor_of_place, self.budget, self.nu)
         adam = Adam((moments["tau"], moments["phi"]), step, rates)
-        self.engine.mean_kl_step(blocks, eps, g, adam, dlog_rho, mirrored)
+        self.engine.mean_kl_step(self._blocks(parameters, rho), eps, g, adam, dlog_rho, mirrored)
 
     def whitened(self, parameters: Parameters, rho: Array) -> tuple[Array, Array]:
         """Return delta = (mu - nu) / rho and log s = log(sigma^2 / rho^2).

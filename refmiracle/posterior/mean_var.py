@@ -70,15 +70,17 @@ class MeanVar(Parameterization):
             "log_sigma": np.log(0.1 * spread * rho).astype(dtype),
         }
 
+    def _blocks(self, parameters: Parameters, rho: Array) -> MeanVarBlocks:
+        mu, log_sigma, places = parameters["mu"], parameters["log_sigma"], self.places
+        return MeanVarBlocks(
+            mu, log_sigma, rho, places.tensor_of_place, self.beta, places.used, self.nu
+        )
+
     def sample(
         self, parameters: Parameters, rho: Array, seed: int, row: int, w: Array, eps: Array
     ) -> None:
         """Fill eps with a row of noise and w = mu + sigma eps; shape (blocks, block_size)."""
-        mu, log_sigma, used = parameters["mu"], parameters["log_sigma"], self.places.used
-        blocks = MeanVarBlocks(
-            mu, log_sigma, rho, self.places.tensor_of_place, self.beta, used, self.nu
-        )
-        self.engine.mean_var_sample(blocks, seed, row, w, eps)
+        self.engine.mean_var_sample(self._blocks(parameters, rho), seed, row, w, eps)
 
     def mirrored(self, parameters: Parameters, rho: Array, eps: Array) -> Array:
         """Return w = mu - sigma eps, the antithetic sample, shape (blocks, block_size)."""
@@ -100,12 +102,8 @@ class MeanVar(Parameterization):
 
         `rates` are those of mu and of log sigma; `mirrored` see `Parameterization.update`.
         """
-        mu, log_sigma, used = parameters["mu"], parameters["log_sigma"], self.places.used
-        blocks = MeanVarBlocks(
-            mu, log_sigma, rho, self.places.tensor_of_place, self.beta, used, self.nu
-        )
         adam = Adam((moments["mu"], moments["log_sigma"]), step, rates)
-        self.engine.mean_var_step(blocks, eps, g, adam, dlog_rho, mirrored)
+        self.engine.mean_var_step(self._blocks(parameters, rho), eps, g, adam, dlog_rho, mirrored)
 
     def whitened(self, parameters: Parameters, rho: Array) -> tuple[Array, Array]:
         """Return delta = (mu - nu) / rho and log s = log(sigma^2 / rho^2).

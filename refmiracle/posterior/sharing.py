@@ -63,7 +63,7 @@ class VariablePass:
         network, copies = layout.network, unit_copies(layout) if share else None
         self.shared = copies is not None
         one_each = (1,) * len(kernels(network))
-        self.whole = network_pass(network, engine, copies or one_each)
+        self.network_pass = network_pass(network, engine, copies or one_each)
         signs, first = [], 0
         for t in network.tensors():
             weights = slice(first, first + math.prod(t.shape))
@@ -92,7 +92,7 @@ class VariablePass:
         labels : ndarray of int64, shape (batch,)
         """
         network, engine = self.layout.network, self.engine
-        if self.whole is None:
+        if self.network_pass is None:
             weights = to_weights(network, engine, self.places, variables)
             loss, grads = loss_and_grads(network, engine, weights, pixels, labels)
             out.reshape(-1)[:] = to_variable_gradients(network, engine, self.places, grads)
@@ -101,20 +101,20 @@ class VariablePass:
         with self.spares.one(None, self._room) as (units, gradients):
             if not self.shared:
                 expanded = engine.expand_hash(variables, places.place_of_weight, places.signs)
-                loss = self._pass(self.whole, expanded, pixels, labels, gradients)
+                loss = self._pass(self.network_pass, expanded, pixels, labels, gradients)
                 out.reshape(-1)[:] = engine.expand_hash_backward(
                     gradients, places.place_of_weight, places.signs, out.size
                 )
                 return loss
             self._gather(variables, units)
-            loss = self._pass(self.whole, units, pixels, labels, gradients)
+            loss = self._pass(self.network_pass, units, pixels, labels, gradients)
             out.reshape(-1)[self.unused] = 0
             out.reshape(-1)[self.place] = gradients
             return loss
 
     def _pass(
         self,
-        whole: NetworkPass,
+        network_pass: NetworkPass,
         units: Array,
         pixels: NDArray[np.uint8],
         labels: NDArray[np.int64],
@@ -122,7 +122,7 @@ class VariablePass:
     ) -> float:
         """Return the loss of the units, and fill their gradients."""
         if np.isfinite(units).all():
-            return whole.loss_and_grads(units, self.signs, pixels, labels, gradients)
+            return network_pass.loss_and_grads(units, self.signs, pixels, labels, gradients)
         gradients[:] = np.nan
         return math.nan
 
@@ -143,7 +143,7 @@ class VariablePass:
         pixels : ndarray of uint8, shape (images, channels, height, width)
             One channel has no axis.
         """
-        if self.whole is None or not self.shared:
+        if self.network_pass is None or not self.shared:
             network, engine = self.layout.network, self.engine
             weights = to_weights(network, engine, self.places, variables)
             return logits(network, engine, weights, pixels)
@@ -151,4 +151,4 @@ class VariablePass:
             self._gather(variables, units)
             if not np.isfinite(units).all():
                 return np.full((self.layout.network.classes, len(pixels)), np.nan, units.dtype)
-            return self.whole.logits(units, self.signs, np.ascontiguousarray(pixels))
+            return self.network_pass.logits(units, self.signs, np.ascontiguousarray(pixels))

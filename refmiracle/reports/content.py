@@ -21,7 +21,7 @@ from refmiracle.nn.evaluation import classes
 from refmiracle.nn.network import Network
 from refmiracle.nn.networks import LENET5, network_text
 from refmiracle.numerics.philox import Stream
-from refmiracle.studies.comparison import Run, scales_of
+from refmiracle.studies.comparison import FinishedRun, scales_of
 from refmiracle.training.choosing import choose_settings
 from refmiracle.training.data import Split
 from refmiracle.training.settings import PRESETS, Settings
@@ -93,7 +93,7 @@ def _as_argument(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def block_bits(run: Run) -> Array:
+def block_bits(run: FinishedRun) -> Array:
     """Return KL[Q || P] of each block at the end of training in bits, shape (blocks,)."""
     bits = np.zeros(run.places.tensor_of_place.size)
     bits[run.places.place_of_variable[run.coded]] = run.posterior.kl_bits()
@@ -118,7 +118,7 @@ class TensorBits:
     bits: float
 
 
-def tensor_bits(run: Run) -> list[TensorBits]:
+def tensor_bits(run: FinishedRun) -> list[TensorBits]:
     """Return the information in each tensor that is coded."""
     bits = run.posterior.kl_bits()
     weights = {t.name: math.prod(t.shape) for t in run.settings.layout().network.tensors()}
@@ -163,12 +163,12 @@ class Move:
         return self.change / self.before if self.before else 0.0
 
 
-def find_moves(run: Run, update: CompressedUpdate, test: Split, error: float) -> list[Move]:
+def find_moves(run: FinishedRun, update: CompressedUpdate, test: Split, error: float) -> list[Move]:
     """Return how far each tensor moves, those that are not coded with no change.
 
     Parameters
     ----------
-    run : Run
+    run : FinishedRun
     update : CompressedUpdate
     test : Split
     error : float
@@ -204,7 +204,7 @@ def _rms(values: Array) -> float:
     return float(np.sqrt(np.mean(values**2)))
 
 
-def base_error(run: Run, test: Split) -> float:
+def base_error(run: FinishedRun, test: Split) -> float:
     """Return the test error of an update's base, in [0, 1]."""
     return _error(_probabilities(run, run.known, test), test)
 
@@ -231,7 +231,7 @@ class Predictions:
     posterior_error: float
 
 
-def _probabilities(run: Run, variables: Array, test: Split) -> Array:
+def _probabilities(run: FinishedRun, variables: Array, test: Split) -> Array:
     logits = run.logits(variables, test.images).astype(np.float64)
     return np.asarray(softmax(logits, axis=0), dtype=np.float64)
 
@@ -240,7 +240,7 @@ def _error(probabilities: Array, test: Split) -> float:
     return float(np.mean(classes(probabilities) != test.labels))
 
 
-def predict(run: Run, test: Split) -> Predictions:
+def predict(run: FinishedRun, test: Split) -> Predictions:
     """Return what the file and the posterior predict."""
     decoded = _probabilities(run, run.decoded, test)
     mean = np.zeros_like(decoded)
@@ -249,7 +249,7 @@ def predict(run: Run, test: Split) -> Predictions:
     return Predictions(decoded, mean, _error(decoded, test), _error(mean, test))
 
 
-def _samples(run: Run) -> Iterator[Array]:
+def _samples(run: FinishedRun) -> Iterator[Array]:
     """Yield all variables as samples of the posterior, shape (variables,) each."""
     engine, q = run.variable_pass.engine, run.posterior
     for row in range(FIRST_SAMPLE_ROW, FIRST_SAMPLE_ROW + SAMPLES):
@@ -257,7 +257,7 @@ def _samples(run: Run) -> Iterator[Array]:
         yield run.variables(q.mu + q.sigma * eps)
 
 
-def pruning_curve(run: Run, test: Split) -> list[tuple[float, float]]:
+def pruning_curve(run: FinishedRun, test: Split) -> list[tuple[float, float]]:
     """Return the test error, in [0, 1], for fractions of the decoded variables set to zero.
 
     The smallest abs(w) of the whole network go first.  Of an update it is what it adds that is
@@ -324,7 +324,7 @@ def likely_classes(mistake: Mistake) -> list[int]:
     return sorted(likeliest)
 
 
-def first_layer(run: Run) -> tuple[Array, Array]:
+def first_layer(run: FinishedRun) -> tuple[Array, Array]:
     """Return what units of the first layer look for, before and after, as small pictures.
 
     Shape (units, channels, rows, columns): kernels of a convolution, or the weights of a dense

@@ -12,7 +12,7 @@ from refmiracle.codes import minimal_random_coding
 from refmiracle.fileformat.anatomy import BITS, Field
 from refmiracle.numerics.philox import Stream, stream_permutation
 from refmiracle.reports.opening import OpenedRun
-from refmiracle.studies.comparison import Run, scales_of
+from refmiracle.studies.comparison import FinishedRun, scales_of
 
 Array = NDArray[np.float64]
 
@@ -94,7 +94,7 @@ class Example:
         return self.first_byte + len(self.shown_bits) - 1
 
 
-def choose_block(run: Run) -> tuple[int, int]:
+def choose_block(run: FinishedRun) -> tuple[int, int]:
     """Return a block with a variable of the first coded tensor, and its group of encoding.
 
     The earlier its group, the nearer the posterior that was kept is to the one it was encoded
@@ -156,7 +156,7 @@ def _show_bits(data: bytes, bit: int, width: int) -> list[tuple[str, str, str]]:
     return shown
 
 
-def _in_block(run: Run, block: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _in_block(run: FinishedRun, block: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return which coded variables a block has, and their places in it, by place."""
     size, of_coded = run.settings.block_size, run.places.place_of_variable[run.coded]
     variables = np.flatnonzero(of_coded // size == block)
@@ -165,7 +165,7 @@ def _in_block(run: Run, block: int) -> tuple[NDArray[np.int64], NDArray[np.int64
     return variables[order], places[order]
 
 
-def _log_weights(run: Run, block: int, index: int) -> tuple[float, Array]:
+def _log_weights(run: FinishedRun, block: int, index: int) -> tuple[float, Array]:
     """Return log2 q / p of the candidate sent and of other candidates."""
     settings, q, engine = run.settings, run.posterior, run.variable_pass.engine
     count = 2**settings.bits_per_block

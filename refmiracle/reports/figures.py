@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from refmiracle.drawing import load, log_axis, new_figure, save_figure
 from refmiracle.reports.content import Move, TensorBits
 from refmiracle.reports.example import Example
-from refmiracle.studies.comparison import Run
+from refmiracle.studies.comparison import FinishedRun
 from refmiracle.training.settings import Settings
 
 Array = NDArray[np.float64]
@@ -164,7 +164,7 @@ def _normal_density(x: Array) -> Array:
     return np.exp(-0.5 * x**2) / math.sqrt(2 * math.pi)
 
 
-def draw_distributions(run: Run) -> dict[str, list[str]]:
+def draw_distributions(run: FinishedRun) -> dict[str, list[str]]:
     """Return by layer the distributions of mu / rho, sigma / rho and the decoded w / rho.
 
     Of an update they are those of what it adds to its base.

@@ -21,7 +21,7 @@ from refmiracle.fileformat.envelope import (
 )
 from refmiracle.fileformat.update import CompressedUpdate
 from refmiracle.files import printable
-from refmiracle.studies.comparison import Run, open_run, read_file
+from refmiracle.studies.comparison import FinishedRun, open_run, read_file
 from refmiracle.training.metrics import read_metrics
 from refmiracle.training.run import (
     checkpoint_path,
@@ -44,7 +44,7 @@ class OpenedRun:
     ----------
     name : str
         The folder's own name.
-    run : Run
+    run : FinishedRun
         Settings, figures, posterior and decoded variables.
     model : CompressedModel or CompressedUpdate
     data : bytes
@@ -54,7 +54,7 @@ class OpenedRun:
     """
 
     name: str
-    run: Run
+    run: FinishedRun
     model: CompressedModel | CompressedUpdate
     data: bytes
     metrics: list[dict[str, Any]]

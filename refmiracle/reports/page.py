@@ -20,7 +20,7 @@ from refmiracle.posterior.parameterizations import find_parameterization
 from refmiracle.reports import content, figures, pictures
 from refmiracle.reports.example import Example, Variable, follow_block
 from refmiracle.reports.opening import OpenedRun
-from refmiracle.studies.comparison import Run
+from refmiracle.studies.comparison import FinishedRun
 from refmiracle.training.data import Split
 
 EXTRA = "report"
@@ -94,13 +94,13 @@ def _results(opened: OpenedRun, data: str) -> dict[str, Any]:
     command, other = content.train_command(settings, opened.name, data)
     return {
         "name": opened.name,
-        "config": settings,
+        "settings": settings,
         "summary": opened.run.summary,
         "method": find_parameterization(settings.parameterization),
         "size": len(opened.data),
         "network": opened.model.layout.network,
         "layout": opened.model.layout,
-        "settings": content.settings_table(settings),
+        "settings_table": content.settings_table(settings),
         "command": command,
         "base_names": content.base_names(settings),
         "base_bytes": sum(map(len, settings.base)),
@@ -168,7 +168,7 @@ def _example(opened: OpenedRun, example: Example) -> dict[str, Any]:
 
 
 def _moves(
-    run: Run, file: CompressedModel | CompressedUpdate, test: Split, error: float
+    run: FinishedRun, file: CompressedModel | CompressedUpdate, test: Split, error: float
 ) -> dict[str, Any]:
     """Return what the page says of an update beside its base."""
     if not isinstance(file, CompressedUpdate):

@@ -1,8 +1,8 @@
 """All relative entropy codes beside each other: length, truth and speed (docs/CODES.md).
 
 The targets are Gaussians: over the KL with half of it from the mean, and at one KL over D_inf,
-the log2 of the supremum of q / p, by moving the KL to the mean.  Block codes send a block of one
-target, and blocks of several.
+the log2 of the supremum of q / p, by moving the KL to the mean.  Codes of blocks send a block of
+one target, and blocks of several.
 """
 
 from __future__ import annotations

@@ -33,9 +33,9 @@ from refmiracle.studies.runs import attempt, removal_told, runs_folder, train_al
 from refmiracle.studies.subject import check_images, prefix_of
 from refmiracle.training.choosing import check_settings
 from refmiracle.training.data import Data, load_split
-from refmiracle.training.posterior import Posterior, load_posterior
 from refmiracle.training.run import file_path, posterior_path, summary_path
 from refmiracle.training.settings import PRESETS, Settings, fingerprint, settings_from_dict
+from refmiracle.training.trained_posterior import Posterior, load_posterior
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Run:
+class FinishedRun:
     """A finished run: its posterior, and the sample of it that its file holds.
 
     Attributes
@@ -216,7 +216,7 @@ def open_runs(
     executor: Executor,
     at_once: int | None = None,
     lengths: tuple[int, ...] | None = None,
-) -> tuple[dict[str, Run], dict[str, str]]:
+) -> tuple[dict[str, FinishedRun], dict[str, str]]:
     """Make a study's folder, train what is not finished, and open the runs.
 
     Parameters
@@ -225,8 +225,9 @@ def open_runs(
         Its name, and its folder's.
     comparison : Comparison
     data : Path or DataSet
+        The images, or their folder.
     out : Path
-        Folder of the images; folder of the studies.
+        Folder of the studies.
     executor, at_once
         See `runs.run_tasks`.
     lengths : tuple of int, optional
@@ -234,7 +235,7 @@ def open_runs(
 
     Returns
     -------
-    runs : dict of str to Run
+    runs : dict of str to FinishedRun
         By name, in the order of the plan.
     failures : dict of str to str
         By name, why a run could not be trained or opened.
@@ -255,16 +256,16 @@ def open_runs(
     return runs, failures | unopened
 
 
-def by_pairs(runs: Mapping[str, Run]) -> dict[str, dict[int, Run]]:
+def by_pairs(runs: Mapping[str, FinishedRun]) -> dict[str, dict[int, FinishedRun]]:
     """Return runs by parameterization, then by seed, for the seeds that have both."""
-    found: dict[str, dict[int, Run]] = {name: {} for name in COMPARED}
+    found: dict[str, dict[int, FinishedRun]] = {name: {} for name in COMPARED}
     for run in runs.values():
         found[run.settings.parameterization][run.settings.seed] = run
     both = set.intersection(*(set(of) for of in found.values()))
     return {name: {s: run for s, run in of.items() if s in both} for name, of in found.items()}
 
 
-def open_run(folder: Path, summary: dict[str, Any]) -> Run:
+def open_run(folder: Path, summary: dict[str, Any]) -> FinishedRun:
     """Read what a finished run left.
 
     Raises
@@ -276,7 +277,7 @@ def open_run(folder: Path, summary: dict[str, Any]) -> Run:
         return _read_run(folder, summary)
 
 
-def _read_run(folder: Path, summary: dict[str, Any]) -> Run:
+def _read_run(folder: Path, summary: dict[str, Any]) -> FinishedRun:
     try:
         settings = settings_from_dict(summary["config"])
     except InputError as e:
@@ -297,7 +298,7 @@ def _read_run(folder: Path, summary: dict[str, Any]) -> Run:
     posterior = load_posterior(posterior_path(folder))
     rho = np.repeat(scales_of(file, base), file.layout.coded_sizes())
     check_posterior(posterior, None if settings.late_scale_rate else rho, file, folder)
-    return Run(settings, summary, posterior, found.variables.astype(np.float64), rho, base)
+    return FinishedRun(settings, summary, posterior, found.variables.astype(np.float64), rho, base)
 
 
 def read_file(

@@ -21,7 +21,7 @@ from refmiracle.drawing import Draw
 from refmiracle.nn.evaluation import classes
 from refmiracle.nn.networks import LENET5
 from refmiracle.posterior.parameterizations import COMPARED
-from refmiracle.studies.comparison import Comparison, Run, open_runs
+from refmiracle.studies.comparison import Comparison, FinishedRun, open_runs
 from refmiracle.studies.convergence_figures import draw_curves, draw_ends
 from refmiracle.studies.figures import NAMES
 from refmiracle.studies.results import Claim, claim_above, paired, write_study
@@ -77,7 +77,7 @@ class Course:
         return None
 
 
-def read_course(run: Run, folder: Path) -> Course:
+def read_course(run: FinishedRun, folder: Path) -> Course:
     """Read a run's metrics.
 
     Raises
@@ -95,7 +95,7 @@ def key_of(settings: Settings) -> Key:
     return settings.parameterization, settings.steps, settings.seed
 
 
-def read_run(run: Run, folder: Path, validation: Split) -> tuple[Course, dict[str, Any]]:
+def read_run(run: FinishedRun, folder: Path, validation: Split) -> tuple[Course, dict[str, Any]]:
     """Return a run's course and its row of ends.csv.
 
     Raises
@@ -108,7 +108,7 @@ def read_run(run: Run, folder: Path, validation: Split) -> tuple[Course, dict[st
     return course, end_row(run, validation)
 
 
-def posterior_error(run: Run, images: Split) -> float:
+def posterior_error(run: FinishedRun, images: Split) -> float:
     """Return the mean error of ten samples of the posterior at the end of training, in [0, 1]."""
     noise = np.random.default_rng(run.settings.seed)
     q = run.posterior
@@ -135,8 +135,9 @@ def convergence(
     ----------
     comparison : Comparison
     data : Path or DataSet
+        The images, or their folder.
     out : Path
-        Folder of the images; folder of the studies.
+        Folder of the studies.
     executor, at_once
         See `runs.run_tasks`.
     """
@@ -157,7 +158,7 @@ def convergence(
         tables["curves"] = curve_rows(courses, timing)
         tables["reached"] = reached_rows(courses, comparison, timing)
         tables["ends"] = [end for _, end in read.values()]
-        claims = [*speed_claims(tables["reached"], timing), *end_claims(tables["ends"])]
+        claims = [*speed_claims(tables["reached"]), *end_claims(tables["ends"])]
         figures = {
             "curves": lambda: draw_curves(tables["curves"], comparison.lengths[-1], WITHIN),
             "ends": lambda: draw_ends(tables["ends"]),
@@ -221,7 +222,7 @@ def reached_rows(courses: Mapping[Key, Course], comparison: Comparison, timing: 
     return rows
 
 
-def end_row(run: Run, validation: Split) -> dict[str, Any]:
+def end_row(run: FinishedRun, validation: Split) -> dict[str, Any]:
     """Return a run's steps until it could be encoded, and the errors of posterior and file."""
     parameterization, length, seed = key_of(run.settings)
     return {
@@ -235,7 +236,7 @@ def end_row(run: Run, validation: Split) -> dict[str, Any]:
     }
 
 
-def speed_claims(reached: Rows, timing: Timing) -> list[Claim]:
+def speed_claims(reached: Rows) -> list[Claim]:
     """Return the claims on steps and seconds, for each target that most runs of both reach."""
     claims = []
     targets = dict.fromkeys(row["target"] for row in reached)

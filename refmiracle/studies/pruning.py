@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from refmiracle.drawing import Draw
 from refmiracle.nn.evaluation import classes
 from refmiracle.posterior.parameterizations import COMPARED
-from refmiracle.studies.comparison import Comparison, Run, open_runs
+from refmiracle.studies.comparison import Comparison, FinishedRun, open_runs
 from refmiracle.studies.pruning_figures import draw_layers, draw_orders
 from refmiracle.studies.results import Claim, claim_above, paired, write_study
 from refmiracle.studies.runs import run_tasks
@@ -38,7 +38,7 @@ Rows = list[dict[str, Any]]
 Scores = NDArray[np.float64]
 
 
-def scores(run: Run, order: str) -> Scores:
+def scores(run: FinishedRun, order: str) -> Scores:
     """Return a number for each variable, shape (variables,); the smallest goes first.
 
     w is the decoded value, rho the scale of P, and abs(mu) / sigma the signal-to-noise ratio of
@@ -72,7 +72,7 @@ def pruned(values: Scores, groups: Sequence[slice], fraction: float) -> NDArray[
     return mask
 
 
-def scopes(run: Run) -> dict[str, list[slice]]:
+def scopes(run: FinishedRun) -> dict[str, list[slice]]:
     """Return the groups of each scope.
 
     ``global`` ranks all variables together, ``uniform`` takes the same fraction of each tensor,
@@ -84,12 +84,12 @@ def scopes(run: Run) -> dict[str, list[slice]]:
     return {GLOBAL: everything, UNIFORM: tensors, **layers}
 
 
-def prune_run(run: Run, data: Data) -> Rows:
+def prune_run(run: FinishedRun, data: Data) -> Rows:
     """Return the test error of a run for each scope, order and fraction.
 
     Parameters
     ----------
-    run : Run
+    run : FinishedRun
     data : Path or DataSet
         Folder of the images.
     """
@@ -172,8 +172,9 @@ def pruning(
     ----------
     comparison : Comparison
     data : Path or DataSet
+        The images, or their folder.
     out : Path
-        Folder of the images; folder of the studies.
+        Folder of the studies.
     executor, at_once
         See `runs.run_tasks`.
     """

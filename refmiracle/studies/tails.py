@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from refmiracle.drawing import Draw
 from refmiracle.nn.contract import Tensor
 from refmiracle.studies import tails_figures as figures
-from refmiracle.studies.comparison import Comparison, Run, by_pairs, layers_of, open_runs
+from refmiracle.studies.comparison import Comparison, FinishedRun, by_pairs, layers_of, open_runs
 from refmiracle.studies.results import Claim, claim_above, interval, paired, write_study
 from refmiracle.studies.runs import attempt
 from refmiracle.studies.subject import Subject
@@ -36,7 +36,7 @@ Rows = list[dict[str, Any]]
 Array = NDArray[np.float64]
 
 
-def quantities(run: Run) -> dict[str, Array]:
+def quantities(run: FinishedRun) -> dict[str, Array]:
     """Return what distributions are drawn of, by name; arrays of shape (variables,).
 
     Of the posterior at the end of training mu, sigma, both in units of rho, the KL in bits and
@@ -88,18 +88,18 @@ def statistics(values: Array) -> Iterator[tuple[str, float]]:
         yield f"{percent} % quantile", float(np.quantile(values, percent / 100))
 
 
-def parts(run: Run) -> dict[str, slice]:
+def parts(run: FinishedRun) -> dict[str, slice]:
     """Return the variables of the weights of each layer that has a tail, and of everything."""
     layers = {n: part for n, part in run.layers().items() if part.stop - part.start >= LEAST}
     return {**layers, ALL: slice(0, len(run.decoded))}
 
 
-def labels(run: Run) -> dict[str, Any]:
+def labels(run: FinishedRun) -> dict[str, Any]:
     """Return the columns that name a run."""
     return {"parameterization": run.settings.parameterization, "seed": run.settings.seed}
 
 
-def moment_rows(run: Run) -> Rows:
+def moment_rows(run: FinishedRun) -> Rows:
     """Return all statistics of all distributions of a run, for each layer."""
     rows = [
         {**labels(run), "layer": layer, "quantity": name, "statistic": statistic, "value": value}
@@ -139,7 +139,7 @@ def interval_rows(moments: Rows) -> Rows:
     return rows
 
 
-def bit_rows(run: Run) -> Rows:
+def bit_rows(run: FinishedRun) -> Rows:
     """Return how many bits each tensor has."""
     bits = run.posterior.kl_bits()
     return [
@@ -155,7 +155,7 @@ def bit_rows(run: Run) -> Rows:
     ]
 
 
-def quantile_rows(run: Run) -> Rows:
+def quantile_rows(run: FinishedRun) -> Rows:
     """Return quantiles beside a normal's, of mu/rho and w/rho, for each layer.
 
     Values are standardised by the median and by the interquartile range of a normal, so that
@@ -184,7 +184,7 @@ def quantile_rows(run: Run) -> Rows:
 TABLES = {"moments": moment_rows, "quantiles": quantile_rows, "bits": bit_rows}
 
 
-def measure(run: Run) -> dict[str, Rows]:
+def measure(run: FinishedRun) -> dict[str, Rows]:
     """Return the rows of one run for each table."""
     return {table: rows_of(run) for table, rows_of in TABLES.items()}
 
@@ -225,7 +225,7 @@ def make_claims(moments: Rows) -> list[Claim]:
 
 
 def draw(
-    paired_runs: Mapping[str, Mapping[int, Run]], tables: Mapping[str, Rows]
+    paired_runs: Mapping[str, Mapping[int, FinishedRun]], tables: Mapping[str, Rows]
 ) -> dict[str, Draw]:
     """Return what draws each figure, by name."""
     some = {name: next(iter(runs.values())) for name, runs in paired_runs.items()}
@@ -274,7 +274,7 @@ def notes_of(settings: Settings) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def pooled(runs: Sequence[Run]) -> dict[str, dict[str, Array]]:
+def pooled(runs: Sequence[FinishedRun]) -> dict[str, dict[str, Array]]:
     """Return the values of some quantities of all runs together, by layer and quantity."""
     return {
         layer: {
@@ -290,7 +290,7 @@ def seen_kernels(settings: Settings) -> Tensor | None:
     return first_kernels(settings.network) if settings.hash_factors[0] == 1 else None
 
 
-def first_filters(run: Run, kernels: Tensor) -> dict[str, Array]:
+def first_filters(run: FinishedRun, kernels: Tensor) -> dict[str, Array]:
     """Return the first layer's weights as some quantities, by name; shape (kh, kw, in, out)."""
     part = run.tensors()[kernels.name]
     shown = ("mu/rho", "sigma/rho", "KL, bits", "w/rho")
@@ -308,7 +308,7 @@ def dense_of_places(settings: Settings) -> FirstDense | None:
     return None
 
 
-def position_bits(run: Run, layer: FirstDense) -> Array:
+def position_bits(run: FinishedRun, layer: FirstDense) -> Array:
     """Return the bits of a dense layer's weights at each place of its input, (rows, columns).
 
     Its inputs are channels of places, channels outermost.
@@ -334,8 +334,9 @@ def tails(
     ----------
     comparison : Comparison
     data : Path or DataSet
+        The images, or their folder.
     out : Path
-        Folder of the images; folder of the studies.
+        Folder of the studies.
     executor, at_once
         See `runs.run_tasks`.
     """

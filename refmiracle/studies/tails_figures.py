@@ -153,7 +153,7 @@ def draw_filters(pictures: Mapping[str, Mapping[str, Array]]) -> Any:
     return figure
 
 
-def spread(places: Array, sides: tuple[Side, Side]) -> Array:
+def over_pixels(places: Array, sides: tuple[Side, Side]) -> Array:
     """Return the bits of each place spread evenly over the pixels that it sees."""
     rows, columns = sides
     pixels = np.zeros((rows.pixels, columns.pixels))
@@ -166,7 +166,7 @@ def spread(places: Array, sides: tuple[Side, Side]) -> Array:
 def draw_pixels(maps: Mapping[str, Array], layer: FirstDense) -> Any:
     """Return the bits of a dense layer over the places of its input, and over pixels."""
     figure, panels = new_figure((7.5, 6.5), nrows=2, ncols=2)
-    pixels = {name: spread(places, layer.sides) for name, places in maps.items()}
+    pixels = {name: over_pixels(places, layer.sides) for name, places in maps.items()}
     shown = {
         f"bits at each input place of {layer.path}": (dict(maps), (1, 1)),
         "bits, spread over the pixels seen": (pixels, [side.stride for side in layer.sides]),

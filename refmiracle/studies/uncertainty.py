@@ -18,7 +18,7 @@ import numpy as np
 from refmiracle.drawing import Draw
 from refmiracle.posterior.parameterizations import COMPARED
 from refmiracle.studies import scores
-from refmiracle.studies.comparison import Comparison, Run, open_runs
+from refmiracle.studies.comparison import Comparison, FinishedRun, open_runs
 from refmiracle.studies.figures import NAMES
 from refmiracle.studies.foreign import (
     FOREIGN,
@@ -51,7 +51,7 @@ def predictor_names() -> list[str]:
     return [MEANS, *averages, FILE]
 
 
-def predictions(run: Run, pixels: Pixels) -> Iterator[tuple[str, scores.Array]]:
+def predictions(run: FinishedRun, pixels: Pixels) -> Iterator[tuple[str, scores.Array]]:
     """Yield each predictor's name and log p, shape (classes, images).
 
     The samples are mu + sigma eps, their eps from numpy's generator seeded by the run's seed:
@@ -60,7 +60,7 @@ def predictions(run: Run, pixels: Pixels) -> Iterator[tuple[str, scores.Array]]:
 
     Parameters
     ----------
-    run : Run
+    run : FinishedRun
     pixels : ndarray of uint8, shape (images, channels, height, width)
         One channel has no axis.
     """
@@ -76,12 +76,12 @@ def predictions(run: Run, pixels: Pixels) -> Iterator[tuple[str, scores.Array]]:
     yield FILE, log_p(run.decoded)
 
 
-def measure(run: Run, data: Data) -> dict[str, Rows]:
+def measure(run: FinishedRun, data: Data) -> dict[str, Rows]:
     """Return the rows of one run for each table: scores, reliability and detection.
 
     Parameters
     ----------
-    run : Run
+    run : FinishedRun
     data : Path or DataSet
         Folder of the images.
     """
@@ -159,8 +159,9 @@ def uncertainty(
     comparison : Comparison
         Of which the longest training counts.
     data : Path or DataSet
+        The images, or their folder.
     out : Path
-        Folder of the images; folder of the studies.
+        Folder of the studies.
     executor, at_once
         See `runs.run_tasks`.
 

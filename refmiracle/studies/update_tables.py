@@ -94,9 +94,11 @@ def _of_the_first_drift(rows: Rows) -> list[str]:
     for row in sorted(first, key=lambda r: (r["bytes"] is None, r["bytes"] or 0)):
         size = NONE if row["bytes"] is None else f"{row['bytes']:,.0f}"
         limit = f", at most {row['limit']}" if row["limit"] else ""
-        spread = "" if row["seeds"] < 2 else f" ({_percent(row['low'])} to {_percent(row['high'])})"
+        interval = (
+            "" if row["seeds"] < 2 else f" ({_percent(row['low'])} to {_percent(row['high'])})"
+        )
         what = row["method"] + limit
-        told = row["status"] if row["bytes"] is None else _percent(row["test_error"]) + spread
+        told = row["status"] if row["bytes"] is None else _percent(row["test_error"]) + interval
         lines.append((what, size, told, _percent(row["old_test_error"])))
     head = ("sent", "bytes", "test error (seeds)", "on the old images")
     return _table(f"What can be sent: {_strength(points[0])}", head, lines)

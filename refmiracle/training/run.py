@@ -18,11 +18,11 @@ from refmiracle.training.checks import check_finite, check_loss
 from refmiracle.training.data import Split, check_split
 from refmiracle.training.lock import locked
 from refmiracle.training.metrics import append_metrics, keep_metrics, read_metrics
-from refmiracle.training.posterior import posterior_of, save_posterior
 from refmiracle.training.progress import progress_bar
 from refmiracle.training.settings import Settings
 from refmiracle.training.state import State, load_checkpoint, save_checkpoint
 from refmiracle.training.stopping import Stopped, stop_requested
+from refmiracle.training.trained_posterior import posterior_of, save_posterior
 from refmiracle.training.trainer import Trainer
 
 CHECKPOINT_SECONDS = 30.0
@@ -62,6 +62,10 @@ def metrics_path(out: Path) -> Path:
 def summary_path(out: Path) -> Path:
     """Return where a run writes its figures."""
     return out / "summary.json"
+
+
+# All that a run may leave in its folder.
+ALL_PATHS = (checkpoint_path, metrics_path, model_path, posterior_path, summary_path, update_path)
 
 
 class Place(Protocol):

@@ -72,12 +72,12 @@ class Trainer:
         self.base = self._base()
         self.scale_kind = self._scale_kind()
         self.flat = self._kept_variables()
-        self.posterior = self._posterior()
+        self.parameterization = self._parameterization()
         order = stream_permutation(settings.seed, Stream.ORDER, 0, self.layout.blocks())
         self.groups = np.array_split(order, settings.groups)
         fresh = self._initial()
         self.state = fresh if state is None else check_state(state, fresh)
-        for name, value in self.posterior.state().items():
+        for name, value in self.parameterization.state().items():
             value[:] = self.state.extra[name]
             self.state.extra[name] = value
         self.variable_pass = VariablePass(self.engine, self.layout, self.places, share)
@@ -110,7 +110,7 @@ class Trainer:
         tensor = self.places.tensor_of_place
         return flat[: tensor.size].reshape(tensor.shape)
 
-    def _posterior(self) -> Parameterization:
+    def _parameterization(self) -> Parameterization:
         settings, budget = self.settings, self.settings.bits_per_block * math.log(2)
         nu = None if self.base is None else self._blocks_of(self.flat).copy()
         kind = find_parameterization(settings.parameterization)
@@ -121,7 +121,7 @@ class Trainer:
         settings, tensors = self.settings, self.layout.network.tensors()
         log_rho = np.log([settings.rho_gain / math.sqrt(t.fan_in) for t in tensors])
         rho = self._rho(log_rho)
-        parameters = self.posterior.initial(settings.seed, settings.spread, rho)
+        parameters = self.parameterization.initial(settings.seed, settings.spread, rho)
         parameters["log_rho"] = log_rho.astype(self.engine.dtype)
         per_block = self.code.messages_per_block(settings.block_size)
         return State(
@@ -130,7 +130,7 @@ class Trainer:
             parameters=parameters,
             moments={n: (np.zeros_like(p), np.zeros_like(p)) for n, p in parameters.items()},
             messages=np.full((self.layout.blocks(), per_block), OPEN, dtype=np.int64),
-            extra={n: v.copy() for n, v in self.posterior.state().items()},
+            extra={n: v.copy() for n, v in self.parameterization.state().items()},
         )
 
     def _rows(self, blocks: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -175,12 +175,12 @@ class Trainer:
         return flat, eps
 
     def _draw(self, rho: Array, row: int, w: Array, eps: Array) -> None:
-        posterior, encoded = self.posterior, self._sent()
-        posterior.sample(self.state.parameters, rho, self.settings.seed, row, w, eps)
+        q, encoded = self.parameterization, self._sent()
+        q.sample(self.state.parameters, rho, self.settings.seed, row, w, eps)
         if encoded.any():
             np.multiply(rho, self.fixed, out=w, where=encoded[:, None])
-            if posterior.nu is not None:
-                np.add(w, posterior.nu, out=w, where=encoded[:, None])
+            if q.nu is not None:
+                np.add(w, q.nu, out=w, where=encoded[:, None])
 
     def weights(self, variables: Array) -> Weights:
         """Return the network's weights from the variables."""
@@ -223,7 +223,7 @@ class Trainer:
         through_sent: Array | float = 0.0
         if late and scale_rate:
             through_sent = np.mean([self._dlog_rho_of_sent(g) for g in (self.g, *mirrored)], axis=0)
-        self.posterior.update(
+        self.parameterization.update(
             parameters, moments, rho, self.eps, self.g, step + 1, rates, self.dlog_rho, *mirrored
         )
         if scale_rate or not late:
@@ -251,17 +251,17 @@ class Trainer:
         if self.mirrored is None or len(labels) == 1:
             return (self.variable_pass.loss_and_grads(self.flat, images, labels, self.flat_g),)
         open_blocks, mirrored = ~self._sent(), self.flat.copy()
-        w = self.posterior.mirrored(self.state.parameters, rho, self.eps)
+        w = self.parameterization.mirrored(self.state.parameters, rho, self.eps)
         self._blocks_of(mirrored)[open_blocks] = w[open_blocks]
         half, loss = len(labels) // 2, 0.0
         for part, variables, out in (
             (slice(half), self.flat, self.flat_g),
             (slice(half, None), mirrored, self.mirrored),
         ):
-            share = 2 * len(labels[part]) / len(labels)  # 1 unless the batch is odd
+            weight = 2 * len(labels[part]) / len(labels)  # 1 unless the batch is odd
             of_part = self.variable_pass.loss_and_grads(variables, images[part], labels[part], out)
-            loss += 0.5 * share * of_part
-            np.multiply(out, out.dtype.type(share), out=out)
+            loss += 0.5 * weight * of_part
+            np.multiply(out, out.dtype.type(weight), out=out)
         return loss, self._blocks_of(self.mirrored)
 
     def _dlog_rho_of_sent(self, g: Array) -> Array:
@@ -270,7 +270,7 @@ class Trainer:
         An encoded variable is w = nu + rho z, so dw/dlog rho = w - nu: equation (22) of
         docs/derivations.md.
         """
-        sent, nu = self._sent(), self.posterior.nu
+        sent, nu = self._sent(), self.parameterization.nu
         moved = self.w[sent] if nu is None else self.w[sent] - nu[sent]
         by_place = (g[sent] * moved).ravel()
         g[sent] = 0
@@ -284,7 +284,7 @@ class Trainer:
         """
         state, steps = self.state, self.settings.steps
         encoding = self.phase() == "encode"
-        within = self.posterior.steer(state.parameters, rho, state.step, steps, encoding)
+        within = self.parameterization.steer(state.parameters, rho, state.step, steps, encoding)
         if not encoding and state.step >= steps and (within or state.step >= 2 * steps):
             state.trained = state.step
 
@@ -316,7 +316,7 @@ class Trainer:
             If the code cannot send a block; the state is what it was.
         """
         c, blocks = self.settings, self.groups[group]
-        delta, log_s = self.posterior.whitened(self.state.parameters, self.rho())
+        delta, log_s = self.parameterization.whitened(self.state.parameters, self.rho())
         if not self.code.takes_wider:
             log_s = np.minimum(log_s, 0)
         try:
@@ -339,7 +339,7 @@ class Trainer:
     @by_one_thread
     def kl_bits(self) -> float:
         """Return KL[Q || P] of all blocks, in bits."""
-        delta, log_s = self.posterior.whitened(self.state.parameters, self.rho())
+        delta, log_s = self.parameterization.whitened(self.state.parameters, self.rho())
         return float(self.engine.gaussian_kl(delta, log_s).sum() / math.log(2))
 
     @by_one_thread

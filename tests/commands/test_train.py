@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from tiny import TINY
 
+from refmiracle import __version__
 from refmiracle import run as face
 from refmiracle.codes.code import Code
 from refmiracle.commands import decode, evaluate, train
@@ -52,13 +54,9 @@ def tiny(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A finished tiny run and what train printed."""
-    out = tmp_path_factory.mktemp("finished") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(PRESETS, "smoke", replace(TINY, preset="smoke"))
-        assert train.main(["--preset", "smoke", "--out", str(out)]) == 0
-    return out
+def finished(tiny_run, tmp_path_factory):
+    """A finished tiny run of these tests' own."""
+    return shutil.copytree(tiny_run, tmp_path_factory.mktemp("finished") / "run")
 
 
 def test_files_of_a_run(finished):
@@ -116,21 +114,6 @@ def test_decode_writes_the_same_bytes_from_both_engines(finished, tmp_path):
     with np.load(path) as f:
         assert sum(f[name].size for name in f.files) == 431_080
         assert {f[name].dtype for name in f.files} == {np.dtype(np.float32)}
-
-
-@pytest.fixture
-def few(monkeypatch, few_images):
-    """The smoke preset, made tiny, with a thousand variables and few images to measure on."""
-    settings = replace(
-        TINY, preset="smoke", hash_factors=(5, 5, 100, 5, 800, 5, 50, 1), validation=100
-    )
-    monkeypatch.setitem(PRESETS, "smoke", settings)
-    load = train.load_split
-    monkeypatch.setattr(
-        train,
-        "load_split",
-        lambda folder, name: few_images if name == "t10k" else load(folder, name),
-    )
 
 
 def stop_at(monkeypatch, step, action):
@@ -576,7 +559,7 @@ def test_a_reader_that_goes_away_is_no_traceback(finished):
     ("arguments", "code", "says"),
     [
         (["--help"], 0, "evaluate"),
-        (["--version"], 0, "refmiracle 0."),
+        (["--version"], 0, f"refmiracle {__version__}\n"),
         ([], 2, "no command given"),
         (["fly"], 2, "unknown command 'fly'"),
     ],

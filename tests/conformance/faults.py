@@ -1340,6 +1340,13 @@ def sum_over_the_batch(right, *inputs):
     return tuple(np.asarray(v) * len(inputs[-1]) for v in right.loss_and_grads(*inputs))
 
 
+def with_engine(right, **changed):
+    """A backend on the same engine with other functions."""
+    backend = engine_backend.numpy_backend()
+    backend.engine = type(right.engine)(**{**vars(right.engine), **changed})
+    return backend
+
+
 @fault("loss_and_grads")
 def channels_flattened_last(right, *inputs):
     def flattened(x, w, b):
@@ -1347,9 +1354,7 @@ def channels_flattened_last(right, *inputs):
             w = w.reshape(4, 4, 50, 500).transpose(2, 0, 1, 3).reshape(800, 500)
         return w.T @ x + b[:, None]
 
-    with_fault = engine_backend.numpy_backend()
-    with_fault.engine = type(right.engine)(**{**vars(right.engine), "dense": flattened})
-    return with_fault.loss_and_grads(*inputs)
+    return with_engine(right, dense=flattened).loss_and_grads(*inputs)
 
 
 @fault("adam_step", "first")
@@ -1518,9 +1523,7 @@ def rows_out_of_range_cut(right, data):
 
 @fault("predict", "lenet-300-100")
 def no_relu_between_dense_layers(right, data, images):
-    with_fault = engine_backend.numpy_backend()
-    with_fault.engine = type(right.engine)(**{**vars(right.engine), "relu": lambda x: x})
-    return with_fault.predict(data, images)
+    return with_engine(right, relu=lambda x: x).predict(data, images)
 
 
 @fault("predict")
@@ -1544,9 +1547,7 @@ def rows_of_nodes_in_16_bits(right, data):
         return samples(code, seed, cut(rows, 16), messages)
 
     samples = right.engine.variable_samples
-    with_fault = engine_backend.numpy_backend()
-    with_fault.engine = type(right.engine)(**{**vars(right.engine), "variable_samples": narrow})
-    return with_fault.decode_model(data)
+    return with_engine(right, variable_samples=narrow).decode_model(data)
 
 
 @fault("decode_model", "sp-pfr-block-2-to-the-16")
@@ -1555,9 +1556,7 @@ def blocks_of_bins_in_16_bits(right, data):
         return rows(seed, bits, cut(blocks, 16), *rest)
 
     rows = right.engine.partition_rows
-    with_fault = engine_backend.numpy_backend()
-    with_fault.engine = type(right.engine)(**{**vars(right.engine), "partition_rows": narrow})
-    return with_fault.decode_model(data)
+    return with_engine(right, partition_rows=narrow).decode_model(data)
 
 
 @fault("decode_model", "place-2-to-the-18")
@@ -1566,9 +1565,7 @@ def a_row_that_begins_again(right, data):
         return np.resize(rows(seed, indices, min(dimension, 2**18)), (len(indices), dimension))
 
     rows = right.engine.codebook_rows
-    with_fault = engine_backend.numpy_backend()
-    with_fault.engine = type(right.engine)(**{**vars(right.engine), "codebook_rows": wrapped})
-    return with_fault.decode_model(data)
+    return with_engine(right, codebook_rows=wrapped).decode_model(data)
 
 
 @fault("predict", "equal-logits")

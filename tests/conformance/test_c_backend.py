@@ -16,7 +16,7 @@ from refmiracle.conformance.programs import CommandBackend, encode_value
 from refmiracle.conformance.runner import SKIPPED, run_suite
 from refmiracle.conformance.vectors import default_golden, load_golden
 from refmiracle.engines import get_engine
-from refmiracle.fileformat.container import CompressedModel, read_model, write_model
+from refmiracle.fileformat.container import CompressedModel, read_model
 from refmiracle.fileformat.model import decode_model
 from refmiracle.nn.networks import LENET5
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
@@ -79,7 +79,7 @@ def test_decodes_random_models_bit_for_bit(program, tmp_path, rng, grouping, sig
     indices = rng.integers(0, 2**14, (layout.blocks(), 1))
     rho = rng.uniform(0.01, 2.0, len(factors)).astype(np.float16)
     file = tmp_path / "model.rmc"
-    write_model(file, CompressedModel(layout, 14, rho, indices))
+    file.write_bytes(CompressedModel(layout, 14, rho, indices).to_bytes())
     assert_decodes_alike(program, file, tmp_path)
 
 

@@ -17,6 +17,7 @@ import scipy.integrate
 import scipy.special
 import scipy.stats
 import spec_decoder
+from fileformat.document import bitwise_crc
 from mpmath import mpf
 
 from refmiracle.codes.table import CODES_BY_NUMBER
@@ -129,16 +130,6 @@ def test_indices_are_one_large_number(operation):
             both = {**case.inputs, **case.outputs}
             payload = both["payload"].tobytes()
             assert int.from_bytes(payload, "big") == as_number(both["indices"], int(both["bits"]))
-
-
-def bitwise_crc(data):
-    """CRC-32 by its polynomial, one bit at a time."""
-    register = 0xFFFFFFFF
-    for byte in data:
-        register ^= byte
-        for _ in range(8):
-            register = register >> 1 ^ (0xEDB88320 if register & 1 else 0)
-    return register ^ 0xFFFFFFFF
 
 
 @cases_of("read_container")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,6 +17,7 @@ from unittest.mock import patch
 
 import numpy as np
 from conformance.faults import Fault, registers_in
+from fileformat.document import seal
 
 from refmiracle.codes import variable_codes
 from refmiracle.codes.block_codes import CodeOfRows
@@ -296,12 +296,8 @@ def no_integers_give_no_bytes(right, values, theta, raw):
     return right.write_integers(values, theta, raw)
 
 
-def with_checksum(body: bytes) -> bytes:
-    return body + zlib.crc32(body).to_bytes(4, "little")
-
-
 def is_intact(data: bytes) -> bool:
-    return with_checksum(data[:-4]) == data
+    return seal(data[:-4]) == data
 
 
 def scales_of(data: bytes) -> slice:
@@ -352,7 +348,7 @@ def infinite_scales_accepted(right, data):
     place = scales_of(data)
     rho = np.frombuffer(data[place], dtype="<u2")
     finite = np.where(rho == 0x7C00, 0x7BFF, rho).astype("<u2").tobytes()
-    whole = with_checksum(data[: place.start] + finite + data[place.stop : -4])
+    whole = seal(data[: place.start] + finite + data[place.stop : -4])
     fields = list(right.read_container(as_uint8(whole)))
     fields[7] = rho
     return tuple(fields)
@@ -362,7 +358,7 @@ def infinite_scales_accepted(right, data):
 def upper_half_of_the_flags_cut_to_two_bits(right, data):
     data = as_bytes(data)
     if len(data) > 12 and is_intact(data):
-        data = with_checksum(data[:6] + bytes([data[6] & 0x3F]) + data[7:-4])
+        data = seal(data[:6] + bytes([data[6] & 0x3F]) + data[7:-4])
     return right.read_container(as_uint8(data))
 
 
@@ -400,7 +396,7 @@ def negative_scales_written(right, *fields):
     rho = np.asarray(fields[7]).astype("<u2")
     data = as_bytes(right.write_container(*fields[:7], rho & 0x7FFF, fields[8]))
     place = scales_of(data)
-    return as_uint8(with_checksum(data[: place.start] + rho.tobytes() + data[place.stop : -4]))
+    return as_uint8(seal(data[: place.start] + rho.tobytes() + data[place.stop : -4]))
 
 
 @fault("write_container")
@@ -1192,25 +1188,25 @@ def rows_beyond_a_word_wrap(right, code, seed, rows, delta, log_s):
     return right.variable_messages(code, seed, rows & 0xFFFFFFFF, delta, log_s)
 
 
-@fault("variable_messages")
-def sender_leaves_out_the_high_word_of_the_node(right, *inputs):
+def without_the_high_word():
+    """The uniforms of nodes as if a node's number had 32 bits."""
     own = nodes.uniforms
 
     def uniforms(seed, rows, numbers, *lanes):
         return own(seed, rows, np.asarray(numbers, dtype=np.uint64) & LOW_WORD, *lanes)
 
-    with other_uniforms(uniforms):
+    return other_uniforms(uniforms)
+
+
+@fault("variable_messages")
+def sender_leaves_out_the_high_word_of_the_node(right, *inputs):
+    with without_the_high_word():
         return right.variable_messages(*inputs)
 
 
 @fault("variable_samples")
 def receiver_leaves_out_the_high_word_of_the_node(right, *inputs):
-    own = nodes.uniforms
-
-    def uniforms(seed, rows, numbers, *lanes):
-        return own(seed, rows, np.asarray(numbers, dtype=np.uint64) & LOW_WORD, *lanes)
-
-    with other_uniforms(uniforms):
+    with without_the_high_word():
         return right.variable_samples(*inputs)
 
 

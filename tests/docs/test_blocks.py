@@ -79,17 +79,17 @@ def runnable(page: str) -> bool:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if runnable(page)])
 def test_blocks_run(page, clone, capsys, monkeypatch):
-    run_page(page, clone, capsys, monkeypatch, long=False)
+    run_page(page, capsys, monkeypatch, long=False)
 
 
 @pytest.mark.slow
 @pytest.mark.minutes
 @pytest.mark.parametrize("page", ["docs/FRONTIER.md", "docs/guide/evaluate.md"])
 def test_blocks_run_with_the_long_ones(page, clone, capsys, monkeypatch):
-    run_page(page, clone, capsys, monkeypatch, long=True)
+    run_page(page, capsys, monkeypatch, long=True)
 
 
-def run_page(page, clone, capsys, monkeypatch, long):
+def run_page(page, capsys, monkeypatch, long):
     for module in NEEDS.get(page, ()):
         pytest.importorskip(module)
     # A module of its own, as dataclasses and pickles want it.

@@ -68,7 +68,7 @@ def parameters(engine, rng):
     values = {n: rng.normal(size=shape).astype(engine.dtype) for n in names}
     values["rho"] = rng.uniform(0.1, 2.0, shape).astype(engine.dtype)
     values["beta"] = rng.uniform(0.0, 1.0, BLOCKS).astype(engine.dtype)
-    values["tensor"] = rng.integers(0, TENSORS, shape)
+    values["tensor_of_place"] = rng.integers(0, TENSORS, shape)
     values["used"] = rng.random(shape) < 0.9
     values["budget"] = BUDGET
     return values
@@ -210,7 +210,7 @@ def error_rate(engine, rng):
 
 
 def of_variables(signs):
-    """Both functions of one pass that all calls share, as `studies.comparison.Run` keeps one."""
+    """Both functions of one pass that all calls share, as `comparison.FinishedRun` keeps one."""
     passes = {}
 
     def case(engine, rng):

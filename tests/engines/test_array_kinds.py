@@ -6,11 +6,11 @@ import inspect
 
 import numpy as np
 import pytest
-from contract_calls import CALLS, arguments, called, leaves, plain, results
+from contract_calls import ARRAYS, CALLS, arguments, called, leaves, plain, results
 from oracles import same_bits, scaled_error
 
 from refmiracle.engines import get_engine
-from refmiracle.engines.arguments import Filled, Flags, Floats, Moments, Pixels, Whole
+from refmiracle.engines.arguments import Filled, Floats, Moments, Pixels, Whole
 from refmiracle.engines.contract import Engine
 from refmiracle.engines.numba_engine.mrc import CHUNK
 from refmiracle.engines.numba_engine.steps import PLACES
@@ -21,12 +21,6 @@ from refmiracle.errors import InputError
 from refmiracle.nn.networks import LENET5
 
 ENGINES = ("numpy", "numba")
-ARRAYS = [
-    (name, at)
-    for name, taken in OPERATIONS.items()
-    for at, argument in enumerate(taken)
-    if isinstance(argument, Floats | Whole | Flags)
-]
 
 
 class Subclass(np.ndarray):
@@ -310,7 +304,7 @@ WORDS = {
     "places": ("expand_hash", 1, [6, -1, 2**63]),
     "backward places": ("expand_hash_backward", 1, [7, -1, 2**63]),
     "pixels": ("images", 0, [256, -1]),
-    "tensor": ("mean_kl_step", 3, [2, -1]),
+    "tensor_of_place": ("mean_kl_step", 3, [2, -1]),
     "key": ("philox4x32", 1, [2**32, -1, 2**64 - 1]),
     "counter": ("philox4x32", 0, [2**32, -1]),
     "rows": ("normals", 2, [2**32, -1, 2**64 - 1]),

@@ -10,7 +10,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from oracles import as_stored, by_engine, complex_gradient, same_bits, scaled_error
+from oracles import as_stored, assert_close, by_engine, complex_gradient, same_bits, scaled_error
 
 from refmiracle.engines import get_engine
 from refmiracle.errors import InputError
@@ -114,14 +114,6 @@ def norm_case(rng, shape):
     """Return x, gain, bias and dy."""
     shapes = shape, shape[:1], shape[:1], shape
     return tuple(rng.normal(size=s) for s in shapes)
-
-
-def assert_close(got, want, tolerance):
-    """Arrays one by one, each relative to its largest value; none where none is due."""
-    for a, b in zip(got, want, strict=True):
-        assert (a is None) == (b is None)
-        if b is not None:
-            assert scaled_error(a, b) <= tolerance
 
 
 @pytest.mark.parametrize(("shape", "kernel", "stride", "padding", "groups"), CONVS)

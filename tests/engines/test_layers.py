@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 import pytest
-from oracles import by_engine, scaled_error
+from oracles import assert_close, by_engine, scaled_error
 
 from refmiracle.engines import get_engine
 from refmiracle.engines.numba_engine import elementary
@@ -29,14 +29,6 @@ def dense_case(rng, inputs, outputs, batch):
     """Return x, w, b and dy."""
     shapes = ((inputs, batch), (inputs, outputs), (outputs,), (outputs, batch))
     return tuple(rng.normal(size=shape) for shape in shapes)
-
-
-def assert_close(got, want, tolerance):
-    """Arrays one by one, each relative to its largest value; None only where None is due."""
-    for a, b in zip(got, want, strict=True):
-        assert (a is None) == (b is None)
-        if b is not None:
-            assert scaled_error(a, b) <= tolerance
 
 
 @pytest.mark.parametrize("shape", [(1, 2, 2, 1), (3, 6, 4, 5), (2, 5, 7, 3), (1, 3, 2, 1)])

@@ -255,12 +255,12 @@ def kept_by_cache(seed=3):
         "model.Model._root_rho": refmiracle.load("lenet5-891")._root_rho,
         "model.Model._variables": refmiracle.load("lenet5-891")._variables,
         "model.Model._weights": tuple(refmiracle.load("lenet5-891")._weights.values()),
-        "studies.comparison.Run.places": None,  # values of the run, as its other fields are
-        "studies.comparison.Run.variable_pass": None,
-        "studies.comparison.Run.coded": None,
-        "studies.comparison.Run.known": None,
-        "studies.comparison.Run.change": None,
-        "studies.comparison.Run.posterior_as_sent": None,
+        "studies.comparison.FinishedRun.places": None,  # values of the run, as its other fields are
+        "studies.comparison.FinishedRun.variable_pass": None,
+        "studies.comparison.FinishedRun.coded": None,
+        "studies.comparison.FinishedRun.known": None,
+        "studies.comparison.FinishedRun.change": None,
+        "studies.comparison.FinishedRun.posterior_as_sent": None,
         "studies.scenes._loaded": None,  # images that nobody can change
         "studies.scenes.views": None,
     }

@@ -8,20 +8,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from contract_calls import CALLS, arguments, called
+from contract_calls import ARRAYS, CALLS, arguments, called
 
 from refmiracle.engines import get_engine
-from refmiracle.engines.arguments import Filled, Flags, Floats, Moments, Whole
+from refmiracle.engines.arguments import Filled, Moments
 from refmiracle.engines.operations import OPERATIONS
 from refmiracle.errors import InputError
 
 ENGINES = [get_engine(name) for name in ("numpy", "numba")]
-ARRAYS = [
-    (name, at)
-    for name, taken in OPERATIONS.items()
-    for at, argument in enumerate(taken)
-    if isinstance(argument, Floats | Whole | Flags)
-]
 # What takes one array of any shape: one number in, one number out; or any table to read from.
 ALONE = [(name, at) for name, at in ARRAYS if OPERATIONS[name][at].shape in ("same", "any")]
 FORMS = [lambda n: n, np.asarray, lambda n: np.asarray(n)[()]]

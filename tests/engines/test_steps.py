@@ -22,7 +22,7 @@ def random_state(rng, blocks, size):
         "first": first,
         "second": second,
         "rho": rng.uniform(0.1, 2.0, (blocks, size)),
-        "tensor": rng.integers(0, TENSORS, (blocks, size)),
+        "tensor_of_place": rng.integers(0, TENSORS, (blocks, size)),
         "used": used,
         **{n: rng.normal(size=(blocks, size)) * used for n in ("g", "other")},
         "moments": tuple(tuple(rng.uniform(0.1, 1.0, (2, blocks, size))) for _ in range(2)),
@@ -40,17 +40,17 @@ def run_step(engine, kind, state, single, mirrored=False, noise=1):
     )
     w, eps = np.empty_like(first), np.empty_like(first)
     dlog_rho = np.empty(TENSORS)
-    tensor, used = state["tensor"], state["used"]
+    tensor_of_place, used = state["tensor_of_place"], state["used"]
     if kind == "mean-kl":
         second[~used] = -np.inf
-        blocks = MeanKLBlocks(first, second, cast["rho"], tensor, BUDGET)
+        blocks = MeanKLBlocks(first, second, cast["rho"], tensor_of_place, BUDGET)
         engine.mean_kl_sample(blocks, 5, 6, w, eps)
         engine.mean_kl_step(
             blocks, noise * eps, cast["g"], Adam(moments, 7, RATES), dlog_rho, *other
         )
     else:
         beta = np.linspace(0.0, 1.0, len(first)).astype(dtype)
-        blocks = MeanVarBlocks(first, second, cast["rho"], tensor, beta, used)
+        blocks = MeanVarBlocks(first, second, cast["rho"], tensor_of_place, beta, used)
         engine.mean_var_sample(blocks, 5, 6, w, eps)
         engine.mean_var_step(
             blocks, noise * eps, cast["g"], Adam(moments, 7, RATES), dlog_rho, *other
@@ -83,9 +83,9 @@ def test_around_nu_all_is_as_around_0_but_shifted(rng, engine):
     tau, phi, mu, log_sigma, g = (a.astype(engine.dtype) for a in (tau, phi, mu, log_sigma, g))
     rho, beta = np.full(shape, 0.5, engine.dtype), np.ones(3, engine.dtype)
     drawn = [[np.empty_like(nu), np.empty_like(nu)] for _ in range(2)]
-    tensor = row % TENSORS
+    tensor_of_place = row % TENSORS
     for own, given in zip(drawn, ((), (nu,)), strict=True):
-        blocks = MeanKLBlocks(tau, phi, rho, tensor, BUDGET, *given)
+        blocks = MeanKLBlocks(tau, phi, rho, tensor_of_place, BUDGET, *given)
         engine.mean_kl_sample(blocks, 5, 6, *own)
     (w, eps), (around, same) = drawn
     assert np.array_equal(eps, same)
@@ -95,7 +95,7 @@ def test_around_nu_all_is_as_around_0_but_shifted(rng, engine):
         steps = mean.copy(), log_sigma.copy()
         moments = tuple((np.zeros_like(nu), np.zeros_like(nu)) for _ in range(2))
         sums, used = np.empty(TENSORS), np.ones(shape, bool)
-        blocks = MeanVarBlocks(*steps, rho, tensor, beta, used, *given)
+        blocks = MeanVarBlocks(*steps, rho, tensor_of_place, beta, used, *given)
         engine.mean_var_step(blocks, eps, g, Adam(moments, 1, RATES), sums)
         results.append((steps[0] - (given[0] if given else 0), steps[1], *moments[0], sums))
     for got, want in zip(*results, strict=True):

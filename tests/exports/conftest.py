@@ -9,7 +9,7 @@ import pytest
 
 from refmiracle.codes.table import CODES
 from refmiracle.engines import get_engine
-from refmiracle.fileformat.container import CompressedModel, read_model, write_model
+from refmiracle.fileformat.container import CompressedModel, read_model
 from refmiracle.fileformat.model import decode_model
 from refmiracle.fileformat.payload import message_shape
 from refmiracle.nn.layers import Conv2d, Dense, Flatten, MaxPool2d, Relu
@@ -49,7 +49,7 @@ def write_smallest(path, network, code):
     layout = BlockLayout(network, factors, Grouping.OUTPUTS, Signs.UNIT, 40, seed=5)
     rho = np.full(len(factors), 0.125, np.float16)
     messages = np.full(message_shape(layout, CODES[code]), CODES[code].message_range(BITS)[0])
-    write_model(path, CompressedModel(layout, BITS, rho, messages, code))
+    path.write_bytes(CompressedModel(layout, BITS, rho, messages, code).to_bytes())
     return path
 
 
@@ -58,7 +58,7 @@ def write_random(path, network, seed=7):
     layout = BlockLayout(network, network.factors(), Grouping.OUTPUTS, Signs.UNIT, 40, seed=5)
     rho = np.array([t.fan_in**-0.5 for t in network.tensors()], np.float16)
     indices = np.random.default_rng(seed).integers(0, 1 << BITS, (layout.blocks(), 1))
-    write_model(path, CompressedModel(layout, BITS, rho, indices))
+    path.write_bytes(CompressedModel(layout, BITS, rho, indices).to_bytes())
     return path
 
 

@@ -19,6 +19,29 @@ from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
 SPEC = (Path(__file__).parents[2] / "docs" / "SPEC.md").read_text(encoding="utf-8")
 
 
+# The complete file of section 9.2, field by field: one variable for each tensor.
+FIELDS = {
+    "magic": "524d43",
+    "version": "01",
+    "network": "01",
+    "code": "00",
+    "flags": "10",
+    "bits": "05",
+    "block_size": "03",
+    "seed": "07",
+    "factor0": "f403",
+    "factor1": "14",
+    "factor2": "a8c301",
+    "factor3": "32",
+    "factor4": "80b518",
+    "factor5": "f403",
+    "factor6": "8827",
+    "factor7": "0a",
+    **{f"rho{t}": f"00{0x30 + t:02x}" for t in range(8)},
+    "indices": "4fe4",
+}
+
+
 def section(number):
     """Return the text of a section, to the next heading."""
     return re.split(rf"^##+ {re.escape(number)}\.? ", SPEC, flags=re.M)[1].split("\n##")[0]
@@ -51,6 +74,21 @@ def float64_bits(x):
 
 def float32_bits(x):
     return struct.pack(">f", x).hex()
+
+
+def seal(body):
+    """Append the checksum that makes a body a file."""
+    return bytes(body) + zlib.crc32(body).to_bytes(4, "little")
+
+
+def bitwise_crc(data):
+    """CRC-32 by its polynomial, one bit at a time."""
+    register = 0xFFFFFFFF
+    for byte in data:
+        register ^= byte
+        for _ in range(8):
+            register = register >> 1 ^ (0xEDB88320 if register & 1 else 0)
+    return register ^ 0xFFFFFFFF
 
 
 def checksum(weights):

@@ -2,49 +2,26 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
+from browsing import launched, watched_page
 from interactive.browser_backend import BRIDGE
 
 PAGE = Path(__file__).parents[2] / "docs" / "interactive" / "index.html"
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
-SWITCHES = [
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-]
 
 
 @pytest.fixture(scope="module")
 def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if BROWSER is None:
-        pytest.skip("there is no browser")
-    with playwright.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=BROWSER, args=SWITCHES)
+    with launched() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
 def window(browser):
     """The page without a network, and the list of all that went wrong on it."""
-    problems = []
-
-    def allow_local(route):
-        url = route.request.url
-        if url.startswith(("file:", "data:")):
-            route.continue_()
-        else:
-            problems.append(f"asked for {url}")
-            route.abort()
-
-    context = browser.new_context()
-    context.route("**/*", allow_local)
-    page = context.new_page()
-    page.on("console", lambda message: problems.append(message.text))
-    page.on("pageerror", lambda error: problems.append(str(error)))
+    problems, context = [], browser.new_context()
+    page = watched_page(context, problems)
     page.goto(PAGE.as_uri())
     yield page, problems
     context.close()

@@ -35,10 +35,10 @@ from refmiracle import run as face
 from refmiracle.commands import train
 from refmiracle.fileformat.container import read_model
 from refmiracle.training import run
-from refmiracle.training.posterior import load_posterior
 from refmiracle.training.settings import PRESETS
 from refmiracle.training.state import load_checkpoint
 from refmiracle.training.stopping import answer_interrupts, end_at_once
+from refmiracle.training.trained_posterior import load_posterior
 
 FACTORS = (5, 5, 100, 5, 800, 5, 50, 1)
 SMALL = replace(TINY, preset="smoke", hash_factors=FACTORS, validation=100)

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from refmiracle.errors import InputError
-from refmiracle.training.posterior import load_posterior
 from refmiracle.training.state import load_checkpoint
+from refmiracle.training.trained_posterior import load_posterior
 
 
 def parts(state):

@@ -26,9 +26,9 @@ from refmiracle.fileformat.model import decode_model
 from refmiracle.fileformat.payload import message_count
 from refmiracle.numerics import philox
 from refmiracle.training.choosing import check_settings
-from refmiracle.training.posterior import load_posterior
 from refmiracle.training.settings import PRESETS
 from refmiracle.training.state import load_checkpoint
+from refmiracle.training.trained_posterior import load_posterior
 
 LARGEST_BYTES = 200e6
 LARGEST_KEPT = 2**20  # bytes that may stay in caches, once the weights are gone

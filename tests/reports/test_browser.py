@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import re
-import shutil
 
 import pytest
+from browsing import launched, watched_page
 
 from refmiracle.reports.page import build_page
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="there is no browser")
-
-SWITCHES = [
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-]
 # Sizes of what is drawn, and how wide each picture is by itself.
 DRAWN = """() => [...document.querySelectorAll("img, svg")].map((e) => {
   const box = e.getBoundingClientRect();
@@ -34,10 +26,8 @@ def address(opened, few_images, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    with playwright.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=BROWSER, args=SWITCHES)
+    with launched() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -45,21 +35,10 @@ def open_page(browser, address):
     """Opens the page without a network; at the end nothing may have gone wrong."""
     contexts, problems = [], []
 
-    def allow_local(route):
-        url = route.request.url
-        if url.startswith(("file:", "data:")):
-            route.continue_()
-        else:
-            problems.append(f"asked for {url}")
-            route.abort()
-
     def open_it(**settings):
         context = browser.new_context(**settings)
         contexts.append(context)
-        context.route("**/*", allow_local)
-        page = context.new_page()
-        page.on("console", lambda message: problems.append(message.text))
-        page.on("pageerror", lambda error: problems.append(str(error)))
+        page = watched_page(context, problems)
         page.goto(address)
         return page
 

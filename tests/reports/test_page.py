@@ -6,13 +6,11 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-from tiny import TINY
 
 from refmiracle.commands import train
 from refmiracle.fileformat import anatomy
 from refmiracle.reports.opening import open_folder
 from refmiracle.reports.page import build_page
-from refmiracle.training.settings import PRESETS
 
 SECTIONS = (
     *("run", "training", "bits", "distributions", "filters", "pruning"),
@@ -62,15 +60,7 @@ def test_all_sections_are_there(elements):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("code", ["sp-pfr", "gprs-s"])
-def test_a_page_about_another_code_follows_no_index(tmp_path, monkeypatch, few_images, code):
-    few = replace(TINY, preset="smoke", hash_factors=(5, 5, 100, 5, 800, 5, 50, 1), validation=100)
-    monkeypatch.setitem(PRESETS, "smoke", few)
-    load = train.load_split
-    monkeypatch.setattr(
-        train,
-        "load_split",
-        lambda folder, name: few_images if name == "t10k" else load(folder, name),
-    )
+def test_a_page_about_another_code_follows_no_index(tmp_path, few, few_images, code):
     out = tmp_path / "run"
     assert train.main(["--preset", "smoke", "--code", code, "--out", str(out)]) == 0
     opened = open_folder(out)

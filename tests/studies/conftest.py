@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from tiny import TINY
 
+from refmiracle.posterior.parameterizations import COMPARED
 from refmiracle.studies.comparison import Comparison, open_runs
 from refmiracle.training.data import default_folder
 
@@ -30,3 +31,11 @@ def study_folder(tmp_path_factory, small_mnist):
     with ThreadPoolExecutor(1) as executor:
         open_runs("training", COMPARISON, default_folder(), out, executor)
     return out
+
+
+@pytest.fixture(scope="module")
+def run(study_folder):
+    """One of them, of the first parameterization."""
+    with ThreadPoolExecutor(1) as executor:
+        runs, _ = open_runs("training", COMPARISON, default_folder(), study_folder, executor)
+    return runs[COMPARISON.run_name(COMPARED[0], COMPARISON.lengths[-1], 0)]

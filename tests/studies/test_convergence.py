@@ -10,7 +10,6 @@ from refmiracle.posterior.parameterizations import COMPARED
 from refmiracle.studies import convergence as study
 from refmiracle.studies.convergence import Course, convergence, end_claims, speed_claims
 from refmiracle.studies.results import FAILS, HOLDS, UNDECIDED, paired
-from refmiracle.studies.step_time import Timing
 from refmiracle.training.data import default_folder
 
 KL, VAR = COMPARED
@@ -72,17 +71,17 @@ def reached(ratio, kl="within"):
     [(2.5, HOLDS, HOLDS), (1.5, FAILS, HOLDS), (0.5, FAILS, FAILS), (1.98, UNDECIDED, HOLDS)],
 )
 def test_verdicts_on_speed(ratio, twice, faster):
-    claims = speed_claims(reached(ratio), Timing({KL: [1.0], VAR: [1.0]}))
+    claims = speed_claims(reached(ratio))
     assert [c.verdict for c in claims] == [twice, faster, twice, faster]
     assert all(c.interval.low <= ratio + 0.02 <= c.interval.high for c in claims)
-    at_any_kl = speed_claims(reached(ratio, "any"), Timing({KL: [1.0], VAR: [1.0]}))
+    at_any_kl = speed_claims(reached(ratio, "any"))
     assert [c.verdict for c in at_any_kl] == [twice, faster]
     assert all("at any KL in steps" in c.name for c in at_any_kl)
 
 
 def test_a_target_that_few_reach_is_no_claim():
     rows = [{**row, "reached": row["parameterization"] == KL} for row in reached(2.0)]
-    assert speed_claims(rows, Timing({KL: [1.0], VAR: [1.0]})) == []
+    assert speed_claims(rows) == []
 
 
 def test_claims_at_the_end_are_differences_in_points():

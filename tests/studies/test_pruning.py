@@ -11,20 +11,12 @@ from refmiracle.figures import figures_of
 from refmiracle.loading import load
 from refmiracle.posterior.parameterizations import COMPARED
 from refmiracle.studies import pruning as study
-from refmiracle.studies.comparison import open_runs
 from refmiracle.studies.pruning import ORDERS, area_rows, make_claims, pruned, pruning, scores
 from refmiracle.studies.results import FAILS, HOLDS
 from refmiracle.training.data import Split, default_folder, load_split
 from refmiracle.training.run import model_path
 
 KL, VAR = COMPARED
-
-
-@pytest.fixture(scope="module")
-def run(comparison, study_folder):
-    with ThreadPoolExecutor(1) as executor:
-        runs, _ = open_runs(study.STUDY, comparison, default_folder(), study_folder, executor)
-    return runs[comparison.run_name(KL, comparison.lengths[-1], 0)]
 
 
 def test_of_each_group_the_smallest_go():

@@ -23,17 +23,10 @@ from refmiracle.studies.tails import (
     tail_index,
     tails,
 )
-from refmiracle.studies.tails_figures import spread
+from refmiracle.studies.tails_figures import over_pixels
 from refmiracle.training.data import default_folder
 
 KL, VAR = COMPARED
-
-
-@pytest.fixture(scope="module")
-def run(comparison, study_folder):
-    with ThreadPoolExecutor(1) as executor:
-        runs, _ = open_runs(study.STUDY, comparison, default_folder(), study_folder, executor)
-    return runs[comparison.run_name(KL, comparison.lengths[-1], 0)]
 
 
 @pytest.mark.parametrize("alpha", [1.0, 2.5, 8.0])
@@ -71,12 +64,12 @@ def test_the_maps_have_the_bits_of_the_layer(run):
     assert layer.path == "dense1"
     assert places.shape == (4, 4)
     assert places.sum() == pytest.approx(run.posterior.kl_bits()[run.layers()["dense1"]].sum())
-    pixels = spread(places, layer.sides)
+    pixels = over_pixels(places, layer.sides)
     assert pixels.sum() == pytest.approx(places.sum())
     one = np.zeros((4, 4))
     one[3, 0] = 256.0
-    assert np.all(spread(one, layer.sides)[12:, :16] == 1.0)
-    assert spread(one, layer.sides).sum() == 256.0
+    assert np.all(over_pixels(one, layer.sides)[12:, :16] == 1.0)
+    assert over_pixels(one, layer.sides).sum() == 256.0
 
 
 def test_moments_are_of_the_layer_and_quantity(run):

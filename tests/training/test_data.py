@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from data_refusal import idx
 
 from refmiracle.errors import InputError
 from refmiracle.nn.networks import LENET5
@@ -23,12 +24,6 @@ from refmiracle.training.formats.idx import IMAGES as AS_IMAGES
 from refmiracle.training.formats.idx import LABELS as AS_LABELS
 from refmiracle.training.formats.idx import read_idx
 from refmiracle.training.settings import fingerprint, same_images
-
-
-def idx(array, magic=None):
-    """An IDX file, written from LeCun's description of the format."""
-    magic = magic or bytes([0, 0, 8, array.ndim])
-    return magic + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
 
 
 def write_folder(folder, images, labels, pack=lambda data: data, ending=""):

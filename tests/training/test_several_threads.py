@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tiny import TINY
+from tiny import TINY, advance
 
 from refmiracle.engines.numba_engine import plan, threads
 from refmiracle.errors import InputError
@@ -117,17 +117,9 @@ def test_a_second_thread_at_one_trainer_is_refused(mnist):
 def test_a_trainer_may_go_from_thread_to_thread(mnist):
     expected = finish(TINY, *mnist)
     trainer = Trainer(TINY, mnist[0])
-
-    def step():
-        group = trainer.group_due()
-        if group is not None:
-            trainer.encode_group(group)
-        if not trainer.finished():
-            trainer.train_step()
-
     while not trainer.finished():
         with ThreadPoolExecutor(1) as another:
-            another.submit(step).result(DEADLINE)
+            another.submit(advance, trainer).result(DEADLINE)
     assert trainer.compressed().to_bytes() == expected[0]
 
 
@@ -165,11 +157,7 @@ def test_batches_may_be_asked_by_several_threads(mnist):
 def test_a_file_is_the_callers_own(mnist):
     trainer = Trainer(TINY, mnist[0])
     while not trainer.finished():
-        group = trainer.group_due()
-        if group is not None:
-            trainer.encode_group(group)
-        if not trainer.finished():
-            trainer.train_step()
+        advance(trainer)
     model = trainer.compressed()
     expected = model.to_bytes()
     model.messages[:] = 0

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tiny import TINY
+from tiny import TINY, advance, finish
 
 from refmiracle.codes.table import CODES
 from refmiracle.engines import get_engine
@@ -19,18 +19,6 @@ from refmiracle.training.run import Folder, run_training
 from refmiracle.training.settings import AFTER_DIGESTS, LATER_FIELDS, preset_settings
 from refmiracle.training.state import OPEN, load_checkpoint, save_checkpoint
 from refmiracle.training.trainer import Trainer
-
-
-def finish(trainer):
-    """Run a trainer to its end as `run_training` does, without files."""
-    while True:
-        group = trainer.group_due()
-        if group is not None:
-            trainer.encode_group(group)
-        if trainer.finished():
-            return trainer.compressed().to_bytes()
-        trainer.train_step()
-
 
 LATE = replace(TINY, late_scale_rate=0.2)
 VAR = replace(TINY, parameterization="mean-var")
@@ -126,15 +114,15 @@ def test_half_of_a_batch_sees_the_mirrored_noise(mnist, settings, batch):
     """Loss, and slopes by the parameters, against the mean over all images, each at its weights."""
     settings = replace(settings, engine="numpy", antithetic=1, batch_size=batch)
     trainer = nearly_sent(settings, mnist[0])
-    step, rho, posterior = trainer.state.step, trainer.rho(), trainer.posterior
+    step, rho, kind = trainer.state.step, trainer.rho(), trainer.parameterization
     images, labels = trainer.batches.batch(step)
     eps = trainer.engine.normals(settings.seed, Stream.NOISE, [step], rho.size).reshape(rho.shape)
     parameters = {n: p.copy() for n, p in trainer.state.parameters.items()}
-    nu = 0 if posterior.nu is None else posterior.nu
+    nu = 0 if kind.nu is None else kind.nu
     half = batch // 2 if batch > 1 else batch
 
     def loss(scales=rho, **changed):
-        delta, log_s = posterior.whitened({**parameters, **changed}, rho)
+        delta, log_s = kind.whitened({**parameters, **changed}, rho)
         total = 0.0
         for part, noise in ((slice(half), eps), (slice(half, None), -eps)):
             flat = trainer.flat.copy()
@@ -194,11 +182,7 @@ def test_resuming_with_other_codes_gives_the_same_bytes(tmp_path, mnist, code, p
     path = tmp_path / "checkpoint.npz"
     trainer = Trainer(settings, mnist[0])
     while not trainer.finished():
-        group = trainer.group_due()
-        if group is not None:
-            trainer.encode_group(group)
-        if not trainer.finished():
-            trainer.train_step()
+        advance(trainer)
         save_checkpoint(path, settings, trainer.state)
         trainer = Trainer(*load_stopped(path, mnist[0]))
     assert trainer.compressed().to_bytes() == expected
@@ -236,7 +220,7 @@ def test_variances_above_the_coding_distribution_are_sent_as_its_own(mnist):
     while trainer.group_due() is None:
         trainer.train_step()
     trainer.state.parameters["log_sigma"] += 4.0
-    delta, log_s = trainer.posterior.whitened(trainer.state.parameters, trainer.rho())
+    delta, log_s = trainer.parameterization.whitened(trainer.state.parameters, trainer.rho())
     assert log_s.max() > 0
     trainer.encode_group(0)
     blocks = trainer.groups[0]
@@ -318,11 +302,7 @@ def test_mean_var_trains_until_every_block_is_within_its_budget(mnist, monkeypat
 
     monkeypatch.setattr(MeanVar, "move_penalties", move_penalties)
     trainer = Trainer(replace(TINY, parameterization="mean-var"), mnist[0])
-    while not trainer.finished():
-        if trainer.group_due() is not None:
-            trainer.encode_group(trainer.group_due())
-        if not trainer.finished():
-            trainer.train_step()
+    finish(trainer)
     # That all are within their budget before `steps` ends nothing; after it, it does.
     assert trainer.state.trained == TINY.steps + 2
     assert trainer.state.step == trainer.total_steps() == TINY.steps + 2 + TINY.encoding_steps()
@@ -371,7 +351,7 @@ def test_the_best_candidates_are_nearer_to_the_posterior(mnist):
             trainer.train_step()
         trainer.encode_group(0)
         blocks = trainer.groups[0]
-        delta, log_s = trainer.posterior.whitened(trainer.state.parameters, trainer.rho())
+        delta, log_s = trainer.parameterization.whitened(trainer.state.parameters, trainer.rho())
         z = trainer.engine.codebook_rows(TINY.seed, np.arange(2**8), TINY.block_size)
         weights = trainer.engine.log_weights(z, delta[blocks], log_s[blocks])
         scores[selection] = weights[np.arange(len(blocks)), trainer.state.messages[blocks, 0]]

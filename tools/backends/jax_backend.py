@@ -390,13 +390,6 @@ def mean_var_gradients(
     return jax.grad(objective, (0, 1, 2))(mu, log_sigma, jnp.zeros_like(rho))
 
 
-def mean_var_backward(
-    mu: Array, log_sigma: Array, rho: Array, beta: Array, eps: Array, g: Array
-) -> Results:
-    """Return the gradients of g w + beta KL by mu, log sigma and log rho."""
-    return mean_var_backward_around(mu, log_sigma, np.zeros_like(mu), rho, beta, eps, g)
-
-
 def mean_var_backward_around(
     mu: Array, log_sigma: Array, nu: Array, rho: Array, beta: Array, eps: Array, g: Array
 ) -> Results:
@@ -411,13 +404,6 @@ def mean_kl_forward_around(
     """Return the sample of a posterior around nu."""
     w = sample(wide(tau), wide(phi, -np.inf), wide(rho), float(budget), wide(eps))
     return like(tau, wide(nu) + np.asarray(w))[0]
-
-
-def mean_kl_backward_around(
-    tau: Array, phi: Array, nu: Array, rho: Array, budget: Array, eps: Array, g: Array
-) -> Results:
-    """Return the gradients by tau, phi and log rho: nu, a constant, has no part in them."""
-    return mean_kl_backward(tau, phi, rho, budget, eps, g)
 
 
 @jax.jit

@@ -25,8 +25,7 @@ CANDIDATES_AT_ONCE = 1 << 14
 OF_FRAMEWORK = (
     *("philox4x32", "stream_words", "stream_permutation", "normal_quantile", "codebook"),
     *("log_s", "ds_dx", "gaussian_kl", "mean_kl", "mean_kl_forward", "mean_kl_backward"),
-    *("mean_var_forward", "mean_var_backward", "mean_kl_forward_around"),
-    *("mean_kl_backward_around", "mean_var_backward_around"),
+    *("mean_var_forward", "mean_var_backward_around", "mean_kl_forward_around"),
     *("expand_hash", "expand_hash_backward", "images", "conv2d", "conv2d_backward"),
     *("conv2d_general", "conv2d_general_backward", "maxpool2d", "maxpool2d_backward"),
     *("mean_pool2d", "mean_pool2d_backward", "group_norm", "group_norm_backward"),
@@ -40,6 +39,7 @@ OF_BYTES = (
     *("read_container", "describe_file", "write_container"),
 )
 OF_THESE = (
+    *("mean_var_backward", "mean_kl_backward_around"),
     *("block_layout", "select_indices", "loss_and_grads", "loss_and_grads_general"),
     *("train_steps", "encode_model", "decode_model", "decode_chain", "predict"),
 )
@@ -101,6 +101,21 @@ class Made:
         places = self.find_places(layout)
         weights = spec.check_weights(weights, layout)
         return places.of_weights[weights], places.signs[weights]
+
+    # --- posterior
+
+    def mean_kl_backward_around(
+        self, tau: Array, phi: Array, nu: Array, rho: Array, budget: Array, eps: Array, g: Array
+    ) -> Results:
+        """Return the gradients by tau, phi and log rho: nu, a constant, has no part in them."""
+        return self.own.mean_kl_backward(tau, phi, rho, budget, eps, g)
+
+    def mean_var_backward(
+        self, mu: Array, log_sigma: Array, rho: Array, beta: Array, eps: Array, g: Array
+    ) -> Results:
+        """Return the gradients of g w + beta KL by mu, log sigma and log rho."""
+        nu = np.zeros_like(mu)
+        return self.own.mean_var_backward_around(mu, log_sigma, nu, rho, beta, eps, g)
 
     # --- coding
 

@@ -325,20 +325,6 @@ def mean_kl_forward_around(
     return like(tau, double(nu) + w)[0]
 
 
-def mean_kl_backward_around(
-    tau: Array, phi: Array, nu: Array, rho: Array, budget: Array, eps: Array, g: Array
-) -> Results:
-    """Return the gradients by tau, phi and log rho: nu, a constant, has no part in them."""
-    return mean_kl_backward(tau, phi, rho, budget, eps, g)
-
-
-def mean_var_backward(
-    mu: Array, log_sigma: Array, rho: Array, beta: Array, eps: Array, g: Array
-) -> Results:
-    """Return the gradients of g w + beta KL by mu, log sigma and log rho."""
-    return mean_var_backward_around(mu, log_sigma, np.zeros_like(mu), rho, beta, eps, g)
-
-
 def mean_var_backward_around(
     mu: Array, log_sigma: Array, nu: Array, rho: Array, beta: Array, eps: Array, g: Array
 ) -> Results:

@@ -50,7 +50,7 @@ def parts_of_step(trainer):
         "network, forward and backward": lambda: trainer.variable_pass.loss_and_grads(
             trainer.w, images, labels, trainer.g
         ),
-        "posterior backward and Adam": lambda: trainer.posterior.update(
+        "posterior backward and Adam": lambda: trainer.parameterization.update(
             state.parameters, state.moments, rho, trainer.eps, trainer.g, 1, (1e-6, 1e-6),
             trainer.dlog_rho,
         ),

@@ -40,7 +40,7 @@ def parse_setting(text):
     name, _, value = text.partition("=")
     known = PRESETS["paper"].by_name()
     if name not in known:
-        raise InputError(f"{text}: expected FIELD=VALUE with a field of Config")
+        raise InputError(f"{text}: expected FIELD=VALUE with a field of Settings")
     default = known[name]
     try:
         if isinstance(default, tuple):

@@ -11,7 +11,8 @@ import mpmath
 import numpy as np
 from golden import arrivals, coded_files, gaussians, partition, searches
 from golden.arrivals import Candidates
-from golden.coding import posterior
+from golden.coding import flat, posterior
+from golden.integers import int64
 from golden.sources import noise, spec_decoder
 from golden.trees import Draws, find_node
 from golden.writer import BOTH, make_case, write_file
@@ -86,16 +87,6 @@ def chosen(
     outputs = {output: int64([k for k, _ in choices])}
     gap = min(gap for _, gap in choices)
     return new_case(operation, name, inputs, outputs, {output: EXACT}, gap=gap, **more)
-
-
-def flat(blocks: int, size: int) -> tuple[Any, Any]:
-    """Return targets that are P."""
-    return np.zeros((blocks, size)), np.zeros((blocks, size))
-
-
-def int64(values: Sequence[int]) -> Any:
-    """Return integers as an array."""
-    return np.array(list(values), dtype=np.int64)
 
 
 # What no code takes: name, delta, log s, what is wrong.

@@ -199,12 +199,13 @@ def selection_case(
     )
 
 
+def flat(blocks: int, size: int) -> tuple[Any, Any]:
+    """Return targets that are P."""
+    return np.zeros((blocks, size)), np.zeros((blocks, size))
+
+
 def write_selections(golden: Path) -> None:
     """Write choices by the weights, by the Gumbel variates, and by both."""
-
-    def flat(blocks: int, size: int) -> tuple[Any, Any]:
-        return np.zeros((blocks, size)), np.zeros((blocks, size))
-
     peaked = np.array([[1.0, -0.5, 0.25], [0.0, 2.0, -1.0]])
     narrow = np.full((2, 3), -7.0)
     cases = [

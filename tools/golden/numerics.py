@@ -11,6 +11,7 @@ import mpmath
 import numpy as np
 from golden import gaussians
 from golden.nonfinite import write_file
+from golden.posterior import relative
 from golden.sources import spec_decoder, to_float, to_floats
 from golden.writer import BOTH, make_case, single
 from mpmath import mpf
@@ -249,11 +250,6 @@ def write_log_s(golden: Path) -> None:
         },
         cases=cases,
     )
-
-
-def relative(double: float, single_: float) -> dict[str, dict[str, float]]:
-    """Return relative bounds for both precisions."""
-    return {"float64": {"relative": double}, "float32": {"relative": single_}}
 
 
 def write_slopes(golden: Path) -> None:

@@ -25,9 +25,9 @@ NOISE = np.uint64(Stream.NOISE)
 
 
 @compiled(**COMPILE)
-def _add_by_tensor(values, tensor, sums):
+def _add_by_tensor(values, tensor_of_place, sums):
     for i in range(values.size):
-        sums[tensor[i]] += values[i]
+        sums[tensor_of_place[i]] += values[i]
 
 
 @compiled(**COMPILE)
@@ -49,7 +49,19 @@ def _take_means(mine, others):
 
 @compiled(**COMPILE)
 def _mean_kl_step(
-    tau, phi, rho, tensor, budget, eps, g, mirrored, moments, rates, corrections, group, sums
+    tau,
+    phi,
+    rho,
+    tensor_of_place,
+    budget,
+    eps,
+    g,
+    mirrored,
+    moments,
+    rates,
+    corrections,
+    group,
+    sums,
 ):
     """Take a step on some blocks; `mirrored` is empty where one sample is all there is."""
     (m_tau, v_tau), (m_phi, v_phi) = moments
@@ -64,7 +76,7 @@ def _mean_kl_step(
             _take_means(d, other)
         _update(tau[a:b], d[0], m_tau[a:b], v_tau[a:b], rates[0], corrections)
         _update(phi[a:b], d[1], m_phi[a:b], v_phi[a:b], rates[1], corrections)
-        _add_by_tensor(d[2].reshape(-1), tensor[a:b].reshape(-1), sums[a // group])
+        _add_by_tensor(d[2].reshape(-1), tensor_of_place[a:b].reshape(-1), sums[a // group])
 
 
 @compiled(**COMPILE)
@@ -87,7 +99,7 @@ def _mean_var_step(
     mu,
     log_sigma,
     rho,
-    tensor,
+    tensor_of_place,
     used,
     beta,
     eps,
@@ -126,7 +138,7 @@ def _mean_var_step(
             *corrections,
         )
         _update(log_sigma[a:b], d[1], m_sigma[a:b], v_sigma[a:b], rates[1], corrections)
-        _add_by_tensor(d[2].reshape(-1), tensor[a:b].reshape(-1), sums[a // group])
+        _add_by_tensor(d[2].reshape(-1), tensor_of_place[a:b].reshape(-1), sums[a // group])
 
 
 def single_rates(rates):
@@ -165,13 +177,13 @@ def mean_kl_sample(blocks, seed, row, w, eps):
 
 def mean_kl_step(blocks, eps, g, adam, dlog_rho, mirrored=None):
     """See `numpy_engine.steps.mean_kl_step`; float32 arrays."""
-    tau, phi, rho, tensor, budget, _ = blocks
+    tau, phi, rho, tensor_of_place, budget, _ = blocks
     rest = single_rates(adam.rates), corrections(adam.step)
     gradients = g, g[:0] if mirrored is None else mirrored
 
     def run(part, group):
         sums = np.zeros((-(-(part.stop - part.start) // group), len(dlog_rho)))
-        arrays = [a[part] for a in (tau, phi, rho, tensor)]
+        arrays = [a[part] for a in (tau, phi, rho, tensor_of_place)]
         drawn = [a[part] for a in (eps, *gradients)]
         moments = tuple((m[part], v[part]) for m, v in adam.moments)
         _mean_kl_step(*arrays, budget, *drawn, moments, *rest, group, sums)
@@ -194,7 +206,7 @@ def mean_var_sample(blocks, seed, row, w, eps):
 
 def mean_var_step(blocks, eps, g, adam, dlog_rho, mirrored=None):
     """See `numpy_engine.steps.mean_var_step`; float32 arrays."""
-    mu, log_sigma, rho, tensor, beta, used, nu = blocks
+    mu, log_sigma, rho, tensor_of_place, beta, used, nu = blocks
     if nu is not None:  # the gradients, and so the steps, see mu - nu alone
         change = mu - nu
         mean_var_step(blocks._replace(mu=change, nu=None), eps, g, adam, dlog_rho, mirrored)
@@ -205,7 +217,9 @@ def mean_var_step(blocks, eps, g, adam, dlog_rho, mirrored=None):
 
     def run(part, group):
         sums = np.zeros((-(-(part.stop - part.start) // group), len(dlog_rho)))
-        arrays = [a[part] for a in (mu, log_sigma, rho, tensor, used, beta, eps, *gradients)]
+        arrays = [
+            a[part] for a in (mu, log_sigma, rho, tensor_of_place, used, beta, eps, *gradients)
+        ]
         moments = tuple((m[part], v[part]) for m, v in adam.moments)
         _mean_var_step(*arrays, moments, *rest, group, sums)
         return sums

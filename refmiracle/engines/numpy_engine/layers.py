@@ -56,7 +56,7 @@ def conv2d(
     y = np.zeros((w.shape[3], rows, columns, x.shape[3])) + b[:, None, None, None]
     for u, v in np.ndindex(kh, kw):
         read = x[:, u : u + stride * rows : stride, v : v + stride * columns : stride]
-        for c, o in _groups_of(x, w, groups):
+        for c, o in _groups_of(w, groups):
             y[o] += np.tensordot(w[u, v, :, o], read[c], axes=(0, 0))
     return y
 
@@ -85,7 +85,7 @@ def conv2d_backward(
     dx, dw = np.zeros_like(x), np.zeros_like(w)
     for u, v in np.ndindex(*w.shape[:2]):
         read = np.s_[:, u : u + stride * rows : stride, v : v + stride * columns : stride]
-        for c, o in _groups_of(x, w, groups):
+        for c, o in _groups_of(w, groups):
             dw[u, v, :, o] = np.tensordot(x[c][read], dy[o], axes=((1, 2, 3), (1, 2, 3)))
             if need_dx:
                 dx[c][read] += np.tensordot(w[u, v, :, o], dy[o], axes=(1, 0))
@@ -99,7 +99,7 @@ def _with_zeros_around(x: Array, padding: int) -> Array:
     return np.pad(x, ((0, 0), sides, sides, (0, 0))) if padding else x
 
 
-def _groups_of(x: Array, w: Array, groups: int) -> list[tuple[slice, slice]]:
+def _groups_of(w: Array, groups: int) -> list[tuple[slice, slice]]:
     """Return the input and the output channels of each group."""
     _, _, fan, outputs = w.shape
     units = outputs // groups

@@ -58,6 +58,8 @@ def uniforms(seed: int, rows: ArrayLike, nodes: ArrayLike, lanes: int = 2) -> Ar
         The variable's number is its row, 0 <= row < 2**32.
     nodes : array_like of int, shape (N,)
         1 <= node < 2**62.
+    lanes : int
+        2, or 1 for U and V alone.
 
     Returns
     -------

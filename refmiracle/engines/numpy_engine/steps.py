@@ -62,14 +62,14 @@ def mean_kl_step(
     mirrored : ndarray, shape (blocks, block_size), optional
         dL/dw at the sample that -eps draws; the step is then one from the mean of both losses.
     """
-    tau, phi, rho, tensor, budget, _ = blocks
+    tau, phi, rho, tensor_of_place, budget, _ = blocks
 
     def backward(eps: Array, g: Array) -> Gradients:
         return mean_kl_backward(tau, phi, rho, budget, eps, g)
 
     dtau, dphi, by_place = _of_one_or_both(backward, eps, g, mirrored)
     _adam_in_place((tau, phi), (dtau, dphi), adam, adam.rates)
-    dlog_rho[:] = np.bincount(tensor.ravel(), by_place.ravel(), minlength=len(dlog_rho))
+    dlog_rho[:] = np.bincount(tensor_of_place.ravel(), by_place.ravel(), minlength=len(dlog_rho))
 
 
 def _of_one_or_both(
@@ -115,7 +115,7 @@ def mean_var_step(
     The parameters are those of `mean_kl_step`.  The rate of mu is in units of rho, as P has them: a
     step moves the means of every tensor by the same part.
     """
-    mu, log_sigma, rho, tensor, beta, used, nu = blocks
+    mu, log_sigma, rho, tensor_of_place, beta, used, nu = blocks
 
     def backward(eps: Array, g: Array) -> Gradients:
         return mean_var_backward(mu, log_sigma, rho, beta, eps, g, nu)
@@ -124,4 +124,4 @@ def mean_var_step(
     in_units = adam.rates[0] * rho, adam.rates[1]
     _adam_in_place((mu, log_sigma), (dmu * used, dlog_sigma * used), adam, in_units)
     by_place = by_place * used
-    dlog_rho[:] = np.bincount(tensor.ravel(), by_place.ravel(), minlength=len(dlog_rho))
+    dlog_rho[:] = np.bincount(tensor_of_place.ravel(), by_place.ravel(), minlength=len(dlog_rho))

@@ -50,7 +50,7 @@ class Posterior:
 def posterior_of(trainer: Trainer) -> Posterior:
     """Return the posterior that a run has now."""
     rho = trainer.rho()
-    delta, log_s = trainer.posterior.whitened(trainer.state.parameters, rho)
+    delta, log_s = trainer.parameterization.whitened(trainer.state.parameters, rho)
     place = trainer.places.place_of_variable[trainer.layout.is_coded()]
     whitened = (a.ravel()[place].astype(np.float64) for a in (delta, log_s, rho))
     delta, log_s, rho = whitened

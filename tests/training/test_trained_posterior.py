@@ -7,7 +7,12 @@ import pytest
 from tiny import TINY
 
 from refmiracle.errors import InputError
-from refmiracle.training.posterior import Posterior, load_posterior, posterior_of, save_posterior
+from refmiracle.training.trained_posterior import (
+    Posterior,
+    load_posterior,
+    posterior_of,
+    save_posterior,
+)
 from refmiracle.training.trainer import Trainer
 
 
