@@ -46,7 +46,7 @@ class Code(ABC):
         Whether the sample has the law Q, or one near it.
     source : str
     tree : str or None
-        How nodes split their region: ``none``, ``sample`` or ``dyadic``; None for block codes.
+        How nodes split their region: ``none``, ``sample`` or ``dyadic``; None for codes of blocks.
     constant : float or None
         Of `mean_bits_bound`, where a source states it.
     of : str
@@ -154,6 +154,8 @@ class Code(ABC):
 
         Parameters
         ----------
+        engine, seed, bits, blocks
+            As `encode_blocks` had them.
         messages : array_like of int, shape (R, 1) or (R, dimension)
         dimension : int
             The block size.
