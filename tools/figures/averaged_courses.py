@@ -64,9 +64,14 @@ class Averages:
         return found
 
 
-def courses_of(settings, train, validation, horizons):
-    """Train a run to where its first block would be encoded; return a course for each horizon."""
+def courses_of(settings, train, validation, horizons, change=None):
+    """Train a run to where its first block would be encoded; return a course for each horizon.
+
+    `change` is called with the trainer before it begins.
+    """
     trainer, averages = Trainer(settings, train), Averages(horizons)
+    if change is not None:
+        change(trainer)
     lines = {horizon: [] for horizon in horizons}
     while trainer.phase() == "train" and trainer.state.step < settings.steps:
         trainer.train_step()
