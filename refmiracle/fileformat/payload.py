@@ -26,6 +26,7 @@ from refmiracle.fileformat.integers import (
     read_integers,
     write_integers,
 )
+from refmiracle.numerics.whole import as_array
 from refmiracle.posterior.blocks import BlockLayout
 
 THETA_BYTES = 2
@@ -86,7 +87,7 @@ class Payload(ABC):
         InputError
             If they have another shape, or one is none of the code's.
         """
-        expected = message_shape(layout, self.code)
+        messages, expected = as_array("messages", messages), message_shape(layout, self.code)
         if messages.shape != expected:
             raise InputError(f"messages of shape {messages.shape}; expected {expected}")
         self.code.check_messages(bits, messages)

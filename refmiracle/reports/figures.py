@@ -119,7 +119,7 @@ def draw_block_bits(bits: Array, budget: int, dashed: str) -> str:
     axes.set(xlabel="KL of a block, bits", ylabel="blocks")
     label = (
         f"Histogram of the KL of {len(bits)} blocks: from {bits.min():.2f} to {bits.max():.2f}"
-        f" bits; {dashed}: {budget}"
+        f" bits; {dashed} has {budget}"
     )
     return inline_svg(figure, "blocks", label)
 

@@ -298,7 +298,7 @@ def test_a_code_of_no_known_length_says_so_before_it_is_trained(model, turned, c
     assert not more or "warning: the update has" in more[0]
     assert (
         size <= 140
-        or settings.block_size in (kind.largest_block, settings.layout().variables())
+        or settings.block_size in (17, settings.layout().variables())
         or kind.of == VARIABLE
     )
 

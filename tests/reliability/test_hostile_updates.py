@@ -44,7 +44,7 @@ def costly_update(code, base):
     root = base.layout
     layout = update_layout(root, root.variables() - 1, 2**32 - 1, (True,) * len(root.factors))
     kind = find_code(code)
-    indices = np.full(message_shape(layout, kind), kind.message_range(24)[0])
+    indices = np.full(message_shape(layout, kind), max(1, kind.message_range(24)[0]))
     if kind.of == VARIABLE:
         indices.ravel()[: layout.variables() : layout.variables() // 4] = hostile_files.DEEPEST
     levels = np.full(len(root.factors), 255, np.uint8)

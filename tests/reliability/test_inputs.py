@@ -343,7 +343,7 @@ def model(code):
     tensors = LENET_300_100.tensors()
     factors = tuple(int(np.prod(t.shape)) for t in tensors)
     layout = BlockLayout(LENET_300_100, factors, Grouping.OUTPUTS, Signs.UNIT, 2, 7)
-    messages = np.full(message_shape(layout, CODES[code]), CODES[code].message_range(5)[0])
+    messages = np.full(message_shape(layout, CODES[code]), max(1, CODES[code].message_range(5)[0]))
     return CompressedModel(layout, 5, np.ones(6, np.float16), messages, code)
 
 

@@ -61,7 +61,9 @@ def make_two_blocks(network: int, factor: int = 1) -> BlockLayout:
 def make_file(layout: BlockLayout, code: str, bits: int) -> bytes:
     """Return a file of the costliest messages that a few bytes can hold, of 4 kB at most."""
     count = message_count(layout, CODES[code])
-    indices = np.full(message_shape(layout, CODES[code]), CODES[code].message_range(bits)[0])
+    indices = np.full(
+        message_shape(layout, CODES[code]), max(1, CODES[code].message_range(bits)[0])
+    )
     if code == MRC:
         indices[:, 0] = np.arange(count) % 2**bits
     elif CODES[code].of == VARIABLE:
@@ -109,7 +111,7 @@ DECODERS: dict[str, Callable[[bytes], object]] = {
 def make_small(code: str, network: int) -> bytes:
     """Return a file with one variable for each tensor, of a small network where it is described."""
     layout = make_layout(network or LENET_300_100.number, 1, ALL)
-    indices = np.full(message_shape(layout, CODES[code]), CODES[code].message_range(1)[0])
+    indices = np.full(message_shape(layout, CODES[code]), max(1, CODES[code].message_range(1)[0]))
     rho = np.ones(len(layout.factors), np.float16)
     return CompressedModel(layout, 1, rho, indices, code).to_bytes()
 
