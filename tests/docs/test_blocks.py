@@ -47,7 +47,7 @@ NOT_RUN = {
     r"python tools/make_golden\.py": "minutes, and PyTorch: tests/conformance makes them again",
     r"python tools/figures/scan_formulas\.py": "minutes of mpmath: tests/engines has a small grid",
     r"python tools/peers/read_mrcl\.py": "needs sobol_seq and files without a licence",
-    r"python tools/figures/(try_settings|averaged_courses)\.py": "trains for minutes",
+    r"python tools/figures/(try_settings|averaged_courses|constructions)\.py": "trains for minutes",
     r"python -m pytest": "that is what runs here; tests/conformance runs the plugin",
     r"python -m sphinx": "test_site.py builds the pages, and .ci/run does",
     r"python -m notebook": "waits for a browser; the lessons run when the pages are built",
