@@ -48,9 +48,8 @@ def write_smallest(path, network, code):
     factors = tuple(max(f, 20) if f > 1 else 1 for f in network.factors())
     layout = BlockLayout(network, factors, Grouping.OUTPUTS, Signs.UNIT, 40, seed=5)
     rho = np.full(len(factors), 0.125, np.float16)
-    messages = np.full(
-        message_shape(layout, CODES[code]), max(1, CODES[code].message_range(BITS)[0])
-    )
+    shape, raw = message_shape(layout, CODES[code]), CODES[code].raw_bits(BITS)
+    messages = CODES[code].from_positive(np.full(shape, 1 << raw))
     path.write_bytes(CompressedModel(layout, BITS, rho, messages, code).to_bytes())
     return path
 

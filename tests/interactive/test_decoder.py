@@ -225,7 +225,7 @@ def test_changed_messages_with_a_right_checksum(bridged, rng, code):
     layout = BlockLayout(
         LENET5, (500, 20, 25000, 50, 400000, 500, 5000, 10), Grouping.OUTPUTS, Signs.UNIT, 3, 300
     )
-    least = np.full(message_shape(layout, CODES[code]), max(1, CODES[code].message_range(5)[0]))
+    least = np.full(message_shape(layout, CODES[code]), CODES[code].message_range(5)[0])
     whole = CompressedModel(layout, 5, scales(8), least, code).to_bytes()
     files = [
         seal(whole[:42] + rng.bytes(rng.integers(0, 5 if code == "gprs" else 9)))

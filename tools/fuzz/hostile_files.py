@@ -61,9 +61,7 @@ def make_two_blocks(network: int, factor: int = 1) -> BlockLayout:
 def make_file(layout: BlockLayout, code: str, bits: int) -> bytes:
     """Return a file of the costliest messages that a few bytes can hold, of 4 kB at most."""
     count = message_count(layout, CODES[code])
-    indices = np.full(
-        message_shape(layout, CODES[code]), max(1, CODES[code].message_range(bits)[0])
-    )
+    indices = np.full(message_shape(layout, CODES[code]), CODES[code].message_range(bits)[0])
     if code == MRC:
         indices[:, 0] = np.arange(count) % 2**bits
     elif CODES[code].of == VARIABLE:
