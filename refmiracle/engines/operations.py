@@ -82,10 +82,8 @@ def _record(name: str, kind: Any, *fields: Argument) -> tuple[Argument, ...]:
 TENSOR = Whole("tensor_of_place", shape=BLOCKS, end="tensors")
 NU = Maybe("nu", shape=BLOCKS, default=None)
 BETA, USED = Floats("beta", shape="Blocks"), Flags("used", shape=BLOCKS)
-RHO, NO_TENSOR = (
-    Floats("rho", shape=BLOCKS),
-    Argument("tensor_of_place"),
-)  # which a sample does not ask for
+RHO = Floats("rho", shape=BLOCKS)
+NO_TENSOR = Argument("tensor_of_place")  # which a sample does not ask for
 # What a step takes behind the blocks.
 STEP_BY_ADAM = (
     *_floats("eps g", BLOCKS),

@@ -12,6 +12,7 @@ import pytest
 from refmiracle.engines import get_engine
 from refmiracle.nn.networks import LENET5
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs, find_places
+from refmiracle.posterior.mean_kl import MeanKL
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "tools" / "figures"))
 from constructions import CONSTRUCTIONS, Constructed, Construction, Projected
@@ -73,3 +74,16 @@ def test_gradients_are_those_of_difference_quotients(begun, rng, name):
     ahead, behind = ({n: p + d * way[n] for n, p in parameters.items()} for d in (h, -h))
     along = sum(float((d * way[n])[used].sum()) for n, d in zip(way, gradients, strict=False))
     assert along == pytest.approx((loss(ahead) - loss(behind)) / (2 * h), rel=1e-6, abs=1e-6)
+
+
+def test_softmax_is_the_package_s_own(begun, rng):
+    made, parameters, rho = begun("softmax", STEPS)
+    own, used = MeanKL(made.engine, made.places, made.budget), made.places.used
+    eps, g = rng.normal(size=(2, *used.shape))
+    for got, want in zip(
+        made.whitened(parameters, rho), own.whitened(parameters, rho), strict=True
+    ):
+        assert np.allclose(got[used], want[used], rtol=1e-12)
+    want = made.engine.mean_kl_backward(*parameters.values(), rho, made.budget, eps, g * used)
+    for d, e in zip(made.gradients(parameters, rho, eps, g * used), want, strict=True):
+        assert np.allclose(d[used], e[used], rtol=1e-9, atol=1e-12)

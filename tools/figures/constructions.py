@@ -4,9 +4,10 @@
 
 Each trains as the study `convergence` does, and is looked at on the validation images every 250
 steps, through samples of the posterior and of running averages of its free parameters
-(`averaged_courses.py`).  `mean-kl` and `mean-var` are the package's own; the others differ from
-Mean-KL in one thing, `CONSTRUCTIONS` says in which, or in two with a plus between.  Prints a line
-of JSON for each training and horizon.  The test images are not opened.
+(`averaged_courses.py`).  `mean-kl` and `mean-var` are the package's own; `softmax` is Mean-KL by
+the code below, which differs in rounding alone.  The others differ from it in one thing,
+`CONSTRUCTIONS` says in which, or in two with a plus between.  Prints a line of JSON for each
+training and horizon.  The test images are not opened.
 """
 
 from __future__ import annotations
@@ -124,6 +125,7 @@ class Construction:
 
 
 CONSTRUCTIONS = {
+    "softmax": {},
     "erf": {"mean": "erf"},
     "algebraic": {"mean": "algebraic"},
     "clip": {"mean": "clip"},
