@@ -6,9 +6,11 @@
 
 All of `training.settings.Settings` may be given; the others are those of the preset `paper`.
 Training goes to runs/NAME.npz, from where `--after NAME` encodes again with other settings of the
-encoding.  Prints loss (nats) and error (%) on 20,000 training images and on the validation
-images: before encoding, the means over five samples of the posterior, and after it, of the file.
-The test images are not opened.
+encoding.  `--targets` trains on labels drawn at each step from class probabilities
+(`teachers.py`), `--order` encodes first the blocks whose noise costs the loss most, or least.
+Prints loss (nats) and error (%) on 20,000 training images and on the validation images: before
+encoding, the means over five samples of the posterior, and after it, of the file.  The test images
+are not opened.
 """
 
 from __future__ import annotations
@@ -22,17 +24,56 @@ from pathlib import Path
 import numpy as np
 from training_loss import measure
 
+from refmiracle.commands.networks import add_network, given_network
 from refmiracle.commands.running import run_command
 from refmiracle.errors import InputError
+from refmiracle.training.batches import Batches
 from refmiracle.training.choosing import check_settings
 from refmiracle.training.data import Split, default_folder, load_split, split_validation
 from refmiracle.training.settings import PRESETS
-from refmiracle.training.state import load_checkpoint, save_checkpoint
+from refmiracle.training.state import load_checkpoint, read_arrays, save_checkpoint
 from refmiracle.training.trainer import VALIDATION_ROWS, Trainer
 
 FOLDER = Path("runs")
 SAMPLES = 5
 TRAINING_IMAGES = 20_000
+ORDER_STEPS = 100  # over which the cost of each block's noise is averaged
+ORDERS = {"costly-first": -1, "costly-last": 1}
+
+
+class DrawnLabels(Batches):
+    """Batches whose labels are drawn anew at each step from class probabilities.
+
+    In expectation their gradients are those of the cross-entropy to the probabilities.
+    """
+
+    def __init__(self, settings, train, targets):
+        """Take class probabilities, shape (images, classes)."""
+        super().__init__(settings, Split(train.images, np.arange(len(train.images))))
+        self.cumulative = np.cumsum(targets, axis=1)[:, :-1]
+
+    def batch(self, step):
+        """Return images and drawn labels of a step."""
+        images, chosen = super().batch(step)
+        uniform = np.random.default_rng((self.seed, step)).random((len(chosen), 1))
+        return images, np.sum(self.cumulative[chosen] <= uniform, axis=1)
+
+
+def ordered_groups(trainer, sign):
+    """Return the groups with blocks in order of what their noise costs, by its sign.
+
+    The cost of a block to second order is half the sum of its Fisher information times variance,
+    E[g^2] sigma^2, here from the gradients of batches.
+    """
+    rho, cost = trainer.rho(), 0.0
+    _, log_s = trainer.parameterization.whitened(trainer.state.parameters, rho)
+    for row in range(ORDER_STEPS):
+        flat, _ = trainer.sample(rho, VALIDATION_ROWS + SAMPLES + row)
+        out = np.empty_like(flat)
+        trainer.variable_pass.loss_and_grads(flat, *trainer.batches.batch(row), out)
+        cost += out[: log_s.size].reshape(log_s.shape).astype(np.float64) ** 2
+    per_block = np.sum(cost * rho**2 * np.exp(log_s), axis=1)
+    return np.array_split(np.argsort(sign * per_block, kind="stable"), trainer.settings.groups)
 
 
 def parse_setting(text):
@@ -71,19 +112,28 @@ def report(name, stage, trainer, splits, started):
 def run(arguments):
     """Train unless a training is given, encode, and report."""
     given = dict(parse_setting(text) for text in arguments.settings)
+    if arguments.network:
+        network = given_network(arguments.network)
+        given = {"network": network, "hash_factors": network.factors(), **given}
     train, validation = split_validation(load_split(default_folder(), "train"))
     some = Split(train.images[:TRAINING_IMAGES], train.labels[:TRAINING_IMAGES])
     splits, started = {"train": some, "validation": validation}, time.time()
     if arguments.after:
-        started, state = load_checkpoint(FOLDER / f"{arguments.after}.npz")
-        trainer = Trainer(check_settings(started.having(given)), train, state)
+        settings, state = load_checkpoint(FOLDER / f"{arguments.after}.npz")
+        trainer = Trainer(check_settings(settings.having(given)), train, state)
     else:
         trainer = Trainer(check_settings(PRESETS["paper"].having(given)), train)
+    if arguments.targets:
+        targets = read_arrays(arguments.targets)["targets"]
+        trainer.batches = DrawnLabels(trainer.settings, train, targets)
+    if not arguments.after:
         while trainer.phase() == "train":
             trainer.train_step()
         FOLDER.mkdir(exist_ok=True)
         save_checkpoint(FOLDER / f"{arguments.name}.npz", trainer.settings, trainer.state)
         report(arguments.name, "trained", trainer, splits, started)
+    if arguments.order:
+        trainer.groups = ordered_groups(trainer, ORDERS[arguments.order])
     while not trainer.finished():
         group = trainer.group_due()
         if group is not None:
@@ -99,7 +149,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("name")
     parser.add_argument("settings", nargs="*", metavar="FIELD=VALUE")
+    add_network(parser)
     parser.add_argument("--after", metavar="NAME", help="encode what this training left")
+    parser.add_argument("--targets", type=Path, metavar="FILE", help="what teachers.py wrote")
+    parser.add_argument("--order", choices=ORDERS, help="which blocks to encode first")
     return run_command(parser.parse_intermixed_args, run, None)
 
 

@@ -1,0 +1,79 @@
+"""tools/figures/try_settings.py: what stands in docs/FRONTIER.md comes from it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny import TINY
+
+from refmiracle.training.data import Split
+from refmiracle.training.state import write_arrays
+from refmiracle.training.trainer import Trainer
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "tools" / "figures"))
+import try_settings
+
+SHORT = ["steps=6", "groups=3", "group_steps=9", "batch_size=20", "bits_per_block=6"]
+NETWORK = ["hash_factors=10,1,100,1,1000,10,50,1", "block_size=30", "encoding_rate=0.2"]
+
+
+@pytest.fixture
+def tried(mnist, tmp_path, monkeypatch, capsys):
+    """Return what runs the command on 300 training images, and reads its last line."""
+    few = mnist[0].part(slice(300))
+    monkeypatch.setattr(try_settings, "load_split", lambda *_: few)
+    monkeypatch.setattr(try_settings, "split_validation", lambda split: (split, split))
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["try_settings.py", *arguments])
+        assert try_settings.main() == 0
+        line = json.loads(capsys.readouterr().out.splitlines()[-1])
+        return {name: line[name] for name in ("train", "validation", "bytes")}
+
+    return call
+
+
+def test_what_is_encoded_after_a_training_is_what_it_would_have_encoded(tried):
+    once = tried("one", *SHORT, *NETWORK)
+    assert tried("two", "--after", "one") == once
+    assert tried("three", "--after", "one", "selection=sample") != once
+
+
+def test_other_orders_and_targets_give_other_files_of_the_same_size(tried, mnist):
+    targets = np.eye(10, dtype=np.float32)[mnist[0].labels[:300]]
+    write_arrays(Path("sure.npz"), {"targets": targets})
+    write_arrays(Path("unsure.npz"), {"targets": 0.5 * targets + 0.05})
+    once = tried("one", *SHORT, *NETWORK)
+    assert tried("sure", *SHORT, *NETWORK, "--targets", "sure.npz") == once
+    others = [
+        tried("unsure", *SHORT, *NETWORK, "--targets", "unsure.npz"),
+        tried("first", "--after", "one", "--order", "costly-first"),
+        tried("last", "--after", "one", "--order", "costly-last"),
+    ]
+    assert all(other["bytes"] == once["bytes"] for other in others)
+    assert len({str(other["train"]) for other in [once, *others]}) == 4
+
+
+def test_labels_are_drawn_as_often_as_their_probabilities_say(rng):
+    images = rng.integers(0, 256, (64, 28, 28), dtype=np.uint8)
+    targets = rng.dirichlet(np.full(4, 0.5), size=64)
+    batches = try_settings.DrawnLabels(TINY, Split(images, np.zeros(64, np.uint8)), targets)
+    batches.size, counts, draws = 64, np.zeros((64, 4)), 400
+    for step in range(draws):
+        drawn, labels = batches.batch(step)
+        row = (drawn[:, None] == images).all(axis=(2, 3)).argmax(axis=1)
+        counts[row, labels] += 1
+    spread = np.sqrt(targets * (1 - targets) / draws)
+    assert np.all(np.abs(counts / draws - targets) < 6 * spread + 1e-3)
+
+
+def test_the_order_puts_the_blocks_first_whose_noise_costs_the_loss_most(mnist):
+    trainer = Trainer(TINY, mnist[0])
+    first, last = (np.concatenate(try_settings.ordered_groups(trainer, s)) for s in (-1, 1))
+    assert np.array_equal(np.sort(first), np.arange(trainer.layout.blocks()))
+    assert np.array_equal(first, last[::-1])
