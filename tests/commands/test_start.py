@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import subprocess
 import sys
@@ -107,9 +108,12 @@ def test_every_command_has_a_module_of_its_name():
 def test_a_package_that_hides_a_library_is_named(tmp_path, name, code):
     (tmp_path / name).mkdir()
     (tmp_path / name / "__init__.py").write_text(code)
+    # Coverage would begin within the process, and so would have loaded json before.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("COVERAGE")}
     done = subprocess.run(
         [sys.executable, "-m", "refmiracle.evaluate", "lenet5-891.rmc"],
         cwd=tmp_path,
+        env=environment,
         capture_output=True,
         text=True,
         check=False,
