@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tiny import TINY
 
-from refmiracle.training.data import Split
+from refmiracle.training.data import Split, default_folder, load_split
 from refmiracle.training.state import write_arrays
 from refmiracle.training.trainer import Trainer
 
@@ -21,10 +21,14 @@ SHORT = ["steps=6", "groups=3", "group_steps=9", "batch_size=20", "bits_per_bloc
 NETWORK = ["hash_factors=10,1,100,1,1000,10,50,1", "block_size=30", "encoding_rate=0.2"]
 
 
+@pytest.fixture(scope="module")
+def few():
+    return load_split(default_folder(), "train").part(slice(300))
+
+
 @pytest.fixture
-def tried(mnist, tmp_path, monkeypatch, capsys):
+def tried(few, tmp_path, monkeypatch, capsys):
     """Return what runs the command on 300 training images, and reads its last line."""
-    few = mnist[0].part(slice(300))
     monkeypatch.setattr(try_settings, "load_split", lambda *_: few)
     monkeypatch.setattr(try_settings, "split_validation", lambda split: (split, split))
     monkeypatch.chdir(tmp_path)
@@ -44,8 +48,8 @@ def test_what_is_encoded_after_a_training_is_what_it_would_have_encoded(tried):
     assert tried("three", "--after", "one", "selection=sample") != once
 
 
-def test_other_orders_and_targets_give_other_files_of_the_same_size(tried, mnist):
-    targets = np.eye(10, dtype=np.float32)[mnist[0].labels[:300]]
+def test_other_orders_and_targets_give_other_files_of_the_same_size(tried, few):
+    targets = np.eye(10, dtype=np.float32)[few.labels]
     write_arrays(Path("sure.npz"), {"targets": targets})
     write_arrays(Path("unsure.npz"), {"targets": 0.5 * targets + 0.05})
     once = tried("one", *SHORT, *NETWORK)
@@ -72,8 +76,8 @@ def test_labels_are_drawn_as_often_as_their_probabilities_say(rng):
     assert np.all(np.abs(counts / draws - targets) < 6 * spread + 1e-3)
 
 
-def test_the_order_puts_the_blocks_first_whose_noise_costs_the_loss_most(mnist):
-    trainer = Trainer(TINY, mnist[0])
+def test_the_order_puts_the_blocks_first_whose_noise_costs_the_loss_most(few):
+    trainer = Trainer(TINY, few)
     first, last = (np.concatenate(try_settings.ordered_groups(trainer, s)) for s in (-1, 1))
     assert np.array_equal(np.sort(first), np.arange(trainer.layout.blocks()))
     assert np.array_equal(first, last[::-1])
