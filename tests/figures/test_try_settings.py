@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from tiny import TINY
 
 from refmiracle.training.data import Split, default_folder, load_split
 from refmiracle.training.state import write_arrays
-from refmiracle.training.trainer import Trainer
+from refmiracle.training.trainer import VALIDATION_ROWS, Trainer
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "tools" / "figures"))
 import try_settings
@@ -77,7 +78,24 @@ def test_labels_are_drawn_as_often_as_their_probabilities_say(rng):
 
 
 def test_the_order_puts_the_blocks_first_whose_noise_costs_the_loss_most(few):
-    trainer = Trainer(TINY, few)
+    trainer = Trainer(replace(TINY, steps=300, bits_per_block=14), few)
+    while trainer.phase() == "train":
+        trainer.train_step()
     first, last = (np.concatenate(try_settings.ordered_groups(trainer, s)) for s in (-1, 1))
-    assert np.array_equal(np.sort(first), np.arange(trainer.layout.blocks()))
+    blocks = trainer.layout.blocks()
+    assert np.array_equal(np.sort(first), np.arange(blocks))
     assert np.array_equal(first, last[::-1])
+    rho = trainer.rho()
+    delta, _ = trainer.parameterization.whitened(trainer.state.parameters, rho)
+
+    def loss(noisy, row):
+        """The loss where these blocks are drawn and all others are at their means."""
+        flat, _ = trainer.sample(rho, VALIDATION_ROWS + row)
+        w = flat[: rho.size].reshape(rho.shape)
+        w[:] = np.where(np.isin(np.arange(blocks), noisy)[:, None], w, rho * delta)
+        labels = few.labels.astype(np.int64)
+        return trainer.variable_pass.loss_and_grads(flat, few.images, labels, np.empty_like(flat))
+
+    halves = first[: blocks // 2], first[blocks // 2 :]
+    costly, cheap = (np.mean([loss(half, row) for row in range(20)]) for half in halves)
+    assert costly > cheap

@@ -26,6 +26,7 @@ from refmiracle.training.state import write_arrays
 FOLDS = 3
 CHANNELS = 16
 BATCH = 128
+EPOCHS = 8
 HIGHEST_RATE = 4e-3
 ROWS = 1000
 
@@ -50,16 +51,16 @@ def tensor(images):
     return torch.from_numpy(images.reshape(-1, 1, 28, 28).astype(np.float32) / 255)
 
 
-def train(images, labels, epochs, seed):
+def train(images, labels, seed):
     """Return a network trained on these images, in order drawn anew for each epoch."""
     torch.manual_seed(seed)
     net = network().to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(net.parameters(), weight_decay=1e-2)
     steps = len(labels) // BATCH
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, HIGHEST_RATE, epochs=epochs, steps_per_epoch=steps
+        optimiser, HIGHEST_RATE, epochs=EPOCHS, steps_per_epoch=steps
     )
-    for _ in range(epochs):
+    for _ in range(EPOCHS):
         for chosen in torch.randperm(len(labels))[: steps * BATCH].split(BATCH):
             batch = images[chosen].to(memory_format=torch.channels_last)
             optimiser.zero_grad()
@@ -76,21 +77,18 @@ def predict(net, images):
 
 
 def run(arguments):
-    """Train a network, or several, for each fold."""
+    """Train a network for each fold."""
     known, validation = split_validation(load_split(default_folder(), "train"))
     images, labels = tensor(known.images), torch.from_numpy(known.labels.astype(np.int64))
     fold = np.arange(len(labels)) % FOLDS
     targets, guesses = np.zeros((len(labels), 10), np.float32), []
     for number in range(FOLDS):
         held = fold == number
-        for member in range(arguments.members):
-            seed = FOLDS * member + number
-            net = train(images[~held], labels[~held], arguments.epochs, seed)
-            guess = predict(net, images[held])
-            wrong = np.mean(guess.argmax(1) != known.labels[held])
-            print(f"fold {number}, network {member}: {wrong:.2%} of its fold", flush=True)
-            targets[held] += guess / arguments.members
-            guesses.append(predict(net, tensor(validation.images)))
+        net = train(images[~held], labels[~held], number)
+        targets[held] = predict(net, images[held])
+        wrong = np.mean(targets[held].argmax(1) != known.labels[held])
+        print(f"fold {number}: {wrong:.2%} wrong", flush=True)
+        guesses.append(predict(net, tensor(validation.images)))
     wrong = np.mean(np.sum(guesses, axis=0).argmax(1) != validation.labels)
     print(f"all together: {wrong:.2%} of the validation images", flush=True)
     write_arrays(arguments.out, {"targets": targets})
@@ -101,8 +99,6 @@ def main():
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("out", type=Path, metavar="TARGETS.npz")
-    parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--members", type=int, default=1, help="networks for each fold")
     return run_command(parser.parse_args, run, None)
 
 

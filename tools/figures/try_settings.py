@@ -24,7 +24,6 @@ from pathlib import Path
 import numpy as np
 from training_loss import measure
 
-from refmiracle.commands.networks import add_network, given_network
 from refmiracle.commands.running import run_command
 from refmiracle.errors import InputError
 from refmiracle.training.batches import Batches
@@ -112,9 +111,6 @@ def report(name, stage, trainer, splits, started):
 def run(arguments):
     """Train unless a training is given, encode, and report."""
     given = dict(parse_setting(text) for text in arguments.settings)
-    if arguments.network:
-        network = given_network(arguments.network)
-        given = {"network": network, "hash_factors": network.factors(), **given}
     train, validation = split_validation(load_split(default_folder(), "train"))
     some = Split(train.images[:TRAINING_IMAGES], train.labels[:TRAINING_IMAGES])
     splits, started = {"train": some, "validation": validation}, time.time()
@@ -149,7 +145,6 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("name")
     parser.add_argument("settings", nargs="*", metavar="FIELD=VALUE")
-    add_network(parser)
     parser.add_argument("--after", metavar="NAME", help="encode what this training left")
     parser.add_argument("--targets", type=Path, metavar="FILE", help="what teachers.py wrote")
     parser.add_argument("--order", choices=ORDERS, help="which blocks to encode first")
