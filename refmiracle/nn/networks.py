@@ -92,6 +92,7 @@ def _twice(outputs: int) -> tuple[Layer, ...]:
 
 
 RESNET8 = resnet8("resnet8")
+RESNET8_24 = resnet8("resnet8-24", widths=(24, 48, 96), groups=(3, 6, 12))
 RESNET8_WIDE = resnet8("resnet8-wide", widths=(26, 52, 104))
 DS_CNN = Network(
     name="ds-cnn",
@@ -115,7 +116,7 @@ VGG8 = Network(
     ),
 )
 
-SHIPPED = (LENET5, LENET_300_100, RESNET8, RESNET8_WIDE, DS_CNN, VGG8)
+SHIPPED = (LENET5, LENET_300_100, RESNET8, RESNET8_24, RESNET8_WIDE, DS_CNN, VGG8)
 # By name, those that have a number of their own: whoever has more, with numbers from 200 to 255,
 # puts them here in each process that is to read their files.  docs/SPEC.md will never define one.
 NETWORKS = {network.name: network for network in (LENET5, LENET_300_100)}

@@ -455,10 +455,26 @@ def test_counts_of_shipped_networks():
         "stage2.body.conv1.weight",
     ]
     assert "stage2.shortcut.conv1.weight" in names
-    wide = find_network("resnet8-wide")
-    assert [t.shape[-1] for t in wide.tensors() if t.role == "gain"] == [26] * 3 + [52] * 2 + (
-        [104] * 2
-    )
+
+
+@pytest.mark.parametrize(
+    ("name", "widths", "together"),
+    [
+        ("resnet8", (16, 32, 64), 8),
+        ("resnet8-24", (24, 48, 96), 8),
+        ("resnet8-wide", (26, 52, 104), 13),
+    ],
+)
+def test_widths_of_shipped_networks(name, widths, together):
+    """Outputs of each stage, and how many of them a norm takes together."""
+    network = find_network(name)
+    gains = [t.shape[-1] for t in network.tensors() if t.role == "gain"]
+    assert gains == [widths[0]] * 3 + [widths[1]] * 2 + [widths[2]] * 2
+    layers = [*network.layers]
+    for layer in network.layers:
+        layers += getattr(layer, "body", ())
+    groups = [layer.groups for layer in layers if isinstance(layer, GroupNorm)]
+    assert groups == [outputs // together for outputs in gains]
 
 
 @pytest.mark.parametrize("name", ["resnet8", "ds-cnn"])
