@@ -5,6 +5,7 @@
 const HALF = 2 ** 15;
 const LEAST_WIDTH = 2 ** 24;
 const LARGEST_EXPONENT = 61;
+const LARGEST_COUNT = 2 ** 20; // section 2.6
 
 // Follows the interval [L, L + R) decision by decision.  Of C - L and R 32 bits are enough to
 // read; L is kept too, as bytes already sent and 32 bits, because only one code word is valid.
@@ -70,6 +71,7 @@ function makeRangeDecoder(data) {
 
 // The integers (BigInt) of a code word; raw: bits of each that are sent plainly.
 function readIntegers(data, count, theta, raw) {
+  check(count <= LARGEST_COUNT, `it has ${count} integers; expected at most ${LARGEST_COUNT}`);
   const { decide, codeWord } = makeRangeDecoder(data);
 
   function readBits(start, bits) {

@@ -45,11 +45,12 @@ function streamWords(seed, stream, row, count, first = 0) {
   return words.subarray(first - 4 * begin, first - 4 * begin + count);
 }
 
-// Section 7.2: the numbers below count (at most 2^20), sorted by their words.  A word and its
-// number make one key of 52 bits, which a double holds: so equal words keep their order.
+// Section 7.2: the numbers below count, sorted by their words.  A word and its number make one key
+// of 64 bits: so equal words keep their order.
 function streamPermutation(seed, stream, row, count) {
-  const keys = Float64Array.from(
-    streamWords(seed, stream, row, count), (word, number) => word * 2 ** 20 + number,
+  const keys = BigUint64Array.from(
+    streamWords(seed, stream, row, count),
+    (word, number) => (BigInt(word) << 32n) + BigInt(number),
   );
-  return Uint32Array.from(keys.sort(), (key) => key % 2 ** 20);
+  return Uint32Array.from(keys.sort(), (key) => Number(key & 0xffffffffn));
 }

@@ -17,6 +17,7 @@ from refmiracle.conformance.engine_backend import as_bytes
 from refmiracle.nn import description
 from refmiracle.nn.layers import Conv2d, Flatten, GroupNorm, MaxPool2d, MeanPool2d
 from refmiracle.nn.tree import Residual, backward_through, forward_through, tensors_of
+from refmiracle.numerics.philox import stream_permutation
 
 OF_NETWORKS: list[Fault] = []
 fault = registers_in(OF_NETWORKS)
@@ -364,3 +365,23 @@ def residuals_5_deep_accepted(right, data):
 @fault("decode_model", "described-257-layers")
 def lists_counted_by_themselves(right, data):
     return patched("refmiracle.nn.description.MOST_LAYERS", 2**16, right.decode_model)(data)
+
+
+# --- more variables than networks 1 and 2 have
+
+
+@fault("decode_model", "described-2-to-the-20-and-more-variables")
+def numbers_of_a_permutation_in_20_bits(right, data):
+    """As of a word and its number in a double of 52 bits."""
+
+    def in_20_bits(*arguments):
+        return stream_permutation(*arguments) % 2**20
+
+    name = "refmiracle.fileformat.model.stream_permutation"
+    return patched(name, in_20_bits, right.decode_model)(data)
+
+
+@fault("decode_model", "described-2-to-the-20-and-more-integers")
+def as_many_integers_as_a_file_calls_for(right, data):
+    name = "refmiracle.fileformat.integers.LARGEST_COUNT"
+    return patched(name, 2**62, right.decode_model)(data)

@@ -197,6 +197,7 @@ MESSAGES_OF_CODES = {
     "not the code word of its integers": "not the code word of its integers",
     "integer out of range": "a message is out of range",
     "integer above 2^62 - 1": "an integer is too large",
+    "too many integers": r"more than 2\^20 integers",
 }
 
 # What the decoder says of a description, by what a case says of it.

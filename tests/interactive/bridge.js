@@ -70,6 +70,8 @@
     pack_indices: (indices, bits) => [flat("uint8", packIndices(numbers(indices), bitsOf(bits)))],
     unpack_indices: (payload, bits, count) => [flat("int64",
       unpackIndices(payload.data, bitsOf(bits), word(count)))],
+    read_integers: (payload, count, theta, raw) => [flat("int64", readIntegers(
+      payload.data, word(count), inRange(scalar(theta), 65535, 1), inRange(scalar(raw), 24)))],
     read_container: (data) => {
       const file = readContainer(data.data);
       return [

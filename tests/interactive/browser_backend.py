@@ -12,6 +12,7 @@ from refmiracle.conformance.programs import decode_value, encode_value
 BRIDGE = Path(__file__).with_name("bridge.js")
 OPERATIONS = (
     *("philox4x32", "stream_words", "stream_permutation", "pack_indices", "unpack_indices"),
+    "read_integers",
     *("read_container", "describe_file", "block_layout", "normal_quantile", "codebook"),
     *("log_s", "gaussian_kl"),
     *("expand_hash", "images", "log_weights", "select_indices", "decode_blocks"),

@@ -28,7 +28,7 @@ from golden.writer import later, make_case
 
 Case = dict[str, Any]
 
-SINCE = "1.4"
+SINCE, SINCE_MANY = "1.4", "1.7"
 
 
 def tensors_of(description: bytes) -> tuple[int, ...]:
@@ -173,6 +173,22 @@ def largest() -> bytes:
     return of_indices(fields_of(WEIGHTS, 0x01, 16, 60, 17, (40000, 3000)))
 
 
+MANY = network((1, 32, 32), 1024, FLATTEN, dense(1024))
+
+
+def of_many_indices() -> bytes:
+    """Return a file of code 0 with 1,049,600 variables in four blocks."""
+    return of_indices(fields_of(MANY, 0x11, 16, 300_000, 18))
+
+
+def of_many_integers() -> bytes:
+    """Return a file of as many variables, each of which a node of code 8 would send: the root."""
+    fields = fields_of(MANY, 0x11, 5, 300_000, 18)
+    number = coded_files.NUMBERS["grc-s"]
+    payload = coded_files.payload_of(1, (1,) * fields.variables, 0)
+    return seal(head_of(fields, number) + payload)
+
+
 def flags_of(data: bytes) -> tuple[str, ...]:
     """Tell whether the last block is short."""
     file = spec_decoder.parse(data)
@@ -206,4 +222,18 @@ def decode_model() -> list[Case]:
     ]  # fmt: skip
     data = largest()
     name, note = "described-2-to-the-22-weights", "the most"
-    return [*cases, files.decoded(name, data, flags=flags_of(data), note=note, since=SINCE)]
+    cases.append(files.decoded(name, data, flags=flags_of(data), note=note, since=SINCE))
+    return [*cases, *of_many_variables()]
+
+
+def of_many_variables() -> list[Case]:
+    """Pose files of more variables than a list may have integers, 2^20: indices can send them."""
+    name, data = "described-2-to-the-20-and-more-variables", of_many_indices()
+    note = "their order is a permutation of as many numbers"
+    taken = files.decoded(name, data, flags=flags_of(data), note=note, since=SINCE_MANY)
+    refused = make_case(
+        "files/decode_model/described-2-to-the-20-and-more-integers",
+        {"data": of_many_integers()},
+        fault="too many integers", note="in a payload of a few bytes", since=SINCE_MANY,
+    )  # fmt: skip
+    return [taken, refused]
