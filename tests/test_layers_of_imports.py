@@ -93,3 +93,17 @@ def test_what_importing_does_not_load(statement, absent):
     loaded = set(run_python(f"{statement}; import sys; print(*sys.modules)").split())
     assert "refmiracle" in loaded
     assert not loaded & absent
+
+
+def test_packages_and_pages_name_their_layer():
+    texts = {path: path.read_text(encoding="utf-8") for path in MODULES.values()}
+    pages = MODULES[""].parents[1] / "docs" / "api"
+    texts |= {path: path.read_text(encoding="utf-8") for path in pages.glob("*.md")}
+    found = {
+        (path.parent.name if path.stem == "__init__" else path.stem, path.name): int(layer)
+        for path, text in texts.items()
+        for layer in re.findall(r"^(?:\"\"\")?Layer (\d+)[:,]", text, re.M)
+    }
+    assert len(found) > 15
+    layers = {name: LAYERS[name[0].replace("_", "")] for name in found}  # mean_kl.md is of meankl
+    assert found == layers

@@ -1,1 +1,1 @@
-"""Layer 5: how long it takes, and how long others take: ``python -m refmiracle.bench``."""
+"""Layer 6: how long it takes, and how long others take: ``python -m refmiracle.bench``."""

@@ -99,9 +99,10 @@ def encode(
         Q; array_likes of float of shape (targets,), or (targets, dimensions) for blocks, which
         the codes of blocks send as one message each.
     coding : the same
-        P, in shapes that can be broadcast to Q's.  No target may be wider than it.
+        P, in shapes that can be broadcast to Q's.  No target may be wider than it, but with `mrc`.
     seed : int
-        Shared with the receiver; 0 <= seed < 2**32.  Target t draws from its own randomness.
+        Shared with the receiver; 0 <= seed < 2**32.  Target t draws from its own randomness, but
+        in `mrc`, `orc` and `pfr`, where all blocks of a call share one codebook.
     code : str
         One of `names()`.
     bits : int, optional

@@ -1,1 +1,1 @@
-"""Layer 4: one HTML page about one run (extra ``report``)."""
+"""Layer 6: one HTML page about one run (extra ``report``)."""
