@@ -172,6 +172,16 @@ def test_old_code_is_cleared_away(tmp_path, monkeypatch):
         assert another.exists() is expected
 
 
+def test_the_folder_of_the_code_itself_is_never_old(place):
+    """Reading does not make a folder younger, so one that is full may be as old as it likes."""
+    compiling.write_whole(place, "old.bin", b"old")
+    past = time.time() - compiling.KEPT_SECONDS - 60
+    os.utime(place, (past, past))
+    compiling.clear_old.cache_clear()
+    compiling.write_whole(place, "new.bin", b"new")
+    assert sorted(os.listdir(place)) == ["new.bin", "old.bin"]
+
+
 def test_folders_follow_the_environment(monkeypatch, tmp_path):
     monkeypatch.setattr(compiling.numba.config, "CACHE_DIR", str(tmp_path))
     assert [f.parent for f in compiling.folders.__wrapped__()] == [tmp_path]

@@ -140,9 +140,9 @@ def clear_old(folder: Path) -> None:
     """Remove code that nobody will ask for again from where new code is about to be kept.
 
     Beside the source is no other source's code; elsewhere another installation may use what is not
-    old.
+    old.  The folder itself stays: reading does not make it younger.
     """
-    for other in folder.parent.glob(f"{PREFIX}*"):
+    for other in {*folder.parent.glob(f"{PREFIX}*")} - {folder}:
         with contextlib.suppress(OSError):
             replaced = folder.is_relative_to(HERE) and of_source() not in other.name
             if replaced or time.time() - other.stat().st_mtime > KEPT_SECONDS:
