@@ -61,11 +61,15 @@ def as_pixels(
     raise InputError(f"images of shape {array.shape}; expected {_wanted(shape, channels)}")
 
 
+def _check_channels(channels: Channels) -> None:
+    if not isinstance(channels, str) or channels not in ("last", "first"):
+        raise InputError(f'channels is {described(channels)}; expected "last" or "first"')
+
+
 def _forms(shape: tuple[int, int, int], channels: Channels) -> tuple[Shape, ...]:
     """Return the shapes that an image may have, the usual one first, flat last."""
     count, height, width = shape
-    if not isinstance(channels, str) or channels not in ("last", "first"):
-        raise InputError(f'channels is {described(channels)}; expected "last" or "first"')
+    _check_channels(channels)
     whole = (height, width, count) if channels == "last" else shape
     plain = ((height, width),) if count == 1 else ()
     return *plain, whole, (math.prod(shape),)
@@ -134,6 +138,7 @@ def input_of(images: ArrayLike, channels: Channels) -> tuple[int, int, int]:
         If they are not of two, three or four axes, or have their channels elsewhere: one or three
         of them before, or behind, the sides of a square.
     """
+    _check_channels(channels)
     axes = np.shape(as_array("images", images))[1:]
     if not 1 <= len(axes) <= 3:
         raise InputError(

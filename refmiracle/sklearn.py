@@ -55,6 +55,11 @@ _utils = import_extra("sklearn.utils", "sklearn", ("check_random_state",))
 HIDDEN = 32
 SEEDS = 2**32
 _NONE = object()  # no labels are asked for; None is none where they are
+# Settings of a run that are parameters of the classifier.
+_OWN = (
+    *("steps", "groups", "group_steps", "bits_per_block", "block_size", "batch_size", "rate"),
+    "engine",
+)
 
 
 class MiracleClassifier(ClassifierMixin, BaseEstimator):
@@ -173,7 +178,9 @@ class MiracleClassifier(ClassifierMixin, BaseEstimator):
         Raises
         ------
         InputError
-            A `ValueError`: if samples, labels or a parameter are not as said.
+            A `ValueError`: if images, labels or a parameter are not as said.
+        ValueError
+            If scikit-learn refuses the samples or the labels.
         CheckError
             If the training diverges.
         KeyboardInterrupt
@@ -218,16 +225,7 @@ class MiracleClassifier(ClassifierMixin, BaseEstimator):
 
     def _settings(self) -> Any:
         """Return the settings of a run."""
-        own = (
-            "steps",
-            "groups",
-            "group_steps",
-            "bits_per_block",
-            "block_size",
-            "batch_size",
-            "rate",
-        )
-        given = {name: getattr(self, name) for name in own} | {"engine": self.engine}
+        given = {name: getattr(self, name) for name in _OWN}
         given |= self._other_settings()
         check_choice("preset", self.preset, tuple(PRESETS))
         given["seed"] = self._seed()
@@ -246,11 +244,12 @@ class MiracleClassifier(ClassifierMixin, BaseEstimator):
         if not isinstance(self.settings, Mapping):
             raise InputError(f"settings is {described(self.settings)}; expected a mapping")
         others = dict(self.settings)
-        known = [name for name in GivenSettings.__annotations__ if name != "seed"]
+        said = {name: f"the parameter {name}" for name in _OWN} | {"seed": "random_state"}
+        known = [name for name in GivenSettings.__annotations__ if name not in said]
         for name in others:
             if name not in known:
-                said = "is said by random_state" if name == "seed" else "is no setting of a run"
-                raise InputError(f"settings: {name} {said}; expected some of {', '.join(known)}")
+                why = f"is said by {said[name]}" if name in said else "is no setting of a run"
+                raise InputError(f"settings: {name} {why}; expected some of {', '.join(known)}")
         return others
 
     def _seed(self) -> Any:
@@ -308,7 +307,11 @@ class MiracleClassifier(ClassifierMixin, BaseEstimator):
         Raises
         ------
         InputError
-            A `ValueError`: if samples are not as in `fit`.
+            A `ValueError`: if images are not as in `fit`.
+        ValueError
+            If scikit-learn refuses the samples.
+        NotFittedError
+            A `ValueError`: before `fit`.
         """
         scores = self._logits(X)
         return np.asarray(self.classes_[scores.argmax(axis=1)])
@@ -329,7 +332,11 @@ class MiracleClassifier(ClassifierMixin, BaseEstimator):
         Raises
         ------
         InputError
-            A `ValueError`: if samples are not as in `fit`.
+            A `ValueError`: if images are not as in `fit`.
+        ValueError
+            If scikit-learn refuses the samples.
+        NotFittedError
+            A `ValueError`: before `fit`.
         """
         scores = self._logits(X)
         powers = np.exp(scores - scores.max(axis=1, keepdims=True))

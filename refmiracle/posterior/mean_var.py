@@ -50,6 +50,7 @@ class MeanVar(Parameterization):
     name: ClassVar[str] = "mean-var"
     title: ClassVar[str] = "Mean-Var"
     spends: ClassVar[str] = "pulls each block's KL there by a penalty"
+    above_0: ClassVar[tuple[str, ...]] = ("spread",)
     suited: ClassVar[Mapping[str, Any]] = BEST
     tuned: ClassVar[Mapping[str, Any]] = BEST
 

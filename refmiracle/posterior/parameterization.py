@@ -46,6 +46,8 @@ class Parameterization(ABC):
         Whether each block spends exactly its budget, whatever its parameters are.
     late_scales : bool
         Whether rho may learn while blocks are encoded: not where a block's KL depends on it.
+    above_0 : tuple of str
+        Settings that may not be 0, though they may with others.
     suited : mapping of str to object
         Settings with which a run does best where they are not those of the presets.
     tuned : mapping of str to object
@@ -62,6 +64,7 @@ class Parameterization(ABC):
     spends: ClassVar[str]
     holds_budget: ClassVar[bool] = False
     late_scales: ClassVar[bool] = False
+    above_0: ClassVar[tuple[str, ...]] = ()
     suited: ClassVar[Mapping[str, Any]] = {}
     tuned: ClassVar[Mapping[str, Any]] = {}
 

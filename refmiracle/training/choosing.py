@@ -25,6 +25,7 @@ from refmiracle.posterior.parameterizations import (
     PARAMETERIZATIONS,
     OwnSettings,
     check_late_scales,
+    find_parameterization,
 )
 from refmiracle.posterior.scales import LARGEST
 from refmiracle.training.agreement import check_agreement, check_block_size
@@ -84,7 +85,8 @@ WHOLE = {
     "flip": (0, 1),
     "antithetic": (0, 1),
 }
-# Real numbers that are above 0, and those that may be 0: then nothing moves, or nothing is spread.
+# Real numbers that are above 0, and those that may be 0 unless a parameterization says otherwise:
+# then nothing moves, or nothing is spread.
 ABOVE_0 = ("rate", "encoding_rate", "final_rate", "rho_gain")
 FROM_0 = ("variance_rate", "scale_rate", "late_scale_rate", "spread")
 UPDATE_BYTES = 140  # of an update of which nobody says how long it may be: an SMS
@@ -232,9 +234,10 @@ def check_settings(settings: Settings) -> Settings:
         name: whole_number(named(name), getattr(settings, name), low, high + 1)
         for name, (low, high) in ranges.items()
     }
+    from_0 = {*FROM_0} - {*find_parameterization(settings.parameterization).above_0}
     for name in (*ABOVE_0, *FROM_0):
         most = LARGEST if name == "rho_gain" else LARGEST_REAL
-        checked[name] = real_number(named(name), getattr(settings, name), name in FROM_0, most)
+        checked[name] = real_number(named(name), getattr(settings, name), name in from_0, most)
     for name, value in settings.own.items():
         checked[name] = real_number(named(name), value, with_0=False, high=LARGEST_REAL)
     settings = settings.having(checked)

@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 UNKNOWN = -1
 # What is read of a line again; those of the second kind may be null.
-NUMBERS = ("step", "kl_bits", "sent_bits")
+NUMBERS = ("step", "kl_bits", "sent_bits", "rate", "seconds")
 MAY_LACK = ("loss_nats", "validation_error")
 
 

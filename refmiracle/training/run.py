@@ -132,7 +132,11 @@ class Memory:
             if not self._whole:
                 raise InputError("this run has broken off within a step; begin it anew")
             self._whole = False
-            yield self.found
+            try:
+                yield self.found
+            except InputError:  # raised before anything has changed
+                self._whole = True
+                raise
             self._whole = True
         finally:
             self._at_work.release()

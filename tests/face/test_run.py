@@ -156,9 +156,11 @@ def test_images_that_change_while_a_run_stands(shapes, monkeypatch):
     with monkeypatch.context() as patch:
         press_at(patch, 5)
         run = refmiracle.fit(images, shapes[1], **QUICK)
-    images[0] = 0
+    kept, images[0] = images[0].copy(), 0
     with pytest.raises(refmiracle.InputError, match="other training images"):
         run.resume()
+    images[0] = kept
+    assert run.resume(progress=False).finished
 
 
 def test_a_second_interrupt_is_the_callers_and_leaves_no_half_step(shapes, monkeypatch):
@@ -260,6 +262,10 @@ REFUSED = [
     ({"variance_rate": -1}, "variance_rate is -1; expected a number from 0 to 1000"),
     ({"initial_beta": 0}, "initial_beta is 0; expected a number above 0, to 1000"),
     ({"spread": -0.1}, "spread is -0.1; expected a number from 0 to 1000"),
+    (
+        {"spread": 0, "parameterization": "mean-var"},
+        "spread is 0; expected a number above 0, to 1000",
+    ),
     ({"rho_gain": 1e6}, "rho_gain is 1000000.0; expected a number above 0, to 65504"),
     ({"hash_factors": 3}, "hash_factors is 3; expected a list of whole numbers"),
     ({"hash_factors": (1, 2)}, "hash_factors: 2 numbers; expected 4, one for each tensor"),

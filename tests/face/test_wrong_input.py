@@ -127,6 +127,8 @@ def test_channels_that_stand_elsewhere_than_was_said(shapes, count):
     images = np.moveaxis(images, 1, -1)
     said = refusal(refmiracle.fit, images, shapes[1], channels="first", **QUICK)
     assert 'have their channels last; say so by channels="last"' in said
+    said = refusal(refmiracle.fit, images, shapes[1], channels="Last", **QUICK)
+    assert said == 'channels is \'Last\'; expected "last" or "first"'
     layers = (Flatten(), Dense(3))
     network = Network("odd", 0, (6, count, 6), 3, layers)
     images = np.moveaxis(images, -1, 1)

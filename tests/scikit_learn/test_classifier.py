@@ -255,6 +255,8 @@ def test_minmax_is_that_of_the_training_samples():
         ({"preset": "huge"}, None, "preset 'huge' is unknown"),
         ({"steps": 0}, None, "steps 0 is out of range"),
         ({"settings": {"speed": 1}}, None, "speed is no setting of a run"),
+        ({"settings": {"steps": 1}}, None, "steps is said by the parameter steps; expected some"),
+        ({"settings": {"seed": 1}}, None, "seed is said by random_state; expected some"),
         ({"batch_size": 1000}, None, "1000"),
         ({}, lambda X, y: (X, y[:-1]), "inconsistent numbers of samples"),
         ({}, lambda X, y: (X, np.full(len(X), 3)), "the labels are of one class"),
