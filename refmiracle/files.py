@@ -6,14 +6,16 @@ import contextlib
 import errno
 import hashlib
 import os
+import shlex
 import stat
+import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from refmiracle.errors import InputError
 
@@ -38,6 +40,11 @@ def first_line(error: BaseException) -> str:
 def printable(text: str) -> str:
     """Return a name as text: bytes of it that are none, as backslash and number."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def quoted(argument: str | Path) -> str:
+    """Return an argument as a shell takes it."""
+    return subprocess.list2cmdline([argument]) if os.name == "nt" else shlex.quote(str(argument))
 
 
 def as_path(name: str, given: Any) -> Path:
@@ -66,7 +73,8 @@ def write_atomically(path: Path, data: bytes) -> None:
     """Write a file whole or not at all, a pipe or a device as it comes.
 
     A file is written beside its place, flushed to the disk, and renamed.  Where `path` is a link
-    that is the place of the file which it names.  A file that was there keeps its mode.
+    that is the place of the file which it names.  A file that was there keeps its mode.  One that
+    may be written to but not replaced is written to, and only a crash can leave it half written.
 
     Raises
     ------
@@ -179,11 +187,22 @@ def _rename(temporary: Path, place: Path, data: bytes) -> None:
         if e.errno not in NOT_REPLACED or not place.exists():
             raise
         with open(place, "r+b") as f:
-            f.write(data)
-            f.truncate()
-            f.flush()
-            os.fsync(f.fileno())
+            before = f.read()
+            try:
+                _overwrite(f, data)
+            except OSError:  # such as a disk that is full: what was there has room
+                _overwrite(f, before)
+                raise
         temporary.unlink()
+
+
+def _overwrite(f: BinaryIO, data: bytes) -> None:
+    """Write the whole of an open file anew."""
+    f.seek(0)
+    f.write(data)
+    f.truncate()
+    f.flush()
+    os.fsync(f.fileno())
 
 
 @contextlib.contextmanager

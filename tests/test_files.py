@@ -1,6 +1,7 @@
 """Files are written whole or not at all."""
 
 import errno
+import itertools
 import os
 import socket
 import stat
@@ -331,6 +332,27 @@ def test_a_file_that_may_not_be_replaced_is_written_to(tmp_path, monkeypatch, re
     write_atomically(path, b"new")
     assert path.read_bytes() == b"new"
     assert path.stat().st_ino == number
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_disk_that_is_full_leaves_what_may_not_be_replaced(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    fsync, calls = os.fsync, itertools.count()
+
+    def replace(*names):
+        raise OSError(errno.EBUSY, "EBUSY")
+
+    def full(descriptor):
+        if next(calls) == 1:  # the first is of the temporary file
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "replace", replace)
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(InputError, match="No space left on device"):
+        write_atomically(path, b"a longer new content")
+    assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["file"]
 
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from refmiracle.commands.options import a_path, check_outs, quoted
+from refmiracle.commands.options import a_path, check_outs
 from refmiracle.commands.running import run_command
 from refmiracle.conformance.backends import Backend, load_python_backend
 from refmiracle.conformance.order import ORDER
@@ -17,7 +17,7 @@ from refmiracle.conformance.report import to_json, to_junit, to_markdown, to_tex
 from refmiracle.conformance.runner import run_suite
 from refmiracle.conformance.vectors import check_wanted, default_golden, load_golden
 from refmiracle.errors import CHECK_FAILED
-from refmiracle.files import printable, write_atomically
+from refmiracle.files import printable, quoted, write_atomically
 from refmiracle.training.progress import progress_bar
 
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
-import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 from refmiracle.engines import ENGINES
 from refmiracle.errors import InputError
-from refmiracle.files import check_writable, is_standard_output
+from refmiracle.files import check_writable, is_standard_output, quoted
 from refmiracle.loading import files_of, find_model
 from refmiracle.training.data import DataSet, default_folder
 
@@ -22,11 +20,6 @@ def a_path(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("it is empty; expected a path")
     return Path(text)
-
-
-def quoted(argument: str | Path) -> str:
-    """Return an argument as a shell takes it."""
-    return subprocess.list2cmdline([argument]) if os.name == "nt" else shlex.quote(str(argument))
 
 
 def model_file(text: str) -> Path:

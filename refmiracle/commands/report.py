@@ -20,7 +20,7 @@ from refmiracle.files import write_atomically
 from refmiracle.reports.opening import open_folder
 from refmiracle.reports.page import build_page, check_extras
 from refmiracle.training.data import check_split, default_folder, load_split
-from refmiracle.training.run import ALL_PATHS
+from refmiracle.training.run import ALL_PATHS, model_path
 from refmiracle.training.settings import fingerprint, same_images
 
 
@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_extras()
     opened = open_folder(arguments.run)
     out = arguments.out or arguments.run / "report.html"
-    check_out(out, *(path(arguments.run) for path in ALL_PATHS))
+    check_out(out, model_path(arguments.run), *(path(arguments.run) for path in ALL_PATHS))
     if arguments.data is None:
         own = fingerprint(load_split(default_folder(), "train"))
         if not same_images(opened.run.settings.data, own):

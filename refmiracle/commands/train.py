@@ -24,10 +24,10 @@ from refmiracle.commands.options import (
     check_out,
     chosen_data,
     data_flags,
-    quoted,
 )
 from refmiracle.commands.running import run_command
 from refmiracle.errors import InputError
+from refmiracle.files import quoted
 from refmiracle.loading import load_base
 from refmiracle.posterior.parameterizations import MEAN_KL, PARAMETERIZATIONS
 from refmiracle.run import carry_out

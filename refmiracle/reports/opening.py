@@ -20,7 +20,7 @@ from refmiracle.fileformat.envelope import (
     unseal,
 )
 from refmiracle.fileformat.update import CompressedUpdate
-from refmiracle.files import printable
+from refmiracle.files import printable, quoted
 from refmiracle.studies.comparison import FinishedRun, open_run, read_file
 from refmiracle.training.metrics import read_metrics
 from refmiracle.training.run import (
@@ -127,13 +127,13 @@ def read_summary(folder: Path) -> dict[str, Any]:
     if not path.exists() and checkpoint_path(folder).exists():
         raise InputError(
             f"{folder}: the run is not finished; go on with it by"
-            f" python -m refmiracle.train --resume --out {folder}"
+            f" python -m refmiracle.train --resume --out {quoted(folder)}"
         )
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
     except OSError as e:
         raise InputError(f"{path}: {e.strerror or e}") from e
-    except ValueError as e:
+    except (ValueError, RecursionError) as e:
         raise InputError(f"{path}: it is no intact JSON ({e})") from e
     if not isinstance(summary, dict) or not summary.keys() >= SUMMARY_KEYS:
         raise InputError(f"{path}: it does not hold the figures of a run of this version")

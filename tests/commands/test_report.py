@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from refmiracle.commands import report
+from refmiracle.files import quoted
 from refmiracle.start import main as refmiracle_main
 
 
@@ -67,6 +68,16 @@ def strange(name, text):
     return lambda run: (run / name).write_text(text)
 
 
+def without(figure):
+    def change(run):
+        path = run / "metrics.jsonl"
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        kept = [{name: v for name, v in line.items() if name != figure} for line in lines]
+        path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+
+    return change
+
+
 def other_model(run):
     summary = json.loads((run / "summary.json").read_text())
     (run / "summary.json").write_text(json.dumps({**summary, "sha256": "0" * 64}))
@@ -101,7 +112,10 @@ def posterior_of_nothing(run):
         (torn("metrics.jsonl"), "metrics.jsonl: line 1 is no intact JSON"),
         (strange("metrics.jsonl", ""), "metrics.jsonl: it is empty"),
         (strange("metrics.jsonl", '{"step": 1}'), "line 1 does not hold the figures of a step"),
+        (without("rate"), "line 1 does not hold the figures of a step"),
+        (without("seconds"), "line 1 does not hold the figures of a step"),
         (strange("summary.json", "[]"), "it does not hold the figures of a run"),
+        (strange("summary.json", "[" * 100_000), "summary.json: it is no intact JSON"),
         (other_model, "model.rmc: it is not the file that"),
         (other_version, "its settings are not those of this version of refmiracle"),
         (other_posterior, "posterior.npz: it is not of the run that made model.rmc"),
@@ -132,6 +146,21 @@ def test_missing_extras_are_named(copied, few_images_folder, monkeypatch, capsys
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="names are no bytes there")
+def test_what_a_run_has_written_is_not_written_over(copied, few_images_folder, capsys):
+    for name, said in (("checkpoint.npz", "checkpoint.npz"), ("model.rmc", "the model")):
+        out = copied / name
+        assert report.main(command(copied, few_images_folder, "--out", str(out))) == 2
+        assert f"{name}: it is {said} itself" in capsys.readouterr().err
+
+
+def test_the_command_that_goes_on_is_quoted(copied, few_images_folder, capsys):
+    folder = copied.rename(copied.parent / "a run")
+    unfinished(folder)
+    assert report.main(command(folder, few_images_folder)) == 2
+    assert f"--resume --out {quoted(folder)}" in capsys.readouterr().err
+    assert quoted(folder) != str(folder)
+
+
 def test_a_folder_whose_name_is_no_text(tiny_run, tmp_path, few_images_folder, capsys):
     folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/l\xe4ufe"))
     shutil.copytree(tiny_run, folder)

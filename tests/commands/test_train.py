@@ -19,9 +19,9 @@ from refmiracle import __version__
 from refmiracle import run as face
 from refmiracle.codes.code import Code
 from refmiracle.commands import decode, evaluate, train
-from refmiracle.commands.options import quoted
 from refmiracle.errors import InputError
 from refmiracle.fileformat.container import parse_model
+from refmiracle.files import quoted
 from refmiracle.start import main as refmiracle_main
 from refmiracle.training import run
 from refmiracle.training.choosing import choose_settings
