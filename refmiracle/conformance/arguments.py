@@ -35,9 +35,9 @@ def as_uint8(data: bytes) -> Array:
     return np.frombuffer(data, dtype=np.uint8)
 
 
-def bits_of(bits: Array) -> int:
-    """Return a number of bits that a file can have."""
-    return whole_number("bits", bits, end=LARGEST_BITS + 1)
+def bits_of(bits: Array, least: int = 1, most: int = LARGEST_BITS) -> int:
+    """Return a number of bits, by default one that a block of a file can have."""
+    return whole_number("bits", bits, least, most + 1)
 
 
 def layout_of(

@@ -3,11 +3,12 @@
 A Python backend is any object with `name`, `version`, `dtypes` and one callable for each
 operation that it has.  Arguments are NumPy arrays in the order of the operation; results may be
 anything that NumPy takes by the array or DLPack protocol.  Optional attributes: `known_failures`
-(id to reason) and `bounds` (id to output to bound), both of which the report shows.
+(id to reason) and `bounds` (id to output to precision to bound), both of which the report shows.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 import os
@@ -216,7 +217,8 @@ def load_python_backend(
     def found() -> PythonBackend:
         return PythonBackend(made(getattr(importlib.import_module(module), attribute)), patience)
 
-    sys.path.insert(0, os.getcwd())
+    here = os.getcwd()
+    sys.path.insert(0, here)
     try:
         return patience.ask(found)
     except (InputError, LateError) as e:
@@ -224,7 +226,8 @@ def load_python_backend(
     except (Exception, SystemExit) as e:  # whatever a module does while it is imported
         raise InputError(f"{asked_by} {name}: {type(e).__name__}: {legible(first_line(e))}") from e
     finally:
-        sys.path.pop(0)
+        with contextlib.suppress(ValueError):  # the module may have put folders before it
+            sys.path.remove(here)
 
 
 def made(target: Any) -> Any:

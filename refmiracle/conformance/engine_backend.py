@@ -33,6 +33,7 @@ from refmiracle.nn.evaluation import classes, forward
 from refmiracle.nn.gradients import loss_and_grads
 from refmiracle.nn.network import Network
 from refmiracle.nn.networks import LENET5
+from refmiracle.numerics.limits import LARGEST_SEARCH_BITS
 from refmiracle.posterior.blocks import (
     find_places,
     to_variable_gradients,
@@ -160,7 +161,8 @@ class EngineBackend(FileBackend):
         self, seed: Array, bits: Array, blocks: Array, delta: Array, log_s: Array
     ) -> Array:
         """Return the indices of ordered random coding."""
-        return self.engine.ordered_indices(int(seed), int(bits), blocks, delta, log_s)
+        number = bits_of(bits, 0, LARGEST_SEARCH_BITS)
+        return self.engine.ordered_indices(int(seed), number, blocks, delta, log_s)
 
     def poisson_indices(self, seed: Array, blocks: Array, delta: Array, log_s: Array) -> Array:
         """Return the indices of the Poisson functional representation."""
@@ -170,14 +172,14 @@ class EngineBackend(FileBackend):
         self, seed: Array, bits: Array, blocks: Array, delta: Array, log_s: Array
     ) -> Array:
         """Return the messages of space partitioning."""
-        number = bits_of(bits)
+        number = bits_of(bits, 0)
         return self.engine.partition_messages(int(seed), number, blocks, delta, log_s)
 
     def partition_rows(
         self, seed: Array, bits: Array, blocks: Array, messages: Array, dimension: Array
     ) -> Array:
         """Return the samples that messages of space partitioning name."""
-        number = bits_of(bits)
+        number = bits_of(bits, 0)
         return self.engine.partition_rows(int(seed), number, blocks, messages, int(dimension))
 
     def variable_messages(

@@ -24,7 +24,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     option = metafunc.config.getoption
     folder = option("--refmiracle-golden")
     files = load_golden(Path(folder) if folder else default_golden())
-    backend = _load(option("--refmiracle-backend"), option("--refmiracle-deadline") or DEADLINE)
+    deadline = option("--refmiracle-deadline")
+    backend = _load(option("--refmiracle-backend"), DEADLINE if deadline is None else deadline)
     if "case" in metafunc.fixturenames:
         cases = [(backend, file, case) for file in files for case in file.cases]
         metafunc.parametrize(("backend", "file", "case"), cases, ids=[c.id for *_, c in cases])

@@ -60,9 +60,12 @@ def summary_line(report: Report) -> str:
     """Return the closing line: how many of each status."""
     counts = ", ".join(f"{report.count(s)} {s}" for s in STATUSES if report.count(s))
     deadline = f"{report.deadline:g} s" if np.isfinite(report.deadline) else "none"
+    again = f"{report.posed_again} posed again in order {report.order}"
+    if report.order is None:
+        again = "none posed again"
     return (
         f"{counts or 'no case'}; {report.backend} {report.version}; deadline of a case: {deadline};"
-        f" {report.posed_again} posed again in order {report.order}"
+        f" {again}"
     )
 
 
@@ -150,11 +153,14 @@ def _result_to_json(result: Result, target: str, only: tuple[str, ...]) -> dict[
 
 
 def to_junit(report: Report) -> str:
-    """Return JUnit XML: one test case for each result; a known failure counts as skipped."""
+    """Return JUnit XML: a test case for each result, where a known failure counts as skipped.
+
+    What was declared for no case is one more, an error.
+    """
     suite = ElementTree.Element(
         "testsuite",
         name=f"refmiracle conformance of {report.backend}",
-        tests=str(len(report.results)),
+        tests=str(len(report.results) + len(report.unmatched)),
         failures=str(sum(r.status in RED for r in report.results)),
         skipped=str(report.count(SKIPPED) + report.count(KNOWN)),
         errors=str(len(report.unmatched)),
@@ -162,7 +168,8 @@ def to_junit(report: Report) -> str:
     deadline = f"{report.deadline:g}"
     properties = ElementTree.SubElement(suite, "properties")
     ElementTree.SubElement(properties, "property", name="deadline_seconds", value=deadline)
-    ElementTree.SubElement(properties, "property", name="order", value=str(report.order))
+    if report.order is not None:
+        ElementTree.SubElement(properties, "property", name="order", value=str(report.order))
     for r in report.results:
         name = f"{r.id}[{r.dtype}]" if r.dtype else r.id
         case = ElementTree.SubElement(

@@ -66,8 +66,8 @@ class Report:
     backend, version : str
     deadline : float
         Seconds that the backend had for each answer; infinite: any number.
-    order : int
-        Seed of the order in which the cases were posed again.
+    order : int or None
+        Seed of the order in which the cases were posed again; None: they were not.
     only : tuple of str
         What was asked for; all if empty.
     posed_again : int
@@ -82,7 +82,7 @@ class Report:
     backend: str
     version: str
     deadline: float
-    order: int = ORDER
+    order: int | None = ORDER
     only: tuple[str, ...] = ()
     posed_again: int = 0
     results: list[Result] = field(default_factory=list)
@@ -267,7 +267,7 @@ def run_suite(
         The seed; None: once is enough.
     """
     files = list(files)
-    report = Report(backend.name, backend.version, backend.patience.deadline, order or 0, only)
+    report = Report(backend.name, backend.version, backend.patience.deadline, order, only)
     ids = {case.id for file in files for case in file.cases}
     report.unmatched = {
         **{i: "known failure" for i in backend.known_failures if i not in ids},

@@ -404,6 +404,18 @@ def test_a_report_without_a_deadline(stuck):
     assert 'value="inf"' in to_junit(report)
 
 
+def test_a_report_of_cases_that_are_posed_once(stuck):
+    backend = PythonBackend(Hangs(stuck))
+    backend.known_failures = {"layers/relu/no-such": "nobody knows"}
+    report = run_suite(backend, relu_files("a"), order=None)
+    assert to_text(report, "").splitlines()[-1].endswith("; none posed again")
+    assert to_json(report, "")["order"] is None
+    suite = ElementTree.fromstring(to_junit(report))
+    assert {p.get("name") for p in suite.findall("properties/property")} == {"deadline_seconds"}
+    assert suite.get("tests") == str(len(suite.findall("testcase"))) == "2"
+    assert suite.get("errors") == "1"
+
+
 def test_every_report_can_hold_what_a_backend_says(stuck):
     class Strange(Hangs):
         name = "new\nline\0"

@@ -20,6 +20,8 @@ from refmiracle.conformance.backends import (
     load_python_backend,
 )
 from refmiracle.conformance.bounds import compare
+from refmiracle.conformance.engine_backend import numpy_backend
+from refmiracle.conformance.operations import OPERATIONS
 from refmiracle.conformance.programs import CommandBackend, Program, decode_value, encode_value
 from refmiracle.conformance.runner import FAILED, KNOWN, PASSED, SKIPPED, UNEXPECTED, run_suite
 from refmiracle.conformance.vectors import load_golden
@@ -604,6 +606,38 @@ def test_pytest_plugin_keeps_out_of_the_way(module, tmp_path):
     own = run_pytest(tmp_path)
     assert own.returncode == 0
     assert "1 passed" in own.stdout
+
+
+def test_pytest_plugin_refuses_a_deadline_of_0(module, golden, tmp_path):
+    options = f"--refmiracle-golden={golden}", "--refmiracle-deadline=0"
+    done = run_pytest(tmp_path, "--refmiracle-backend=my_backend:MINE", *options)
+    assert done.returncode != 0
+    assert "a deadline of 0 s; expected more than 0" in done.stdout
+
+
+def test_a_module_keeps_the_folders_that_it_looks_in(tmp_path, monkeypatch):
+    (tmp_path / "looks.py").write_text(
+        f"import sys\nsys.path.insert(0, 'a folder of its own')\n{MODULE}", encoding="utf-8"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "looks", raising=False)
+    before = [*sys.path]
+    assert load_python_backend("looks:MINE").name == "mine"
+    assert sys.path == ["a folder of its own", *before]
+
+
+@pytest.mark.parametrize(
+    ("operation", "bits"),
+    [("select_indices", 0), ("best_indices", 0), ("ordered_indices", 27), ("ordered_indices", 2.5),
+     ("partition_messages", -1), ("partition_messages", 25)],
+)  # fmt: skip
+def test_bits_that_no_file_can_say_are_refused_by_our_own_backend(operation, bits):
+    target = np.zeros((1, 2))
+    inputs = {"seed": 1, "bits": bits, "blocks": np.arange(1), "delta": target, "log_s": target}
+    wanted = [np.asarray(inputs[name]) for name in OPERATIONS[operation].inputs]
+    with pytest.raises(InputError, match="bits"):
+        getattr(numpy_backend(), operation)(*wanted)
 
 
 def test_a_class_is_called_for_its_backend(module):
