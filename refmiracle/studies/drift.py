@@ -134,10 +134,10 @@ def occlude(images: Pixels, pixels: float) -> Pixels:
 
 
 def invert(images: Pixels, share: float, seed: int = 0, first: int = 0) -> Pixels:
-    """Return images of which a share, drawn at random, is inverted."""
+    """Return images of which a share, drawn at random, is inverted, all channels together."""
     words = stream_words(seed, Stream.SELECTION, [0], len(images), first)[0]
-    chosen = words_to_uniform(words) < share
-    return np.where(chosen[:, None, None], WHITE - images, images)
+    chosen = (words_to_uniform(words) < share).reshape(-1, *(1,) * (images.ndim - 1))
+    return np.where(chosen, WHITE - images, images)
 
 
 def add_noise(
@@ -157,7 +157,8 @@ class Drift:
     Attributes
     ----------
     change : function
-        Of images, shape (count, height, width), and a strength.
+        Of images, shape (count, height, width), and a strength.  Each channel is one of them, but
+        where `together` is set.
     strengths : tuple of float
     unit : str
         Of a strength.
@@ -169,6 +170,8 @@ class Drift:
         All that it may be, where these are few.
     random : bool
         Whether `change` takes a seed, and the number of the first image, too.
+    together : bool
+        Whether it takes the channels of an image as one image.
     """
 
     change: Callable[..., Pixels]
@@ -179,6 +182,7 @@ class Drift:
     whole: bool = False
     only: tuple[int, ...] = ()
     random: bool = False
+    together: bool = False
 
     def check(self, kind: str, strength: float) -> None:
         """Refuse a strength that means nothing.
@@ -205,7 +209,9 @@ DRIFTS = {
     "scale": Drift(scale, (0.85, 0.7, 0.55), "times the size", 0.01, 100),
     "blur": Drift(blur, (1, 1.5, 2.5), "pixels of sigma", 0.1, 100),
     "contrast": Drift(contrast, (0.6, 0.4, 0.2), "times the contrast", 0, 100),
-    "inversion": Drift(invert, (0.25, 0.5, 1), "share of the images", 0, 1, random=True),
+    "inversion": Drift(
+        invert, (0.25, 0.5, 1), "share of the images", 0, 1, random=True, together=True
+    ),
     "thicker strokes": Drift(thicken, (4, 9, 16), _NEIGHBOURS, 2, 16, only=_SIZES),
     "thinner strokes": Drift(thin, (2, 4, 5), _NEIGHBOURS, 2, 16, only=_SIZES),
     "noise": Drift(add_noise, (32, 64, 96), "grey levels of sigma", 0, 1000, random=True),
@@ -249,8 +255,9 @@ def drifted(images: Pixels, kind: str, strength: float, seed: int = 0) -> Pixels
     InputError
         If there is no such kind, or the strength means nothing.
     """
-    drift, flat = find_drift(kind), images.reshape(-1, *images.shape[-2:])
+    drift = find_drift(kind)
     drift.check(kind, strength)
+    flat = images if drift.together else images.reshape(-1, *images.shape[-2:])
     parts = []
     for first in range(0, len(flat), CHUNK):
         drawn = (seed, first) if drift.random else ()

@@ -35,7 +35,8 @@ class Interval:
     Attributes
     ----------
     estimate, low, high : float
-        The median of the seeds, and a bootstrap interval (percentile, 95 %) for it.
+        The median of the seeds, and a bootstrap interval (percentile, 95 %) for it; or a mean and
+        two standard errors to each side of it, or three times what is no estimate.
     count : int
         How many seeds.
     """
@@ -141,7 +142,7 @@ def table_bytes(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> by
 
 def claims_table(claims: Sequence[Claim]) -> str:
     """Return claims as a table in Markdown."""
-    lines = ["| claim | figure | median, 95 % interval | verdict |", "|---|---|---|---|"]
+    lines = ["| claim | figure | value, 95 % interval | verdict |", "|---|---|---|---|"]
     for c in claims:
         cells = (c.claim, c.figure, str(c.interval), c.verdict)
         lines.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")

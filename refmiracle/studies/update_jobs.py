@@ -31,6 +31,7 @@ from refmiracle.training.run import (
     run_training,
 )
 from refmiracle.training.settings import Settings, fingerprint, same_settings
+from refmiracle.training.state import load_checkpoint
 from refmiracle.training.trainer import Trainer
 
 MEASURES = "measures.json"
@@ -173,7 +174,10 @@ def trained(settings: Settings, seen: Views, folder: Path) -> tuple[Model, dict[
     settings = replace(settings, data=fingerprint(seen.everything), validation=seen.validation)
     train, validation = split_validation(seen.everything, seen.validation)
     place = Folder(folder)
-    with removal_told(folder), place.opened(resume=True) as found:
+    if checkpoint_path(folder).exists():
+        with removal_told(folder):
+            load_checkpoint(checkpoint_path(folder))
+    with place.opened(resume=True) as found:
         if found and not same_settings(found[0], settings):
             raise InputError(f"{folder}: it holds a run of other settings; name another --out")
         trainer = Trainer(settings, train, found[1] if found else None)

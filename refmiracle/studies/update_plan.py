@@ -113,6 +113,10 @@ class UpdatesPlan:
         every = (Scene(kind, strength) for kind, strength in self.drifts)
         return [scene for scene in every if scene.drift in kinds]
 
+    def is_first(self, scene: Scene) -> bool:
+        """Tell whether a scene is of the first drift that is looked at, and of it alone."""
+        return scene == self.scenes()[0]
+
     def rivals(self) -> tuple[int, ...]:
         """Return the seeds of all but the updates of the first drift."""
         return self.seeds[: self.rival_seeds]
@@ -220,9 +224,8 @@ def _updates(
 ) -> Iterator[tuple[str, Task]]:
     """Yield the updates of a scene by name."""
     plan = planned.plan
-    first = (scene.drift, scene.strength, scene.share) == (*plan.drifts[0], 0.0)
     for nbytes in plan.sizes:
-        for seed in plan.seeds if first else plan.rivals():
+        for seed in plan.seeds if plan.is_first(scene) else plan.rivals():
             key = {**_key(scene, UPDATE, nbytes, seed), **more}
             try:
                 settings = planned.update(nbytes, seed)
@@ -244,7 +247,7 @@ def _rivals(planned: PlannedSettings, scene: Scene, missing: Rows) -> Iterator[t
     plan, base = planned.plan, planned.base
     yield from _unchanged(planned, scene, DRIFTED)
     kinds: list[tuple[str, int]] = []
-    if plan.new_everywhere or (scene.drift, scene.strength) == plan.drifts[0]:
+    if plan.new_everywhere or plan.is_first(scene):
         kinds = [*((NEW, nbytes) for nbytes in plan.sizes), (WHOLE, len(base.chain[0]))]
     for seed in plan.rivals():
         for method, nbytes in kinds:

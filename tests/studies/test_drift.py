@@ -138,6 +138,9 @@ def test_colours_drift_alike(images):
     colours = np.stack([images, images[::-1]], axis=1)
     found = drifted(colours, "rotation", 25)
     assert np.array_equal(found[:, 0], drifted(images, "rotation", 25))
+    found = drifted(colours, "inversion", 0.5)
+    for channel in (0, 1):  # an image is inverted in all its channels or in none
+        assert np.array_equal(found[:, channel], drifted(colours[:, channel], "inversion", 0.5))
 
 
 def test_no_such_drift(images):

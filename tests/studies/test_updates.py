@@ -35,6 +35,7 @@ from refmiracle.studies.update_plan import (
 from refmiracle.studies.update_tables import describe_updates, summaries
 from refmiracle.training.data import default_folder, load_split
 from refmiracle.training.formats import idx_folders
+from refmiracle.training.lock import locked
 
 FEW = {"preset": "smoke", "steps": 3, "groups": 2, "group_steps": 1, "bits_per_block": 4}
 PLAN = UpdatesPlan(
@@ -209,6 +210,24 @@ def test_new_files_are_of_the_first_drift_unless_all_are_wanted():
         rows = [task.key for task in tasks.values() if task.table == DRIFTED]
         assert {key["drift"] for key in rows if key["method"] == NEW} == wanted
         assert {key["drift"] for key in rows if key["method"] == UPDATE} == {"rotation", "blur"}
+
+
+def test_the_first_drift_is_the_first_of_those_that_are_looked_at():
+    base, drifts = load("lenet5-1551"), (("rotation", 25.0), ("blur", 1.5))
+    tasks, _ = plan_tasks(replace(PLAN, drifts=drifts, kinds=("blur",), seeds=(0, 1)), base)
+    rows = [task.key for task in tasks.values() if task.table == DRIFTED]
+    assert {(key["drift"], key["seed"]) for key in rows if key["method"] == NEW} == {("blur", 0)}
+    of_updates = {(key["drift"], key["seed"]) for key in rows if key["method"] == UPDATE}
+    assert of_updates == {("blur", 0), ("blur", 1)}
+
+
+def test_where_another_works_nobody_is_told_to_remove_anything(tmp_path):
+    tasks, _ = plan_tasks(PLAN, load("lenet5-1551"))
+    job = next(task.job for name, task in tasks.items() if "update-51" in name)
+    seen = views(job.scene, default_folder(), job.kept)
+    with locked(tmp_path), pytest.raises(InputError, match="works there") as e:
+        update_jobs.trained(job.settings, seen, tmp_path)
+    assert "remove" not in str(e.value)
 
 
 def test_a_drift_without_new_files_has_no_row_of_them():
