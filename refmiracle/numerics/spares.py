@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class Spares:
-    """At most so many buffers of all kinds that nobody works in; more are forgotten, oldest first.
+    """At most so many buffers of all kinds that nobody works in; of more, some are forgotten.
 
     Each operation on the deque is one that Python's threads cannot see half done.
 

@@ -2,7 +2,7 @@
 
 Candidates lie in chunks (dimension, CHUNK), so that LLVM vectorises over them, and within a chunk
 in the order in which Philox leaves the words that select among them (`_candidate_of_column`).
-Scores are sums of squares of differences in float64: as two matrix products they would be
+Scores are sums over the places in float64, equation (34a): as two matrix products they would be
 differences of huge terms where s is tiny.
 """
 

@@ -1,7 +1,7 @@
 """The whole network in one compiled call for each shard of a batch: loss, gradients, logits.
 
 Networks of the form (convolution, pool, ReLU) ... (dense, ReLU) ... dense, with or without
-convolutions; any other is composed of the engine's single layers.  Buffers come from the caller,
+convolutions; any other list of layers is a program (`machine`).  Buffers come from the caller,
 who keeps them from step to step (`plan`): a step allocates nothing.  numba types an empty tuple
 by itself and could not index it, so networks without convolutions have entry points of their own.
 """

@@ -48,7 +48,7 @@ class ClassFolders:
     words = "folders of PNG or JPEG images, one for each class"
 
     def recognises(self, path: Path) -> bool:
-        """Tell whether there is a folder that has an image in it."""
+        """Tell whether some folder has an image in it, or one of a part has folders in it."""
         return bool(_parts(path)) or any(_has_images(f) for f in _folders(path).values())
 
     def read(self, path: Path, part: str) -> Found:

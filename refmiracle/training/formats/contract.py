@@ -19,7 +19,7 @@ from refmiracle.numerics.philox import Stream, stream_permutation
 
 # The parts of a data set, under their names in MNIST.
 TRAIN, TEST = "train", "t10k"
-# Bytes of the images of a part, as they stand in their file: twice those of Tiny ImageNet's.
+# Bytes of the images of a part, as they stand in their file: Tiny ImageNet has 1.2e9.
 LARGEST_DATA = 1 << 31
 LARGEST_LABEL = 65_535
 PIECE = 1 << 20

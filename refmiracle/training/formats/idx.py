@@ -58,7 +58,7 @@ def read_idx(path: Path, kind: Kind) -> NDArray[np.integer]:
     Returns
     -------
     ndarray
-        Images of uint8, their channels behind the first axis, or labels of uint16.
+        Images of uint8, their axes as they stand in the file, or labels of uint16.
 
     Raises
     ------
