@@ -9,6 +9,7 @@ import json
 import re
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -210,12 +211,34 @@ def test_the_c_program_does_too(data, program, tmp_path):
     assert (tmp_path / "weights.f32").read_bytes() == flat(micromiracle.decode(data)).tobytes()
 
 
-@pytest.mark.parametrize("at", [0, 60, -1])
-def test_a_damaged_file_is_refused(short, at):
-    damaged = bytearray(short)
-    damaged[at] ^= 1
+def sealed(body):
+    return body + zlib.crc32(body).to_bytes(4, "little")
+
+
+HEAD = len(micromiracle.HEADER)
+SCALES = HEAD + 1 + len(micromiracle.SHAPES)
+WRONG = {
+    **{f"bit-at-{at}": lambda f, at=at: f[:at] + bytes([f[at] ^ 1]) + f[at:][1:] for at in (0, 60)},
+    "checksum": lambda f: f[:-1] + bytes([f[-1] ^ 1]),
+    **{f"cut-at-{n}": lambda f, n=n: f[:n] for n in (0, 3, HEAD, SCALES + 1, SCALES + 40, -1)},
+    "a-byte-behind": lambda f: f + b"\0",
+    "a-byte-behind-the-rows": lambda f: sealed(f[:-4] + b"\0"),
+    "rows-cut-off": lambda f: sealed(f[:-5]),
+    "factor-0": lambda f: sealed(f[: HEAD + 1] + b"\0" + f[HEAD + 2 : -4]),
+    "factor-2": lambda f: sealed(f[: HEAD + 1] + b"\2" + f[HEAD + 2 : -4]),
+    "seed-300": lambda f: sealed(f[:HEAD] + b"\xac\2" + f[HEAD + 1 : -4]),
+    "seed-of-two-bytes": lambda f: sealed(f[:HEAD] + b"\xac" + f[HEAD + 1 : -4]),
+    **{f"scale-{n:04x}": lambda f, n=n: sealed(
+           f[:SCALES] + n.to_bytes(2, "little") + f[SCALES + 2 : -4])
+       for n in (0, 0x03FF, 0x8400, 0x7C00, 0x7E00)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", WRONG.values(), ids=WRONG)
+def test_what_is_no_file_of_this_program_is_refused(data, change):
+    assert change(data) != data
     with pytest.raises(ValueError, match="not a whole file"):
-        micromiracle.decode(bytes(damaged))
+        micromiracle.decode(change(data))
 
 
 @pytest.mark.slow
