@@ -7,6 +7,7 @@
   let states = [], names = [], used = 0, pixels = null;
   const pictures = makePicturePart();
 
+  const canRead = (network) => readsDigits(network) && !isSlow(network);
   const decodeBase64 = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
   const digits = decodeBase64(DIGITS.base64);
 
@@ -75,7 +76,7 @@
       + " bytes");
     byId("which").textContent = `${names[0]}, ${grouped(chain[0].bytes.length)} bytes for`
       + ` ${grouped(weights.length)} weights of ${file.network.name}${sizes.join("")}`;
-    byId("digit-part").hidden = !readsDigits(file.network);
+    byId("digit-part").hidden = !canRead(file.network);
     pictures.show(last);
     classify();
   }
@@ -123,7 +124,7 @@
   function classify() {
     showPixels(byId("seen"), pixels ?? new Uint8Array(SIDE * SIDE));
     const { file: { network }, weights } = states[used];
-    showBars(pixels && readsDigits(network) ? logitsOf(network, weights, pixels) : null);
+    showBars(pixels && canRead(network) ? logitsOf(network, weights, pixels) : null);
   }
 
   const pad = makePad(byId("pad"), () => {

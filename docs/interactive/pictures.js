@@ -56,13 +56,18 @@ function costOf(layers, shape) {
   }, { shape, cost: 0 });
 }
 
+// Whether a forward pass would hold the page up.
+function isSlow({ image, layers }) {
+  return costOf(layers, image).cost > SLOWEST;
+}
+
 // Why a network cannot have a picture classified here, or nothing.
-function unfitForPictures({ image, layers }) {
+function unfitForPictures(network) {
+  const { image } = network;
   if (image[0] !== 1 && image[0] !== 3) {
     return `Its images have ${grouped(image[0])} channels; those of a picture are one or three.`;
   }
-  return costOf(layers, image).cost > SLOWEST
-    ? "It is decoded, but too large to be run in a page." : "";
+  return isSlow(network) ? "It is decoded, but too large to be run in a page." : "";
 }
 
 // The part of the page with the picture; show(model) puts another network in its place.

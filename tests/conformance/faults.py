@@ -93,6 +93,16 @@ def row_and_position_swapped(right, seed, stream, row, first, count):
     return words[int(first) % 4 :][: int(count)]
 
 
+@fault("stream_words", "stream-")
+def stream_reduced_to_a_word(right, seed, stream, row, first, count):
+    return right.stream_words(seed, int(stream) % 2**32, row, first, count)
+
+
+@fault("stream_permutation", "stream-")
+def stream_of_a_permutation_reduced_to_a_word(right, seed, stream, row, count):
+    return right.stream_permutation(seed, int(stream) % 2**32, row, count)
+
+
 @fault("stream_permutation")
 def inverse_permutation(right, *inputs):
     return np.argsort(right.stream_permutation(*inputs))

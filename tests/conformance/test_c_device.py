@@ -11,8 +11,8 @@ from conformance.chains import MODELS, random_update
 from conformance.descriptions import described_files
 
 import refmiracle
-from refmiracle.fileformat.container import CompressedModel
-from refmiracle.layers import Conv2d, Dense, Flatten, MeanPool2d, Relu, Residual
+from refmiracle.fileformat.container import CompressedModel, parse_model
+from refmiracle.layers import Conv2d, Dense, Flatten, GroupNorm, MeanPool2d, Relu, Residual
 from refmiracle.nn.limits import DESCRIBED
 from refmiracle.nn.network import Network
 from refmiracle.nn.networks import RESNET8
@@ -87,8 +87,11 @@ def check(program, folder, files, pixels):
 def test_every_described_network_of_the_vectors(large, tmp_path, rng):
     clear = fitting = 0
     for data in described_files():
-        network = refmiracle.load(data, engine="numpy").network
+        layout = parse_model(data).layout
+        network = layout.network
         if max(np.prod(network.input), network.classes) > LARGE["MOST_VALUES"]:
+            continue
+        if layout.variables() > LARGE["MOST_VARIABLES"]:
             continue
         clear += check(large, tmp_path, [data], images_for(network, 5, rng))
         fitting += 1
@@ -202,6 +205,20 @@ def test_a_logit_beyond_float32_is_no_class(large, tmp_path):
     messages = np.arange(layout.blocks())[:, None]
     data = CompressedModel(layout, 20, rho, messages).to_bytes()
     done = run(large, tmp_path, [data], np.full((1, 1, 2, 2), 255, np.uint8))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "a logit is not finite" in done.stderr
+
+
+def test_a_spread_beyond_float32_is_no_class(large, tmp_path, rng):
+    """A norm by an infinite deviation would leave its bias alone, and all images the same class."""
+    convs = [Conv2d(8, kernel=3, padding=1) for _ in range(4)]
+    network = Network("far", DESCRIBED, (1, 8, 8), 4, (*convs, GroupNorm(1), Flatten(), Dense(4)))
+    layout = BlockLayout(network, network.factors(), Grouping.OUTPUTS, Signs.UNIT, 4, 0)
+    rho = np.full(len(layout.factors), 65504, np.float16)
+    messages = rng.integers(0, 2**20, (layout.blocks(), 1))
+    data = CompressedModel(layout, 20, rho, messages).to_bytes()
+    pixels = images_for(network, 3, rng)
+    done = run(large, tmp_path, [data], pixels)
     assert (done.returncode, done.stdout) == (2, "")
     assert "a logit is not finite" in done.stderr
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
+import stat
 import subprocess
 
 import numpy as np
@@ -19,11 +21,15 @@ from refmiracle.conformance.programs import encode_value
 from refmiracle.engines import get_engine
 from refmiracle.errors import InputError
 from refmiracle.fileformat.chain import decode_chain
-from refmiracle.fileformat.container import parse_model
+from refmiracle.fileformat.container import CompressedModel, parse_model
 from refmiracle.fileformat.envelope import base_checksum, checksum_of, seal
 from refmiracle.fileformat.update import parse_update
 from refmiracle.nn.evaluation import forward
+from refmiracle.nn.layers import Dense, Flatten
+from refmiracle.nn.limits import DESCRIBED
+from refmiracle.nn.network import Network
 from refmiracle.nn.networks import NETWORKS
+from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
 
 BASE = (SOURCES.parents[2] / "data" / "models" / "lenet5-1551.rmc").read_bytes()
 SANITIZERS = c_program.variable("SANITIZERS")
@@ -182,6 +188,33 @@ def test_images_that_do_not_fit_are_refused(program, device, tmp_path):
         for done in (run(program, "classify", path, images), run(device, path, images)):
             assert done.returncode == 2
             assert "784" in done.stderr
+
+
+def test_a_logit_that_is_not_finite_is_no_class(program, tmp_path):
+    network = Network("deep", DESCRIBED, (1, 8, 8), 4, (Flatten(), *(Dense(4) for _ in range(70))))
+    layout = BlockLayout(network, network.factors(), Grouping.OUTPUTS, Signs.UNIT, 4, 0)
+    rho = np.full(len(layout.factors), 65504, np.float16)
+    messages = np.arange(layout.blocks())[:, None]
+    (path,) = write(tmp_path, [CompressedModel(layout, 12, rho, messages).to_bytes()])
+    images = tmp_path / "images.u8"
+    images.write_bytes(bytes(range(64)))
+    done = run(program, "classify", path, images)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "a logit is not finite, so an image has no class" in done.stderr
+
+
+def test_what_cannot_be_written_is_removed_only_where_it_is_new(program, tmp_path):
+    (path,) = write(tmp_path, [BASE])
+    full = tmp_path / "full"
+    try:
+        os.mknod(full, 0o666 | stat.S_IFCHR, os.makedev(1, 7))  # as /dev/full is
+        full.write_bytes(b"")
+    except (AttributeError, OSError):
+        pytest.skip("no device can be made or opened here")
+    done = run(program, "decode", path, full)
+    assert done.returncode == 2
+    assert "it cannot be written" in done.stderr
+    assert full.is_char_device()
 
 
 def test_refuses_the_same_updates(sanitized, rng):

@@ -119,6 +119,7 @@ def words(seed: int, stream: int, rows: Array, count: int, first: int = 0) -> Ar
     """Return words first, first + 1, ... of rows of a stream."""
     spec.check_range(first, count)
     spec.word(seed)
+    spec.word(stream)
     spec.check_words(rows)
     blocks = np.arange(first // 4, -(-(first + count) // 4), dtype=np.uint64)
     counter = np.zeros((len(rows), len(blocks), 4), dtype=np.uint64)

@@ -85,6 +85,7 @@ def words(seed: int, stream: int, rows: Array, count: int, first: int = 0) -> to
     """Return words first, first + 1, ... of rows of a stream."""
     spec.check_range(first, count)
     spec.word(seed)
+    spec.word(stream)
     rows = integers(spec.check_words(rows))
     block = torch.arange(first // 4, -(-(first + count) // 4))
     counter = torch.broadcast_tensors(block[None], rows[:, None])

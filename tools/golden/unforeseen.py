@@ -1,4 +1,7 @@
-"""Since 1.3: what faults that were planted without a look at the cases showed to be missing."""
+"""Since 1.3: what faults that were planted without a look at the cases showed to be missing.
+
+Since 1.7: what reading the backends did.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +32,26 @@ def philox() -> list[Case]:
     c0, c2 = (-pow(m, -1, WORD) % WORD for m in (0xD2511F53, 0xCD9E8D57))
     counters = [(c0, 1, 2, 3), (1, 2, c2, 3), (c0, 0, c2, 0)]
     return [edges.philox_case("products-next-to-a-power", counters, (5, 6))]
+
+
+def no_streams(operation: str, inputs: dict[str, int]) -> list[Case]:
+    """Return cases of numbers that no stream has: a stream's is a word of the key."""
+    return [
+        make_case(f"bits/{operation}/{name}", posed, fault=fault, since="1.7")
+        for name, posed, fault in edges.no_word(inputs, "stream")
+    ]
+
+
+@later("stream_words")
+def stream_words() -> list[Case]:
+    """Pose streams that are none."""
+    return no_streams("stream_words", edges.address(300, 4, 2, 0, 6))
+
+
+@later("stream_permutation")
+def stream_permutation() -> list[Case]:
+    """Pose streams that are none."""
+    return no_streams("stream_permutation", {"seed": 3, "stream": 5, "row": 0, "count": 12})
 
 
 @later("pack_indices")

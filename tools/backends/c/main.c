@@ -38,14 +38,17 @@ static uint8_t *read_file(const char *path, size_t most, size_t *size)
 
 static void write_file(const char *path, const uint8_t *data, size_t size)
 {
-    FILE *file = fopen(path, "wb");
+    FILE *before = fopen(path, "rb"), *file = fopen(path, "wb");
     size_t written;
 
+    if (before != NULL)
+        fclose(before);
     if (file == NULL)
         fail("%s: %s", path, strerror(errno));
     written = fwrite(data, 1, size, file);
     if (fclose(file) != 0 || written != size) {
-        remove(path);
+        if (before == NULL) /* it may be a device otherwise */
+            remove(path);
         fail("%s: it cannot be written", path);
     }
 }
@@ -86,6 +89,8 @@ static void classify(void *context)
     if (images == 0 || size % image != 0)
         fail("%s: it has %lu bytes; expected images of %lu", path, (unsigned long)size,
              (unsigned long)image);
+    if (images > SIZE_MAX / network->classes)
+        fail("%s: it has too many images", path);
     logits = allocate(images * network->classes, sizeof *logits);
     predict(network, decode_chain(&chain), pixels, images, logits);
     for (size_t n = 0; n < images; n++)

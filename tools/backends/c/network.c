@@ -139,9 +139,12 @@ size_t largest_logit(const double *logits, size_t stride, size_t classes)
 {
     size_t best = 0;
 
-    for (size_t k = 1; k < classes; k++)
+    for (size_t k = 0; k < classes; k++) {
+        if (!isfinite(logits[k * stride]))
+            fail("a logit is not finite, so an image has no class");
         if (logits[k * stride] > logits[best * stride])
             best = k;
+    }
     return best;
 }
 

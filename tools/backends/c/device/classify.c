@@ -154,9 +154,10 @@ static void convolve_plane(const Pass *pass, const uint32_t *numbers, Map x, uin
     }
 }
 
+/* NaN if either is. */
 static float larger(float a, float b)
 {
-    return a > b ? a : b;
+    return a > b || isnan(a) ? a : b;
 }
 
 /* The largest of each 2 x 2 values of a plane; `to` may be the plane itself. */
@@ -249,6 +250,8 @@ static void normalise_group(const Pass *pass, uint32_t first, size_t channels, s
         mean += x[i] / (float)count;
     for (size_t i = 0; i < count; i++)
         variance += (x[i] - mean) * (x[i] - mean) / (float)count;
+    if (!isfinite(variance)) /* or all but the bias would be gone, without a word */
+        variance = NAN;
     for (size_t c = 0; c < channels; c++, x += places) {
         uint32_t channel = first + (uint32_t)c;
         float gain = 1.0f + single(pass->device, pass->tensor, channel);
