@@ -182,12 +182,13 @@ def test_a_call_that_is_known_not_to_return(stuck):
     assert found(report) == [(KNOWN, "loops")]
 
 
-def test_numpy_warns_of_nothing_on_the_thread_of_the_backend(recwarn):
+@pytest.mark.parametrize("deadline", [math.inf, 1000.0])
+def test_numpy_warns_of_nothing_on_the_thread_of_the_backend(recwarn, deadline):
     class Divides(Hangs):
         def relu(self, x):
             return x / np.zeros(3) * 0
 
-    run_suite(PythonBackend(Divides(None)), relu_files("a"))
+    run_suite(PythonBackend(Divides(None), Patience(deadline)), relu_files("a"))
     assert not recwarn.list
 
 

@@ -285,10 +285,10 @@ def test_moments_are_two_pairs_that_lie_apart(engine):
             refused(name, engine, changed(values, at, wrong), "m")
         for wrong in (m.astype(">f4"), m[:-1], m.tolist(), read_only(m)):
             refused(name, engine, changed(values, at, ((wrong, v), second)), "moments")
-        got = results(name, engine, changed(values, at, [[m, v], list(second)]))
+        results(name, engine, changed(values, at, [[m, v], list(second)]))
         want = results(name, engine, arguments(name, engine.dtype))
         flat = [m, v, *second]
-        assert all(map(same_bits, flat, [a for a in want if a.ndim == 2][-4:])) or got
+        assert all(map(same_bits, flat, [a for a in want if a.ndim == 2][-4:]))
 
 
 def test_masks_and_ragged_rows_are_refused(engine):

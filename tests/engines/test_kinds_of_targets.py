@@ -12,6 +12,8 @@ from refmiracle.engines import get_engine
 from refmiracle.engines.numba_engine import gprs, grc
 from refmiracle.engines.numpy_engine import variables
 from refmiracle.engines.numpy_engine.orc_pfr import log_suprema
+from refmiracle.engines.numpy_engine.sigma import tabulate_sigma
+from refmiracle.engines.numpy_engine.unimodal import gaussian_target
 from refmiracle.errors import InputError
 from refmiracle.numerics.limits import CODEBOOK_REACH, LARGEST_GLOBAL_BITS, VARIABLE_REACH
 
@@ -127,10 +129,29 @@ def test_the_limit_is_the_same_on_both_sides_of_it(code, monkeypatch):
 
 
 def test_messages_do_not_depend_on_the_sign_of_zero_or_on_what_came_before(engine):
+    """The reference keeps what it has found of a target, and 0.0 == -0.0."""
     rows, log_s = np.arange(40), np.full(40, -3.0)
     for code in (c for c in CODES if CODES[c].of == "variable"):
-        one = engine.variable_messages(code, 1, rows, np.zeros(40), log_s)
-        assert np.array_equal(engine.variable_messages(code, 1, rows, -np.zeros(40), log_s), one)
+        found = []
+        for zero in (0.0, -0.0):
+            gaussian_target.cache_clear()
+            tabulate_sigma.cache_clear()
+            found.append(engine.variable_messages(code, 1, rows, np.full(40, zero), log_s))
+        assert np.array_equal(*found)
+        again = engine.variable_messages(code, 1, rows, np.zeros(40), log_s)
+        assert np.array_equal(again, found[0])
+
+
+def test_the_reference_looks_for_a_target_without_a_sign_of_zero(monkeypatch):
+    seen = []
+
+    def look(delta, log_s):
+        seen.append(math.copysign(1.0, delta))
+        return gaussian_target(delta, log_s)
+
+    monkeypatch.setattr(variables, "gaussian_target", look)
+    NUMPY.variable_messages("as-star", 1, [0], [-0.0], [-3.0])
+    assert seen == [1.0]
 
 
 def test_blocks_and_targets_that_do_not_go_together_are_refused(engine):

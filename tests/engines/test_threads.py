@@ -48,18 +48,29 @@ def test_a_call_within_a_call_ends(several):
     assert parallel_map(inner, [10] * 50) == [45] * 50
 
 
-def test_an_error_comes_out_when_all_are_done(several):
-    begun = []
+def test_an_error_comes_out_when_all_are_done(several, monkeypatch):
+    begun, leave, over = threading.Event(), threading.Event(), []
+    really_wait, caller = threads.wait, threading.get_ident()
 
-    def fail(item):
-        begun.append(item)
-        if item == 7:
+    def wait(futures):
+        leave.set()
+        return really_wait(futures)
+
+    def work(item):
+        if threading.get_ident() == caller:
+            begun.wait(DEADLINE)
             raise ValueError("seven")
-        return item
+        begun.set()
+        leave.wait(DEADLINE)
+        over.append(item)
 
+    monkeypatch.setattr(threads, "wait", wait)
     with pytest.raises(ValueError, match="seven"):
-        parallel_map(fail, range(20))
+        parallel_map(work, range(20))
+    done = len(over)
+    assert done >= 1
     assert parallel_map(abs, range(20)) == list(range(20))
+    assert len(over) == done
 
 
 def test_where_no_thread_can_be_started_the_caller_does_all(several, monkeypatch):

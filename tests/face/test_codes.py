@@ -38,6 +38,16 @@ def test_every_code_goes_there_and_back(code):
     assert np.array_equal(sample, codes.decode(message, (0.0, 1.0), 5, engine="numpy"))
 
 
+@pytest.mark.parametrize("code", [name for name in codes.names() if name != "dad-star"])
+def test_each_sample_stands_where_its_target_does(code):
+    """Of narrow targets far from each other only their own samples are near."""
+    mean = np.array([[1.5, -1.5, 0.0], [-1.5, 0.0, 1.5]])
+    more = {"oversampling": 4} if code in ("mrc", "orc") else {}
+    message = codes.encode((mean, 0.2), (0.0, 1.0), 5, code, engine="numpy", **more)
+    sample = codes.decode(message, (0.0, 1.0), 5, engine="numpy")
+    assert np.all(np.abs(sample - mean) < 0.75)
+
+
 def kinds(array):
     """The same numbers as people have them."""
     wide = np.zeros((4, 6), array.dtype)
@@ -59,7 +69,9 @@ def test_every_kind_of_array():
         for target in ((m, s), [m, s], codes.Gaussian(m, s)):
             message = codes.encode(target, ([0.0], [1.0]), 1, "pfr", engine="numpy")
             assert np.array_equal(message.integers, want)
-            codes.decode(message, [[0, 0, 0], [1, 1, 1]], 1, engine="numpy")
+            sample = codes.decode(message, [[0, 0, 0], [1, 1, 1]], 1, engine="numpy")
+            given = codes.Gaussian(np.zeros((2, 3)), np.ones((2, 3)))
+            assert np.array_equal(sample, codes.decode(message, given, 1, engine="numpy"))
 
 
 def test_what_mean_kl_makes():

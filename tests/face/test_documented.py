@@ -6,6 +6,7 @@ import doctest
 import importlib
 import inspect
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -68,7 +69,9 @@ def test_examples_run(name, tmp_path, monkeypatch):
 def test_arguments_results_and_errors_are_said(name):
     text, signature = inspect.getdoc(CALLED[name]), inspect.signature(CALLED[name])
     for argument in signature.parameters:
-        assert argument == "self" or argument in text, f"{name} does not say what {argument} is"
+        entry = rf"^(\**\w+, )*\**{argument}(, \**\w+)*( : |$)"
+        said = argument == "self" or re.search(entry, text, re.M)
+        assert said, f"{name} does not say what {argument} is"
     if signature.parameters.keys() - {"self"}:
         assert "Parameters\n----------" in text
         assert "Raises\n------" in text

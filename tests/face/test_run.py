@@ -314,9 +314,11 @@ def test_every_wrong_label_is_one_line(shapes, labels, message):
 
 
 def test_numbers_of_numpy_are_numbers(shapes, whole):
-    change = {"steps": np.int64(12), "seed": np.uint8(0), "rate": np.float32(0.5)}
-    run = refmiracle.fit(*shapes, **{**QUICK, **change})
-    assert json.loads(json.dumps(run.settings))["rate"] == 0.5
+    change = {"steps": np.int64(12), "seed": np.uint8(0), "bits_per_block": np.int16(4)}
+    assert refmiracle.fit(*shapes, **{**QUICK, **change}).model.data == whole.model.data
+    change = {"steps": np.int64(11), "seed": np.uint8(7), "rate": np.float32(0.5)}
+    settings = json.loads(json.dumps(refmiracle.fit(*shapes, **{**QUICK, **change}).settings))
+    assert [settings[name] for name in change] == [11, 7, 0.5]
 
 
 def test_a_training_that_diverges_is_a_check_error(shapes):

@@ -18,8 +18,9 @@ from nn.trees import DEPTHWISE, NORMED, TREE
 from refmiracle.codes.table import CODES
 from refmiracle.engines import get_engine
 from refmiracle.errors import InputError
+from refmiracle.fileformat import integers
 from refmiracle.fileformat.container import CompressedModel, parse_model, read_model
-from refmiracle.fileformat.integers import write_integers
+from refmiracle.fileformat.integers import best_theta16, write_integers
 from refmiracle.fileformat.model import decode_model
 from refmiracle.fileformat.payload import message_shape
 from refmiracle.nn.description import to_description
@@ -352,8 +353,13 @@ def test_other_codes_round_trip(rng, code, layout):
     assert_same(back, replace(model, theta16=back.theta16))
     assert back.code == code
     assert back.to_bytes() == data
+    kind = CODES[code]
+    sent = (
+        model.messages if kind.of == "block" else model.messages.ravel()[: model.layout.variables()]
+    )
+    best = best_theta16(kind.to_positive(sent), kind.raw_bits(model.bits_per_block))
+    assert back.theta16 == best
     other = replace(model, theta16=back.theta16 % 65535 + 1).to_bytes()
-    assert len(other) >= len(data) - 1  # theta was the best one
     assert_same(parse_model(other), model)
 
 
@@ -440,11 +446,23 @@ def test_no_file_of_another_code_is_written_that_no_reader_accepts(rng, code, ch
         replace(other_model(rng, code), **change).to_bytes()
 
 
-def test_hostile_integers_take_time_that_their_bytes_bound():
+def test_hostile_integers_take_time_that_their_bytes_bound(monkeypatch):
     """A file of 60 bytes that claims 431,080 variables, each as large as it can be."""
     changes = {f"factor{t}": "01" for t in range(8)} | {"block_size": "01", "code": "0b"}
+    decide, decided = integers._Decoder._decide, []
+
+    def counted(self, probability):
+        decided.append(probability)
+        return decide(self, probability)
+
+    monkeypatch.setattr(integers._Decoder, "_decide", counted)
+    most = 0
     for payload in ("ffff" + "00" * 20, "0100" + "00" * 3, "ffff" + "ff" * 20, "ff7f" + "ab" * 20):
+        decided.clear()
         refusal(file_with(**changes, indices=payload))
+        assert len(decided) <= 18 * len(payload) // 2 + 62
+        most = max(most, len(decided))
+    assert most > 0
 
 
 # --- files on the disk

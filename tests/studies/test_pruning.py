@@ -113,5 +113,6 @@ def test_the_whole_study(comparison, study_folder, monkeypatch):
         for r in rows
         if r["parameterization"] == KL and r["seed"] == "1" and r["fraction"] == "0"
     ]
+    assert len(whole) == 6 * len(ORDERS)
     assert np.allclose(whole, error, atol=2.1e-3)  # shared units round otherwise
     assert {c["interval"]["count"] for c in results["claims"]} == {2}

@@ -186,6 +186,12 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     plan = replace(PLAN, shares=(), angles=(), classes=False, tuning=Tuning(rates=()))
     monkeypatch.setitem(UPDATES_PLANS, "smoke", plan)
     given = ["updates", "--preset", "smoke", "--out", str(tmp_path), "--workers", "1"]
+    assert command.main([*given, "--bytes", "51", "--seeds", "3"]) == 0
+    assert "### What can be sent: rotation 25" in capsys.readouterr().out
+    planned = json.loads((tmp_path / "updates" / "results.json").read_text())["settings"]
+    assert (planned["sizes"], planned["seeds"]) == ([51], [3])
+    sent = [row for row in table(tmp_path, DRIFTED) if row["method"] == UPDATE]
+    assert [(row["limit"], row["seed"], row["status"]) for row in sent] == [("51", "3", "done")]
     assert command.main([*given, "--drifts", "tides"]) == 2
     assert "drift 'tides' is unknown; expected one of rotation, shift" in capsys.readouterr().err
 
