@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import sys
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +26,19 @@ PARTS = {"train": TRAIN_SEED, "t10k": TEST_SEED}
 
 
 def idx(array):
-    """Return an IDX file of bytes, packed by gzip; the same bytes each time."""
-    head = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
-    return gzip.compress(head + array.astype(np.uint8).tobytes(), mtime=0)
+    """Return an IDX file of bytes, or of int32 where these do not do; the same bytes each time."""
+    kind, dtype = (8, ">u1") if array.dtype == np.uint8 else (12, ">i4")
+    head = bytes([0, 0, kind, array.ndim]) + np.array(array.shape, ">u4").tobytes()
+    return gzip.compress(head + array.astype(dtype).tobytes(), mtime=0)
+
+
+def check_folder(out, data, names):
+    """Refuse a folder with other images in it: they would be read, or are what is read here."""
+    if out.resolve() == data.resolve():
+        raise InputError(f"{out}: the images are read from there; name another folder")
+    others = sorted(path.name for path in out.glob("*-idx?-ubyte*") if path.name not in names)
+    if others:
+        raise InputError(f"{out}: {others[0]} is there, of other images; name another folder")
 
 
 def main():
@@ -43,11 +54,13 @@ def main():
     try:
         for part, seed in PARTS.items():
             split = load_split(arguments.data, part)
+            axes = {"images": split.images.ndim, "labels": 1}
+            names = {p: [f"{p}-{k}-idx{n}-ubyte.gz" for k, n in axes.items()] for p in PARTS}
+            check_folder(arguments.out, arguments.data, [*chain(*names.values())])
             images = drifted(split.images, arguments.kind, arguments.strength, seed)
             arguments.out.mkdir(parents=True, exist_ok=True)
-            stem = arguments.out / part
-            write_atomically(Path(f"{stem}-images-idx{images.ndim}-ubyte.gz"), idx(images))
-            write_atomically(Path(f"{stem}-labels-idx1-ubyte.gz"), idx(split.labels))
+            for name, array in zip(names[part], (images, split.labels), strict=True):
+                write_atomically(arguments.out / name, idx(array))
     except (InputError, OSError) as e:
         sys.exit(f"{sys.argv[0]}: {e}")
 

@@ -49,6 +49,23 @@ def test_what_is_encoded_after_a_training_is_what_it_would_have_encoded(tried):
     assert tried("three", "--after", "one", "selection=sample") != once
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["a/b"], "a/b: expected a name, of a file in runs"),
+        (["a", "base=1"], "base=1: updates are not tried here"),
+        (["a", "network=lenet6"], "network 'lenet6' is unknown"),
+        (["a", *SHORT, *NETWORK, "--targets", "no.npz"], "no.npz: it is no file of teachers.py"),
+    ],
+)
+def test_wrong_input_is_one_line(few, tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "no.npz").write_bytes(b"none")
+    monkeypatch.setattr(sys, "argv", ["try_settings.py", *arguments])
+    assert try_settings.main() == 2
+    assert message in capsys.readouterr().err
+
+
 def test_other_orders_and_targets_give_other_files_of_the_same_size(tried, few):
     targets = np.eye(10, dtype=np.float32)[few.labels]
     write_arrays(Path("sure.npz"), {"targets": targets})

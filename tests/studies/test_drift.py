@@ -174,7 +174,31 @@ def test_the_tool_writes_what_an_update_is_trained_on(small_mnist_folder, tmp_pa
         found, was = (load_split(f, part) for f in (tmp_path / "noisy", small_mnist_folder))
         np.testing.assert_array_equal(found.images, drifted(was.images, "noise", 32, seed))
         np.testing.assert_array_equal(found.labels, was.labels)
+    source = str(small_mnist_folder)
+    before = {path: path.read_bytes() for path in small_mnist_folder.iterdir()}
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "train-images-idx4-ubyte.gz").write_bytes(b"of others")
+    for words, said in (
+        (("shift", "2", source, "--data", source), "the images are read from there"),
+        (("shift", "2", str(tmp_path / "other"), "--data", source), "idx4-ubyte.gz is there"),
+    ):
+        with pytest.raises(SystemExit, match=said):
+            call(*words)
+    assert {path: path.read_bytes() for path in small_mnist_folder.iterdir()} == before
     for words in (("shift", "0.5", "out"), ("shift", "2", "out", "--data", "nothing")):
         with pytest.raises(SystemExit, match=r"^drifted_images\.py: [^\n]*$"):
             call(*words)
     assert not Path("out").exists()
+
+
+def test_the_tool_writes_labels_above_255(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(TOOLS)
+    import drifted_images  # noqa: PLC0415
+
+    images, labels = np.zeros((300, 3, 3), np.uint8), np.arange(300)
+    np.savez(tmp_path / "many.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    words = ["shift", "1", str(tmp_path / "out"), "--data", str(tmp_path / "many.npz")]
+    monkeypatch.setattr(sys, "argv", ["drifted_images.py", *words])
+    drifted_images.main()
+    for part in ("train", "t10k"):
+        assert load_split(tmp_path / "out", part).labels.tolist() == labels.tolist()

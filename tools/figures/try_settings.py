@@ -24,8 +24,10 @@ from pathlib import Path
 import numpy as np
 from training_loss import measure
 
+from refmiracle.commands.networks import given_network
 from refmiracle.commands.running import run_command
 from refmiracle.errors import InputError
+from refmiracle.files import first_line
 from refmiracle.training.batches import Batches
 from refmiracle.training.choosing import check_settings
 from refmiracle.training.data import Split, default_folder, load_split, split_validation
@@ -58,6 +60,14 @@ class DrawnLabels(Batches):
         return images, np.sum(self.cumulative[chosen] <= uniform, axis=1)
 
 
+def read_targets(path):
+    """Return what teachers.py wrote."""
+    try:
+        return read_arrays(path)["targets"]
+    except Exception as e:  # zipfile and NumPy raise their own
+        raise InputError(f"{path}: it is no file of teachers.py ({first_line(e)})") from e
+
+
 def ordered_groups(trainer, sign):
     """Return the groups with blocks in order of what their noise costs, by its sign.
 
@@ -82,6 +92,10 @@ def parse_setting(text):
     if name not in known:
         raise InputError(f"{text}: expected FIELD=VALUE with a field of Settings")
     default = known[name]
+    if name == "network":
+        return name, given_network(value)
+    if name == "base":
+        raise InputError(f"{text}: updates are not tried here")
     try:
         if isinstance(default, tuple):
             return name, tuple(int(part) for part in value.split(","))
@@ -110,6 +124,8 @@ def report(name, stage, trainer, splits, started):
 
 def run(arguments):
     """Train unless a training is given, encode, and report."""
+    if Path(arguments.name).name != arguments.name:
+        raise InputError(f"{arguments.name}: expected a name, of a file in {FOLDER}")
     given = dict(parse_setting(text) for text in arguments.settings)
     train, validation = split_validation(load_split(default_folder(), "train"))
     some = Split(train.images[:TRAINING_IMAGES], train.labels[:TRAINING_IMAGES])
@@ -120,8 +136,7 @@ def run(arguments):
     else:
         trainer = Trainer(check_settings(PRESETS["paper"].having(given)), train)
     if arguments.targets:
-        targets = read_arrays(arguments.targets)["targets"]
-        trainer.batches = DrawnLabels(trainer.settings, train, targets)
+        trainer.batches = DrawnLabels(trainer.settings, train, read_targets(arguments.targets))
     if not arguments.after:
         while trainer.phase() == "train":
             trainer.train_step()
