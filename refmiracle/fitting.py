@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from refmiracle.errors import InputError
 from refmiracle.fileformat.envelope import checksum_of
 from refmiracle.files import as_path
-from refmiracle.given import Channels, Given, as_labels, as_network, as_pixels
+from refmiracle.given import Channels, Given, as_labels, as_network, as_pixels, known_network
 from refmiracle.model import Model
 from refmiracle.nn.network import Network
 from refmiracle.nn.networks import LENET5
@@ -140,7 +140,7 @@ def fit_update(
     refuse_given(settings, "base", "it is the model itself")
     refuse_given(settings, "network", "it is the model's")
     place, started = _place(out, resume)
-    network = model.network
+    network = known_network(model.network)
     split, kept = _own_images(images, labels, validation, network, channels, started is not None)
     usual = {} if started else {"engine": model.engine}
     given: dict[str, Any] = {"preset": preset, "validation": kept, **usual, **settings}

@@ -270,4 +270,5 @@ def known_network(network: Network) -> Network:
                 f"network {network.name}: number {network.number} is already {other.name}'s;"
                 " expected one from 200 on that no other has"
             )
-    return NETWORKS.setdefault(network.name, network)
+    NETWORKS.setdefault(network.name, network)
+    return network  # whose hash factors may be others, though equal networks do not differ in them

@@ -152,22 +152,33 @@ class Model(Decoded):
     @property
     def chain(self) -> tuple[bytes, ...]:
         """The files that this one needs, itself the last: a model, and the updates behind it."""
-        return (self.data,) if self.base is None else (*self.base.chain, self.data)
+        return tuple(model.data for model in self._from_the_root())
+
+    def _from_the_root(self) -> list[Model]:
+        """Return the models that this one builds on, itself the last.
+
+        They are walked, not called one by the other: a chain may be longer than Python's stack.
+        """
+        found = [self]
+        while (base := found[-1].base) is not None:
+            found.append(base)
+        return found[::-1]
 
     @cached_property
     def _root_rho(self) -> NDArray[np.float16]:
-        if isinstance(self.compressed, CompressedModel):
-            return read_only_view(self.compressed.rho)
-        assert self.base is not None
-        return self.base._root_rho
+        root = self._from_the_root()[0].compressed
+        assert isinstance(root, CompressedModel)
+        return read_only_view(root.rho)
 
     @cached_property
     def _variables(self) -> NDArray[np.float32]:
         if isinstance(self.compressed, CompressedModel):
             return read_only(decode_variables(self.compressed, self._engine))
-        assert self.base is not None
+        *before, base = self._from_the_root()[:-1]
+        for model in before:
+            _ = model._variables
         return read_only(
-            decode_update(self.compressed, self._root_rho, self.base._variables, self._engine)
+            decode_update(self.compressed, self._root_rho, base._variables, self._engine)
         )
 
     @cached_property

@@ -47,7 +47,7 @@ def about(base: Settings, network: Network | None, validation: int | None) -> Se
                 " measure on the validation images"
             )
         base = replace(base, validation=validation)
-    if network is None or network == base.network:
+    if network is None or (network, network.factors()) == (base.network, base.hash_factors):
         return base
     base = replace(base, network=network, hash_factors=network.factors())
     base, variables = check_layout(base)

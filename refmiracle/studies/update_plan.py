@@ -110,8 +110,14 @@ class UpdatesPlan:
         kinds = self.kinds or tuple(kind for kind, _ in self.drifts)
         for kind in kinds:
             find_drift(kind)
-        every = (Scene(kind, strength) for kind, strength in self.drifts)
-        return [scene for scene in every if scene.drift in kinds]
+        every = [Scene(kind, strength) for kind, strength in self.drifts]
+        found = [scene for scene in every if scene.drift in kinds]
+        if not found:
+            planned = ", ".join(dict.fromkeys(scene.drift for scene in every))
+            raise InputError(
+                f"drifts {', '.join(kinds)}: none of them is planned; expected some of {planned}"
+            )
+        return found
 
     def is_first(self, scene: Scene) -> bool:
         """Tell whether a scene is of the first drift that is looked at, and of it alone."""

@@ -23,7 +23,9 @@ def check_agreement(given: Mapping[str, Any], started: Settings) -> None:
     InputError
         If one is another; the message names it.
     """
-    settings = started.by_name()
+    settings, given = started.by_name(), dict(given)
+    if isinstance(given.get("groups"), int | np.integer):  # a run has no more than blocks
+        given["groups"] = min(given["groups"], started.layout().blocks())
     for name, value in given.items():
         if not _agrees(value, settings[name]):
             raise _refusal(name, value, settings[name])

@@ -16,6 +16,7 @@ from refmiracle.fileformat.update import update_layout
 from refmiracle.files import first_line
 from refmiracle.nn.network import Network
 from refmiracle.nn.networks import LENET5, network_of_text, network_text
+from refmiracle.numerics.whole import described
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
 from refmiracle.posterior.parameterizations import MEAN_KL, find_parameterization, own_settings
 from refmiracle.training.data import VALIDATION_IMAGES, Split
@@ -245,7 +246,7 @@ def preset_settings(
     if base:
         root = parse_model(base[0], network).layout
         own |= {"network": root.network, "hash_factors": root.factors, "base": base}
-    elif network != LENET5:
+    else:
         own |= {"network": network, "hash_factors": network.factors()}
     settings = PRESETS[preset].having({"parameterization": kind.name, "code": code, **own})
     possible = find_code(code).selections
@@ -268,6 +269,8 @@ def settings_from_dict(values: dict[str, Any]) -> Settings:
         base = tuple(map(bytes.fromhex, values["base"]))
     except (TypeError, ValueError) as e:
         raise InputError(f"its base, tensors or hash factors are damaged ({first_line(e)})") from e
+    if not isinstance(values["network"], str):
+        raise InputError(f"its network is {described(values['network'])}; expected a text")
     network = network_of_text(values["network"])
     return Settings().having({**values, "network": network, **lists, "base": base})
 

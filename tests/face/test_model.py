@@ -94,6 +94,7 @@ def test_all_that_ships_is_loaded_by_name():
         (f"./{NAME}", "No such file or directory"),
         (Path(NAME), "No such file or directory"),
         ("", "the path of a .rmc file '' is no path"),
+        ("\ud800.rmc", "the path of a .rmc file '\\ud800.rmc' is no path"),
         (b"", "it does not begin with the magic"),
         (b"RMC\x01" + bytes(100), "the checksum is"),
         (5, "5 is no path, and no bytes of a .rmc file"),

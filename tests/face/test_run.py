@@ -13,10 +13,12 @@ from tiny import TINY
 
 import refmiracle
 from refmiracle.commands import train
-from refmiracle.layers import Dense, Flatten
+from refmiracle.layers import Dense, Flatten, Relu
 from refmiracle.nn.description import to_description
-from refmiracle.nn.networks import LENET5
+from refmiracle.nn.network import Network
+from refmiracle.nn.networks import LENET5, NETWORKS
 from refmiracle.training import run as loop
+from refmiracle.training.choosing import choose_settings
 from refmiracle.training.data import default_folder, load_split
 from refmiracle.training.settings import PRESETS
 
@@ -311,6 +313,19 @@ def test_every_wrong_label_is_one_line(shapes, labels, message):
     with pytest.raises(refmiracle.InputError) as e:
         refmiracle.fit(shapes[0], labels, **QUICK)
     assert message in str(e.value)
+
+
+def test_the_hash_factors_of_a_network_are_those_that_it_is_given_with(shapes, monkeypatch):
+    """Equal networks may have others; a name stands for the first of them."""
+    monkeypatch.setattr("refmiracle.given.NETWORKS", dict(NETWORKS))
+    layers = (Flatten(), Dense(4), Relu(), Dense(3))
+    for factors in ((2, 1, 1, 1), (1, 1, 2, 1)):
+        for name, number in (("own", 0), ("of-ones-own", 222)):
+            network = Network(name, number, (1, 6, 6), 3, layers, factors)
+            run = refmiracle.fit(*shapes, **{**QUICK, "network": network})
+            assert tuple(run.settings["hash_factors"]) == factors
+    given = {"network": replace(LENET5, hash_factors=(1,) * 8)}
+    assert choose_settings(given, "", None).hash_factors == (1,) * 8
 
 
 def test_numbers_of_numpy_are_numbers(shapes, whole):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import pickle
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -358,6 +360,40 @@ def test_a_network_with_a_number_of_its_own(turned, monkeypatch):
     assert refmiracle.load(updated.data, base=old.data, network=network) == updated
     assert updated.network == network
     assert pickle.loads(pickle.dumps(updated)) == updated
+
+
+def test_a_chain_longer_than_the_stack_of_python(model, run, monkeypatch):
+    """Each link is of the one before; here the same change over and over."""
+    model = refmiracle.load(model.data, engine="numpy")
+    limit = sys.getrecursionlimit()
+    update = refmiracle.load(run.model.data, base=model).compressed
+    for _ in range(150):
+        update = replace(update, base=checksum_of(model.data))
+        model = refmiracle.load(update.to_bytes(), base=model, engine="numpy")
+    depth = len(inspect.stack())
+    sys.setrecursionlimit(depth + 100)
+    try:
+        chain, weights = model.chain, model.weights
+    finally:
+        sys.setrecursionlimit(limit)
+    assert len(chain) == 151
+    assert all(np.isfinite(w).all() for w in weights.values())
+
+
+def test_an_update_of_a_network_of_ones_own_goes_on(turned, tmp_path, monkeypatch):
+    """Where this process has only read the model: its checkpoint holds the network's name."""
+    known = dict(NETWORKS)
+    monkeypatch.setattr("refmiracle.given.NETWORKS", known)
+    monkeypatch.setattr("refmiracle.nn.networks.NETWORKS", known)
+    network = Network("of-ones-own", 222, (1, 6, 6), 3, (Flatten(), Dense(3)))
+    data = refmiracle.fit(*turned, **{**QUICK, "network": network}).model.data
+    known.pop("of-ones-own")
+    old = refmiracle.load(data, network=network)
+    with monkeypatch.context() as patch:
+        press_at(patch, 5)
+        run = old.update(*turned, **QUICK_UPDATE, nbytes=30, out=tmp_path / "run")
+    assert not run.finished
+    assert run.resume(progress=False).finished
 
 
 def test_sizes(model, shapes, turned):

@@ -191,9 +191,12 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     planned = json.loads((tmp_path / "updates" / "results.json").read_text())["settings"]
     assert (planned["sizes"], planned["seeds"]) == ([51], [3])
     sent = [row for row in table(tmp_path, DRIFTED) if row["method"] == UPDATE]
-    assert [(row["limit"], row["seed"], row["status"]) for row in sent] == [("51", "3", "done")]
+    assert [(row["limit"], row["seed"], row["status"]) for row in sent] == [("51", "3", "measured")]
     assert command.main([*given, "--drifts", "tides"]) == 2
     assert "drift 'tides' is unknown; expected one of rotation, shift" in capsys.readouterr().err
+    assert command.main([*given, "--drifts", "blur", "noise"]) == 2
+    error = capsys.readouterr().err
+    assert "drifts blur, noise: none of them is planned; expected some of rotation" in error
 
 
 # --- what is planned
