@@ -64,7 +64,11 @@ def as_path(name: str, given: Any) -> Path:
     text = os.fspath(given) if isinstance(given, os.PathLike) else given
     if not isinstance(text, str):
         raise InputError(f"{name} is {given!r:.40}; expected a path, as a str or a Path")
-    if not text or "\0" in text:
+    try:
+        encoded = os.fsencode(text)
+    except UnicodeEncodeError:
+        encoded = b""
+    if not encoded or b"\0" in encoded:
         raise InputError(f"{name} {text!r} is no path")
     return Path(text)
 

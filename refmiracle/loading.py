@@ -185,6 +185,9 @@ def load_base(places: Sequence[Path], network: Network | None = None) -> Model:
     files = [place for place in places if not place.is_dir()]
     if not files:
         raise InputError(f"{named('base')} {places[-1]}: it is a folder; name the file to update")
+    for place in files:
+        if place.exists() and not place.is_file():
+            raise InputError(f"{named('base')} {place}: it is no file that can be read again")
     last = files[-1]
     others = [place for place in places if place != last]
     model = load(last, network=network, base=others if is_update(read_bytes(last)) else None)

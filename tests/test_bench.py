@@ -22,6 +22,8 @@ from refmiracle.errors import CheckError
 from refmiracle.fileformat.container import read_model
 from refmiracle.fileformat.model import decode_model
 from refmiracle.nn.gradients import loss_and_grads
+from refmiracle.nn.layers import Flatten, GroupNorm
+from refmiracle.nn.network import Network
 from refmiracle.nn.networks import LENET5
 from refmiracle.posterior.blocks import find_places, to_variable_gradients, to_weights
 from refmiracle.start import main as refmiracle_main
@@ -227,6 +229,10 @@ def test_operations_of_a_step():
     multiply_adds[2] //= 50
     shared = step_flops(LENET5, LENET5.hash_factors)
     assert shared == 6 * sum(multiply_adds) - 2 * multiply_adds[0]
+
+
+def test_a_network_without_products_has_no_operations():
+    assert step_flops(Network("norm", 0, (2, 1, 1), 2, (GroupNorm(1), Flatten()))) == 0
 
 
 def test_posterior_of_the_encoding_spends_its_budget():

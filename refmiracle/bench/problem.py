@@ -99,7 +99,7 @@ def step_flops(network: Network, factors: tuple[int, ...] | None = None) -> int:
         for t in placed.tensors()
         if t.role == WEIGHT
     ]
-    return 2 * (3 * sum(products) - products[0])
+    return 2 * (3 * sum(products) - sum(products[:1]))
 
 
 def _single_layers(layers: Sequence[Placed], before: str = "") -> Iterator[tuple[str, Placed, int]]:

@@ -54,7 +54,7 @@ def base_files(arguments: argparse.Namespace) -> list[Path]:
     return [path for place in arguments.base or () for path in files_of(place)]
 
 
-def check_out(out: Path, *read: Path, flag: str = "--out") -> None:
+def check_out(out: Path, *read: Path, data: Path | None = None, flag: str = "--out") -> None:
     """Refuse, before any work, an output that cannot be written, or that is read itself.
 
     Parameters
@@ -62,6 +62,8 @@ def check_out(out: Path, *read: Path, flag: str = "--out") -> None:
     out : Path
     *read : Path
         What is read: a model, and what else there is.
+    data : Path, optional
+        Where the images are: a file, or a folder with files in it.
     flag : str
         That of `out`.
 
@@ -74,6 +76,9 @@ def check_out(out: Path, *read: Path, flag: str = "--out") -> None:
         if os.path.exists(out) and os.path.exists(found) and os.path.samefile(out, found):
             what = found.name if number else "the model"
             raise InputError(f"{out}: it is {what} itself; name another file with {flag}")
+    place = os.path.realpath(out)
+    if data and os.path.exists(place) and Path(place).is_relative_to(os.path.realpath(data)):
+        raise InputError(f"{out}: the data are read from it; name another file with {flag}")
     check_writable(out)
 
 

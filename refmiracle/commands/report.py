@@ -41,7 +41,8 @@ def run(arguments: argparse.Namespace) -> int:
     check_extras()
     opened = open_folder(arguments.run)
     out = arguments.out or arguments.run / "report.html"
-    check_out(out, model_path(arguments.run), *(path(arguments.run) for path in ALL_PATHS))
+    written = [path(arguments.run) for path in ALL_PATHS]
+    check_out(out, model_path(arguments.run), *written, data=arguments.data)
     if arguments.data is None:
         own = fingerprint(load_split(default_folder(), "train"))
         if not same_images(opened.run.settings.data, own):

@@ -211,7 +211,7 @@ def check_weights(arguments: argparse.Namespace) -> None:
     ):
         raise InputError(f"{path}: the run itself is there; name another file with --weights")
     if not within or out.is_dir():  # otherwise the run makes it
-        check_out(path, *base_files(arguments), flag="--weights")
+        check_out(path, *base_files(arguments), data=arguments.data, flag="--weights")
 
 
 def _say(text: str) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from refmiracle.codes.table import find_code
+from refmiracle.errors import InputError
 from refmiracle.fileformat.envelope import checksum_of
 from refmiracle.fileformat.payload import payload_of
 from refmiracle.fileformat.update import CompressedUpdate
@@ -24,7 +25,7 @@ from refmiracle.numerics.philox import Stream
 from refmiracle.studies.comparison import FinishedRun, scales_of
 from refmiracle.training.choosing import choose_settings
 from refmiracle.training.data import Split
-from refmiracle.training.settings import PRESETS, Settings
+from refmiracle.training.settings import PRESETS, Settings, preset_settings
 
 Array = NDArray[np.float64]
 
@@ -60,7 +61,10 @@ def train_command(settings: Settings, name: str, data: str = "") -> tuple[str, l
     chosen = {n: getattr(settings, n) for n in ("parameterization", "code", "network")}
     if settings.base:
         chosen["base"] = settings.base
-    base = choose_settings({"preset": preset, **chosen}, settings.data, None)
+    try:
+        base = choose_settings({"preset": preset, **chosen}, settings.data, None)
+    except InputError:  # the preset's own bits, or bytes, do not go with the others of these
+        base = preset_settings(preset, **chosen)
     given = {n: getattr(settings, n) for n in FLAGS if getattr(settings, n) != getattr(base, n)}
     for setting in ("parameterization", "code"):
         if getattr(settings, setting) != getattr(Settings, setting):

@@ -106,11 +106,13 @@ def choose_block(run: FinishedRun) -> tuple[int, int]:
     first = next(iter(run.tensors().values()))
     places = run.places.place_of_variable[run.coded[first]]
     largest = np.zeros(layout.blocks())
-    np.maximum.at(largest, places // layout.block_size, np.abs(run.change[first]))
+    change = np.abs(run.change[first])
+    # An update may leave all of a tensor as it was: then any of its blocks will do.
+    np.maximum.at(largest, places // layout.block_size, change if change.any() else 1.0)
     for number, group in enumerate(np.array_split(order, settings.groups)):
         if largest[group].any():
             return int(group[largest[group].argmax()]), number
-    raise AssertionError("the first tensor has at least one variable, and it is not zero")
+    raise AssertionError("the first tensor has at least one variable")
 
 
 def follow_block(opened: OpenedRun, fields: list[Field], bits: Array) -> Example:

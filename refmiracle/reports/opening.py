@@ -33,7 +33,8 @@ from refmiracle.training.run import (
 )
 
 # What the page shows of them; a file of another version may hold more.
-SUMMARY_KEYS = {"config", "sha256", "steps", "train_seconds", "validation_error", "ratio"}
+NUMBERS = ("steps", "train_seconds", "ratio")
+SUMMARY_KEYS = {"config", "sha256", "validation_error", *NUMBERS}
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,10 @@ def read_summary(folder: Path) -> dict[str, Any]:
         raise InputError(f"{path}: {e.strerror or e}") from e
     except (ValueError, RecursionError) as e:
         raise InputError(f"{path}: it is no intact JSON ({e})") from e
-    if not isinstance(summary, dict) or not summary.keys() >= SUMMARY_KEYS:
+    if (
+        not isinstance(summary, dict)
+        or not summary.keys() >= SUMMARY_KEYS
+        or not all(isinstance(summary[name], int | float) for name in NUMBERS)
+    ):
         raise InputError(f"{path}: it does not hold the figures of a run of this version")
     return summary

@@ -78,6 +78,19 @@ def without(figure):
     return change
 
 
+def changed_summary(**change):
+    def write(run):
+        summary = json.loads((run / "summary.json").read_text())
+        (run / "summary.json").write_text(json.dumps({**summary, **change}))
+
+    return write
+
+
+def changed_network(run):
+    config = json.loads((run / "summary.json").read_text())["config"]
+    changed_summary(config={**config, "network": 3})(run)
+
+
 def other_model(run):
     summary = json.loads((run / "summary.json").read_text())
     (run / "summary.json").write_text(json.dumps({**summary, "sha256": "0" * 64}))
@@ -115,6 +128,9 @@ def posterior_of_nothing(run):
         (without("rate"), "line 1 does not hold the figures of a step"),
         (without("seconds"), "line 1 does not hold the figures of a step"),
         (strange("summary.json", "[]"), "it does not hold the figures of a run"),
+        (changed_summary(ratio=None), "it does not hold the figures of a run"),
+        (changed_summary(train_seconds="x"), "it does not hold the figures of a run"),
+        (changed_network, "its network is 3; expected a text"),
         (strange("summary.json", "[" * 100_000), "summary.json: it is no intact JSON"),
         (other_model, "model.rmc: it is not the file that"),
         (other_version, "its settings are not those of this version of refmiracle"),

@@ -18,7 +18,7 @@ from tiny import TINY
 from refmiracle import __version__
 from refmiracle import run as face
 from refmiracle.codes.code import Code
-from refmiracle.commands import decode, evaluate, train
+from refmiracle.commands import decode, evaluate, report, train
 from refmiracle.errors import InputError
 from refmiracle.fileformat.container import parse_model
 from refmiracle.files import quoted
@@ -267,6 +267,31 @@ def test_bad_flags_are_one_line_and_leave_nothing(tmp_path, capsys, arguments, m
     assert message in error
     assert error.count("\n") == 1
     assert not out.exists()
+
+
+@pytest.mark.parametrize("command", ["train", "report"])
+def test_the_data_are_not_written_over(tmp_path, finished, capsys, command):
+    data = tmp_path / "digits.npz"
+    images = np.zeros((40, 28, 28), np.uint8)
+    np.savez(data, x_train=images, y_train=np.arange(40) % 10, x_test=images[:9], y_test=[0] * 9)
+    before = data.read_bytes()
+    if command == "train":
+        given = ["--preset", "smoke", "--out", str(tmp_path / "run"), "--weights", str(data)]
+        assert train.main([*given, "--data", str(data)]) == 2
+    else:
+        assert report.main([str(finished), "--out", str(data), "--data", str(data)]) == 2
+    assert "digits.npz: the data are read from it; name another file" in capsys.readouterr().err
+    assert data.read_bytes() == before
+    assert not (tmp_path / "run").exists()
+
+
+def test_more_groups_than_blocks_are_those_of_the_run_that_goes_on():
+    given = {"preset": "smoke", "groups": 100_000}
+    started = choose_settings(given, "", None)
+    assert started.groups == started.layout().blocks()
+    assert choose_settings(given, "", (started, None)) == started
+    with pytest.raises(InputError, match="the run to resume was started with"):
+        choose_settings({**given, "groups": 3}, "", (started, None))
 
 
 def test_bad_flags_leave_nothing_where_there_is_nothing_to_resume(tmp_path, capsys):

@@ -51,6 +51,16 @@ def test_the_command_trains_the_run_again(preset, parameterization, changes):
     assert arguments.out.name == "a run"
 
 
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_command_of_a_code_that_the_presets_bits_do_not_go_with(preset):
+    chosen = preset_settings(preset, "mean-kl", "sp-pfr")
+    settings = check_settings(replace(chosen, bits_per_block=8, block_size=8))
+    words = shlex.split(content.train_command(settings, "a run")[0])
+    arguments = train.build_parser().parse_args(words[3:])
+    given = {n: v for n in train.SETTINGS if (v := getattr(arguments, n)) is not None}
+    assert choose_settings(given, settings.data, None) == settings
+
+
 def test_settings_without_a_flag_are_named():
     command, other = content.train_command(replace(PRESETS["smoke"], spread=0.5), "run")
     assert "--spread" not in command

@@ -284,6 +284,16 @@ def test_other_shapes_are_refused():
         found.predict(np.zeros((3, 4, 9)))
 
 
+def test_a_fit_that_is_refused_leaves_the_one_before():
+    X, y = pictures(40)
+    found = short(scale="minmax").fit(X, y)
+    before = found.predict(X).tolist()
+    found.set_params(network=(Flatten(), Dense(1)))
+    with pytest.raises(refmiracle.InputError):
+        found.fit(X * 100.0, y)
+    assert found.predict(X).tolist() == before
+
+
 def test_an_interrupt_is_one(monkeypatch):
     """A run that was stopped has no model: nothing is fitted."""
 

@@ -95,9 +95,11 @@ def test_a_class_without_images_and_one_without_test_images(tmp_path):
     assert test.labels.tolist() == [1]
 
 
-def test_test_images_alone(tmp_path):
+def test_test_images_alone(tmp_path, caplog):
     write(tmp_path, {f"{n}.png": random_image() for n in ("test/a/0", "test/b/0")})
     assert load_split(tmp_path, "t10k").classes == ("a", "b")
+    said = "there is no folder train, so its classes are the folders of test"
+    assert [said in message for message in caplog.messages] == [True]
     assert refusal(tmp_path) == "there is no folder train with a folder for each class"
 
 
@@ -149,8 +151,8 @@ def chunk(name, data):
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
 
-def png(width, height, data=b"", kind=0, more=b""):
-    head = struct.pack(">IIBBBBB", width, height, 8, kind, 0, 0, 0)
+def png(width, height, data=b"", kind=0, more=b"", depth=8):
+    head = struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0)
     body = more + chunk(b"IDAT", zlib.compress(data))
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + body + chunk(b"IEND", b"")
 
@@ -179,6 +181,7 @@ WRONG = {
     "grey and alpha": (encode(RGBA[:, :, :2]), "it has pixels of mode LA; expected grey or RGB"),
     "a transparent colour": (encode(TRANSPARENT), "it has transparency; expected grey or RGB"),
     "16 bits": (encode(GREY.astype(np.uint16)), "it has pixels of mode I"),
+    "16 bits in colour": (png(5, 6, bytes(6 * 31), 2, depth=16), "it has pixels of 16 bits; expec"),
     "four inks": (encode(Image.fromarray(RGB).convert("CMYK"), "jpeg"), "it has pixels of mode CM"),
     "frames": (encode(Image.fromarray(RGB), **FRAMES), "it has several frames; expected one image"),
     "grey": (encode(GREY), "its size is 5x6 grey; "),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,8 @@ from refmiracle.training.formats.contract import (
     refusals_of,
 )
 from refmiracle.training.formats.kinds import HEAD, JPEG, PNG, seems
+
+logger = logging.getLogger(__name__)
 
 EXTRA = "images"
 # Under which a folder may have its parts.
@@ -63,6 +66,12 @@ class ClassFolders:
             elif part not in parts:
                 raise InputError(f"there is no folder {PARTS[part]} with a folder for each class")
             else:
+                if TRAIN not in parts:
+                    logger.warning(
+                        "%s: there is no folder train, so its classes are the folders of %s",
+                        path,
+                        PARTS[part],
+                    )
                 names = list(parts.get(TRAIN, parts[part]))
                 files, labels = _list_images(parts[part], names)
                 chosen = permutation(len(files)) if part == TRAIN else np.arange(len(files))
@@ -186,6 +195,8 @@ def _open(path: Path, readers: Mapping[bytes, Any]) -> tuple[Any, _Size]:
     if mode not in (GREY, RGB) or "transparency" in image.info:
         what = "transparency" if "transparency" in image.info else f"pixels of mode {image.mode}"
         raise InputError(f"it has {what}; expected grey or RGB of 8 bits, without transparency")
+    if any(";16" in str(tile) for tile in image.tile):  # Pillow would drop the lower byte
+        raise InputError("it has pixels of 16 bits; expected grey or RGB of 8 bits")
     if getattr(image, "n_frames", 1) > 1:
         raise InputError("it has several frames; expected one image")
     width, height = image.size
