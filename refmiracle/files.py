@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from refmiracle.errors import InputError
 
@@ -190,23 +190,22 @@ def _rename(temporary: Path, place: Path, data: bytes) -> None:
     except OSError as e:
         if e.errno not in NOT_REPLACED or not place.exists():
             raise
-        with open(place, "r+b") as f:
-            before = f.read()
-            try:
-                _overwrite(f, data)
-            except OSError:  # such as a disk that is full: what was there has room
-                _overwrite(f, before)
-                raise
+        before = place.read_bytes()
+        try:
+            _overwrite(place, data)
+        except OSError:  # such as a disk that is full: what was there has room
+            _overwrite(place, before)
+            raise
         temporary.unlink()
 
 
-def _overwrite(f: BinaryIO, data: bytes) -> None:
-    """Write the whole of an open file anew."""
-    f.seek(0)
-    f.write(data)
-    f.truncate()
-    f.flush()
-    os.fsync(f.fileno())
+def _overwrite(place: Path, data: bytes) -> None:
+    """Write the whole of a file anew, where it is."""
+    with open(place, "r+b") as f:
+        f.write(data)
+        f.truncate()
+        f.flush()
+        os.fsync(f.fileno())
 
 
 @contextlib.contextmanager

@@ -107,19 +107,16 @@ def fit(
     (True, 2, True)
     """
     refuse_given(settings, "base", "Model.update makes an update of a model")
+    chosen = None if network is None else as_network(network, images, channels)
     place, started = _place(out, resume)
     if started and started.base:
         raise InputError(
             f"{out}: it holds a run that makes an update, of the file with the checksum"
             f" {checksum_of(started.base[-1]):08x}; go on with it by the update of that model"
         )
-    if network is None:
-        chosen = started.network if started else LENET5
-    else:
-        chosen = as_network(network, images, channels)
-    split, kept = _own_images(images, labels, validation, chosen, channels, started is not None)
-    given: dict[str, Any] = {"preset": preset, "validation": kept, **settings}
-    given["network"] = None if network is None else chosen
+    known = chosen or (started.network if started else LENET5)
+    split, kept = _own_images(images, labels, validation, known, channels, started is not None)
+    given: dict[str, Any] = {"preset": preset, "validation": kept, **settings, "network": chosen}
     return _carried_out(split, given, place, resume, progress, steps_per_point)
 
 
@@ -139,8 +136,8 @@ def fit_update(
     """Train on from a model; see `refmiracle.Model.update`."""
     refuse_given(settings, "base", "it is the model itself")
     refuse_given(settings, "network", "it is the model's")
+    network = known_network(model.network)  # before a checkpoint asks for it by its name
     place, started = _place(out, resume)
-    network = known_network(model.network)
     split, kept = _own_images(images, labels, validation, network, channels, started is not None)
     usual = {} if started else {"engine": model.engine}
     given: dict[str, Any] = {"preset": preset, "validation": kept, **usual, **settings}

@@ -186,6 +186,15 @@ class MiracleClassifier(ClassifierMixin, BaseEstimator):
         KeyboardInterrupt
             If it was stopped by Ctrl-C.
         """
+        before = dict(vars(self))
+        try:
+            return self._fit(X, y)
+        except BaseException:  # an earlier fit stands, with what scikit-learn keeps of it
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+
+    def _fit(self, X: Any, y: Any) -> MiracleClassifier:
         if not (self.scale is None or (isinstance(self.scale, str) and self.scale == "minmax")):
             raise InputError(f"scale is {described(self.scale)}; expected None or 'minmax'")
         flat, shape, labels = self._rows(X, y)
@@ -221,7 +230,6 @@ class MiracleClassifier(ClassifierMixin, BaseEstimator):
         )
         if not run.finished:
             raise KeyboardInterrupt
-        # All at the end: until then an earlier fit stands.
         self.classes_, self.model_ = classes, run.model
         if scaling:
             self.low_, self.range_ = scaling

@@ -1,6 +1,7 @@
 """Files are written whole or not at all."""
 
 import errno
+import io
 import itertools
 import os
 import socket
@@ -336,24 +337,30 @@ def test_a_file_that_may_not_be_replaced_is_written_to(tmp_path, monkeypatch, re
 
 
 def test_a_disk_that_is_full_leaves_what_may_not_be_replaced(tmp_path, monkeypatch):
-    path = tmp_path / "file"
-    path.write_bytes(b"old")
-    fsync, calls = os.fsync, itertools.count()
+    """Whether it is full for what fills the buffer or for what is left in it."""
+    path, opened = tmp_path / "file", itertools.count()
+
+    class Full(io.FileIO):
+        def write(self, data):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    def open_in_place(name, mode, **more):
+        if mode == "r+b" and next(opened) == 0:
+            return io.BufferedRandom(Full(name, "r+"))
+        return open(name, mode, **more)
 
     def replace(*names):
         raise OSError(errno.EBUSY, "EBUSY")
 
-    def full(descriptor):
-        if next(calls) == 1:  # the first is of the temporary file
-            raise OSError(errno.ENOSPC, "No space left on device")
-        fsync(descriptor)
-
     monkeypatch.setattr(os, "replace", replace)
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(InputError, match="No space left on device"):
-        write_atomically(path, b"a longer new content")
-    assert path.read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["file"]
+    monkeypatch.setattr(files, "open", open_in_place, raising=False)
+    for size in (20, 10**6):
+        opened = itertools.count()
+        path.write_bytes(b"old")
+        with pytest.raises(InputError, match="No space left on device"):
+            write_atomically(path, bytes(size))
+        assert path.read_bytes() == b"old"
+        assert os.listdir(tmp_path) == ["file"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need rights there")

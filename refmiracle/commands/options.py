@@ -14,6 +14,9 @@ from refmiracle.files import check_writable, is_standard_output, quoted
 from refmiracle.loading import files_of, find_model
 from refmiracle.training.data import DataSet, default_folder
 
+# How names of images and labels end in the folders of data sets.
+IN_FOLDERS = ("-ubyte", "-ubyte.gz", ".bin", ".png", ".jpg", ".jpeg")
+
 
 def a_path(text: str) -> Path:
     """Return an argument as a path; an empty one would be the current folder."""
@@ -63,7 +66,7 @@ def check_out(out: Path, *read: Path, data: Path | None = None, flag: str = "--o
     *read : Path
         What is read: a model, and what else there is.
     data : Path, optional
-        Where the images are: a file, or a folder with files in it.
+        Where the images are, by default those that refmiracle carries.
     flag : str
         That of `out`.
 
@@ -76,10 +79,18 @@ def check_out(out: Path, *read: Path, data: Path | None = None, flag: str = "--o
         if os.path.exists(out) and os.path.exists(found) and os.path.samefile(out, found):
             what = found.name if number else "the model"
             raise InputError(f"{out}: it is {what} itself; name another file with {flag}")
-    place = os.path.realpath(out)
-    if data and os.path.exists(place) and Path(place).is_relative_to(os.path.realpath(data)):
+    place = Path(os.path.realpath(out))
+    if place.exists() and _is_read(place, Path(os.path.realpath(data or default_folder()))):
         raise InputError(f"{out}: the data are read from it; name another file with {flag}")
     check_writable(out)
+
+
+def _is_read(file: Path, data: Path) -> bool:
+    """Tell whether a data set may be read from a file: both are real paths."""
+    if data.is_dir():
+        return file.is_relative_to(data) and file.name.lower().endswith(IN_FOLDERS)
+    # Some have a name for files that begin with it.
+    return file.parent == data.parent and file.name.startswith(data.name)
 
 
 def check_outs(outs: Iterable[Path | None]) -> None:

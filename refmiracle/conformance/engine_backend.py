@@ -211,7 +211,7 @@ class EngineBackend(FileBackend):
     ) -> Results:  # fmt: skip
         """Return the loss of one sample of the posterior and its gradients; rho by tensor."""
         places = find_places(layout_of(network, block_size, seed, factors, grouping, signs))
-        budget = int(bits) * math.log(2)
+        budget = bits_of(bits) * math.log(2)
         scales = np.asarray(rho, dtype=self.engine.dtype)[places.tensor_of_place]
         w = self.engine.mean_kl_forward(tau, phi, scales, budget, eps)
         weights = to_weights(network, self.engine, places, w)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from refmiracle.codes.table import CODES, CODES_BY_NUMBER
-from refmiracle.conformance.arguments import as_bytes, as_uint8, lenet5_layout
+from refmiracle.conformance.arguments import as_bytes, as_uint8, bits_of, lenet5_layout
 from refmiracle.engines.contract import Array
 from refmiracle.errors import InputError
 from refmiracle.fileformat.bits import pack_indices, unpack_indices
@@ -37,11 +37,11 @@ class FileBackend:
 
     def pack_indices(self, indices: Array, bits: Array) -> Array:
         """Return indices as bytes."""
-        return as_uint8(pack_indices(indices, int(bits)))
+        return as_uint8(pack_indices(indices, bits_of(bits)))
 
     def unpack_indices(self, payload: Array, bits: Array, count: Array) -> Array:
         """Return the indices that bytes hold."""
-        return unpack_indices(as_bytes(payload), int(bits), int(count))
+        return unpack_indices(as_bytes(payload), bits_of(bits), int(count))
 
     def read_integers(self, payload: Array, count: Array, theta: Array, raw: Array) -> Array:
         """Return the integers of a code word."""
@@ -111,7 +111,7 @@ class FileBackend:
             raise InputError(f"{len(messages)} messages; expected {message_count(layout, kind)}")
         messages = in_blocks(layout, kind, messages)
         scales = np.asarray(rho, dtype=np.uint16).view(np.float16)
-        model = CompressedModel(layout, int(bits), scales, messages, kind.name, int(theta))
+        model = CompressedModel(layout, bits_of(bits), scales, messages, kind.name, int(theta))
         return as_uint8(model.to_bytes())
 
     def block_layout(

@@ -11,6 +11,7 @@ from refmiracle.conformance.backends import PythonBackend, load_python_backend
 from refmiracle.conformance.patience import DEADLINE, Patience
 from refmiracle.conformance.runner import KNOWN, RED, SKIPPED, run_case, run_suite
 from refmiracle.conformance.vectors import default_golden, load_golden
+from refmiracle.errors import InputError
 
 
 @functools.cache
@@ -22,10 +23,13 @@ def _load(name: str, deadline: float) -> PythonBackend:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give each test its cases."""
     option = metafunc.config.getoption
-    folder = option("--refmiracle-golden")
-    files = load_golden(Path(folder) if folder else default_golden())
-    deadline = option("--refmiracle-deadline")
-    backend = _load(option("--refmiracle-backend"), DEADLINE if deadline is None else deadline)
+    folder, deadline = option("--refmiracle-golden"), option("--refmiracle-deadline")
+    try:
+        files = load_golden(Path(folder) if folder else default_golden())
+        patience = DEADLINE if deadline is None else deadline
+        backend = _load(option("--refmiracle-backend"), patience)
+    except InputError as e:
+        raise pytest.Collector.CollectError(str(e)) from e
     if "case" in metafunc.fixturenames:
         cases = [(backend, file, case) for file in files for case in file.cases]
         metafunc.parametrize(("backend", "file", "case"), cases, ids=[c.id for *_, c in cases])

@@ -64,7 +64,7 @@ def train_command(settings: Settings, name: str, data: str = "") -> tuple[str, l
     try:
         base = choose_settings({"preset": preset, **chosen}, settings.data, None)
     except InputError:  # the preset's own bits, or bytes, do not go with the others of these
-        base = preset_settings(preset, **chosen)
+        base = replace(preset_settings(preset, **chosen), block_size=0)  # which is said, then
     given = {n: getattr(settings, n) for n in FLAGS if getattr(settings, n) != getattr(base, n)}
     for setting in ("parameterization", "code"):
         if getattr(settings, setting) != getattr(Settings, setting):

@@ -140,6 +140,7 @@ def read_summary(folder: Path) -> dict[str, Any]:
         not isinstance(summary, dict)
         or not summary.keys() >= SUMMARY_KEYS
         or not all(isinstance(summary[name], int | float) for name in NUMBERS)
+        or not isinstance(summary["validation_error"], int | float | None)
     ):
         raise InputError(f"{path}: it does not hold the figures of a run of this version")
     return summary

@@ -22,7 +22,7 @@ from refmiracle.given import known_network
 from refmiracle.run import finish
 from refmiracle.streams import Output
 from refmiracle.training.data import Data, load_split, split_validation
-from refmiracle.training.lock import locked
+from refmiracle.training.lock import LockedError, locked
 from refmiracle.training.progress import MOST_SECONDS, Lines, Silence, progress_bar
 from refmiracle.training.run import (
     Folder,
@@ -129,6 +129,8 @@ def removal_told(folder: Path) -> Iterator[None]:
     """Where what a run has left is refused, say what mends it: a rerun finds the same again."""
     try:
         yield
+    except LockedError:  # nothing is wrong with it
+        raise
     except (InputError, OSError) as e:
         raise InputError(f"{e}; remove {folder} to have the run made again") from e
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -31,7 +32,6 @@ from refmiracle.training.run import (
     run_training,
 )
 from refmiracle.training.settings import Settings, fingerprint, same_settings
-from refmiracle.training.state import load_checkpoint
 from refmiracle.training.trainer import Trainer
 
 MEASURES = "measures.json"
@@ -174,10 +174,9 @@ def trained(settings: Settings, seen: Views, folder: Path) -> tuple[Model, dict[
     settings = replace(settings, data=fingerprint(seen.everything), validation=seen.validation)
     train, validation = split_validation(seen.everything, seen.validation)
     place = Folder(folder)
-    if checkpoint_path(folder).exists():
+    with ExitStack() as stack:
         with removal_told(folder):
-            load_checkpoint(checkpoint_path(folder))
-    with place.opened(resume=True) as found:
+            found = stack.enter_context(place.opened(resume=True))
         if found and not same_settings(found[0], settings):
             raise InputError(f"{folder}: it holds a run of other settings; name another --out")
         trainer = Trainer(settings, train, found[1] if found else None)

@@ -23,11 +23,11 @@ def check_agreement(given: Mapping[str, Any], started: Settings) -> None:
     InputError
         If one is another; the message names it.
     """
-    settings, given = started.by_name(), dict(given)
-    if isinstance(given.get("groups"), int | np.integer):  # a run has no more than blocks
-        given["groups"] = min(given["groups"], started.layout().blocks())
+    settings, blocks = started.by_name(), started.layout().blocks()
     for name, value in given.items():
-        if not _agrees(value, settings[name]):
+        # A run has no more groups than blocks.
+        more = name == "groups" and isinstance(value, int | np.integer) and value > blocks
+        if not _agrees(blocks if more else value, settings[name]):
             raise _refusal(name, value, settings[name])
 
 

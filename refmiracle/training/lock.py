@@ -31,6 +31,10 @@ _held: set[int] = set()
 logger = logging.getLogger(__name__)
 
 
+class LockedError(InputError):
+    """Somebody else works in the folder."""
+
+
 def _drop_in_child() -> None:
     """Close the parent's locks in a forked child, or they would outlive the parent."""
     for descriptor in _held:
@@ -57,7 +61,7 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         descriptor = _take(path)
     except BlockingIOError:
-        raise InputError(
+        raise LockedError(
             f"{folder}: {_owner(path)} works there; wait for its end, or name another"
             f" {named('out')}"
         ) from None

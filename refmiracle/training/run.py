@@ -134,7 +134,7 @@ class Memory:
             self._whole = False
             try:
                 yield self.found
-            except InputError:  # raised before anything has changed
+            except InputError:  # raised between two steps, which leaves the state whole
                 self._whole = True
                 raise
             self._whole = True
@@ -329,8 +329,7 @@ def measure(trainer: Trainer, validation: Split) -> dict[str, Any]:
     """
     state, settings = trainer.state, trainer.settings
     loss = float(np.mean(state.losses)) if state.losses else float("nan")
-    state.losses.clear()
-    return {
+    figures = {
         "step": state.step,
         "phase": trainer.phase(),
         "loss_nats": loss,
@@ -340,3 +339,5 @@ def measure(trainer: Trainer, validation: Split) -> dict[str, Any]:
         "rate": trainer.rate(state.step),
         "seconds": round(state.seconds, 3),
     }
+    state.losses.clear()  # at the end: what is refused above may go on
+    return figures

@@ -130,6 +130,7 @@ def posterior_of_nothing(run):
         (strange("summary.json", "[]"), "it does not hold the figures of a run"),
         (changed_summary(ratio=None), "it does not hold the figures of a run"),
         (changed_summary(train_seconds="x"), "it does not hold the figures of a run"),
+        (changed_summary(validation_error="x"), "it does not hold the figures of a run"),
         (changed_network, "its network is 3; expected a text"),
         (strange("summary.json", "[" * 100_000), "summary.json: it is no intact JSON"),
         (other_model, "model.rmc: it is not the file that"),
@@ -160,8 +161,6 @@ def test_missing_extras_are_named(copied, few_images_folder, monkeypatch, capsys
     assert f'{module} is not installed; pip install "refmiracle[report]"' in error
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="names are no bytes there")
 def test_what_a_run_has_written_is_not_written_over(copied, few_images_folder, capsys):
     for name, said in (("checkpoint.npz", "checkpoint.npz"), ("model.rmc", "the model")):
         out = copied / name
@@ -177,6 +176,8 @@ def test_the_command_that_goes_on_is_quoted(copied, few_images_folder, capsys):
     assert quoted(folder) != str(folder)
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="names are no bytes there")
 def test_a_folder_whose_name_is_no_text(tiny_run, tmp_path, few_images_folder, capsys):
     folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/l\xe4ufe"))
     shutil.copytree(tiny_run, folder)

@@ -19,6 +19,7 @@ from refmiracle import __version__
 from refmiracle import run as face
 from refmiracle.codes.code import Code
 from refmiracle.commands import decode, evaluate, report, train
+from refmiracle.commands.options import check_out
 from refmiracle.errors import InputError
 from refmiracle.fileformat.container import parse_model
 from refmiracle.files import quoted
@@ -285,6 +286,21 @@ def test_the_data_are_not_written_over(tmp_path, finished, capsys, command):
     assert not (tmp_path / "run").exists()
 
 
+def test_what_is_read_of_a_data_set(tmp_path):
+    folder = tmp_path / "emnist"
+    (folder / "run").mkdir(parents=True)
+    for name in ("letters-train-images-idx3-ubyte.gz", "run/report.html", "run/weights.npz"):
+        (folder / name).write_bytes(b"")
+    images = folder / "letters-train-images-idx3-ubyte.gz"
+    for data in (folder, folder / "letters"):
+        with pytest.raises(InputError, match="the data are read from it"):
+            check_out(images, data=data)
+        for other in ("run/report.html", "run/weights.npz", "new-ubyte.gz"):
+            check_out(folder / other, data=data)
+    with pytest.raises(InputError, match="the data are read from it"):
+        check_out(next(default_folder().glob("*-ubyte*")))
+
+
 def test_more_groups_than_blocks_are_those_of_the_run_that_goes_on():
     given = {"preset": "smoke", "groups": 100_000}
     started = choose_settings(given, "", None)
@@ -292,6 +308,9 @@ def test_more_groups_than_blocks_are_those_of_the_run_that_goes_on():
     assert choose_settings(given, "", (started, None)) == started
     with pytest.raises(InputError, match="the run to resume was started with"):
         choose_settings({**given, "groups": 3}, "", (started, None))
+    fewer = choose_settings({**given, "groups": 3}, "", None)
+    with pytest.raises(InputError, match="100000: the run to resume was started with 3"):
+        choose_settings(given, "", (fewer, None))
 
 
 def test_bad_flags_leave_nothing_where_there_is_nothing_to_resume(tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
@@ -94,7 +95,11 @@ def test_all_that_ships_is_loaded_by_name():
         (f"./{NAME}", "No such file or directory"),
         (Path(NAME), "No such file or directory"),
         ("", "the path of a .rmc file '' is no path"),
-        ("\ud800.rmc", "the path of a .rmc file '\\ud800.rmc' is no path"),
+        pytest.param(
+            "\ud800.rmc",
+            "the path of a .rmc file '\\ud800.rmc' is no path",
+            marks=pytest.mark.skipif(os.name == "nt", reason="names are UTF-16 there"),
+        ),
         (b"", "it does not begin with the magic"),
         (b"RMC\x01" + bytes(100), "the checksum is"),
         (5, "5 is no path, and no bytes of a .rmc file"),

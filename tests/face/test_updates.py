@@ -362,7 +362,7 @@ def test_a_network_with_a_number_of_its_own(turned, monkeypatch):
     assert pickle.loads(pickle.dumps(updated)) == updated
 
 
-def test_a_chain_longer_than_the_stack_of_python(model, run, monkeypatch):
+def test_a_chain_longer_than_the_stack_of_python(model, run):
     """Each link is of the one before; here the same change over and over."""
     model = refmiracle.load(model.data, engine="numpy")
     limit = sys.getrecursionlimit()
@@ -393,7 +393,16 @@ def test_an_update_of_a_network_of_ones_own_goes_on(turned, tmp_path, monkeypatc
         press_at(patch, 5)
         run = old.update(*turned, **QUICK_UPDATE, nbytes=30, out=tmp_path / "run")
     assert not run.finished
-    assert run.resume(progress=False).finished
+    again = {**QUICK_UPDATE, "nbytes": 30, "out": tmp_path / "run", "resume": True}
+    known.pop("of-ones-own")  # as in another process
+    assert old.update(*turned, **again).finished
+    known.pop("of-ones-own")
+    given = {**QUICK, "network": network, "out": tmp_path / "model"}
+    with monkeypatch.context() as patch:
+        press_at(patch, 5)
+        assert not refmiracle.fit(*turned, **given).finished
+    known.pop("of-ones-own")
+    assert refmiracle.fit(*turned, **given, resume=True).model.data == data
 
 
 def test_sizes(model, shapes, turned):

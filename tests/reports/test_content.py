@@ -54,7 +54,7 @@ def test_the_command_trains_the_run_again(preset, parameterization, changes):
 @pytest.mark.parametrize("preset", PRESETS)
 def test_the_command_of_a_code_that_the_presets_bits_do_not_go_with(preset):
     chosen = preset_settings(preset, "mean-kl", "sp-pfr")
-    settings = check_settings(replace(chosen, bits_per_block=8, block_size=8))
+    settings = check_settings(replace(chosen, bits_per_block=8))  # in the preset's blocks
     words = shlex.split(content.train_command(settings, "a run")[0])
     arguments = train.build_parser().parse_args(words[3:])
     given = {n: v for n in train.SETTINGS if (v := getattr(arguments, n)) is not None}

@@ -288,10 +288,13 @@ def test_a_fit_that_is_refused_leaves_the_one_before():
     X, y = pictures(40)
     found = short(scale="minmax").fit(X, y)
     before = found.predict(X).tolist()
+    kept = sorted(vars(found))
     found.set_params(network=(Flatten(), Dense(1)))
-    with pytest.raises(refmiracle.InputError):
-        found.fit(X * 100.0, y)
-    assert found.predict(X).tolist() == before
+    for wrong in (X * 100.0, X[:, :5]):
+        with pytest.raises(refmiracle.InputError):
+            found.fit(wrong, y)
+        assert found.predict(X).tolist() == before
+        assert sorted(vars(found)) == kept
 
 
 def test_an_interrupt_is_one(monkeypatch):

@@ -38,16 +38,18 @@ static uint8_t *read_file(const char *path, size_t most, size_t *size)
 
 static void write_file(const char *path, const uint8_t *data, size_t size)
 {
-    FILE *before = fopen(path, "rb"), *file = fopen(path, "wb");
+    FILE *before = fopen(path, "r+b"), *file; /* of a pipe that is open, too: "rb" would wait */
+    int other = before != NULL && (fseek(before, 0, SEEK_END) != 0 || ftell(before) <= 0);
     size_t written;
 
     if (before != NULL)
         fclose(before);
+    file = fopen(path, "wb");
     if (file == NULL)
         fail("%s: %s", path, strerror(errno));
     written = fwrite(data, 1, size, file);
     if (fclose(file) != 0 || written != size) {
-        if (before == NULL) /* it may be a device otherwise */
+        if (!other) /* no device and no pipe */
             remove(path);
         fail("%s: it cannot be written", path);
     }
