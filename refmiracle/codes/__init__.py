@@ -144,7 +144,7 @@ def encode(
     delta, log_s, shape = whitened(q, p)
     if bits is None:
         with np.errstate(over="ignore"):
-            kl = loaded.gaussian_kl(delta, log_s).sum(axis=1) / math.log(2)
+            kl = get_engine("numpy").gaussian_kl(delta, log_s).sum(axis=1) / math.log(2)
         # Where it is not finite, the engines say what is wrong with such targets.
         kl = kl if np.all(np.isfinite(kl)) else np.zeros(1)
         bits = kind.default_bits(kl, oversampling)

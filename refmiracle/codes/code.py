@@ -18,6 +18,7 @@ from refmiracle.codes.given import kl_of
 from refmiracle.codes.lengths import log_geometric_bits, log_geometric_mean_bits, theta_of_kl
 from refmiracle.engines.contract import Array, Engine
 from refmiracle.errors import InputError
+from refmiracle.numerics.limits import whole_bits
 from refmiracle.numerics.whole import BEYOND, SMALLEST, as_array, whole_number, whole_numbers
 
 BLOCK, VARIABLE = "block", "variable"
@@ -226,7 +227,7 @@ class Code(ABC):
 
     def default_bits(self, kl_bits: Array, oversampling: int = 0) -> int:
         """Return the bits that suit blocks of these KLs: all candidates that the largest needs."""
-        return max(1, math.ceil(np.max(kl_bits))) + oversampling
+        return max(1, int(whole_bits(np.max(kl_bits)))) + oversampling
 
     def search_bits(self, bits: int, places: int, kl_bits: float, d_inf_bits: float) -> float:
         """Return log2 of about how much is looked at for one target of so many places.

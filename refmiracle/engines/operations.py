@@ -329,11 +329,11 @@ def _network_pass(
     """Return the engine's pass of a network, checked too; see `contract.Engine.network_pass`."""
     channels, height, width = image
     layers, copies, image = _plain(layers), tuple(copies), (channels, height, width)
+    left, outputs = iter(copies), list[int]()
+    units = _units(layers, left, outputs)
     inner = engine.network_pass(layers, copies, image)
     if inner is None:
         return None
-    left, outputs = iter(copies), list[int]()
-    units = _units(layers, left, outputs)
     return CheckedPass(inner, outputs, units, (channels, height, width))
 
 
@@ -353,8 +353,13 @@ def _units(layers: Sequence[Any], copies: Iterator[int], outputs: list[int]) -> 
         elif kind in ("conv2d", "dense"):
             # Each unit has a weight for each input, at each place of its kernel if it has one.
             kernel, inputs, own, *sliding = sizes if kind == "conv2d" else ((1, 1), *sizes)
-            groups = sliding[-1] if sliding else 1
-            units += math.prod(kernel) * (inputs // groups) * (own // next(copies)) + own
+            groups, count = sliding[-1] if sliding else 1, next(copies, 0)
+            if count < 1 or own % count or own % groups or inputs % groups:
+                raise InputError(
+                    f"{kind} of {inputs} inputs and {own} outputs in {groups} groups and {count}"
+                    " copies; expected numbers that divide these, for each layer"
+                )
+            units += math.prod(kernel) * (inputs // groups) * (own // count) + own
             outputs.append(own)
     return units
 

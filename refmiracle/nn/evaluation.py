@@ -14,6 +14,7 @@ from refmiracle.nn.tree import through, values_of
 from refmiracle.nn.unshared import unshared_pass
 
 EVALUATION_BATCH = 500
+FULL_VECTORS = 32  # images
 VALUES_AT_ONCE = 2**25  # of a batch, behind or before any layer, if one image has no more
 
 
@@ -84,7 +85,11 @@ def logits(network: Network, engine: Engine, weights: Weights, pixels: NDArray[n
         return forward(network, engine, weights, engine.images(pixels[start : start + batch]))
 
     # One empty part, where there are no images, has the shape that the caller expects.
-    return np.concatenate(engine.map(part, range(0, max(1, len(pixels)), batch)), axis=1)
+    firsts = range(0, max(1, len(pixels)), batch)
+    # An engine of vectors fills them up: where a few images are all that memory is for, parts
+    # that go side by side would take many times as much.
+    parts = engine.map(part, firsts) if batch >= FULL_VECTORS else map(part, firsts)
+    return np.concatenate([*parts], axis=1)
 
 
 def predict(

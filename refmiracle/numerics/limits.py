@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from refmiracle.errors import InputError
 
@@ -23,6 +23,8 @@ LARGER = f"more than {LARGEST_TREE} nodes of the tree"
 DEEPER = "a node number of 2^62 or more"
 MORE = "a region that is left to search"
 LAST_U = 1.0 - 2.0**-53  # the largest uniform that has a sample: the quantile of 1 is infinite
+# A KL that is computed from float32 means and variances is a part of this off.
+KL_ROUNDING = 2.0**-20
 # Bounds on log r are raised by this, so that rounding does not stop a search too early.
 ROUNDING = 1e-9
 # Beyond these P has no mass that its samples show: codes of variables, and the codebook.
@@ -100,7 +102,7 @@ def check_weighable(delta: ArrayLike, log_s: ArrayLike) -> None:
     """
     delta, log_s = np.asarray(delta, dtype=np.float64), np.asarray(log_s, dtype=np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
-        far = (np.abs(delta) + 10.0) ** 2 * np.exp(-log_s)
+        far = np.sum((np.abs(delta) + 10.0) ** 2 * np.exp(-log_s), axis=-1, keepdims=True)
     if not np.all(np.isfinite(far) & np.isfinite(log_s)):
         raise InputError("a target's mean or variance is not finite, or log q / p would not be")
     if np.any(np.abs(delta) > FARTHEST):
@@ -108,3 +110,11 @@ def check_weighable(delta: ArrayLike, log_s: ArrayLike) -> None:
             f"a target's mean is {np.max(np.abs(delta)):.3g} standard deviations of P out; at most"
             f" {FARTHEST} are possible"
         )
+
+
+def whole_bits(kl_bits: ArrayLike) -> NDArray[np.float64]:
+    """Return KLs in bits, rounded up: but not by what only rounding has put above a whole number.
+
+    A target that was made to have 8 bits has 8, whichever way its KL is computed again.
+    """
+    return np.ceil(np.asarray(kl_bits, dtype=np.float64) * (1.0 - KL_ROUNDING))

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from refmiracle import mean_kl
 from refmiracle.codes import Gaussian, decode, encode
 from refmiracle.codes.code import VARIABLE
 from refmiracle.codes.lengths import POISSON_EXCESS, exponents, log_geometric_mean_bits
@@ -133,6 +134,26 @@ def test_bits_that_are_chosen():
     assert encode(target, coding, 0, "mrc", oversampling=3).block_bits == 10
     assert encode(target, coding, 0, "orc", bits=12).block_bits == 12
     assert encode(*same_targets(0.0, 1.0, (4, 1)), 0, "mrc").block_bits == 1
+
+
+@pytest.mark.parametrize("kl_bits", [1.0, 3.0, 5.0, 8.0])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_a_target_of_whole_bits_has_these(rng, kl_bits, dtype):
+    """By rounding its KL lies above as often as below, which is no bit more."""
+    posterior = mean_kl(rng.normal(size=(200, 1)), bits=kl_bits)
+    target = Gaussian(posterior.mu.astype(dtype), posterior.sigma.astype(dtype))
+    coding = Gaussian(np.zeros(()), np.ones(()))
+    for engine in ("numpy", "numba"):
+        assert encode(target, coding, 0, "mrc", engine=engine).block_bits == kl_bits
+    assert encode(target, coding, 0, "dad-star").integers.max() < 2**kl_bits
+
+
+def test_a_ratio_that_no_float_holds_is_refused(engine):
+    """Each place's is one, but not their sum: an argmax would name candidate 0."""
+    log_s = np.full((1, 1000), -705.0)
+    with pytest.raises(InputError, match="log q / p would not be"):
+        engine.select_indices(1, 6, [0], np.zeros((1, 1000)), log_s)
+    assert engine.select_indices(1, 6, [0], np.zeros((1, 1)), log_s[:, :1]).shape == (1,)
 
 
 def test_oversampling_deepens_the_tree():

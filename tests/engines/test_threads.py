@@ -10,11 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from oracles import same_bits
 
 from refmiracle.engines import get_engine
-from refmiracle.engines.numba_engine import threads
+from refmiracle.engines.numba_engine import plan, threads
 from refmiracle.engines.numba_engine.threads import parallel_map
 from refmiracle.nn.evaluation import error_rate
+from refmiracle.nn.gradients import loss_and_grads
+from refmiracle.nn.layers import Dense, Flatten
+from refmiracle.nn.network import Network
 from refmiracle.nn.networks import LENET5
 
 DEADLINE = 300  # seconds: a child that waits for threads which are not there waits for ever
@@ -215,3 +219,32 @@ def test_a_fork_waits_for_what_is_being_compiled(several):
             with lock:
                 os._exit(0 if done else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+TINY = Network("tiny", 0, (1, 1, 2), 2, (Flatten(), Dense(2)))
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 64])
+def test_gradients_of_few_weights_do_not_depend_on_the_threads(rng, monkeypatch, count):
+    """Of a column by itself NumPy takes the sum over the shards in another order."""
+    weights = {t.name: rng.normal(size=t.shape).astype(np.float32) for t in TINY.tensors()}
+    pixels = rng.integers(0, 256, (1000, 1, 2), dtype=np.uint8)
+    labels = rng.integers(0, 2, 1000)
+
+    def gradients(threads):
+        monkeypatch.setattr(plan, "THREADS", threads)
+        return loss_and_grads(TINY, get_engine("numba"), weights, pixels, labels)[1]
+
+    one, many = gradients(1), gradients(count)
+    assert all(same_bits(one[name], many[name]) for name in one)
+
+
+def test_a_gradient_that_is_none_is_none_in_all_of_its_parts():
+    """Of finite weights whose logits are not: zeros would be taken for a gradient."""
+    weights = {t.name: np.zeros(t.shape, np.float32) for t in TINY.tensors()}
+    weights["dense1.weight"][:, 0] = 3e38
+    weights["dense1.bias"][0] = 3e38
+    pixels, labels = np.full((3, 1, 2), 255, np.uint8), np.zeros(3, int)
+    loss, grads = loss_and_grads(TINY, get_engine("numba"), weights, pixels, labels)
+    assert np.isnan(loss)
+    assert all(np.isnan(g).all() for g in grads.values())

@@ -13,6 +13,7 @@ from refmiracle.engines import get_engine
 from refmiracle.engines.numba_engine import general
 from refmiracle.engines.numba_engine.programs import MisfitError, Program
 from refmiracle.engines.numba_engine.vector import LANES
+from refmiracle.errors import InputError
 from refmiracle.nn import evaluation, gradients
 from refmiracle.nn.evaluation import forward
 from refmiracle.nn.gradients import loss_and_grads
@@ -155,6 +156,28 @@ def test_a_large_mean_costs_the_norm_no_digits(rng):
     assert abs(loss / want - 1) < 1e-3  # the values themselves are rounded to 6e-5
     logits = unshared_pass(network, NUMBA, single).logits(pixels)
     assert np.isfinite(logits).all()
+
+
+@pytest.mark.parametrize("scale", [1e12, 1e21])
+def test_a_spread_beyond_float32_leaves_no_class(rng, scale):
+    """By an infinite deviation a norm would give its bias alone, and every image the same class."""
+    network = of("far apart", Conv2d(4, 1), GroupNorm(2), *END)
+    weights, pixels, _ = given(rng, network, 5)
+    single = {name: w.astype(np.float32) for name, w in weights.items()}
+    single["conv1.weight"] = single["conv1.weight"] * np.float32(scale)
+    logits = unshared_pass(network, NUMBA, single).logits(pixels)
+    if scale < 1e15:
+        want = evaluation.logits(network, NUMPY, single, pixels)
+        assert scaled_error(logits, want) <= 1e-5
+    else:
+        assert np.isnan(logits).all()
+        with pytest.raises(InputError, match="a logit is not finite"):
+            evaluation.predict(network, NUMBA, single, pixels)
+
+
+def test_a_spread_beyond_float64_leaves_no_class_either(rng):
+    x = 1e200 * rng.normal(size=(4, 3, 3, 5))
+    assert np.isnan(NUMPY.group_norm(x, np.zeros(4), np.zeros(4), 2)[0]).all()
 
 
 HASHES = """

@@ -63,7 +63,9 @@ def _moments(t, f, x, s, first, size, at):
         lack, square = np.float64(f[n + LANES]), np.float64(f[n + 2 * LANES]) / places
         variance = square - lack * lack
         variance = 0.0 if variance < 0.0 else variance  # by rounding; NaN stays
-        f[n + 2 * LANES] = 1.0 / math.sqrt(variance + EPSILON)
+        # Where float32 has no squares of them, 1 / inf would leave the bias alone, without a word.
+        factor = 1.0 / math.sqrt(variance + EPSILON)
+        f[n + 2 * LANES] = factor if variance < math.inf else math.nan
 
 
 @compiled(**COMPILE)

@@ -206,9 +206,9 @@ class NetworkPass:
                 return shard_gradients(convs, denses, pixels, labels, first, count, slices, scale)
 
             losses = parallel_map(run, work)
-            self._map(
-                lambda part: np.sum(gradients[:, part], axis=0, out=out[part]), row_parts(len(out))
-            )
+            # Of a single column NumPy takes the sum in another order: no part is one.
+            parts = row_parts(len(out), min(THREADS, len(out) // 2))
+            self._map(lambda part: np.sum(gradients[:, part], axis=0, out=out[part]), parts)
         return sum(losses) / batch
 
     def logits(self, units, signs, pixels):

@@ -63,12 +63,15 @@ def cross_entropy(logits, classes, labels, first, count, slices, scale, dlogits)
                 rest += np.float32(0) if at + c * LANES == best else e
                 dlogits[at + c * LANES] = e
             own = at + labels[first + image] * LANES
+            lost = logits[own] - logits[best]
+            if math.isnan(lost):  # the whole gradient is, then
+                rest = np.float32(math.nan)
             dlogits[own] = np.float32(0)
             for c in range(classes):
                 dlogits[at + c * LANES] *= scale / (np.float32(1) + rest)
                 wrong += dlogits[at + c * LANES]
             dlogits[own] = -wrong
-            loss += np.float64(math.log1p(rest) - (logits[own] - logits[best]))
+            loss += np.float64(math.log1p(rest) - lost)
     return loss
 
 

@@ -59,7 +59,9 @@ def _normalised(x: Array, groups: int) -> tuple[Array, Array]:
     """Return (x - mean) / sqrt(var + 1e-5), and its divisor, shape (groups, 1, batch)."""
     parts = _parts(x, groups)
     centred = parts - parts.mean(axis=1, keepdims=True)
-    deviation = np.sqrt((centred**2).mean(axis=1, keepdims=True) + GROUP_EPSILON)
+    with np.errstate(over="ignore"):
+        deviation = np.sqrt((centred**2).mean(axis=1, keepdims=True) + GROUP_EPSILON)
+    deviation[np.isinf(deviation)] = np.nan  # by inf the bias alone would be left
     return (centred / deviation).reshape(x.shape), deviation
 
 

@@ -27,6 +27,7 @@ from refmiracle.numerics.limits import (
     WIDER,
     SearchError,
     check_targets,
+    whole_bits,
 )
 from refmiracle.numerics.normal import normal_quantile
 from refmiracle.numerics.whole import BEYOND, SMALLEST, whole_numbers
@@ -106,7 +107,7 @@ def refusal(
 def tree_bits(delta: Array, log_s: Array, oversampling: int) -> NDArray[np.int64]:
     """Return log2 of the node numbers that ``dad-star`` stays below, 1 to 62, of each target."""
     kl_bits = gaussian_kl(delta, log_s) / math.log(2.0)
-    return np.clip(np.ceil(kl_bits) + oversampling, 1, 62).astype(np.int64)
+    return np.clip(whole_bits(kl_bits) + oversampling, 1, 62).astype(np.int64)
 
 
 def check_messages(code: str, rows: ArrayLike, messages: ArrayLike) -> NDArray[np.int64]:
