@@ -345,7 +345,7 @@ def test_a_disk_that_is_full_leaves_what_may_not_be_replaced(tmp_path, monkeypat
             raise OSError(errno.ENOSPC, "No space left on device")
 
     def open_in_place(name, mode, **more):
-        if mode == "r+b" and next(opened) == 0:
+        if name == path and mode == "r+b" and next(opened) == 0:
             return io.BufferedRandom(Full(name, "r+"))
         return open(name, mode, **more)
 
@@ -359,6 +359,7 @@ def test_a_disk_that_is_full_leaves_what_may_not_be_replaced(tmp_path, monkeypat
         path.write_bytes(b"old")
         with pytest.raises(InputError, match="No space left on device"):
             write_atomically(path, bytes(size))
+        assert next(opened) == 2  # what could not be written, and what was there
         assert path.read_bytes() == b"old"
         assert os.listdir(tmp_path) == ["file"]
 

@@ -15,7 +15,10 @@ from refmiracle.loading import files_of, find_model
 from refmiracle.training.data import DataSet, default_folder
 
 # How names of images and labels end in the folders of data sets.
-IN_FOLDERS = ("-ubyte", "-ubyte.gz", ".bin", ".png", ".jpg", ".jpeg")
+IN_FOLDERS = (
+    *("-ubyte", "-ubyte.gz", ".bin", ".png", ".jpg", ".jpeg"),
+    *("batches.meta.txt", "_label_names.txt", "-mapping.txt"),
+)
 
 
 def a_path(text: str) -> Path:
@@ -90,7 +93,8 @@ def _is_read(file: Path, data: Path) -> bool:
     if data.is_dir():
         return file.is_relative_to(data) and file.name.lower().endswith(IN_FOLDERS)
     # Some have a name for files that begin with it.
-    return file.parent == data.parent and file.name.startswith(data.name)
+    begins = file.parent == data.parent and file.name.startswith(data.name)
+    return begins and (file == data or file.name.lower().endswith(IN_FOLDERS))
 
 
 def check_outs(outs: Iterable[Path | None]) -> None:

@@ -270,7 +270,7 @@ class EngineBackend(FileBackend):
         layout = lenet5_layout(block_size, seed, factors, grouping, signs)
         indices = self.select_indices(seed, bits, np.arange(layout.blocks()), delta, log_s)
         scales = np.asarray(rho, dtype=np.uint16).view(np.float16)
-        return as_uint8(CompressedModel(layout, int(bits), scales, indices[:, None]).to_bytes())
+        return as_uint8(CompressedModel(layout, bits_of(bits), scales, indices[:, None]).to_bytes())
 
     def decode_model(self, data: Array) -> Results:
         """Return the SHA-256 of all weights, and every 997th of them.

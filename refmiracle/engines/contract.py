@@ -240,6 +240,11 @@ class Engine(Protocol):
         `layers` are the specs that those of `nn.layers` tell, `copies` how many outputs share a
         unit in each convolution and dense layer, in order, those of residuals too (body, then
         shortcut), `image` the channels, rows and columns of an image.
+
+        Raises
+        ------
+        InputError
+            If copies do not divide the outputs.
         """
 
     # relative entropy coding

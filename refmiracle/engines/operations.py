@@ -66,6 +66,9 @@ WINDOW = Number("height", low=1), Number("width", low=1)
 COLUMNS, MATRIX = Floats("x", shape="inputs N"), Floats("w", shape="inputs units")
 BIAS = Floats("b", shape="units")
 
+# Layers with tensors of their own, and those without; residuals are lists of both.
+KINDS = {"conv2d", "dense", "groupnorm", "flatten", "maxpool2d", "meanpool2d", "relu"}
+
 
 def _floats(names: str, shape: str) -> tuple[Floats, ...]:
     return tuple(Floats(name, shape=shape) for name in names.split())
@@ -329,6 +332,8 @@ def _network_pass(
     """Return the engine's pass of a network, checked too; see `contract.Engine.network_pass`."""
     channels, height, width = image
     layers, copies, image = _plain(layers), tuple(copies), (channels, height, width)
+    if not _are_known(layers):
+        return None
     left, outputs = iter(copies), list[int]()
     units = _units(layers, left, outputs)
     inner = engine.network_pass(layers, copies, image)
@@ -340,6 +345,14 @@ def _network_pass(
 def _plain(layers: Sequence[Any]) -> tuple[Any, ...]:
     """Return specs as tuples, those within residuals too."""
     return tuple(_plain(part) if isinstance(part, list | tuple) else part for part in layers)
+
+
+def _are_known(layers: Sequence[Any]) -> bool:
+    """Tell whether all layers are of the contract: others have weights that it does not know."""
+    return all(
+        all(map(_are_known, sizes)) if kind == "residual" else kind in KINDS
+        for kind, *sizes in layers
+    )
 
 
 def _units(layers: Sequence[Any], copies: Iterator[int], outputs: list[int]) -> int:

@@ -14,7 +14,7 @@ from refmiracle.nn.tree import through, values_of
 from refmiracle.nn.unshared import unshared_pass
 
 EVALUATION_BATCH = 500
-FULL_VECTORS = 32  # images
+FEW = 8  # images
 VALUES_AT_ONCE = 2**25  # of a batch, behind or before any layer, if one image has no more
 
 
@@ -86,9 +86,9 @@ def logits(network: Network, engine: Engine, weights: Weights, pixels: NDArray[n
 
     # One empty part, where there are no images, has the shape that the caller expects.
     firsts = range(0, max(1, len(pixels)), batch)
-    # An engine of vectors fills them up: where a few images are all that memory is for, parts
-    # that go side by side would take many times as much.
-    parts = engine.map(part, firsts) if batch >= FULL_VECTORS else map(part, firsts)
+    # An engine of vectors fills up to 32 of them: where a few images are all that memory is for,
+    # parts that went side by side would take many times as much, so one waits for the other.
+    parts = engine.map(part, firsts) if batch >= FEW else map(part, firsts)
     return np.concatenate([*parts], axis=1)
 
 

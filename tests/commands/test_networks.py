@@ -73,7 +73,7 @@ class Gain:
 
 
 POOLED = Network(
-    "pooled", 200, (1, 28, 28), 10, (AveragePool(), Gain(), Flatten(), Dense(10)), (1, 1, 1)
+    "pooled", 200, (1, 28, 28), 10, (AveragePool(), Gain(), Flatten(), Dense(10)), (7, 1, 1)
 )
 
 

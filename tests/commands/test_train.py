@@ -289,13 +289,14 @@ def test_the_data_are_not_written_over(tmp_path, finished, capsys, command):
 def test_what_is_read_of_a_data_set(tmp_path):
     folder = tmp_path / "emnist"
     (folder / "run").mkdir(parents=True)
-    for name in ("letters-train-images-idx3-ubyte.gz", "run/report.html", "run/weights.npz"):
+    names = ("run/report.html", "run/weights.npz", "letters-report.html")
+    for name in ("letters-train-images-idx3-ubyte.gz", *names):
         (folder / name).write_bytes(b"")
     images = folder / "letters-train-images-idx3-ubyte.gz"
     for data in (folder, folder / "letters"):
         with pytest.raises(InputError, match="the data are read from it"):
             check_out(images, data=data)
-        for other in ("run/report.html", "run/weights.npz", "new-ubyte.gz"):
+        for other in (*names, "new-ubyte.gz"):
             check_out(folder / other, data=data)
     with pytest.raises(InputError, match="the data are read from it"):
         check_out(next(default_folder().glob("*-ubyte*")))

@@ -419,6 +419,17 @@ def test_images_of_another_network_are_refused(shape):
         predict(TREE, NUMPY, weights, np.zeros(shape, np.uint8))
 
 
+@pytest.mark.parametrize("label", [0, 1])
+def test_a_gradient_of_logits_that_is_none_is_none_in_all_of_its_parts(label):
+    """Of finite weights whose logits are not: zeros would be taken for a gradient."""
+    network = Network("tiny", 0, (1, 2, 2), 3, (Flatten(), Dense(3)))
+    weights = {t.name: np.zeros(t.shape, np.float32) for t in network.tensors()}
+    weights["dense1.weight"][:, 0] = weights["dense1.bias"][0] = 3e38
+    pixels, labels = np.full((3, 2, 2), 255, np.uint8), np.full(3, label)
+    _, grads = loss_and_grads(network, NUMBA, weights, pixels, labels)
+    assert all(np.isnan(g).all() for g in grads.values())
+
+
 def test_labels_of_another_network_are_refused():
     weights = {t.name: np.zeros(t.shape) for t in TREE.tensors()}
     images = np.zeros((2, 2, 7, 5), np.uint8)

@@ -84,7 +84,8 @@ def log_sup(target: Target, node: Node) -> Any:
 def depth_limit(target: Target) -> int:
     """Return 2^bits: the first node number that `dad-star` does not have."""
     bits = target.kl() / mpmath.log(2)
-    if bits and abs(bits - mpmath.nint(bits)) < TOLERANCE:
+    # Engines take what rounding has put above a whole number, 2^-20 of it, for that number.
+    if bits and abs(bits - mpmath.nint(bits)) < max(TOLERANCE, bits * 2.0**-19):
         raise ValueError(f"{float(bits)} bits are too near a whole number")
     return 2 ** max(1, int(mpmath.ceil(bits)))
 

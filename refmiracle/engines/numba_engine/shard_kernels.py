@@ -64,7 +64,7 @@ def cross_entropy(logits, classes, labels, first, count, slices, scale, dlogits)
                 dlogits[at + c * LANES] = e
             own = at + labels[first + image] * LANES
             lost = logits[own] - logits[best]
-            if math.isnan(lost):  # the whole gradient is, then
+            if not math.isfinite(logits[best]):  # the whole gradient is NaN, then
                 rest = np.float32(math.nan)
             dlogits[own] = np.float32(0)
             for c in range(classes):

@@ -92,7 +92,8 @@ static void normalise(Pass *pass, size_t groups, const double *x, Extent e, doub
             mean += x[first + i] / (double)count;
         for (size_t i = 0; i < count; i++)
             variance += (x[first + i] - mean) * (x[first + i] - mean) / (double)count;
-        scale = 1.0 / sqrt(variance + 1e-5);
+        /* By an infinite deviation the bias alone would be left, without a word. */
+        scale = isfinite(variance) ? 1.0 / sqrt(variance + 1e-5) : NAN;
         for (size_t i = first; i < first + count; i++)
             y[i] = (1.0 + gain[i / places]) * (x[i] - mean) * scale + bias[i / places];
     }

@@ -42,9 +42,9 @@ static void write_file(const char *path, const uint8_t *data, size_t size)
     int other = before != NULL && (fseek(before, 0, SEEK_END) != 0 || ftell(before) <= 0);
     size_t written;
 
+    file = fopen(path, "wb");
     if (before != NULL)
         fclose(before);
-    file = fopen(path, "wb");
     if (file == NULL)
         fail("%s: %s", path, strerror(errno));
     written = fwrite(data, 1, size, file);
