@@ -252,7 +252,7 @@ def _is_at(path: Path, descriptor: int) -> bool:
 
 def _keep_mode(descriptor: int, place: Path) -> None:
     """Give a new file the owner and mode of the one that it replaces, if there is one."""
-    if not hasattr(os, "fchmod"):
+    if not hasattr(os, "fchown"):  # Windows has the other alone, since Python 3.13
         return
     with contextlib.suppress(OSError):
         old = os.stat(place)

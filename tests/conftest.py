@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import importlib
 import signal
 from dataclasses import replace
 
@@ -10,7 +12,6 @@ import numpy as np
 import pytest
 from compile_engine import compile_at_two_ends
 from hypothesis import settings
-from hypothesis.internal.conjecture import providers
 from passed import leave_out_passed, path_of_passed, write_passed
 from tiny import TINY
 
@@ -29,8 +30,10 @@ settings.register_profile("refmiracle", deadline=None, derandomize=True, max_exa
 settings.load_profile("refmiracle")
 # Hypothesis also draws the constants of all modules of ours that happen to be loaded: examples
 # would depend on which tests a worker has run before.
-if hasattr(providers, "is_local_module_file"):
-    providers.is_local_module_file = lambda path: False
+with contextlib.suppress(ImportError):  # older versions draw none
+    providers = importlib.import_module("hypothesis.internal.conjecture.providers")
+    if hasattr(providers, "is_local_module_file"):
+        providers.is_local_module_file = lambda path: False
 
 
 # The modules that take longest, in this order: begun last, one of them would keep one worker busy

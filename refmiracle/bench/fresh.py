@@ -48,6 +48,7 @@ def start(problem: Path, cache: Path, threads: int, label: str) -> dict[str, Any
             check=False,
             capture_output=True,
             text=True,
+            errors="backslashreplace",
             timeout=LONGEST_START,
         )
     except subprocess.TimeoutExpired:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -43,11 +45,17 @@ def run_command(
     with guarded_streams() as output:
         code = _guarded(body, parse(argv))
         output.flush()
-        if isinstance(output.error, OSError) and not isinstance(output.error, BrokenPipeError):
+        if isinstance(output.error, OSError) and not _is_gone(output.error):
             _say(f"error: standard output: {_reason(output.error)}")
             if prints_result and code == 0:
                 return BAD_INPUT
         return code
+
+
+def _is_gone(error: OSError) -> bool:
+    """Tell whether nobody reads any more what is printed."""
+    gone = os.name == "nt" and error.errno == errno.EINVAL  # a pipe's end is that on Windows
+    return gone or isinstance(error, BrokenPipeError)
 
 
 def _guarded(body: Callable[[Any], int], arguments: argparse.Namespace) -> int:

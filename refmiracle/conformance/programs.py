@@ -155,7 +155,7 @@ def command_words(command: str) -> str | list[str]:
     ValueError
         If a quotation mark has no other, or there is no word.
     """
-    words = shlex.split(command)
+    words = command.split() if sys.platform == "win32" else shlex.split(command)
     if not words:
         raise ValueError("it is empty")
     return command if sys.platform == "win32" else words

@@ -68,7 +68,7 @@ def unpack_indices(payload: bytes, bits: int, count: int) -> NDArray[np.int64]:
     flat = np.unpackbits(np.frombuffer(payload, dtype=np.uint8))
     if np.any(flat[bits * count :]):
         raise InputError("the padding bits after the last index are not zero")
-    places = np.int64(1) << np.arange(bits - 1, -1, -1)
+    places = np.int64(1) << np.arange(bits - 1, -1, -1, dtype=np.int64)
     return flat[: bits * count].reshape(count, bits) @ places
 
 

@@ -46,6 +46,8 @@ def scales_of_levels(levels: ArrayLike, root: NDArray[np.float16]) -> NDArray[np
     """
     levels = np.asarray(levels, dtype=np.int64)
     doublings, quarters = np.divmod(levels - SAME, STEPS)
+    # Before NumPy 2, Windows has this of 32-bit exponents alone.
+    doublings = doublings.astype(np.int32)
     rho = np.ldexp(root.astype(np.float64) * ROOTS[quarters], doublings).astype(np.float32)
     return np.where(levels == UNCODED, np.float32(0), rho)
 

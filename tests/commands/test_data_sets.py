@@ -58,7 +58,7 @@ def test_the_names_are_in_the_summary_and_on_the_page(animals, animals_run, caps
     out = animals_run.parent / "report.html"
     flags = ["--data", str(animals), "--out", str(out)]
     assert report.main([str(animals_run), *flags]) == 0
-    page = out.read_text()
+    page = out.read_text(encoding="utf-8")
     assert "(0 cat, 1 dog, 2 &lt;b&gt;owl&lt;/b&gt;, 3 3, 4 4," in page
     assert "<b>owl</b>" not in page
     assert "<b>cat</b> taken for <b>" in page

@@ -22,7 +22,7 @@ whole = importlib.import_module
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def interrupted(*names):
-    os.kill(os.getpid(), signal.SIGINT)
+    signal.raise_signal(signal.SIGINT)
     return whole(*names)
 
 {where}

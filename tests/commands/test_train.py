@@ -160,7 +160,7 @@ def test_a_run_with_another_code(tmp_path, few, monkeypatch, code):
 
     stopped = tmp_path / "stopped"
     with monkeypatch.context() as patch:
-        stop_at(patch, 8, lambda trainer: os.kill(os.getpid(), signal.SIGINT))
+        stop_at(patch, 8, lambda trainer: signal.raise_signal(signal.SIGINT))
         assert train.main([*flags, "--out", str(stopped)]) == 130
     assert train.main(["--out", str(stopped), "--resume"]) == 0
     assert (stopped / "model.rmc").read_bytes() == data
@@ -394,7 +394,7 @@ def test_a_checkpoint_of_training_that_went_wrong_is_one_line(tmp_path, few, mon
     with monkeypatch.context() as patch:
         patch.setattr(run, "check_finite", lambda trainer: None)
         patch.setattr(run, "check_loss", lambda trainer, loss: None)
-        stop_at(patch, 2, lambda trainer: (spoil(trainer), os.kill(os.getpid(), signal.SIGINT)))
+        stop_at(patch, 2, lambda trainer: (spoil(trainer), signal.raise_signal(signal.SIGINT)))
         assert train.main(["--preset", "smoke", "--out", str(out)]) == 130
     capsys.readouterr()
     before = (out / "checkpoint.npz").read_bytes()
@@ -408,7 +408,7 @@ def test_an_interrupt_while_the_file_is_measured(tmp_path, few, monkeypatch, cap
     measure = face.figures_of
 
     def figures_of(*arguments):
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         return measure(*arguments)
 
     out = tmp_path / "run"
@@ -434,11 +434,11 @@ TWICE = textwrap.dedent(
 
     class Deaf:
         def __del__(self):  # what is raised here is printed and lost
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
     def twice(function):
         def call(*arguments):
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
             Deaf()
             return function(*arguments)
         return call
@@ -518,7 +518,7 @@ def test_interrupt_writes_a_checkpoint_and_exits_with_130(tmp_path, tiny, monkey
 
     def interrupted(trainer):
         if trainer.state.step == 3:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
         return step(trainer)
 
     out, data = tmp_path / "a run", ["--data", str(default_folder())]

@@ -255,7 +255,7 @@ def test_stopped_and_resumed(here, update, monkeypatch, capsys):
 
     def interrupted(trainer):
         if trainer.state.step == 14:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
         return step(trainer)
 
     flags = arguments("--base", "old.rmc", "--bytes", "50")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import shlex
 import subprocess
 import sys
 import textwrap
@@ -487,6 +489,12 @@ PROGRAM = textwrap.dedent(
 GOOD = repr({"outputs": {"y": encode_value(np.array([0.0, 0.0, 2.0]))}})
 
 
+def line(*words):
+    """Return a command line as the system takes it."""
+    words = list(map(str, words))
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+
+
 @pytest.fixture
 def program(tmp_path):
     opened = []
@@ -494,7 +502,7 @@ def program(tmp_path):
     def start(answer):
         path = tmp_path / f"program{len(opened)}.py"
         path.write_text(PROGRAM.replace("ANSWER", answer), encoding="utf-8")
-        opened.append(CommandBackend(f"'{sys.executable}' '{path}'"))
+        opened.append(CommandBackend(line(sys.executable, path)))
         return opened[-1]
 
     yield start
@@ -557,7 +565,7 @@ HELLO = {"name": "p", "version": "1", "dtypes": [], "operations": ["relu"]}
 )
 def test_programs_that_are_none(hello, message, golden, tmp_path, capsys):
     (tmp_path / "hello.py").write_text(f"print({json.dumps(hello)!r})")
-    command = f"'{sys.executable}' '{tmp_path / 'hello.py'}'"
+    command = line(sys.executable, tmp_path / "hello.py")
     assert main(["--command", command, "--golden", str(golden)]) == 2
     error = capsys.readouterr().err
     assert message in error
@@ -567,7 +575,7 @@ def test_programs_that_are_none(hello, message, golden, tmp_path, capsys):
 def test_a_program_that_ends_before_it_is_asked_has_answered(tmp_path):
     """Whether it is asked before or after its end is chance; what it has said is not."""
     (tmp_path / "hello.py").write_text("print('{}')")
-    program = Program(f"'{sys.executable}' '{tmp_path / 'hello.py'}'")
+    program = Program(line(sys.executable, tmp_path / "hello.py"))
     program.process.wait()
     assert program.exchange(b"{}\n").strip() == b"{}"
     program.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 
 import numpy as np
@@ -40,7 +39,7 @@ def press_at(monkeypatch, step):
 
     def train_step(trainer):
         if trainer.state.step == step:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
         return whole(trainer)
 
     monkeypatch.setattr(loop.Trainer, "train_step", train_step)

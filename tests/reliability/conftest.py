@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import sys
@@ -59,7 +58,7 @@ def stopped(world):
 
     def interrupted(trainer):
         if trainer.state.step == 4:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
         return step(trainer)
 
     with pytest.MonkeyPatch.context() as patch:

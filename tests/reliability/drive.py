@@ -44,7 +44,8 @@ FACTORS = (5, 5, 100, 5, 800, 5, 50, 1)
 SMALL = replace(TINY, preset="smoke", hash_factors=FACTORS, validation=100)
 LONG = replace(SMALL, steps=40, groups=15, group_steps=3)
 # SIGKILL mostly; SIGTERM ends Python as it stands, and Ctrl-C is answered.
-SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows has none
+SIGNALS = (KILL, KILL, signal.SIGTERM, signal.SIGINT)
 
 
 def write_images(folder, train=1000, test=200):

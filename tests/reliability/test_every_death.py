@@ -115,7 +115,7 @@ def recorded(images, tmp_path, small, monkeypatch):
 
         def train_step(trainer):
             if trainer.state.step == stop:
-                os.kill(os.getpid(), signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
             return step(trainer)
 
         with monkeypatch.context() as patch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import shutil
 
 import numpy as np
@@ -76,7 +77,7 @@ def test_a_label_that_the_mapping_does_not_name(tmp_path):
 def test_a_mapping_that_is_none(tmp_path, text, number):
     write_set(tmp_path, "digits", labels_of("digits"), [text])
     told = refusal(tmp_path)
-    assert told.startswith(f"/emnist-digits-mapping.txt: line {number} is ")
+    assert told.startswith(f"{os.sep}emnist-digits-mapping.txt: line {number} is ")
     assert told.endswith("; expected a label and the code of a character")
 
 

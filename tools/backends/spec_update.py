@@ -93,7 +93,7 @@ def variables_behind(data: Array, sizes: Array, whitened: Whitened) -> tuple[Lay
     variables = np.repeat(scales.astype(np.float32), counts) * whitened(bare)
     for base, file in itertools.pairwise(files):
         levels, header = read_update(file, base, counts)
-        rho = np.ldexp(scales * ROOTS[levels % 4], levels // 4 - 32).astype(np.float32)
+        rho = np.ldexp(scales * ROOTS[levels % 4], np.int32(levels // 4 - 32)).astype(np.float32)
         coded = np.repeat(levels > 0, counts)
         steps = np.repeat(rho, counts)[coded] * whitened(header)
         variables[coded] = variables[coded] + steps

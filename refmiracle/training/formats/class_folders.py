@@ -117,7 +117,7 @@ def _list_images(
 
 def _list_files(folder: Path) -> list[Path]:
     files = []
-    for path in sorted(folder.iterdir()):
+    for path in sorted(folder.iterdir(), key=lambda path: path.name):  # not as the system sorts
         name = path.name.lower()
         if name.startswith(".") or name in OVERLOOKED:
             continue
