@@ -56,9 +56,9 @@ function costOf(layers, shape) {
   }, { shape, cost: 0 });
 }
 
-// Whether a forward pass would hold the page up.
-function isSlow({ image, layers }) {
-  return costOf(layers, image).cost > SLOWEST;
+// Whether a forward pass would hold the page up: of a network that a file describes, it may.
+function isSlow({ number, image, layers }) {
+  return number === DESCRIBED && costOf(layers, image).cost > SLOWEST;
 }
 
 // Why a network cannot have a picture classified here, or nothing.

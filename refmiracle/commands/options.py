@@ -83,7 +83,7 @@ def check_out(out: Path, *read: Path, data: Path | None = None, flag: str = "--o
             what = found.name if number else "the model"
             raise InputError(f"{out}: it is {what} itself; name another file with {flag}")
     place = Path(os.path.realpath(out))
-    if place.exists() and _is_read(place, Path(os.path.realpath(data or default_folder()))):
+    if os.path.exists(place) and _is_read(place, Path(os.path.realpath(data or default_folder()))):
         raise InputError(f"{out}: the data are read from it; name another file with {flag}")
     check_writable(out)
 

@@ -57,18 +57,16 @@ def train_command(settings: Settings, name: str, data: str = "") -> tuple[str, l
         The options that name the images, each behind a space.
     """
     preset = settings.preset if settings.preset in PRESETS else "default"
-    # As the command takes it: with no more groups than blocks, no larger blocks than there are.
-    chosen = {n: getattr(settings, n) for n in ("parameterization", "code", "network")}
-    if settings.base:
-        chosen["base"] = settings.base
+    # As the command takes it: no more groups than blocks, no larger blocks than there are.
+    names = ("parameterization", "code", "network", *(("base",) if settings.base else ()))
+    chosen = {n: getattr(settings, n) for n in names}
     try:
         base = choose_settings({"preset": preset, **chosen}, settings.data, None)
-    except InputError:  # the preset's own bits, or bytes, do not go with the others of these
-        base = replace(preset_settings(preset, **chosen), block_size=0)  # which is said, then
+    except InputError:  # the preset's own bits do not go with these; the size of blocks is said
+        base = replace(preset_settings(preset, **chosen), block_size=0)
     given = {n: getattr(settings, n) for n in FLAGS if getattr(settings, n) != getattr(base, n)}
-    for setting in ("parameterization", "code"):
-        if getattr(settings, setting) != getattr(Settings, setting):
-            given[setting] = getattr(settings, setting)
+    usual = {n: getattr(Settings, n) for n in ("parameterization", "code")}
+    given |= {n: getattr(settings, n) for n in usual if getattr(settings, n) != usual[n]}
     if settings.network != LENET5 and not settings.base:
         given["network"] = settings.network
     words = ["python", "-m", "refmiracle.train", "--preset", preset]

@@ -47,7 +47,8 @@ def about(base: Settings, network: Network | None, validation: int | None) -> Se
                 " measure on the validation images"
             )
         base = replace(base, validation=validation)
-    if network is None or (network, network.factors()) == (base.network, base.hash_factors):
+    known = base.network
+    if network is None or (network, network.factors()) == (known, known.factors()):
         return base
     base = replace(base, network=network, hash_factors=network.factors())
     base, variables = check_layout(base)

@@ -246,7 +246,7 @@ def preset_settings(
     if base:
         root = parse_model(base[0], network).layout
         own |= {"network": root.network, "hash_factors": root.factors, "base": base}
-    else:
+    elif (network, network.factors()) != (LENET5, LENET5.factors()):
         own |= {"network": network, "hash_factors": network.factors()}
     settings = PRESETS[preset].having({"parameterization": kind.name, "code": code, **own})
     possible = find_code(code).selections
