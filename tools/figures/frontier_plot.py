@@ -52,7 +52,7 @@ DIGITS = Frontier(
 )
 CIFAR = Frontier(
     "cifar",
-    ("resnet8",),
+    ("resnet8", "resnet8-24"),
     (
         ("MLPerf Tiny, ResNet-8, int8", "v", ((98_496, 13.03),)),
         ("MLPerf Tiny, ResNet-8, float32", "^", ((318_144, 12.81),)),
