@@ -202,14 +202,13 @@ class MiracleClassifier(ClassifierMixin, BaseEstimator):
         classes, numbers = np.unique(labels, return_inverse=True)
         if len(classes) < 2:
             raise InputError("the labels are of one class; expected at least two classes")
-        scaling = None
         if self.scale == "minmax":
-            low = flat.min(axis=0).astype(np.float64)
             with np.errstate(over="ignore"):
-                scaling = low, flat.max(axis=0).astype(np.float64) - low
-            if not np.all(np.isfinite(scaling[1])):
+                self.low_ = flat.min(axis=0).astype(np.float64)
+                self.range_ = flat.max(axis=0).astype(np.float64) - self.low_
+            if not np.all(np.isfinite(self.range_)):
                 raise InputError("the range of a feature is beyond float64")
-        samples = _scaled(flat, scaling).reshape(len(flat), *shape)
+        samples = self._scaled(flat).reshape(len(flat), *shape)
         default = (Flatten(), Dense(HIDDEN), Relu(), Dense(len(classes)))
         given = default if self.network is None else self.network
         network = as_network(given, samples, self.channels)
@@ -231,8 +230,6 @@ class MiracleClassifier(ClassifierMixin, BaseEstimator):
         if not run.finished:
             raise KeyboardInterrupt
         self.classes_, self.model_ = classes, run.model
-        if scaling:
-            self.low_, self.range_ = scaling
         return self
 
     def _settings(self) -> Any:
@@ -288,12 +285,19 @@ class MiracleClassifier(ClassifierMixin, BaseEstimator):
             flat, labels = _validation.validate_data(self, X, y)
         return flat, shape or flat.shape[1:], labels
 
+    def _scaled(self, flat: NDArray[Any]) -> NDArray[Any]:
+        """Return rows as networks take them: bytes, or floats in [0, 1]."""
+        if self.scale is None:
+            return flat
+        width = np.where(self.range_ > 0.0, self.range_, 1.0)
+        with np.errstate(over="ignore"):
+            return np.asarray(np.clip((flat - self.low_) / width, 0.0, 1.0))
+
     def _logits(self, X: Any) -> NDArray[np.float64]:
         """Return the logits of the labels that there are, shape (samples, classes)."""
         _validation.check_is_fitted(self, "model_")
         flat, shape, _ = self._rows(X)
-        scaling = None if self.scale is None else (self.low_, self.range_)
-        samples = _scaled(flat, scaling).reshape(len(flat), *shape)
+        samples = self._scaled(flat).reshape(len(flat), *shape)
         scores = self.model_.logits(samples, channels=self.channels)
         return np.asarray(scores[:, : len(self.classes_)], np.float64)
 
@@ -351,13 +355,3 @@ class MiracleClassifier(ClassifierMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         return tags
-
-
-def _scaled(flat: NDArray[Any], scaling: tuple[NDArray[Any], NDArray[Any]] | None) -> NDArray[Any]:
-    """Return rows as networks take them: bytes, or floats in [0, 1], by their lowest and range."""
-    if scaling is None:
-        return flat
-    low, extent = scaling
-    width = np.where(extent > 0.0, extent, 1.0)
-    with np.errstate(over="ignore"):
-        return np.asarray(np.clip((flat - low) / width, 0.0, 1.0))

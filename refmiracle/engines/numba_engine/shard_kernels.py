@@ -63,7 +63,6 @@ def cross_entropy(logits, classes, labels, first, count, slices, scale, dlogits)
                 rest += np.float32(0) if at + c * LANES == best else e
                 dlogits[at + c * LANES] = e
             own = at + labels[first + image] * LANES
-            lost = logits[own] - logits[best]
             if not math.isfinite(logits[best]):  # the whole gradient is NaN, then
                 rest = np.float32(math.nan)
             dlogits[own] = np.float32(0)
@@ -71,7 +70,7 @@ def cross_entropy(logits, classes, labels, first, count, slices, scale, dlogits)
                 dlogits[at + c * LANES] *= scale / (np.float32(1) + rest)
                 wrong += dlogits[at + c * LANES]
             dlogits[own] = -wrong
-            loss += np.float64(math.log1p(rest) - lost)
+            loss += np.float64(math.log1p(rest) - (logits[own] - logits[best]))
     return loss
 
 
