@@ -140,6 +140,14 @@ def test_a_chain_is_found_in_a_folder(here, update, capsys):
     assert f"{len(update[1])} bytes, an update of {sum(files)} bytes" in capsys.readouterr().out
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+def test_a_base_that_cannot_be_read_again_is_refused(here, capsys):
+    """Nor is anything read from it: nobody writes to this one."""
+    os.mkfifo(here / "pipe")
+    assert train.main(["--preset", "smoke", "--base", "pipe", "--data", "new.npz"]) == 2
+    assert "--base pipe: it is no file that can be read again" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", ["evaluate", "decode", "export"])
 def test_a_base_that_is_missing_or_wrong(here, update, capsys, command):
     for name, data in zip(("u1", "u2"), update, strict=True):

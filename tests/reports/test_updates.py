@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,8 +19,9 @@ from refmiracle.engines import get_engine
 from refmiracle.fileformat import anatomy
 from refmiracle.fileformat.envelope import checksum_of
 from refmiracle.loading import load_base
+from refmiracle.numerics.philox import Stream, stream_permutation
 from refmiracle.reports import content
-from refmiracle.reports.example import follow_block
+from refmiracle.reports.example import choose_block, follow_block
 from refmiracle.reports.opening import open_folder
 from refmiracle.reports.page import build_page
 from refmiracle.training.choosing import choose_settings
@@ -200,3 +202,14 @@ def test_what_is_damaged_is_one_line(run, tmp_path, few_images_folder, tiny_run,
     assert report.main([str(tmp_path / "whole"), *given, *out]) == 2
     assert "update.rmc itself; name another file with --out" in capsys.readouterr().err
     assert report.main([str(tmp_path / "whole"), *given]) == 0
+
+
+def test_an_update_that_leaves_a_tensor_as_it_was_has_a_block_to_follow(opened):
+    run = replace(opened.run)
+    vars(run)["change"] = np.zeros_like(opened.run.change)
+    block, group = choose_block(run)
+    first = next(iter(run.tensors().values()))
+    of_first = run.places.place_of_variable[run.coded[first]] // run.settings.layout().block_size
+    assert block in of_first
+    order = stream_permutation(run.settings.seed, Stream.ORDER, 0, run.settings.layout().blocks())
+    assert block in np.array_split(order, run.settings.groups)[group]
