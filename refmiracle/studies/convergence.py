@@ -42,6 +42,7 @@ WITHIN = 1.02  # of the budget: Mean-Var's penalties keep each block near it, no
 CONDITIONS = {"within": "within the budget", "any": "at any KL"}
 UNITS = {"within": ("steps", "seconds"), "any": ("steps",)}
 WINDOW = 3  # lines of metrics, each the error of a single sample
+LOOKS = 4  # such lines whose mean is the error of a posterior on the move
 SAMPLES = 10
 KL, VAR = COMPARED
 Rows = list[dict[str, Any]]
@@ -158,7 +159,7 @@ def convergence(
         tables["curves"] = curve_rows(courses, timing)
         tables["reached"] = reached_rows(courses, comparison, timing)
         tables["ends"] = [end for _, end in read.values()]
-        claims = [*speed_claims(tables["reached"]), *end_claims(tables["ends"])]
+        claims = [*speed_claims(tables["reached"]), *end_claims(tables["ends"], tables["curves"])]
         figures = {
             "curves": lambda: draw_curves(tables["curves"], comparison.lengths[-1], WITHIN),
             "ends": lambda: draw_ends(tables["ends"]),
@@ -247,6 +248,7 @@ def speed_claims(reached: Rows) -> list[Claim]:
         for unit in UNITS[condition]:
             ours, theirs = paired(reached, unit, **of)
             ratios = np.divide(theirs, ours)
+            too_few = np.logical_not(paired(reached, "reached", **of))
             for times, bound in (("twice as fast", 2.0), ("faster", 1.0)):
                 claims.append(
                     claim_above(
@@ -256,44 +258,71 @@ def speed_claims(reached: Rows) -> list[Claim]:
                         f"Mean-Var's {unit} over Mean-KL's",
                         ratios,
                         bound,
+                        at_least=too_few[1],
+                        at_most=too_few[0],
                     )
                 )
     return claims
 
 
-def end_claims(ends: Rows) -> list[Claim]:
-    """Return the claims on the steps and errors of each length, and on what encoding costs."""
-    claims = []
-    lengths = sorted({row["length"] for row in ends})
-    for length in lengths:
-        ours, theirs = paired(ends, "posterior_error", length=length)
-        files_ours, files_theirs = paired(ends, "file_error", length=length)
-        if not ours:
-            continue
-        steps_ours, steps_theirs = paired(ends, "training_steps", length=length)
-        claims.append(
+def last_looks(curves: Rows, length: int) -> Rows:
+    """Return the error of each training of a length at its planned end: a mean of `LOOKS` lines."""
+    errors: dict[tuple[str, int], list[float]] = {}
+    for row in curves:
+        if row["length"] == length and row["step"] <= length:
+            run = row["parameterization"], row["seed"]
+            errors.setdefault(run, []).append(row["validation_error"])
+    return [
+        {"parameterization": name, "seed": seed, "error": float(np.mean(found[-LOOKS:]))}
+        for (name, seed), found in errors.items()
+    ]
+
+
+def planned_claims(ends: Rows, curves: Rows, length: int) -> list[Claim]:
+    """Return the claims on trainings that were planned for so many steps.
+
+    Mean-Var trains on after these until its blocks are within their budgets, for as many steps
+    again at most: so posteriors are compared at equal steps, and when they can be encoded.
+    """
+    ours, theirs = paired(ends, "training_steps", length=length)
+    if not ours:
+        return []
+    planned = f"of trainings planned for {length} steps"
+    ready = claim_above(
+        f"ready in half the steps, of {length}",
+        f"planned for {length} steps, Mean-KL can be encoded after half as many steps as"
+        " Mean-Var, which trains on until every block is within its budget",
+        "Mean-Var's steps before encoding over Mean-KL's",
+        np.divide(theirs, ours),
+        2.0,
+        at_least=np.greater_equal(theirs, 2 * length),
+    )
+    errors = {
+        f"posterior after {length} steps": paired(last_looks(curves, length), "error"),
+        f"posterior when it can be encoded, {planned},": paired(
+            ends, "posterior_error", length=length
+        ),
+        f"file, {planned},": paired(ends, "file_error", length=length),
+    }
+    return [
+        ready,
+        *(
             claim_above(
-                f"ready in half the steps, of {length}",
-                f"planned for {length} steps, Mean-KL can be encoded after half as many steps as"
-                " Mean-Var, which trains on until every block is within its budget",
-                "Mean-Var's steps before encoding over Mean-KL's",
-                np.divide(steps_theirs, steps_ours),
-                2.0,
+                f"lower error of the {what.removesuffix(',')}",
+                f"the error of Mean-KL's {what} is lower than that of Mean-Var's",
+                "Mean-Var's validation error minus Mean-KL's, percentage points",
+                100 * np.subtract(b, a),
+                0.0,
             )
-        )
-        for what, a, b in (
-            ("posterior", ours, theirs),
-            ("file", files_ours, files_theirs),
-        ):
-            claims.append(
-                claim_above(
-                    f"lower error of the {what} after {length} steps",
-                    f"after {length} steps of training the error of Mean-KL's {what} is lower",
-                    "Mean-Var's validation error minus Mean-KL's, percentage points",
-                    100 * np.subtract(b, a),
-                    0.0,
-                )
-            )
+            for what, (a, b) in errors.items()
+        ),
+    ]
+
+
+def end_claims(ends: Rows, curves: Rows) -> list[Claim]:
+    """Return the claims on the steps and errors of each length, and on what encoding costs."""
+    lengths = sorted({row["length"] for row in ends})
+    claims = [claim for length in lengths for claim in planned_claims(ends, curves, length)]
     for name, column in ((KL, 0), (VAR, 1)):
         samples = paired(ends, "posterior_error", length=lengths[-1])[column]
         files = paired(ends, "file_error", length=lengths[-1])[column]

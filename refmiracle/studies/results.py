@@ -26,6 +26,7 @@ RESULTS = "results.json"
 CONFIDENCE = 0.95
 RESAMPLES = 9999
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
+FAR = 1e100  # beyond all figures; infinities have no quantiles
 
 
 @dataclass(frozen=True)
@@ -100,19 +101,41 @@ class Claim:
     verdict: str
 
 
-def claim_above(name: str, claim: str, figure: str, values: ArrayLike, bound: float) -> Claim:
+def claim_above(
+    name: str,
+    claim: str,
+    figure: str,
+    values: ArrayLike,
+    bound: float,
+    at_least: ArrayLike = False,
+    at_most: ArrayLike = False,
+) -> Claim:
     """Return a claim that is true of figures above a bound.
 
     It holds if the whole interval lies above the bound, does not hold if the whole interval lies
     at or below it, and is undecided otherwise, or with fewer than three seeds.
+
+    Parameters
+    ----------
+    name, claim, figure : str
+    values : array_like of float, shape (seeds,)
+    bound : float
+    at_least, at_most : array_like of bool
+        Where a measurement was cut short: a value may be larger than it is here, or smaller.  The
+        claim is decided as if it were as large as can be, and as small.
     """
+    values, at_least, at_most = np.broadcast_arrays(np.asarray(values, float), at_least, at_most)
     found = interval(values)
     verdict = UNDECIDED
-    if found.count >= 3 and found.low > bound:
+    if found.count >= 3 and interval(np.where(at_most, -FAR, values)).low > bound:
         verdict = HOLDS
-    elif found.count >= 3 and found.high <= bound:
+    elif found.count >= 3 and interval(np.where(at_least, FAR, values)).high <= bound:
         verdict = FAILS
-    return Claim(name, claim, f"{figure}; true above {bound:g}", found, verdict)
+    figure = f"{figure}; true above {bound:g}"
+    for cut, text in ((at_least, "at least"), (at_most, "at most")):
+        if np.any(cut):
+            figure += f"; {text} this for {np.count_nonzero(cut)} of {found.count} seeds"
+    return Claim(name, claim, figure, found, verdict)
 
 
 def paired(
