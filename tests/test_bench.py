@@ -293,6 +293,15 @@ def test_ours_is_told_whether_to_share_units(images, shared):
     assert np.isfinite(step())
 
 
+def test_each_encoding_of_a_model_draws_its_candidates(images, monkeypatch):
+    seeds = []
+    monkeypatch.setattr(
+        figures.minimal_random_coding, "encode", lambda engine, seed, *rest: seeds.append(seed)
+    )
+    figures.measure_encode(Bench(SETTINGS, images, images, TINY, (), threads=1), 3, 30, "", 3)
+    assert len(seeds) == len(set(seeds)) >= TINY.pace.rounds
+
+
 # --- the command
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -245,9 +246,12 @@ def measure_encode(bench: Bench, bits: int, size: int, group: str, at: int) -> F
     """
     blocks = blocks_of(bench.settings.layout(), size)
     delta, log_s = whitened_posterior(blocks, size, bits)
-    numbers, seed = np.arange(blocks), bench.settings.seed
+    # Another seed for each call: an engine may keep the candidates of the last.
+    numbers, seeds = np.arange(blocks), itertools.count(bench.settings.seed)
     calls: dict[str, Call] = {
-        OURS: lambda: minimal_random_coding.encode(bench.engine, seed, bits, numbers, delta, log_s)
+        OURS: lambda: minimal_random_coding.encode(
+            bench.engine, next(seeds), bits, numbers, delta, log_s
+        )
     }
     few = blocks if bits <= LARGEST_WHOLE_BITS else max(1, (1 << 24) >> bits)
     if "torch" in bench.libraries:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ MEASURED, SKIPPED = "measured", "skipped"
 LAWS = ("log_geometric", "zipf")
 RESAMPLES = 999
 MOST_AT_ONCE = 2**16  # targets of a timed call
+COUNTING_SEEDS = 1, 2  # of the calls that find out how many it has
 MEASURES = (
     "samples",
     "mean_e",
@@ -165,7 +167,9 @@ def measure(
 def time_codes(
     engine_name: str, variants: Sequence[Variant], point: Point, rounds: int, seconds: float
 ) -> list[dict[str, Any]]:
-    """Time codes at a point: one call of each in turn, round by round, with other seeds.
+    """Time codes at a point: one call of each in turn, round by round, each with another seed.
+
+    So none meets candidates that an engine has kept from the call before.
 
     Parameters
     ----------
@@ -184,9 +188,11 @@ def time_codes(
     engine = get_engine(engine_name)
     counts = {variant: _count_for(engine, variant, point, seconds) for variant in variants}
     taken: dict[Variant, list[float]] = {variant: [] for variant in counts}
-    for seed in range(1, rounds + 1):
+    seeds = itertools.count(max(COUNTING_SEEDS) + 1)
+    for _ in range(rounds):
         for variant, count in counts.items():
-            taken[variant].append(1e6 * _seconds(engine, variant, point, seed, count) / count)
+            spent = _seconds(engine, variant, point, next(seeds), count)
+            taken[variant].append(1e6 * spent / count)
     rows = []
     for variant, values in taken.items():
         found = interval(values)
@@ -215,7 +221,7 @@ def _count_for(engine: Engine, variant: Variant, point: Point, seconds: float) -
     count = 1
     while count < MOST_AT_ONCE:
         # The better of two, as another process may get in the way of one.
-        taken = min(_seconds(engine, variant, point, seed, count) for seed in (1, 2))
+        taken = min(_seconds(engine, variant, point, seed, count) for seed in COUNTING_SEEDS)
         if taken > 0.5 * seconds:
             break
         count *= 2

@@ -164,6 +164,29 @@ def test_blocks_of_a_shared_codebook_have_a_seed_each():
     assert np.array_equal(samples, rows)
 
 
+def test_no_timed_call_meets_the_candidates_of_another(monkeypatch):
+    """An engine may keep those of a seed for the next call."""
+    seeds, timed = [], []
+
+    def noted(engine, variant, point, seed, first, count):
+        seeds.append(seed)
+        return encode(engine, variant, point, seed, first, count)
+
+    def spent(*arguments):
+        timed.append(arguments[3])
+        return seconds(*arguments)
+
+    seconds = codes_measures._seconds
+    monkeypatch.setattr(codes_measures, "encode", noted)
+    monkeypatch.setattr(codes_measures, "_seconds", spent)
+    variants = [Variant("mrc"), Variant("orc"), Variant("pfr")]
+    codes_measures.time_codes("numba", variants, Point(BY_KL, 5.0), 3, 1e-9)
+    measured = timed[-9:]
+    assert seeds[-9:] == measured
+    assert len(set(measured)) == 9
+    assert set(measured).isdisjoint(timed[:-9])
+
+
 def row(variant, kl_bits, **of):
     values = dict.fromkeys(codes_measures.MEASURES)
     values |= {"samples": 1000, "tests": 1, "distance": 0.01, "mean_e": kl_bits}
