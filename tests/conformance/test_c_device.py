@@ -107,9 +107,17 @@ def test_a_resnet8_and_its_update(for_resnet8, tmp_path, rng):
     assert check(for_resnet8, tmp_path, [base, packet], pixels) > 3
 
 
-def test_the_model_that_ships(for_resnet8, tmp_path, rng):
-    data = (MODELS / "resnet8-49088.rmc").read_bytes()
-    assert check(for_resnet8, tmp_path, [data], images_for(RESNET8, 6, rng)) > 3
+@pytest.mark.parametrize(
+    ("file", "sizes"), [("resnet8-49088", "RESNET8"), ("resnet8-24-48205", "RESNET8_24")]
+)
+def test_the_models_that_ship(tmp_path, rng, file, sizes):
+    """Each in a program with the arrays that the Makefile has for it, and no smaller."""
+    data = (MODELS / f"{file}.rmc").read_bytes()
+    wanted = [*SANITIZERS, *c_program.variable(sizes)]
+    program = c_program.build(tmp_path, "DEVICE_SOURCES", "device", wanted)
+    assert check(program, tmp_path, [data], images_for(RESNET8, 6, rng)) > 3
+    room = parse_model(data).layout.variables()
+    assert f"-DMOST_VARIABLES={room}" in wanted
 
 
 def nested(*layers):

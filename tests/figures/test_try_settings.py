@@ -56,6 +56,7 @@ def test_what_is_encoded_after_a_training_is_what_it_would_have_encoded(tried):
         (["a", "base=1"], "base=1: updates are not tried here"),
         (["a", "network=lenet6"], "network 'lenet6' is unknown"),
         (["a", *SHORT, *NETWORK, "--targets", "no.npz"], "no.npz: it is no file of teachers.py"),
+        (["a", "--construction", "tanh"], "tanh: expected some of"),
     ],
 )
 def test_wrong_input_is_one_line(few, tmp_path, monkeypatch, capsys, arguments, message):
@@ -79,6 +80,16 @@ def test_other_orders_and_targets_give_other_files_of_the_same_size(tried, few):
     ]
     assert all(other["bytes"] == once["bytes"] for other in others)
     assert len({str(other["train"]) for other in [once, *others]}) == 4
+
+
+def test_other_constructions_are_encoded_too(tried):
+    """The control differs from the package in rounding alone, which few steps do not let grow."""
+    once = tried("one", *SHORT, *NETWORK)
+    same = tried("same", *SHORT, *NETWORK, "--construction", "softmax")
+    other = tried("other", *SHORT, *NETWORK, "--construction", "algebraic+falling")
+    assert once["bytes"] == same["bytes"] == other["bytes"]
+    assert same["train"][0] == pytest.approx(once["train"][0], abs=0.1)
+    assert other["train"] not in (once["train"], same["train"])
 
 
 def test_labels_are_drawn_as_often_as_their_probabilities_say(rng):

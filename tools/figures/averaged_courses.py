@@ -17,7 +17,7 @@ import argparse
 import sys
 
 import numpy as np
-from try_settings import parse_setting
+from given_settings import parse_setting
 
 from refmiracle.commands.running import run_command
 from refmiracle.posterior.parameterizations import COMPARED

@@ -7,7 +7,8 @@
 All of `training.settings.Settings` may be given; the others are those of the preset `paper`.
 Training goes to runs/NAME.npz, from where `--after NAME` encodes again with other settings of the
 encoding.  `--targets` trains on labels drawn at each step from class probabilities
-(`teachers.py`), `--order` encodes first the blocks whose noise costs the loss most, or least.
+(`teachers.py`), `--order` encodes first the blocks whose noise costs the loss most, or least, and
+`--construction` trains and encodes another Mean-KL (`constructions.py`).
 Prints loss (nats) and error (%) on 20,000 training images and on the validation images: before
 encoding, the means over five samples of the posterior, and after it, of the file.  The test images
 are not opened.
@@ -22,9 +23,10 @@ import time
 from pathlib import Path
 
 import numpy as np
+from constructions import changed_to
+from given_settings import parse_setting
 from training_loss import measure
 
-from refmiracle.commands.networks import given_network
 from refmiracle.commands.running import run_command
 from refmiracle.errors import InputError
 from refmiracle.files import first_line
@@ -85,25 +87,6 @@ def ordered_groups(trainer, sign):
     return np.array_split(np.argsort(sign * per_block, kind="stable"), trainer.settings.groups)
 
 
-def parse_setting(text):
-    """Return name and value of a field from the text name=value."""
-    name, _, value = text.partition("=")
-    known = PRESETS["paper"].by_name()
-    if name not in known:
-        raise InputError(f"{text}: expected FIELD=VALUE with a field of Settings")
-    default = known[name]
-    if name == "network":
-        return name, given_network(value)
-    if name == "base":
-        raise InputError(f"{text}: updates are not tried here")
-    try:
-        if isinstance(default, tuple):
-            return name, tuple(int(part) for part in value.split(","))
-        return name, type(default)(value)
-    except ValueError:
-        raise InputError(f"{text}: expected a value like {default}") from None
-
-
 def loss_and_error(trainer, split, row):
     """Return mean loss (nats) and error (%) of one sample, encoded blocks as sent."""
     weights = trainer.weights(trainer.sample(trainer.rho(), row)[0])
@@ -127,6 +110,7 @@ def run(arguments):
     if Path(arguments.name).name != arguments.name:
         raise InputError(f"{arguments.name}: expected a name, of a file in {FOLDER}")
     given = dict(parse_setting(text) for text in arguments.settings)
+    change = changed_to(arguments.construction) if arguments.construction else None
     train, validation = split_validation(load_split(default_folder(), "train"))
     some = Split(train.images[:TRAINING_IMAGES], train.labels[:TRAINING_IMAGES])
     splits, started = {"train": some, "validation": validation}, time.time()
@@ -135,6 +119,8 @@ def run(arguments):
         trainer = Trainer(check_settings(settings.having(given)), train, state)
     else:
         trainer = Trainer(check_settings(PRESETS["paper"].having(given)), train)
+    if change:
+        change(trainer)
     if arguments.targets:
         trainer.batches = DrawnLabels(trainer.settings, train, read_targets(arguments.targets))
     if not arguments.after:
@@ -160,7 +146,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("name")
     parser.add_argument("settings", nargs="*", metavar="FIELD=VALUE")
-    parser.add_argument("--after", metavar="NAME", help="encode what this training left")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--after", metavar="NAME", help="encode what this training left")
+    kind.add_argument("--construction", metavar="NAME", help="of constructions.py")
     parser.add_argument("--targets", type=Path, metavar="FILE", help="what teachers.py wrote")
     parser.add_argument("--order", choices=ORDERS, help="which blocks to encode first")
     return run_command(parser.parse_intermixed_args, run, None)
