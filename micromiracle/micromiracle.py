@@ -185,7 +185,7 @@ def train(images, labels, steps, seed):
         g = np.concatenate([d.ravel() for d in gradient])[order] * rho[tensor]
         rate = np.interp(step, (0, first, steps), RATES)
         adam(theta, moments, np.stack(mean_kl_gradient(g, eps, sigma, saved)), step + 1, rate)
-        if step < first:  # (22); when a row is sent, the scales it is multiplied by must stay
+        if step < first:  # (22); from then on rho is kept as it is, for simplicity
             adam(log_rho, rho_moments, np.bincount(tensor.flat, (g * z).flat), step + 1, rate / 5)
         if step % 1000 == 0:
             print(f"step {step}: loss {loss:.3f}, {np.sum(due <= step)} of {BLOCKS} blocks sent")

@@ -165,7 +165,7 @@ def _replace(place: Path, data: bytes) -> None:
             if fcntl is None:  # Windows renames no open file
                 f.close()
             _rename(temporary, place, data)
-        except OSError:
+        except BaseException:
             with contextlib.suppress(OSError):  # what is still to be written
                 f.close()
             with contextlib.suppress(OSError):
@@ -193,7 +193,7 @@ def _rename(temporary: Path, place: Path, data: bytes) -> None:
         before = place.read_bytes()
         try:
             _overwrite(place, data)
-        except OSError:  # such as a disk that is full: what was there has room
+        except BaseException:  # such as a disk that is full, or Ctrl-C: what was there has room
             _overwrite(place, before)
             raise
         temporary.unlink()

@@ -364,6 +364,31 @@ def test_a_disk_that_is_full_leaves_what_may_not_be_replaced(tmp_path, monkeypat
         assert os.listdir(tmp_path) == ["file"]
 
 
+def test_an_interruption_leaves_what_may_not_be_replaced(tmp_path, monkeypatch):
+    path, opened = tmp_path / "file", itertools.count()
+    path.write_bytes(b"old content")
+
+    class Interrupted(io.FileIO):
+        def write(self, data):
+            super().write(data[:5])
+            raise KeyboardInterrupt
+
+    def open_in_place(name, mode, **more):
+        if name == path and mode == "r+b" and next(opened) == 0:
+            return Interrupted(name, "r+")
+        return open(name, mode, **more)
+
+    def replace(*names):
+        raise OSError(errno.EBUSY, "EBUSY")
+
+    monkeypatch.setattr(os, "replace", replace)
+    monkeypatch.setattr(files, "open", open_in_place, raising=False)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old content"
+    assert os.listdir(tmp_path) == ["file"]
+
+
 @pytest.mark.skipif(os.name == "nt", reason="links need rights there")
 def test_a_link_in_the_place_of_the_temporary_file_is_not_followed(tmp_path):
     (tmp_path / "victim").write_bytes(b"somebody's")

@@ -39,7 +39,8 @@ const FORWARD = {
     const size = values.length / groups, out = new Float64Array(values.length);
     for (let first = 0; first < values.length; first += size) {
       const part = values.subarray(first, first + size), mean = meanOf(part);
-      const root = Math.sqrt(meanOf(part.map((x) => (x - mean) ** 2)) + 1e-5);
+      const deviation = Math.sqrt(meanOf(part.map((x) => (x - mean) ** 2)) + 1e-5);
+      const root = Number.isFinite(deviation) ? deviation : NaN;  // no class
       part.forEach((x, i) => {
         const channel = Math.floor((first + i) / places);
         out[first + i] = (1 + gain[channel]) * (x - mean) / root + bias[channel];

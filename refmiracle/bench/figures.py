@@ -271,7 +271,10 @@ def measure_encode(bench: Bench, bits: int, size: int, group: str, at: int) -> F
 
 
 def measure_group(bench: Bench) -> Figure:
-    """Measure what progressive encoding adds to a training step now and then."""
+    """Measure what progressive encoding adds to a training step now and then.
+
+    All groups of a run have one set of candidates: an engine that keeps it draws it once.
+    """
     settings = bench.settings
     blocks = -(-settings.layout().blocks() // settings.groups)
     bits, size = settings.bits_per_block, settings.block_size

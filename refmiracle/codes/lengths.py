@@ -3,9 +3,10 @@
 All lengths are in bits.  An integer n >= 1 has the exponent e = floor(log2 n).
 
 *Zipf's law* P(n) = n^-lambda / zeta(lambda) is what papers code with; with
-lambda = 1 + 1 / (KL + log2(e)/e + 1) its length stays within KL + log2(KL + 1) + 4 bits (Li and
-El Gamal, arXiv 1701.02827).  *The log-geometric law* P(n) = (1 - theta) theta^e 2^-e
-(docs/CODES.md section 5) is Zipf's made constant between powers of two; it is what files hold.
+lambda = 1 + 1 / (KL + 1.531), where 1.531 = 1 + 1 / (ln 2 exp 1), its length stays within
+KL + log2(KL + 1) + 4 bits (Li and El Gamal, arXiv 1701.02827).  *The log-geometric law*
+P(n) = (1 - theta) theta^e 2^-e (docs/CODES.md section 5) is Zipf's made constant between powers of
+two; it is what files hold.
 For integers that do follow Zipf's law at the papers' lambda, the log-geometric law at its best
 theta takes at most 0.0536 bits more than Zipf's at its best lambda, for any KL from 0.1 to 40 bits
 (tests/codes/test_lengths.py, test_what_the_log_geometric_law_costs_above_zipf); for integers of
@@ -99,7 +100,7 @@ def theta_of_kl(kl_bits: float) -> float:
 
 
 def zipf_lambda(kl_bits: float) -> float:
-    """Return the papers' lambda = 1 + 1 / (KL + log2(e)/e + 1), KL in bits."""
+    """Return the papers' lambda = 1 + 1 / (KL + 1 + 1 / (ln 2 exp 1)), KL in bits."""
     return 1.0 + 1.0 / (kl_bits + POISSON_EXCESS)
 
 

@@ -336,6 +336,8 @@ def _network_pass(
         return None
     left, outputs = iter(copies), list[int]()
     units = _units(layers, left, outputs)
+    if next(left, None) is not None:
+        raise InputError(f"{len(copies)} numbers of copies; expected {len(outputs)}, one a layer")
     inner = engine.network_pass(layers, copies, image)
     if inner is None:
         return None
@@ -367,7 +369,7 @@ def _units(layers: Sequence[Any], copies: Iterator[int], outputs: list[int]) -> 
             # Each unit has a weight for each input, at each place of its kernel if it has one.
             kernel, inputs, own, *sliding = sizes if kind == "conv2d" else ((1, 1), *sizes)
             groups, count = sliding[-1] if sliding else 1, next(copies, 0)
-            if count < 1 or own % count or own % groups or inputs % groups:
+            if count < 1 or groups < 1 or own % count or own % groups or inputs % groups:
                 raise InputError(
                     f"{kind} of {inputs} inputs and {own} outputs in {groups} groups and {count}"
                     " copies; expected numbers that divide these, for each layer"

@@ -37,7 +37,8 @@ def _pair(sides: Sides) -> tuple[int, int]:
 class Conv2d(Layer):
     """Cross-correlation, with zeros outside.
 
-    y[o,i,j] = b[o] + sum over u, v, c of w[u,v,c,o] x[c, stride i + u - padding, ...]
+    y[o,i,j] = b[o] + sum over u, v, a of w[u,v,a,o] x[f(o) + a, stride i + u - padding, ...], with
+    f(o) the first channel that is read by the group of o
 
     Parameters
     ----------

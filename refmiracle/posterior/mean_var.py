@@ -1,8 +1,8 @@
 """Mean-Var, the baseline of MIRACLE (arXiv 1810.00440): mu and log sigma free, KL penalised.
 
 Each block has its own penalty beta, which grows by a factor at each step that finds the block
-above its budget and shrinks by it at each step that finds it below (Havasi et al., section 3.2
-and cambridge-mlg/miracle, compressible_model.py).
+above its budget and shrinks by it at each step that finds it below (Havasi et al., section 3.3
+and algorithm 2, and cambridge-mlg/miracle, compressible_model.py).
 """
 
 from __future__ import annotations
@@ -134,9 +134,10 @@ class MeanVar(Parameterization):
     def penalty_factor(self, step: int, steps: int) -> float:
         """Return the factor on beta at a step before the planned ones are taken.
 
-        At first beta can rise to 1e-4, about where it stays, in 30 % of the training.  The
-        factor's logarithm falls by a half cosine over 90 %, lest penalties swing around the
-        budget, to MIRACLE's own factor while it encodes.
+        Kept as it is at first, it would lift beta to 1e-4, about where it stays, in 30 % of the
+        training.  Its logarithm falls by a half cosine over 90 %, lest penalties swing around the
+        budget, and is never below that of MIRACLE's own factor while it encodes; in trainings of
+        more than some 30,000 steps it is that throughout.
         """
         decades = math.log10(LARGE_BETA / self.initial_beta)
         done = min(1.0, step / (0.9 * steps))

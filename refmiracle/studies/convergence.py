@@ -199,7 +199,8 @@ def curve_rows(courses: Mapping[Key, Course], timing: Timing) -> Rows:
 def reached_rows(courses: Mapping[Key, Course], comparison: Comparison, timing: Timing) -> Rows:
     """Return the steps and seconds to each target, for the runs of the greatest length.
 
-    A target that is not reached has the run's length for its steps: the least that it can be.
+    A target that is not reached has all steps of the training for its steps: the least that it can
+    be.
     """
     rows = []
     targets = TARGETS if comparison.base.network == LENET5 else OTHER_TARGETS
@@ -208,7 +209,8 @@ def reached_rows(courses: Mapping[Key, Course], comparison: Comparison, timing: 
             continue
         for target, condition in product(targets, CONDITIONS):
             steps = course.steps_to(target, condition)
-            least = length if steps is None else steps
+            all_steps = max([length, *(line["step"] for line in course.lines)])
+            least = all_steps if steps is None else steps
             rows.append(
                 {
                     "parameterization": parameterization,
@@ -266,10 +268,14 @@ def speed_claims(reached: Rows) -> list[Claim]:
 
 
 def last_looks(curves: Rows, length: int) -> Rows:
-    """Return the error of each training of a length at its planned end: a mean of `LOOKS` lines."""
+    """Return the error of each training of a length at its planned end, within the budget.
+
+    It is the mean of the last `LOOKS` lines until then.
+    """
     errors: dict[tuple[str, int], list[float]] = {}
     for row in curves:
-        if row["length"] == length and row["step"] <= length:
+        within = row["kl_bits"] <= WITHIN * row["budget_bits"]
+        if row["length"] == length and row["step"] <= length and within:
             run = row["parameterization"], row["seed"]
             errors.setdefault(run, []).append(row["validation_error"])
     return [
@@ -282,7 +288,7 @@ def planned_claims(ends: Rows, curves: Rows, length: int) -> list[Claim]:
     """Return the claims on trainings that were planned for so many steps.
 
     Mean-Var trains on after these until its blocks are within their budgets, for as many steps
-    again at most: so posteriors are compared at equal steps, and when they can be encoded.
+    again at most: so posteriors are compared at equal steps, and before they are encoded.
     """
     ours, theirs = paired(ends, "training_steps", length=length)
     if not ours:
@@ -296,10 +302,11 @@ def planned_claims(ends: Rows, curves: Rows, length: int) -> list[Claim]:
         np.divide(theirs, ours),
         2.0,
         at_least=np.greater_equal(theirs, 2 * length),
+        or_at=True,
     )
     errors = {
         f"posterior after {length} steps": paired(last_looks(curves, length), "error"),
-        f"posterior when it can be encoded, {planned},": paired(
+        f"posterior before it is encoded, {planned},": paired(
             ends, "posterior_error", length=length
         ),
         f"file, {planned},": paired(ends, "file_error", length=length),
@@ -315,6 +322,7 @@ def planned_claims(ends: Rows, curves: Rows, length: int) -> list[Claim]:
                 0.0,
             )
             for what, (a, b) in errors.items()
+            if a
         ),
     ]
 

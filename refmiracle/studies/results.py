@@ -109,6 +109,7 @@ def claim_above(
     bound: float,
     at_least: ArrayLike = False,
     at_most: ArrayLike = False,
+    or_at: bool = False,
 ) -> Claim:
     """Return a claim that is true of figures above a bound.
 
@@ -123,15 +124,19 @@ def claim_above(
     at_least, at_most : array_like of bool
         Where a measurement was cut short: a value may be larger than it is here, or smaller.  The
         claim is decided as if it were as large as can be, and as small.
+    or_at : bool
+        Whether the claim is true at the bound, too.
     """
     values, at_least, at_most = np.broadcast_arrays(np.asarray(values, float), at_least, at_most)
     found = interval(values)
     verdict = UNDECIDED
-    if found.count >= 3 and interval(np.where(at_most, -FAR, values)).low > bound:
+    least = interval(np.where(at_most, -FAR, values)).low
+    most = interval(np.where(at_least, FAR, values)).high
+    if found.count >= 3 and (least > bound or (or_at and least == bound)):
         verdict = HOLDS
-    elif found.count >= 3 and interval(np.where(at_least, FAR, values)).high <= bound:
+    elif found.count >= 3 and (most < bound or (most == bound and not or_at)):
         verdict = FAILS
-    figure = f"{figure}; true above {bound:g}"
+    figure = f"{figure}; true {'at or ' if or_at else ''}above {bound:g}"
     for cut, text in ((at_least, "at least"), (at_most, "at most")):
         if np.any(cut):
             figure += f"; {text} this for {np.count_nonzero(cut)} of {found.count} seeds"

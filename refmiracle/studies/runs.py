@@ -11,7 +11,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -94,7 +94,8 @@ def train_one(settings: Settings, data: Data, folder: Path) -> Files:
     with place.opened(resume=True) as found:
         if found and not same_settings(found[0], settings):
             raise InputError(f"{folder}: it holds a run of other settings; name another --out")
-        trainer = Trainer(settings, train, found[1] if found else None)
+        with removal_told(folder) if found else nullcontext():
+            trainer = Trainer(settings, train, found[1] if found else None)
         run_training(trainer, validation, place, Silence(), max(1, settings.steps // LINES))
         finish(trainer, validation, None, place)
         with removal_told(folder):

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -179,7 +179,8 @@ def trained(settings: Settings, seen: Views, folder: Path) -> tuple[Model, dict[
             found = stack.enter_context(place.opened(resume=True))
         if found and not same_settings(found[0], settings):
             raise InputError(f"{folder}: it holds a run of other settings; name another --out")
-        trainer = Trainer(settings, train, found[1] if found else None)
+        with removal_told(folder) if found else nullcontext():
+            trainer = Trainer(settings, train, found[1] if found else None)
         run_training(trainer, validation, place, Silence(), max(1, settings.steps // LINES))
         model, summary = finish(trainer, validation, seen.new, place)
     figures = ("bytes", "validation_error", "test_error")

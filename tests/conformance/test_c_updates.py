@@ -217,6 +217,20 @@ def test_what_cannot_be_written_is_removed_only_where_it_is_new(program, tmp_pat
     assert full.is_char_device()
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+def test_a_pipe_is_written_to_once_somebody_reads(program, tmp_path):
+    """The program waits for the reader, whenever that comes."""
+    (path,) = write(tmp_path, [BASE])
+    pipe, file = tmp_path / "pipe", tmp_path / "weights.f32"
+    os.mkfifo(pipe)
+    assert run(program, "decode", path, file).returncode == 0
+    with subprocess.Popen([program, "decode", path, pipe]) as process:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.5)
+        assert pipe.read_bytes() == file.read_bytes()
+    assert process.returncode == 0
+
+
 def test_refuses_the_same_updates(sanitized, rng):
     root = random_chain(rng, NETWORKS["lenet5"], "mrc", 1)[0]
     layout = parse_model(root).layout

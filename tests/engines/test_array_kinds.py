@@ -361,6 +361,18 @@ def test_passes_of_copies_that_do_not_divide_are_refused(copies):
         get_engine("numba").network_pass(LENET5.specs(), copies, (1, 28, 28))
 
 
+def test_passes_of_too_many_copies_are_refused():
+    with pytest.raises(InputError, match="5 numbers of copies; expected 4, one a layer"):
+        get_engine("numba").network_pass(LENET5.specs(), (1,) * 5, (1, 28, 28))
+
+
+@pytest.mark.parametrize("engine", ["numba", "numpy"])
+def test_a_convolution_in_no_group_is_refused(engine):
+    layers = (("conv2d", (1, 1), 1, 1, 1, 0, 0), ("flatten",), ("dense", 4, 2))
+    with pytest.raises(InputError, match="in 0 groups and 1 copies; expected numbers that divide"):
+        get_engine(engine).network_pass(layers, (1, 1), (1, 2, 2))
+
+
 def test_passes_of_networks_take_arrays_of_any_kind():
     whole, values = pass_arguments()
     loss = whole.loss_and_grads(*values)

@@ -57,6 +57,10 @@ def test_what_is_encoded_after_a_training_is_what_it_would_have_encoded(tried):
         (["a", "network=lenet6"], "network 'lenet6' is unknown"),
         (["a", *SHORT, *NETWORK, "--targets", "no.npz"], "no.npz: it is no file of teachers.py"),
         (["a", "--construction", "tanh"], "tanh: expected some of"),
+        (
+            ["a", "--construction", "erf", "parameterization=mean-var"],
+            "--construction: expected parameterization=mean-kl",
+        ),
     ],
 )
 def test_wrong_input_is_one_line(few, tmp_path, monkeypatch, capsys, arguments, message):
@@ -88,6 +92,7 @@ def test_other_constructions_are_encoded_too(tried):
     same = tried("same", *SHORT, *NETWORK, "--construction", "softmax")
     other = tried("other", *SHORT, *NETWORK, "--construction", "algebraic+falling")
     assert once["bytes"] == same["bytes"] == other["bytes"]
+    assert [path.name for path in Path("runs").iterdir()] == ["one.npz"]  # of what --after can read
     assert same["train"][0] == pytest.approx(once["train"][0], abs=0.1)
     assert other["train"] not in (once["train"], same["train"])
 

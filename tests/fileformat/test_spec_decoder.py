@@ -583,3 +583,9 @@ def test_both_readers_refuse_the_same_descriptions(rng):
         assert [(t.name, t.shape) for t in network.tensors()] == found.tensors
         accepted += 1
     assert 200 < accepted < 3800
+
+
+def test_a_norm_of_what_has_no_variance_is_no_number():
+    x = [[[1e200]], [[-1e200]], [[3.0]], [[-1.0]]]
+    y = spec_networks.normalise(x, [0.0] * 4, [1.0] * 4, 2)
+    assert [math.isnan(row[0][0]) for row in y] == [True, True, False, False]

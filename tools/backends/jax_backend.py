@@ -491,6 +491,7 @@ def normalised(groups: int) -> Any:
         parts = x.reshape(groups, -1, x.shape[3])
         centred = parts - parts.mean(axis=1, keepdims=True)
         deviation = jnp.sqrt((centred**2).mean(axis=1, keepdims=True) + NORM_EPSILON)
+        deviation = jnp.where(jnp.isfinite(deviation), deviation, jnp.nan)  # no class
         xhat = (centred / deviation).reshape(x.shape)
         return (1.0 + gain)[:, None, None, None] * xhat + bias[:, None, None, None]
 

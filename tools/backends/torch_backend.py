@@ -452,6 +452,7 @@ def normalised(x: torch.Tensor, gain: torch.Tensor, bias: torch.Tensor, groups: 
     parts = x.unflatten(1, (groups, -1)).flatten(2)
     centred = parts - parts.mean(dim=2, keepdim=True)
     deviation = torch.sqrt((centred**2).mean(dim=2, keepdim=True) + NORM_EPSILON)
+    deviation = torch.where(torch.isfinite(deviation), deviation, math.nan)  # no class
     xhat = (centred / deviation).reshape(x.shape)
     return (1.0 + gain)[:, None, None] * xhat + bias[:, None, None]
 

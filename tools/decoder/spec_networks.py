@@ -195,7 +195,8 @@ def normalise(x, gain, bias, groups):
     for first in range(0, len(x), size):
         values = list(leaves(x[first : first + size]))
         m = mean(values)
-        scale = 1.0 / math.sqrt(mean([(v - m) ** 2 for v in values]) + 1e-5)
+        variance = mean([(v - m) * (v - m) for v in values])
+        scale = 1.0 / math.sqrt(variance + 1e-5) if math.isfinite(variance) else math.nan
         for c in range(first, first + size):
             y.append([[(1.0 + gain[c]) * (v - m) * scale + bias[c] for v in r] for r in x[c]])
     return y

@@ -8,7 +8,7 @@ All of `training.settings.Settings` may be given; the others are those of the pr
 Training goes to runs/NAME.npz, from where `--after NAME` encodes again with other settings of the
 encoding.  `--targets` trains on labels drawn at each step from class probabilities
 (`teachers.py`), `--order` encodes first the blocks whose noise costs the loss most, or least, and
-`--construction` trains and encodes another Mean-KL (`constructions.py`).
+`--construction` trains and encodes another Mean-KL (`constructions.py`), of which nothing is kept.
 Prints loss (nats) and error (%) on 20,000 training images and on the validation images: before
 encoding, the means over five samples of the posterior, and after it, of the file.  The test images
 are not opened.
@@ -30,6 +30,7 @@ from training_loss import measure
 from refmiracle.commands.running import run_command
 from refmiracle.errors import InputError
 from refmiracle.files import first_line
+from refmiracle.posterior.parameterizations import MEAN_KL
 from refmiracle.training.batches import Batches
 from refmiracle.training.choosing import check_settings
 from refmiracle.training.data import Split, default_folder, load_split, split_validation
@@ -105,29 +106,36 @@ def report(name, stage, trainer, splits, started):
     print(json.dumps({**figures, "bytes": model, "seconds": round(time.time() - started)}))
 
 
+def make_trainer(arguments, given, train):
+    """Return a trainer of the settings: at the beginning, or after the training that is named."""
+    if arguments.after:
+        settings, state = load_checkpoint(FOLDER / f"{arguments.after}.npz")
+        return Trainer(check_settings(settings.having(given)), train, state)
+    trainer = Trainer(check_settings(PRESETS["paper"].having(given)), train)
+    if arguments.construction:
+        if trainer.settings.parameterization != MEAN_KL:
+            raise InputError(f"--construction: expected parameterization={MEAN_KL}")
+        changed_to(arguments.construction)(trainer)
+    return trainer
+
+
 def run(arguments):
     """Train unless a training is given, encode, and report."""
     if Path(arguments.name).name != arguments.name:
         raise InputError(f"{arguments.name}: expected a name, of a file in {FOLDER}")
     given = dict(parse_setting(text) for text in arguments.settings)
-    change = changed_to(arguments.construction) if arguments.construction else None
     train, validation = split_validation(load_split(default_folder(), "train"))
     some = Split(train.images[:TRAINING_IMAGES], train.labels[:TRAINING_IMAGES])
     splits, started = {"train": some, "validation": validation}, time.time()
-    if arguments.after:
-        settings, state = load_checkpoint(FOLDER / f"{arguments.after}.npz")
-        trainer = Trainer(check_settings(settings.having(given)), train, state)
-    else:
-        trainer = Trainer(check_settings(PRESETS["paper"].having(given)), train)
-    if change:
-        change(trainer)
+    trainer = make_trainer(arguments, given, train)
     if arguments.targets:
         trainer.batches = DrawnLabels(trainer.settings, train, read_targets(arguments.targets))
     if not arguments.after:
         while trainer.phase() == "train":
             trainer.train_step()
-        FOLDER.mkdir(exist_ok=True)
-        save_checkpoint(FOLDER / f"{arguments.name}.npz", trainer.settings, trainer.state)
+        if not arguments.construction:  # whose parameters mean something else
+            FOLDER.mkdir(exist_ok=True)
+            save_checkpoint(FOLDER / f"{arguments.name}.npz", trainer.settings, trainer.state)
         report(arguments.name, "trained", trainer, splits, started)
     if arguments.order:
         trainer.groups = ordered_groups(trainer, ORDERS[arguments.order])

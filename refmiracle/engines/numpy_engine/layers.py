@@ -33,10 +33,11 @@ def images(pixels: NDArray[np.uint8]) -> Array:
 def conv2d(
     x: Array, w: Array, b: Array, stride: int = 1, padding: int = 0, groups: int = 1
 ) -> Array:
-    """Return the cross-correlation y[o,i,j] = b[o] + sum_{u,v,c} w[u,v,c,o] x[c,s i+u-p,s j+v-p].
+    """Return the cross-correlation of maps with kernels.
 
-    Equations (25) and (25a) of docs/derivations.md, with stride s, padding p, zeros outside, and c
-    over the input channels of o's group.
+    y[o,i,j] = b[o] + sum_{u,v,a} w[u,v,a,o] x[f(o) + a, s i + u - p, s j + v - p]: equations (25)
+    and (25a) of docs/derivations.md, with stride s, padding p, zeros outside, and f(o) the first
+    input channel of o's group.
 
     Parameters
     ----------

@@ -36,20 +36,27 @@ static uint8_t *read_file(const char *path, size_t most, size_t *size)
     return data;
 }
 
+/* Tells whether there is a device or a pipe: what has no end. */
+static int is_other(const char *path)
+{
+    FILE *file = fopen(path, "r+b"); /* "rb" would wait for a pipe's other side */
+    int other = file != NULL && (fseek(file, 0, SEEK_END) != 0 || ftell(file) <= 0);
+
+    if (file != NULL)
+        fclose(file);
+    return other;
+}
+
 static void write_file(const char *path, const uint8_t *data, size_t size)
 {
-    FILE *before = fopen(path, "r+b"), *file; /* of a pipe that is open, too: "rb" would wait */
-    int other = before != NULL && (fseek(before, 0, SEEK_END) != 0 || ftell(before) <= 0);
+    FILE *file = fopen(path, "wb");
     size_t written;
 
-    file = fopen(path, "wb");
-    if (before != NULL)
-        fclose(before);
     if (file == NULL)
         fail("%s: %s", path, strerror(errno));
     written = fwrite(data, 1, size, file);
     if (fclose(file) != 0 || written != size) {
-        if (!other) /* no device and no pipe */
+        if (!is_other(path))
             remove(path);
         fail("%s: it cannot be written", path);
     }
