@@ -47,6 +47,17 @@ def quoted(argument: str | Path) -> str:
     return subprocess.list2cmdline([argument]) if os.name == "nt" else shlex.quote(str(argument))
 
 
+def flag(name: str, value: Any) -> str:
+    """Return an option behind a space, as a shell takes it."""
+    between = "=" if str(value).startswith("-") else " "
+    return f" --{name.replace('_', '-')}{between}{quoted(str(value))}"
+
+
+def in_one_line(path: Path) -> str:
+    """Return a name to be printed, which may hold the end of a line."""
+    return str(path).replace("\n", "\\n")
+
+
 def as_path(name: str, given: Any) -> Path:
     """Return a path from outside.
 

@@ -161,8 +161,21 @@ def _is_folder(given: Any) -> TypeGuard[str | os.PathLike[str]]:
 
 
 def files_of(place: Path) -> list[Path]:
-    """Return the .rmc files of a folder; of a file, itself."""
-    return sorted(place.glob(f"*{SUFFIX}")) if place.is_dir() else [place]
+    """Return the .rmc files of a folder; of a file, itself.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be read.
+    """
+    if not place.is_dir():
+        return [place]
+    try:
+        names = os.listdir(place)
+    except OSError as e:
+        raise InputError(f"{place}: cannot be read: {e.strerror or e}") from e
+    found = (place / name for name in sorted(names) if name.endswith(SUFFIX))
+    return [path for path in found if path.is_file()]
 
 
 def load_base(places: Sequence[Path], network: Network | None = None) -> Model:

@@ -99,6 +99,8 @@ class Model(Decoded):
             raise InputError(
                 f"base is {described(base)}; expected a Model (refmiracle.load takes names too)"
             )
+        if not (network is None or isinstance(network, Network)):
+            raise InputError(f"network is {described(network)}; expected a Network")
         data = bytes(data)
         compressed = _parsed or read_file(data, network, base)
         found = compressed.layout.network

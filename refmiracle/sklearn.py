@@ -202,6 +202,8 @@ class MiracleClassifier(ClassifierMixin, BaseEstimator):
         classes, numbers = np.unique(labels, return_inverse=True)
         if len(classes) < 2:
             raise InputError("the labels are of one class; expected at least two classes")
+        for name in ("low_", "range_"):  # of an earlier fit
+            vars(self).pop(name, None)
         if self.scale == "minmax":
             with np.errstate(over="ignore"):
                 self.low_ = flat.min(axis=0).astype(np.float64)
@@ -275,6 +277,8 @@ class MiracleClassifier(ClassifierMixin, BaseEstimator):
         shape: tuple[int, ...] = ()
         if isinstance(X, np.ma.MaskedArray) or not hasattr(X, "ndim"):
             X = as_array("X", X)
+        if isinstance(y, np.ma.MaskedArray):
+            y = as_array("y", y)
         if X.ndim > 2:
             X = as_array("X", X)
             shape = X.shape[1:]
@@ -283,11 +287,13 @@ class MiracleClassifier(ClassifierMixin, BaseEstimator):
             flat, labels = _validation.validate_data(self, X, reset=False), None
         else:
             flat, labels = _validation.validate_data(self, X, y)
+        if flat.dtype.kind in "mM":
+            raise InputError(f"X is of {flat.dtype}; expected numbers")
         return flat, shape or flat.shape[1:], labels
 
     def _scaled(self, flat: NDArray[Any]) -> NDArray[Any]:
-        """Return rows as networks take them: bytes, or floats in [0, 1]."""
-        if self.scale is None:
+        """Return rows as networks take them, by what `fit` has seen: bytes, or floats in [0, 1]."""
+        if not hasattr(self, "range_"):
             return flat
         width = np.where(self.range_ > 0.0, self.range_, 1.0)
         with np.errstate(over="ignore"):

@@ -10,6 +10,7 @@ from refmiracle.commands.options import add_base, add_data, add_engine, add_mode
 from refmiracle.commands.running import run_command
 from refmiracle.commands.train import describe
 from refmiracle.figures import figures_of
+from refmiracle.files import in_one_line
 from refmiracle.loading import load
 from refmiracle.training.data import load_split
 
@@ -32,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(figures, indent=2))
     else:
-        print(f"{arguments.model}: {describe(figures)}")
+        print(f"{in_one_line(arguments.model)}: {describe(figures)}")
     return 0
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from refmiracle.engines import ENGINES
 from refmiracle.errors import InputError
-from refmiracle.files import check_writable, is_standard_output, quoted
+from refmiracle.files import check_writable, flag, in_one_line, is_standard_output
 from refmiracle.loading import files_of, find_model
 from refmiracle.training.data import DataSet, default_folder
 
@@ -116,8 +116,7 @@ def check_outs(outs: Iterable[Path | None]) -> None:
 
 def say_written(out: Path, text: str) -> None:
     """Print what was written, where it does not follow the written bytes themselves."""
-    name = str(out).replace("\n", "\\n")
-    print(f"{name}: {text}", file=sys.stderr if is_standard_output(out) else sys.stdout)
+    print(f"{in_one_line(out)}: {text}", file=sys.stderr if is_standard_output(out) else sys.stdout)
 
 
 def add_engine(parser: argparse.ArgumentParser, default: str | None) -> None:
@@ -165,9 +164,11 @@ def chosen_data(arguments: argparse.Namespace) -> DataSet:
 
 def data_flags(arguments: argparse.Namespace) -> str:
     """Return the options that name the same data set again, each behind a space."""
-    given = ("data", "transposed", "labels_from", "channels")
+    return flags(arguments, "data", "transposed", "labels_from", "channels")
+
+
+def flags(arguments: argparse.Namespace, *given: str) -> str:
+    """Return the options of these names as they were given, each behind a space."""
     return "".join(
-        f" --{name.replace('_', '-')} {quoted(str(value))}"
-        for name in given
-        if (value := getattr(arguments, name)) is not None
+        flag(name, value) for name in given if (value := getattr(arguments, name)) is not None
     )

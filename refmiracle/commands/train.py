@@ -24,10 +24,11 @@ from refmiracle.commands.options import (
     check_out,
     chosen_data,
     data_flags,
+    flags,
 )
 from refmiracle.commands.running import run_command
 from refmiracle.errors import InputError
-from refmiracle.files import quoted
+from refmiracle.files import in_one_line, is_standard_output
 from refmiracle.loading import load_base
 from refmiracle.posterior.parameterizations import MEAN_KL, PARAMETERIZATIONS
 from refmiracle.run import carry_out
@@ -89,7 +90,12 @@ SETTINGS = (
 
 def factors(text: str) -> tuple[int, ...]:
     """Return the numbers of a list with commas."""
-    return tuple(int(part) for part in text.split(","))
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: expected whole numbers with commas between them, such as 1,1,2,1"
+        ) from None
 
 
 def names(text: str) -> tuple[str, ...]:
@@ -181,14 +187,14 @@ def run(arguments: argparse.Namespace) -> int:
     run = carry_out(everything, test, given, Folder(out), arguments.resume)
     if not run.finished:
         raise KeyboardInterrupt(
-            f"after {run.step} of {run.steps} steps;"
-            f" go on with --resume --out {quoted(out)}{data_flags(arguments)}"
+            f"after {run.step} of {run.steps} steps; go on with --resume"
+            f"{flags(arguments, 'out', 'network', 'weights')}{data_flags(arguments)}"
         )
     path = update_path(out) if run.model.base else model_path(out)
-    _print(run.summary, path)
+    _print(run.summary, path, arguments.weights)
     if no_better_than_chance(run.summary["test_error"], test.labels):
         _say(
-            f"warning: {path} is no better than chance"
+            f"warning: {in_one_line(path)} is no better than chance"
             f" ({chance_error(test.labels):.2%} error); take more --steps, or other settings"
         )
     if arguments.weights is not None:
@@ -205,10 +211,10 @@ def check_weights(arguments: argparse.Namespace) -> None:
         If it is so.
     """
     path, out = arguments.weights, arguments.out
-    within = path.parent.resolve() == out.resolve()
-    if path.resolve() == out.resolve() or (
-        within and path.name in {p(out).name for p in ALL_PATHS}
-    ):
+    place, folder = path.resolve(), out.resolve()
+    within = place.parent == folder
+    of_run = place.name in {p(out).name for p in ALL_PATHS} or place.name.startswith(".")
+    if place == folder or (within and of_run) or place in {p(out).resolve() for p in ALL_PATHS}:
         raise InputError(f"{path}: the run itself is there; name another file with --weights")
     if not within or out.is_dir():  # otherwise the run makes it
         check_out(path, *base_files(arguments), data=arguments.data, flag="--weights")
@@ -218,8 +224,11 @@ def _say(text: str) -> None:
     print(f"refmiracle: {text}", file=sys.stderr)
 
 
-def _print(summary: dict[str, Any], path: Path) -> None:
-    print(f"{path}: {describe(summary)}")
+def _print(summary: dict[str, Any], path: Path, weights: Path | None) -> None:
+    """Print the figures, on standard error where the weights follow on standard output."""
+    taken = weights is not None and is_standard_output(weights)
+    file = sys.stderr if taken else sys.stdout
+    print(f"{in_one_line(path)}: {describe(summary)}", file=file)
     error = summary["validation_error"]
     print(
         "no validation images"
@@ -227,6 +236,7 @@ def _print(summary: dict[str, Any], path: Path) -> None:
         else f"validation error {error:.2%}{of_base(summary, 'validation')}",
         f"trained for {summary['train_seconds']:.0f} s in {summary['steps']} steps",
         sep=", ",
+        file=file,
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from refmiracle.errors import InputError
 from refmiracle.exports.onnx_graph import load_onnx, onnx_bytes
 from refmiracle.exports.state_dict import load_torch, torch_bytes
 from refmiracle.exports.tensors import load_safetensors, npz_bytes, safetensors_bytes
@@ -63,8 +64,10 @@ def exported(form: str, network: Network, weights: Weights, rmc: bytes) -> bytes
     Raises
     ------
     InputError
-        If the format's library cannot be loaded, or a layer has no export.
+        If there is no such format, its library cannot be loaded, or a layer has no export.
     """
+    if form not in FORMATS:
+        raise InputError(f"format {form!r} is unknown; expected one of {', '.join(FORMATS)}")
     return FORMATS[form].to_bytes(network, weights, metadata_of(network, rmc))
 
 

@@ -161,7 +161,7 @@ def check_network(network: Network) -> Network:
         raise _misfit(network, str(e)) from e
     try:
         tensors = tensors_of(placed)
-    except Exception as e:  # of a layer that somebody else has written
+    except (Exception, SystemExit) as e:  # of a layer that somebody else has written
         said = f"a layer does not tell its tensors: {type(e).__name__}: {first_line(e)}"
         raise _misfit(network, said) from e
     if end != (network.classes,):
@@ -207,7 +207,7 @@ def _check_forward(network: Network, engine: Engine, weights: Weights) -> list[t
         except (ValueError, IndexError) as e:
             said = f"{where}, does not take activations of shape {x.shape[:-1]}: {first_line(e)}"
             raise _misfit(network, said) from e
-        except Exception as e:  # of a layer that somebody else has written
+        except (Exception, SystemExit) as e:  # of a layer that somebody else has written
             raise _misfit(network, f"{where}: {type(e).__name__}: {first_line(e)}") from e
         if y.shape != expected:
             said = f"{where}: an output of shape {y.shape[:-1]}; it told {expected[:-1]}"
@@ -228,7 +228,7 @@ def _check_backward(
         try:
             dy, grads = placed.backward(engine, weights, kept, dy, need_dx=number > 0)
             found = {name: np.shape(g) for name, g in grads.items()}
-        except Exception as e:  # of a layer that somebody else has written
+        except (Exception, SystemExit) as e:  # of a layer that somebody else has written
             said = f"{where}, backward: {type(e).__name__}: {first_line(e)}"
             raise _misfit(network, said) from e
         expected = {t.name: t.shape for t in placed.tensors()}

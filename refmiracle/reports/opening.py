@@ -20,7 +20,7 @@ from refmiracle.fileformat.envelope import (
     unseal,
 )
 from refmiracle.fileformat.update import CompressedUpdate
-from refmiracle.files import printable, quoted
+from refmiracle.files import flag, printable
 from refmiracle.studies.comparison import FinishedRun, open_run, read_file
 from refmiracle.training.metrics import read_metrics
 from refmiracle.training.run import (
@@ -78,6 +78,11 @@ def open_folder(folder: Path) -> OpenedRun:
             " run; train it again"
         )
     metrics = read_metrics(metrics_path(folder))
+    if metrics[-1]["step"] != summary["steps"]:
+        raise InputError(
+            f"{metrics_path(folder)}: it ends at step {metrics[-1]['step']}; the run of"
+            f" {summary_path(folder)} has {summary['steps']} steps"
+        )
     settings = summary["config"]
     base = settings.get("base") if isinstance(settings, dict) else None
     path = update_path(folder) if base else model_path(folder)
@@ -128,7 +133,7 @@ def read_summary(folder: Path) -> dict[str, Any]:
     if not path.exists() and checkpoint_path(folder).exists():
         raise InputError(
             f"{folder}: the run is not finished; go on with it by"
-            f" python -m refmiracle.train --resume --out {quoted(folder)}"
+            f" python -m refmiracle.train --resume{flag('out', folder)}"
         )
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))

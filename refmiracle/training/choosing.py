@@ -382,7 +382,7 @@ def _started_settings(
     given: Mapping[str, Any], nbytes: int | None, data: str, started: Settings
 ) -> Settings:
     try:
-        check_settings(started)
+        started = check_settings(started)
     except InputError as e:
         raise InputError(f"the run to resume has settings that are none: {e}") from e
     if nbytes is not None:

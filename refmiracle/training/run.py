@@ -204,7 +204,8 @@ class Folder:
                     f" name another {named('out')}"
                 )
             return load_checkpoint(checkpoint)
-        for path in (model_path(self.path), update_path(self.path)):
+        # Lines of metrics alone are of a run that was killed before its first checkpoint.
+        for path in (p(self.path) for p in ALL_PATHS if p is not metrics_path):
             if path.name in names:
                 raise InputError(
                     f"{self.path}: it holds {path.name} without its checkpoint; name another"
@@ -232,7 +233,8 @@ class Folder:
     def lines(self) -> list[dict[str, Any]]:
         """Return the lines of metrics."""
         path = metrics_path(self.path)
-        return read_metrics(path) if path.exists() and path.stat().st_size else []
+        begun = not path.exists() and not summary_path(self.path).exists()
+        return [] if begun or (path.exists() and not path.stat().st_size) else read_metrics(path)
 
 
 def run_training(

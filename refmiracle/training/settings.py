@@ -269,8 +269,9 @@ def settings_from_dict(values: dict[str, Any]) -> Settings:
         base = tuple(map(bytes.fromhex, values["base"]))
     except (TypeError, ValueError) as e:
         raise InputError(f"its base, tensors or hash factors are damaged ({first_line(e)})") from e
-    if not isinstance(values["network"], str):
-        raise InputError(f"its network is {described(values['network'])}; expected a text")
+    for name in ("network", "data"):
+        if not isinstance(values[name], str):
+            raise InputError(f"its {name} is {described(values[name])}; expected a text")
     network = network_of_text(values["network"])
     return Settings().having({**values, "network": network, **lists, "base": base})
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -173,6 +174,8 @@ def check_state(found: State, fresh: State) -> State:
             f"the checkpoint is of step {found.step}, where training ended at {found.trained}:"
             " expected steps that have been"
         )
+    if not 0.0 <= found.seconds < math.inf:
+        raise InputError(f"the checkpoint has {found.seconds} seconds; expected a number from 0 on")
     return found
 
 

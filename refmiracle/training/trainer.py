@@ -77,6 +77,8 @@ class Trainer:
         self.groups = np.array_split(order, settings.groups)
         fresh = self._initial()
         self.state = fresh if state is None else check_state(state, fresh)
+        if self.state.step > (most := self._most_steps()):
+            raise InputError(f"the checkpoint is of step {self.state.step}; its run has {most}")
         for name, value in self.parameterization.state().items():
             value[:] = self.state.extra[name]
             self.state.extra[name] = value
@@ -195,6 +197,12 @@ class Trainer:
     def total_steps(self) -> int:
         """Return all steps, as far as is known."""
         return self.training_steps() + self.settings.encoding_steps()
+
+    def _most_steps(self) -> int:
+        most = 2 * self.settings.steps
+        if self.state.trained != STILL_TRAINING:
+            most = min(most, self.state.trained)
+        return most + self.settings.encoding_steps()
 
     def phase(self) -> str:
         """Return ``train`` or ``encode``."""

@@ -127,6 +127,7 @@ def posterior_of_nothing(run):
         (strange("metrics.jsonl", '{"step": 1}'), "line 1 does not hold the figures of a step"),
         (without("rate"), "line 1 does not hold the figures of a step"),
         (without("seconds"), "line 1 does not hold the figures of a step"),
+        (changed_summary(steps=10), "metrics.jsonl: it ends at step 11; the run of"),
         (strange("summary.json", "[]"), "it does not hold the figures of a run"),
         (changed_summary(ratio=None), "it does not hold the figures of a run"),
         (changed_summary(train_seconds="x"), "it does not hold the figures of a run"),

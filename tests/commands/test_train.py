@@ -270,6 +270,69 @@ def test_bad_flags_are_one_line_and_leave_nothing(tmp_path, capsys, arguments, m
     assert not out.exists()
 
 
+@pytest.mark.parametrize("name", ["model.rmc", "summary.json", "posterior.npz", "update.rmc"])
+def test_a_folder_with_a_file_of_a_run_is_not_touched(tmp_path, few, capsys, name):
+    (tmp_path / name).write_bytes(b"of an earlier run")
+    for more in ([], ["--resume"]):
+        assert train.main(["--preset", "smoke", "--out", str(tmp_path), *more]) == 2
+        assert f"it holds {name} without its checkpoint; name another" in capsys.readouterr().err
+    assert (tmp_path / name).read_bytes() == b"of an earlier run"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_weights_behind_a_link_are_not_the_run_itself(tmp_path, few, capsys):
+    (tmp_path / "w.npz").symlink_to("run/model.rmc")
+    given = ["--preset", "smoke", "--out", str(tmp_path / "run")]
+    for name in ("w.npz", "run/.lock", "run/.model.rmc.tmp"):
+        assert train.main([*given, "--weights", str(tmp_path / name)]) == 2
+        assert "the run itself is there; name another file" in capsys.readouterr().err
+
+
+def test_weights_to_standard_output_are_all_that_goes_there(tmp_path):
+    code = textwrap.dedent(
+        """
+        import sys
+        from dataclasses import replace
+        from tiny import TINY
+        from refmiracle.commands import train
+        from refmiracle.training.settings import PRESETS
+        PRESETS["smoke"] = replace(TINY, preset="smoke")
+        sys.exit(train.main(["--preset", "smoke", "--out", "a\\nb", "--weights", "/dev/stdout"]))
+        """
+    )
+    if not os.path.exists("/dev/stdout"):
+        pytest.skip("no such device")
+    path = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "w.npz").write_bytes(done.stdout)
+    with np.load(tmp_path / "w.npz") as weights:
+        assert len(weights.files) == 8
+    (line,) = (n for n in done.stderr.decode().splitlines() if "times smaller" in n)
+    assert line.startswith("a\\nb/model.rmc: ")
+
+
+def test_the_line_after_an_interrupt_has_all_that_goes_on(tmp_path, few, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    given = ["--preset", "smoke", "--network", "lenet5", "--out=-run", "--weights", "w.npz"]
+    with monkeypatch.context() as patch:
+        stop_at(patch, 2, lambda trainer: signal.raise_signal(signal.SIGINT))
+        assert train.main(given) == 130
+    (line,) = own_lines(capsys.readouterr().err)
+    flags = line.partition("go on with ")[2].split()
+    assert flags == ["--resume", "--out=-run", "--network", "lenet5", "--weights", "w.npz"]
+    assert report.main(["./-run"]) == 2
+    assert "python -m refmiracle.train --resume --out=-run" in capsys.readouterr().err
+    assert train.main(flags) == 0
+    assert (tmp_path / "w.npz").exists()
+
+
 @pytest.mark.parametrize("command", ["train", "report"])
 def test_the_data_are_not_written_over(tmp_path, finished, capsys, command):
     data = tmp_path / "digits.npz"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import math
+import os
 import pickle
 import sys
 from dataclasses import replace
@@ -103,6 +105,22 @@ def test_wherever_the_base_is(model, run, second, tmp_path, monkeypatch):
         assert found == second
         assert found.chain == (model.data, run.model.data, second.data)
         assert found.base.base == model
+
+
+def test_bystanders_of_a_base_do_no_harm(model, run, tmp_path):
+    (tmp_path / "a.rmc").mkdir()
+    (tmp_path / "b.rmc").symlink_to("nowhere.rmc")
+    (tmp_path / "old.rmc").write_bytes(model.data)
+    assert refmiracle.load(run.model.data, base=tmp_path) == run.model
+
+
+def test_a_folder_that_cannot_be_read_is_said_to_be_one(run, tmp_path, monkeypatch):
+    def listdir(path):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "listdir", listdir)
+    said = refusal(refmiracle.load, run.model.data, base=tmp_path)
+    assert said == f"{tmp_path}: cannot be read: Permission denied"
 
 
 def test_whatever_is_missing_is_named_by_its_checksum(model, run, second, tmp_path):

@@ -58,6 +58,11 @@ def test_a_message_is_one_line_that_can_be_shown(text):
     assert str(pickle.loads(pickle.dumps(InputError(text)))) == one_line(text)
 
 
+def test_what_is_no_network_or_format(model):
+    assert refusal(refmiracle.Model, model.data, network="lenet5").startswith("network is ")
+    assert refusal(model.exported, "gif").startswith("format 'gif' is unknown; expected one of npz")
+
+
 @pytest.mark.parametrize("path", [b"x", 3, ["a"], "", "a\0b", "folder/a\0b"])
 def test_what_is_no_path(model, shapes, path):
     for call in (model.save, model.to_npz, refmiracle.load_images):

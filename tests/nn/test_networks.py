@@ -148,6 +148,8 @@ class Wrong(Dense):
             grads.popitem()
         elif self.fault == "fails":
             raise AttributeError("it has no such thing")
+        elif self.fault == "exits":
+            raise SystemExit(3)
         return (dx if dx is None or self.fault != "dx" else dx[:1]), grads
 
 
@@ -181,6 +183,7 @@ class Wrong(Dense):
         (misfit(Flatten(), Wrong(10, "names")), "two of its tensors have the same name"),
         (misfit(Flatten(), Wrong(10, "no gradient")), "layer 1, .*: gradients .*; expected .*bias"),
         (misfit(Flatten(), Wrong(10, "fails")), "backward: AttributeError: it has no such thing"),
+        (misfit(Flatten(), Wrong(10, "exits")), "backward: SystemExit: 3"),
         (misfit(Flatten(), Wrong(10, "fails at once")), "layer 1, .*: AttributeError: it has no"),
         (
             misfit(Flatten(), Wrong(10, "shape"), classes=12),

@@ -265,6 +265,12 @@ def test_minmax_is_that_of_the_training_samples():
             lambda X, y: (np.where(X > 100, 1e308, -1e308), y),
             "the range of a feature is beyond float64",
         ),
+        (
+            {},
+            lambda X, y: (X, np.ma.masked_array(y == "left", y == "right")),
+            "y .*mask",
+        ),
+        ({"scale": "minmax"}, lambda X, y: (X.astype("M8[s]"), y), "X is of datetime64"),
     ],
 )
 def test_refused(parameters, change, said):
@@ -282,6 +288,17 @@ def test_other_shapes_are_refused():
         found.predict(np.zeros((3, 25)))
     with pytest.raises(refmiracle.InputError, match=r"images of shape \(3, 4, 9\); expected"):
         found.predict(np.zeros((3, 4, 9)))
+
+
+def test_samples_are_scaled_as_they_were_when_it_was_fitted():
+    X, y = pictures(40)
+    found = short().fit(X, y)
+    before = found.predict(X).tolist()
+    assert found.set_params(scale="minmax").predict(X).tolist() == before
+    found.fit(X * 100.0, y)
+    before = found.predict(X * 100.0).tolist()
+    assert found.set_params(scale=None).predict(X * 100.0).tolist() == before
+    assert not hasattr(found.fit(X, y), "range_")
 
 
 def test_a_fit_that_is_refused_leaves_the_one_before():

@@ -174,6 +174,10 @@ OTHERS = {
         ),
         (GOOD[:4] + b"\xff" * 12, f"it claims {(2**32 - 1) ** 3} bytes of data; at most"),
         (
+            GOOD[:4] + b"\0" * 4 + b"\xff" * 8,
+            f"it claims {(2**32 - 1) ** 2} bytes of data; at most",
+        ),
+        (
             idx((IMAGES.astype("i4") - 1).astype(">i4"), b"\0\0\x0c\x03"),
             "it holds values from -1 to 254; expected images from 0 to 255",
         ),

@@ -95,6 +95,9 @@ def test_arrays_of_another_run_are_refused(checkpoint, mnist, change, message):
         ),
         (lambda s: {"step": -1}, "the checkpoint is of step -1"),
         (lambda s: {"trained": 9}, "of step 1, where training ended at 9"),
+        (lambda s: {"step": 10**12}, "the checkpoint is of step 1000000000000; its run has"),
+        (lambda s: {"step": 12, "trained": 5}, "the checkpoint is of step 12; its run has 11"),
+        (lambda s: {"seconds": float("nan")}, "the checkpoint has nan seconds"),
     ],
 )
 def test_a_changed_state_is_refused(checkpoint, mnist, change, message):

@@ -82,7 +82,9 @@ def _parse(f: BinaryIO, kind: Kind) -> NDArray[np.integer]:
     if len(sizes) < 4 * axes:
         raise InputError(f"it ends within its header of {4 + 4 * axes} bytes")
     shape = [int(n) for n in np.frombuffer(sizes, dtype=">u4")]
-    size = check_size(math.prod(shape) * dtype.itemsize)
+    # Axes of 0 hide how large the others are.
+    check_size(math.prod(n for n in shape if n) * dtype.itemsize)
+    size = math.prod(shape) * dtype.itemsize
     data = read_most(f, size + 1)
     if len(data) != size:
         more = "more" if len(data) > size else str(len(data))
