@@ -177,10 +177,15 @@ def _replace(place: Path, data: bytes) -> None:
                 f.close()
             _rename(temporary, place, data)
         except BaseException:
+            # While the lock is held: then it is nobody else's.  Windows removes no open file.
+            with contextlib.suppress(OSError):
+                if fcntl is not None:
+                    temporary.unlink()
             with contextlib.suppress(OSError):  # what is still to be written
                 f.close()
             with contextlib.suppress(OSError):
-                temporary.unlink()
+                if fcntl is None:
+                    temporary.unlink()
             raise
 
 

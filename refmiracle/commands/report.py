@@ -19,7 +19,7 @@ from refmiracle.errors import InputError
 from refmiracle.files import write_atomically
 from refmiracle.reports.opening import open_folder
 from refmiracle.reports.page import build_page, check_extras
-from refmiracle.training.data import check_split, default_folder, load_split
+from refmiracle.training.data import check_split, load_split
 from refmiracle.training.run import ALL_PATHS, model_path
 from refmiracle.training.settings import fingerprint, same_images
 
@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     written = [path(arguments.run) for path in ALL_PATHS]
     check_out(out, model_path(arguments.run), *written, data=arguments.data)
     if arguments.data is None:
-        own = fingerprint(load_split(default_folder(), "train"))
+        own = fingerprint(load_split(chosen_data(arguments), "train"))
         if not same_images(opened.run.settings.data, own):
             raise InputError(f"{arguments.run}: trained on other images; name them by --data")
     network = opened.run.settings.layout().network

@@ -178,6 +178,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the study; its result is written even where some of its runs failed."""
     if arguments.dask is not None:
         load_dask()
+        if arguments.workers is not None:
+            raise InputError("--workers is for this machine; a --dask cluster has its own")
     check_drawing()
     if arguments.workers is not None and arguments.workers < 1:
         raise InputError(f"--workers {arguments.workers} is out of range; expected at least 1")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -69,13 +70,16 @@ def train_command(settings: Settings, name: str, data: str = "") -> tuple[str, l
     given |= {n: getattr(settings, n) for n in usual if getattr(settings, n) != usual[n]}
     if settings.network != LENET5 and not settings.base:
         given["network"] = settings.network
+    with suppress(InputError):  # other blocks may ask for other groups
+        again = choose_settings({"preset": preset, **chosen, **given}, settings.data, None)
+        unlike = [n for n in FLAGS if getattr(settings, n) != getattr(again, n)]
+        given |= {n: getattr(settings, n) for n in unlike}
     words = ["python", "-m", "refmiracle.train", "--preset", preset]
     for name_of_base in base_names(settings):
         words += ["--base", name_of_base]
     for flag, value in given.items():
         words += [f"--{flag.replace('_', '-')}", _as_argument(value)]
-    repeated = replace(base, **given)
-    found = repeated.by_name()
+    found = replace(base, **given).by_name()
     other = [
         f"{name} = {value}"
         for name, value in settings.by_name().items()
@@ -357,8 +361,8 @@ def first_layer(run: FinishedRun) -> tuple[Array, Array]:
     return units(before), units(run.decoded)
 
 
-def settings_table(settings: Settings) -> list[tuple[str, Any, str]]:
-    """Return name, value and meaning of the settings that matter most."""
+def settings_table(settings: Settings, trained: int) -> list[tuple[str, Any, str]]:
+    """Return name, value and meaning of the settings that matter most, and the steps there were."""
     kept = "the images that choices are made on" if settings.validation else "none: trained on all"
     around: list[tuple[str, Any, str]] = []
     code = find_code(settings.code)
@@ -375,18 +379,14 @@ def settings_table(settings: Settings) -> list[tuple[str, Any, str]]:
         ("network", settings.network.name, "which layers"),
         ("parameterization", settings.parameterization, "how the posterior spends its bits"),
         ("code", code.name, code.source),
-        (
-            "bits per block",
-            settings.bits_per_block,
-            payload_of(code).bits_are,
-        ),
+        ("bits per block", settings.bits_per_block, payload_of(code).bits_are),
         ("block size", settings.block_size, "coded variables in a block"),
         ("selection", settings.selection, "which candidate is sent"),
         ("hash factors", ", ".join(map(str, settings.hash_factors)), "weights to a variable"),
-        ("training steps", f"{settings.steps:,}", "before the first block is sent"),
+        ("training steps", f"{trained:,}", "before the first block is sent"),
         (
             "encoding steps",
-            f"{settings.total_steps() - settings.steps:,}",
+            f"{settings.encoding_steps():,}",
             f"{settings.group_steps} after each of {settings.groups} groups of blocks but the last",
         ),
         ("batch size", settings.batch_size, "images in a step"),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from refmiracle.codes import minimal_random_coding
+from refmiracle.codes.table import find_code
 from refmiracle.fileformat.anatomy import BITS, Field
 from refmiracle.numerics.philox import Stream, stream_permutation
 from refmiracle.reports.opening import OpenedRun
@@ -173,8 +173,9 @@ def _log_weights(run: FinishedRun, block: int, index: int) -> tuple[float, Array
     count = 2**settings.bits_per_block
     others = (index + 1 + np.arange(min(OTHERS, count - 1))) % count
     variables, places = _in_block(run, block)
-    rows = minimal_random_coding.decode(
-        engine, settings.seed, np.append(index, others), settings.block_size
+    rows = find_code(settings.code).decode_blocks(
+        *(engine, settings.seed, settings.bits_per_block, np.full(len(others) + 1, block)),
+        *(np.append(index, others)[:, None], settings.block_size),
     )
     delta = (q.mu / q.rho)[variables].astype(engine.dtype)
     log_s = (2.0 * np.log(q.sigma / q.rho))[variables].astype(engine.dtype)
@@ -188,8 +189,9 @@ def _variables(opened: OpenedRun, block: int, index: int) -> list[Variable]:
     run, layout = opened.run, opened.model.layout
     q, tensors = run.posterior_as_sent, layout.network.tensors()
     rho = scales_of(opened.model, run.base)
-    (row,) = minimal_random_coding.decode(
-        run.variable_pass.engine, layout.seed, [index], layout.block_size
+    (row,) = find_code(opened.model.code).decode_blocks(
+        *(run.variable_pass.engine, layout.seed, opened.model.bits_per_block, np.array([block])),
+        *(np.array([[index]]), layout.block_size),
     )
     first_weights = np.cumsum([0] + [math.prod(t.shape) for t in tensors])
     found = []

@@ -15,7 +15,6 @@ from refmiracle.drawing import load, log_axis, new_figure, save_figure
 from refmiracle.reports.content import Move, TensorBits
 from refmiracle.reports.example import Example
 from refmiracle.studies.comparison import FinishedRun
-from refmiracle.training.settings import Settings
 
 Array = NDArray[np.float64]
 
@@ -73,16 +72,22 @@ def inline_svg(figure: Any, name: str, label: str) -> str:
     return text.replace("<svg ", f'<svg role="img" aria-label="{html.escape(label)}" ', 1)
 
 
-def _mark_phases(axes: Any, settings: Settings) -> None:
-    end = settings.total_steps()
-    axes.axvspan(settings.steps, end, color=SHADE, lw=0, zorder=0)
+def _mark_phases(axes: Any, trained: int, end: int) -> None:
+    axes.axvspan(trained, end, color=SHADE, lw=0, zorder=0)
     axes.set_xlim(0, end)
-    for x, text in ((settings.steps / 2, "train"), ((settings.steps + end) / 2, "encode")):
+    for x, text in ((trained / 2, "train"), ((trained + end) / 2, "encode")):
         axes.text(x, 1.01, text, transform=axes.get_xaxis_transform(), ha="center", va="bottom")
 
 
-def draw_curves(metrics: Sequence[Mapping[str, Any]], settings: Settings) -> dict[str, str]:
-    """Return the course of a run by name of the figure; those without a value are left out."""
+def draw_curves(metrics: Sequence[Mapping[str, Any]], trained: int, end: int) -> dict[str, str]:
+    """Return the course of a run by name of the figure; those without a value are left out.
+
+    Parameters
+    ----------
+    metrics : sequence of dict
+    trained, end : int
+        Steps before the first block was sent, and all steps.
+    """
     curves: dict[str, tuple[str, Callable[[Any], float]]] = {
         "validation_error": ("validation error, %", lambda value: 100 * value),
         "loss_nats": ("loss, nats per image", float),
@@ -96,7 +101,7 @@ def draw_curves(metrics: Sequence[Mapping[str, Any]], settings: Settings) -> dic
         if not points:
             continue
         figure, axes = new_figure(PANEL)
-        _mark_phases(axes, settings)
+        _mark_phases(axes, trained, end)
         axes.plot(*zip(*points, strict=True), "o-", ms=3, color=BLUE)
         axes.set(xlabel="training steps", ylabel=title)
         # From zero: Mean-KL's KL is constant but for rounding, and should look so.

@@ -91,6 +91,8 @@ def build_page(opened: OpenedRun, test: Split, engine: str = "numba", data: str 
 
 def _results(opened: OpenedRun, data: str) -> dict[str, Any]:
     settings = opened.run.settings
+    # Mean-Var trains on until its blocks are within their budgets.
+    trained = opened.run.summary["steps"] - settings.encoding_steps()
     command, other = content.train_command(settings, opened.name, data)
     return {
         "name": opened.name,
@@ -100,12 +102,13 @@ def _results(opened: OpenedRun, data: str) -> dict[str, Any]:
         "size": len(opened.data),
         "network": opened.model.layout.network,
         "layout": opened.model.layout,
-        "settings_table": content.settings_table(settings),
+        "trained": trained,
+        "settings_table": content.settings_table(settings, trained),
         "command": command,
         "base_names": content.base_names(settings),
         "base_bytes": sum(map(len, settings.base)),
         "other_settings": other,
-        "curves": figures.draw_curves(opened.metrics, settings),
+        "curves": figures.draw_curves(opened.metrics, trained, opened.run.summary["steps"]),
         "points": len(opened.metrics),
     }
 

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refmiracle.engines import get_engine
-from refmiracle.engines.contract import Engine
 from refmiracle.errors import InputError
 from refmiracle.numerics.philox import Stream, stream_words, words_to_uniform
 
@@ -33,10 +32,10 @@ FOOTPRINTS = {
 }
 
 
-def _shifted(images: NDArray[np.generic], down: int, right: int, fill: int = 0) -> NDArray:
-    """Return images moved by whole pixels, with `fill` where they come from outside."""
+def _shifted(images: NDArray[np.generic], down: int, right: int) -> NDArray:
+    """Return images moved by whole pixels, with 0 where they come from outside."""
     height, width = images.shape[1:]
-    out = np.full_like(images, fill)
+    out = np.zeros_like(images)
     rows = slice(max(0, down), height + min(0, down))
     columns = slice(max(0, right), width + min(0, right))
     from_rows = slice(max(0, -down), height + min(0, -down))
@@ -140,11 +139,9 @@ def invert(images: Pixels, share: float, seed: int = 0, first: int = 0) -> Pixel
     return np.where(chosen, WHITE - images, images)
 
 
-def add_noise(
-    images: Pixels, deviation: float, seed: int = 0, first: int = 0, engine: Engine | None = None
-) -> Pixels:
+def add_noise(images: Pixels, deviation: float, seed: int = 0, first: int = 0) -> Pixels:
     """Return images with normal noise of a standard deviation in grey levels."""
-    engine = engine or get_engine("numba")
+    engine = get_engine("numba")  # any other has the same
     rows = np.arange(first, first + len(images))
     z = engine.normals(seed, Stream.NOISE, rows, math.prod(images.shape[1:]))
     return _as_bytes(images + np.float32(deviation) * z.reshape(images.shape).astype(np.float32))

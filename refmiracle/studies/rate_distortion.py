@@ -24,6 +24,7 @@ from refmiracle.training.run import model_path
 from refmiracle.training.settings import BEST, PRESETS, Settings, fingerprint
 
 STUDY = "rate-distortion"
+OF_POINTS = ("bits_per_block", "block_size", "seed")  # of the settings, what each has of its own
 COLUMNS = (
     "name",
     "bits_per_block",
@@ -163,7 +164,10 @@ def rate_distortion(
     return write_study(
         out / STUDY,
         STUDY,
-        {**sweep.base.to_dict(), "bits": sweep.bits, "block_sizes": sweep.block_sizes},
+        {
+            **{n: v for n, v in sweep.base.to_dict().items() if n not in OF_POINTS},
+            **{"bits": sweep.bits, "block_sizes": sweep.block_sizes, "seeds": sweep.seeds},
+        },
         claims=[],
         failures=failures,
         tables={"points": table},

@@ -68,7 +68,8 @@ class Views:
 
 
 @lru_cache(maxsize=1)
-def _loaded(data: Data) -> tuple[Split, Split]:
+def loaded(data: Data) -> tuple[Split, Split]:
+    """Return the training and the test images; the last are kept."""
     return load_split(data, "train"), load_split(data, "t10k")
 
 
@@ -92,7 +93,7 @@ def views(scene: Scene, data: Data, kept: int) -> Views:
     """
     if scene.drift != NOTHING:
         find_drift(scene.drift)
-    before, test = _loaded(data)
+    before, test = loaded(data)
     after = _changed(before, scene, TRAIN_SEED)
     changed_test = _changed(test, scene, TEST_SEED)
     old, _ = split_validation(before, kept)
@@ -109,12 +110,6 @@ def views(scene: Scene, data: Data, kept: int) -> Views:
     parts = (_joined(train, validation), *tested)
     everything, test, old_test = (_unchangeable(part) for part in parts)
     return Views(everything, len(validation.images), test, old_test)
-
-
-def forget() -> None:
-    """Let go of the images that are kept, for a process that is to see others in their place."""
-    _loaded.cache_clear()
-    views.cache_clear()
 
 
 def _changed(split: Split, scene: Scene, seed: int) -> Split:

@@ -23,6 +23,7 @@ Rows = list[dict[str, Any]]
 PERCENT = 100.0
 # Test error in percent, of an update of so many bytes for digits turned by 25 degrees.
 PROMISED = {51: 3.0, 115: 1.8, 140: 1.6, 222: 1.25}
+DIGITS = 6  # of points: errors are counts of images, and on a bound they are on it
 NO_HARM = 0.1  # points that an update with nothing to say may cost
 FORMS = ("float16", "int8")
 
@@ -50,8 +51,9 @@ def promises(points: Rows) -> list[Claim]:
                     f"for digits turned by {REFERENCE:g} degrees an update of {limit} bytes errs by"
                     f" at most {bound:g} %",
                     f"{bound:g} % less the test error, points",
-                    bound - np.array(errors),
+                    np.round(bound - np.array(errors), DIGITS),
                     0.0,
+                    or_at=True,
                 )
             )
     return claims
@@ -106,8 +108,9 @@ def harmless(rows: Rows) -> list[Claim]:
                     f"an update of {limit} bytes with nothing new to say costs at most {NO_HARM:g}"
                     " points",
                     f"{NO_HARM:g} less the points by which the test error grows",
-                    NO_HARM - PERCENT * (np.array(after) - before[0]),
+                    np.round(NO_HARM - PERCENT * (np.array(after) - before[0]), DIGITS),
                     0.0,
+                    or_at=True,
                 )
             )
     return claims

@@ -20,8 +20,8 @@ from refmiracle.files import write_atomically
 from refmiracle.model import Model
 from refmiracle.run import finish
 from refmiracle.studies.runs import Files, removal_told, run_tasks
-from refmiracle.studies.scenes import Scene, Views, views
-from refmiracle.training.data import Data, Split, split_validation
+from refmiracle.studies.scenes import Scene, Views, loaded, views
+from refmiracle.training.data import Data, Split, load_split, split_validation
 from refmiracle.training.lock import locked
 from refmiracle.training.progress import Silence
 from refmiracle.training.run import (
@@ -211,14 +211,23 @@ def do_job(job: Job, data: Data, folder: Path, known: str) -> Files:
     known : str
         Its identity.
 
+    Raises
+    ------
+    InputError
+        If the images are others than those that it was planned with, or the job cannot be done.
+
     Returns
     -------
     dict of str to bytes
         The files that it made, and measures.json.
     """
+    train, test = map(fingerprint, loaded(data))
+    if identity(job, train) != known:
+        raise InputError(f"{data}: these are other training images than the job is planned with")
     rows, files = job.work(data, folder)
     digests = {name: hashlib.sha256(file).hexdigest() for name, file in files.items()}
-    text = json.dumps({"job": known, "sha256": digests, "rows": rows}, indent=2) + "\n"
+    own = {"job": known, "test_images": test, "sha256": digests, "rows": rows}
+    text = json.dumps(own, indent=2) + "\n"
     files = {**files, MEASURES: text.encode()}
     keep_files(folder, files)
     for path in folder.rglob("*"):  # they take a thousand times the room of the files
@@ -246,8 +255,8 @@ def keep_files(folder: Path, files: Files) -> None:
                 write_atomically(path, data)
 
 
-def finished_job(folder: Path, known: str) -> Rows | None:
-    """Return what a job that has ended has measured, or None.
+def finished_job(folder: Path, known: str, tested: str) -> Rows | None:
+    """Return what a job that has ended has measured, or None; `tested` is of the test images.
 
     Raises
     ------
@@ -257,11 +266,14 @@ def finished_job(folder: Path, known: str) -> Rows | None:
     try:
         found = json.loads((folder / MEASURES).read_text(encoding="utf-8"))
         own, rows, digests = found["job"], found["rows"], found["sha256"]
+        images = found.get("test_images", tested)  # older ones do not say
         files = {name: (folder / name).read_bytes() for name in digests}
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     if own != known:
         raise InputError(f"{folder}: it holds a run of other settings; name another --out")
+    if images != tested:
+        raise InputError(f"{folder}: it holds a run on other test images; name another --out")
     whole = all(hashlib.sha256(file).hexdigest() == digests[n] for n, file in files.items())
     return list(rows) if whole else None
 
@@ -299,7 +311,8 @@ def do_all(
         If a folder holds a run of other settings.
     """
     names = {name: identity(job, known) for name, job in jobs.items()}
-    found = {name: finished_job(out / name, names[name]) for name in jobs}
+    tested = fingerprint(load_split(data, "t10k"))
+    found = {name: finished_job(out / name, names[name], tested) for name in jobs}
     done: dict[str, Rows] = {name: rows for name, rows in found.items() if rows is not None}
 
     def keep(name: str, files: Files) -> None:

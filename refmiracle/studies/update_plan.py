@@ -254,7 +254,8 @@ def _rivals(planned: PlannedSettings, scene: Scene, missing: Rows) -> Iterator[t
     yield from _unchanged(planned, scene, DRIFTED)
     kinds: list[tuple[str, int]] = []
     if plan.new_everywhere or plan.is_first(scene):
-        kinds = [*((NEW, nbytes) for nbytes in plan.sizes), (WHOLE, len(base.chain[0]))]
+        whole = len(base.chain[0])
+        kinds = [*((NEW, nbytes) for nbytes in plan.sizes if nbytes != whole), (WHOLE, whole)]
     for seed in plan.rivals():
         for method, nbytes in kinds:
             key = _key(scene, NEW, nbytes, seed)

@@ -202,15 +202,17 @@ def _name_classes(found: Found, first: int) -> tuple[str, ...]:
             f"label {smallest}; expected labels from {first} on ({named('labels_from')})"
         )
     largest = max(largest, found.largest)
-    if found.names:
-        if largest > max(found.names):
-            raise InputError(f"label {largest}; the names of the classes end at {max(found.names)}")
-        largest = max(found.names)
+    ahead = first if found.named_by_class else 0
+    by_label = {ahead + number: name for number, name in found.names.items()}
+    if by_label:
+        if largest > max(by_label):
+            raise InputError(f"label {largest}; the names of the classes end at {max(by_label)}")
+        largest = max(by_label)
     count = largest - first + 1
     if not 2 <= count <= MOST_CLASSES:
         raise InputError(f"classes: {count}; expected 2 to {MOST_CLASSES}")
     labels = range(first, largest + 1)
-    names = tuple(printable(found.names.get(label, str(label))) for label in labels)
+    names = tuple(printable(by_label.get(label, str(label))) for label in labels)
     longest = max(names, key=len)
     if len(longest) > LONGEST_NAME:
         raise InputError(f"a class's name has {len(longest)} letters; at most {LONGEST_NAME}")

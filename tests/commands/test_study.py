@@ -205,6 +205,13 @@ def test_a_cluster_without_workers_is_told(workers, capsys):
     assert ("waiting, there are no workers yet" in said) == (workers == 0)
 
 
+def test_workers_of_this_machine_are_none_of_a_cluster(tmp_path, tiny, capsys):
+    pytest.importorskip("distributed", reason="Dask is not installed")
+    given = command(tmp_path, "--dask", "tcp://127.0.0.1:9", "--workers", "2")
+    assert study.main(given) == 2
+    assert "--workers is for this machine" in capsys.readouterr().err
+
+
 def test_no_scheduler_there(tmp_path, tiny, monkeypatch, capsys):
     pytest.importorskip("distributed", reason="Dask is not installed")
     monkeypatch.setattr(study, "CONNECT_SECONDS", 0.2)

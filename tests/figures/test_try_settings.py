@@ -31,7 +31,7 @@ def few():
 def tried(few, tmp_path, monkeypatch, capsys):
     """Return what runs the command on 300 training images, and reads its last line."""
     monkeypatch.setattr(try_settings, "load_split", lambda *_: few)
-    monkeypatch.setattr(try_settings, "split_validation", lambda split: (split, split))
+    monkeypatch.setattr(try_settings, "split_validation", lambda split, kept: (split, split))
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments):

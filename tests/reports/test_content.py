@@ -36,7 +36,12 @@ def example(opened):
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"seed": 7, "block_size": 90}, {"hash_factors": (1, 1, 2, 1, 100, 1, 1, 1), "shift": 2}],
+    [
+        {},
+        {"seed": 7, "block_size": 90},
+        {"block_size": 30, "groups": 605},
+        {"hash_factors": (1, 1, 2, 1, 100, 1, 1, 1), "shift": 2},
+    ],
 )
 @pytest.mark.parametrize("parameterization", PARAMETERIZATIONS)
 def test_the_command_trains_the_run_again(preset, parameterization, changes):

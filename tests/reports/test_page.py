@@ -9,8 +9,9 @@ import pytest
 
 from refmiracle.commands import train
 from refmiracle.fileformat import anatomy
+from refmiracle.reports import figures
 from refmiracle.reports.opening import open_folder
-from refmiracle.reports.page import build_page
+from refmiracle.reports.page import _results, build_page
 
 SECTIONS = (
     *("run", "training", "bits", "distributions", "filters", "pruning"),
@@ -133,6 +134,22 @@ def other(opened, few_images):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(anatomy, "MOST_BYTES", 100)
         return build_page(changed, few_images).decode()
+
+
+def test_a_training_that_went_on_has_its_own_steps(opened):
+    """Mean-Var's trains on until its blocks are within their budgets."""
+    planned, whole = opened.run.settings.steps, opened.run.summary["steps"]
+    more = {**opened.run.summary, "steps": whole + 4}
+    results = _results(replace(opened, run=replace(opened.run, summary=more)), "")
+    assert results["trained"] == planned + 4
+    shown = {name: value for name, value, _ in results["settings_table"]}
+    assert shown["training steps"] == str(planned + 4)
+    assert shown["encoding steps"] == str(whole - planned)
+    marked = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "_mark_phases", lambda axes, *steps: marked.append(steps))
+        _results(replace(opened, run=replace(opened.run, summary=more)), "")
+    assert set(marked) == {(planned + 4, whole + 4)}
 
 
 def test_names_are_escaped(other):

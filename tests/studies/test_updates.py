@@ -59,12 +59,17 @@ def own_images():
     """What was loaded before is of other images than the few of these tests, and what is loaded
     here of other images than all.
     """
+
+    def forget():
+        scenes.loaded.cache_clear()
+        scenes.views.cache_clear()
+
     read = idx_folders.read_idx
-    scenes.forget()
+    forget()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(idx_folders, "read_idx", lambda path, kind: read(path, kind)[:700])
         yield
-    scenes.forget()
+    forget()
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +190,12 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(updates, "draw", lambda tables: {})
     plan = replace(PLAN, shares=(), angles=(), classes=False, tuning=Tuning(rates=()))
     monkeypatch.setitem(UPDATES_PLANS, "smoke", plan)
+    # In a file, as the process of the worker sees what is there, and not what was patched here.
+    data, (train, test) = tmp_path / "few.npz", scenes.loaded(default_folder())
+    arrays = {"x_train": train.images, "y_train": train.labels}
+    np.savez(data, **arrays, x_test=test.images, y_test=test.labels)
     given = ["updates", "--preset", "smoke", "--out", str(tmp_path), "--workers", "1"]
+    given += ["--data", str(data)]
     assert command.main([*given, "--bytes", "51", "--seeds", "3"]) == 0
     assert "### What can be sent: rotation 25" in capsys.readouterr().out
     planned = json.loads((tmp_path / "updates" / "results.json").read_text())["settings"]
@@ -301,6 +311,37 @@ def test_claims():
     assert found["less than a new file in 115 bytes"].verdict == HOLDS
     assert found["less than the largest changes in 115 bytes"].verdict == UNDECIDED
     assert found["nothing new in 115 bytes"].verdict == HOLDS
+
+
+def test_an_error_on_the_bound_is_at_most_that():
+    seeds = range(3)
+    points = [row(UPDATE, 51, s, 0.03) for s in seeds]
+    old = [row(UNCHANGED, None, None, 0.0068, NOTHING, 0.0)]
+    old += [row(UPDATE, 115, s, 0.0078, NOTHING, 0.0) for s in seeds]
+    found = {c.name: c for c in make_claims({DRIFTED: points, OLD: old})}
+    assert found["51 bytes"].verdict == found["nothing new in 115 bytes"].verdict == HOLDS
+
+
+def test_a_new_file_of_the_bases_size_is_one_task():
+    """One method's rows would stand among another's."""
+    base = load("lenet5-1551")
+    tasks, _ = plan_tasks(replace(PLAN, sizes=(51, len(base.data))), base)
+    keys = [task.key for task in tasks.values() if task.key["method"] == NEW]
+    assert len(keys) == len({json.dumps(key) for key in keys})
+
+
+def test_results_on_other_test_images_are_not_taken_for_these(made, tmp_path):
+    out, _ = made
+    files = {path.name: path.read_bytes() for path in out.glob("runs/*/measures.json")}
+    assert files
+    plan = replace(PLAN, shares=(), angles=(), classes=False, tuning=Tuning(rates=()))
+    train, test = scenes.loaded(default_folder())
+    data = tmp_path / "other.npz"
+    arrays = {"x_train": train.images, "y_train": train.labels, "x_test": test.images}
+    np.savez(data, **arrays, y_test=(test.labels + 1) % 10)
+    refused = pytest.raises(InputError, match="holds a run on other test images")
+    with refused, ThreadPoolExecutor(1) as executor:
+        updates.updates(plan, data, out, executor)
 
 
 def test_summaries_are_means_over_seeds():

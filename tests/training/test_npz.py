@@ -85,6 +85,15 @@ def test_a_file_of_another_name_is_known_by_its_content(tmp_path):
     assert len(load_split(path, "train").images) == 9
 
 
+def test_names_are_of_classes_wherever_labels_begin(tmp_path):
+    names = np.array(["a", "b", "c", "d", "e"])
+    path = write(tmp_path, **{**GOOD, "y_train": Y + 1, "y_test": Y[:4] + 1}, classes=names)
+    for part in ("train", "t10k"):
+        assert load_split(DataSet(path, labels_from=1), part).classes == tuple("abcde")
+    with pytest.raises(InputError, match="label 5; the names of the classes end at 4"):
+        load_split(path, "train")
+
+
 @pytest.mark.parametrize("names", [np.array(["a", "b", "c", "d", "e\xe9"]), np.array([b"a"] * 6)])
 def test_names_of_classes(tmp_path, names):
     path = write(tmp_path, **GOOD, classes=names)

@@ -97,7 +97,8 @@ def describe(courses, horizon, steps):
             for name, of in least.items()
         ]
         ours, theirs = least.values()
-        ratio = interval(np.divide(theirs, ours))
+        all_there = all(reached[name] == len(of) for name, of in found.items())
+        ratio = interval(np.divide(theirs, ours)) if all_there else "some seed did not reach it"
         yield f"| {horizon} | {100 * target:g} % | {' | '.join(cells)} | {ratio} |"
 
 
@@ -105,7 +106,8 @@ def run(arguments):
     """Train all seeds of both, and print the table."""
     comparison = COMPARISONS["paper"]
     given = dict(parse_setting(text) for text in arguments.settings)
-    train, validation = split_validation(load_split(default_folder(), "train"))
+    kept = given.get("validation", comparison.base.validation)
+    train, validation = split_validation(load_split(default_folder(), "train"), kept)
     courses = {name: [] for name in COMPARED}
     for seed in arguments.seeds:
         for name in COMPARED:

@@ -106,34 +106,35 @@ def report(name, stage, trainer, splits, started):
     print(json.dumps({**figures, "bytes": model, "seconds": round(time.time() - started)}))
 
 
-def make_trainer(arguments, given, train):
-    """Return a trainer of the settings: at the beginning, or after the training that is named."""
+def begun(arguments):
+    """Return settings, the state after the training that is named or None, and what to change."""
+    given = dict(parse_setting(text) for text in arguments.settings)
     if arguments.after:
         settings, state = load_checkpoint(FOLDER / f"{arguments.after}.npz")
-        return Trainer(check_settings(settings.having(given)), train, state)
-    trainer = Trainer(check_settings(PRESETS["paper"].having(given)), train)
-    if arguments.construction:
-        if trainer.settings.parameterization != MEAN_KL:
-            raise InputError(f"--construction: expected parameterization={MEAN_KL}")
-        changed_to(arguments.construction)(trainer)
-    return trainer
+        return check_settings(settings.having(given)), state, None
+    settings = check_settings(PRESETS["paper"].having(given))
+    if arguments.construction and settings.parameterization != MEAN_KL:
+        raise InputError(f"--construction: expected parameterization={MEAN_KL}")
+    return settings, None, arguments.construction and changed_to(arguments.construction)
 
 
 def run(arguments):
     """Train unless a training is given, encode, and report."""
     if Path(arguments.name).name != arguments.name:
         raise InputError(f"{arguments.name}: expected a name, of a file in {FOLDER}")
-    given = dict(parse_setting(text) for text in arguments.settings)
-    train, validation = split_validation(load_split(default_folder(), "train"))
+    settings, state, change = begun(arguments)
+    train, validation = split_validation(load_split(default_folder(), "train"), settings.validation)
     some = Split(train.images[:TRAINING_IMAGES], train.labels[:TRAINING_IMAGES])
     splits, started = {"train": some, "validation": validation}, time.time()
-    trainer = make_trainer(arguments, given, train)
+    trainer = Trainer(settings, train, state)
+    if change:
+        change(trainer)
     if arguments.targets:
         trainer.batches = DrawnLabels(trainer.settings, train, read_targets(arguments.targets))
     if not arguments.after:
         while trainer.phase() == "train":
             trainer.train_step()
-        if not arguments.construction:  # whose parameters mean something else
+        if not change:  # whose parameters mean something else
             FOLDER.mkdir(exist_ok=True)
             save_checkpoint(FOLDER / f"{arguments.name}.npz", trainer.settings, trainer.state)
         report(arguments.name, "trained", trainer, splits, started)

@@ -40,7 +40,9 @@ class Found:
     largest : int
         The largest label of the whole data set, as far as it is there.
     names : mapping of int to str
-        Names of the labels; where there are none, a label's number is its name.
+        Names of the labels, or of the classes; where there are none, a label's number is its name.
+    named_by_class : bool
+        Whether names are of classes, from 0 on, wherever the labels begin.
     transposed : bool
         Whether images of this form have their rows and columns swapped.
     labels_from : int
@@ -53,6 +55,7 @@ class Found:
     labels: NDArray[np.integer]
     largest: int
     names: Mapping[int, str] = field(default_factory=dict)
+    named_by_class: bool = False
     transposed: bool = False
     labels_from: int = 0
     channels_first: bool = False

@@ -80,14 +80,14 @@ def _read(packed: zipfile.ZipFile, part: str) -> Found:
             continue
         images, labels = (_read_array(packed, key) for key in habit[part])
         others = [_read_array(packed, key) for _, key in habit.values() if key in keys]
-        return Found(images, labels, max(int(y.max(initial=0)) for y in others), names)
+        return Found(images, labels, max(int(y.max(initial=0)) for y in others), names, True)
     if keys.isdisjoint(UNDIVIDED):
         held = ", ".join(sorted(keys)[:MOST_NAMED]) or "nothing"
         raise InputError(f"it holds {held}; expected {EXPECTED}")
     images, labels = (_read_array(packed, key) for key in UNDIVIDED)
     check_counts(images, labels)
     chosen = divide(len(images), part)
-    return Found(images[chosen], labels[chosen], int(labels.max()), names)
+    return Found(images[chosen], labels[chosen], int(labels.max()), names, True)
 
 
 def _read_array(packed: zipfile.ZipFile, key: str) -> NDArray[Any]:
