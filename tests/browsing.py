@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
+PATIENCE = 300_000  # milliseconds, on a machine that does much else
 SWITCHES = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
@@ -21,7 +22,7 @@ def launched():
     if BROWSER is None:
         pytest.skip("there is no browser")
     with playwright.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=BROWSER, args=SWITCHES)
+        browser = p.chromium.launch(executable_path=BROWSER, args=SWITCHES, timeout=PATIENCE)
         yield browser
         browser.close()
 
@@ -37,6 +38,7 @@ def watched_page(context, problems):
             problems.append(f"asked for {url}")
             route.abort()
 
+    context.set_default_timeout(PATIENCE)
     context.route("**/*", allow_local)
     page = context.new_page()
     page.on("console", lambda message: problems.append(message.text))

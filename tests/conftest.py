@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from compile_engine import compile_at_two_ends
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from passed import leave_out_passed, path_of_passed, write_passed
 from tiny import TINY
 
@@ -26,7 +26,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples on every run, and no deadline: the first example may compile.
-settings.register_profile("refmiracle", deadline=None, derandomize=True, max_examples=100)
+settings.register_profile(
+    "refmiracle",
+    deadline=None,
+    derandomize=True,
+    max_examples=100,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("refmiracle")
 # Hypothesis also draws the constants of all modules of ours that happen to be loaded: examples
 # would depend on which tests a worker has run before.

@@ -92,8 +92,10 @@
   // What is invalid leaves the network before it in use.
   async function showOwn(chosen) {
     if (!chosen.length) return;
+    byId("network").setAttribute("aria-busy", "true");
     byId("fault").textContent = "";
     byId("fault").textContent = await owned.show(chosen);
+    byId("network").setAttribute("aria-busy", "false");
   }
 
   // --- the digit

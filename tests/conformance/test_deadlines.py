@@ -271,7 +271,7 @@ def open_program(tmp_path, monkeypatch):
     yield start
     for backend in opened:
         backend.close()
-        assert backend.program.process.poll() is not None
+        backend.program.process.wait(60)
 
 
 def at_first(does):
@@ -344,7 +344,7 @@ def test_a_program_that_goes_on_behind_its_input_is_ended(open_program, monkeypa
     backend = open_program(at_end="time.sleep(1000)")
     assert run_suite(backend, relu_files("a")).ok()
     backend.close()
-    assert backend.program.process.returncode != 0
+    assert backend.program.process.wait(60) != 0
 
 
 def test_a_program_that_ends_at_every_case_is_given_up(open_program, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 import sys
 from dataclasses import replace
@@ -35,8 +36,12 @@ from refmiracle.conformance.engine_backend import numpy_backend
 
 BACKEND = numpy_backend()
 """
-MY_PROGRAM = f"""\
-#!{sys.executable}
+# What starts it: a "#!" takes no path with a space in it.
+MY_START = f"""\
+#!/bin/sh
+exec {shlex.quote(sys.executable)} "$0.py" "$@"
+"""
+MY_PROGRAM = """\
 import base64, json, sys
 import numpy as np
 from refmiracle.engines.numpy_engine.posterior import gaussian_kl
@@ -44,16 +49,16 @@ from refmiracle.engines.numpy_engine.posterior import gaussian_kl
 for line in sys.stdin:
     request = json.loads(line)
     if request["operation"] == "hello":
-        answer = {{"name": "mine", "version": "1", "operations": ["gaussian_kl"],
-                  "dtypes": ["float64"]}}
+        answer = {"name": "mine", "version": "1", "operations": ["gaussian_kl"],
+                  "dtypes": ["float64"]}
     else:
         delta, log_s = (
             np.frombuffer(base64.b64decode(request["inputs"][name]["base64"])).reshape(
                 request["inputs"][name]["shape"])
             for name in ("delta", "log_s"))
         kl = gaussian_kl(delta, log_s)
-        answer = {{"outputs": {{"kl": {{"dtype": "float64", "shape": kl.shape,
-                  "base64": base64.b64encode(kl.tobytes()).decode()}}}}}}
+        answer = {"outputs": {"kl": {"dtype": "float64", "shape": kl.shape,
+                  "base64": base64.b64encode(kl.tobytes()).decode()}}}
     print(json.dumps(answer), flush=True)
 """
 
@@ -78,7 +83,8 @@ def clone(tmp_path, monkeypatch):
         os.symlink(ROOT / name, tmp_path / name)
     (tmp_path / "my_backend.py").write_text(MY_BACKEND, encoding="utf-8")
     program = tmp_path / "my_program"
-    program.write_text(MY_PROGRAM, encoding="utf-8")
+    program.write_text(MY_START, encoding="utf-8")
+    program.with_suffix(".py").write_text(MY_PROGRAM, encoding="utf-8")
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)

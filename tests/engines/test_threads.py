@@ -116,6 +116,7 @@ def spread_alone(item, left):
 def test_ctrl_c_comes_out_when_nobody_works_any_more(several, monkeypatch):
     """Or what is computed next would be written to by what was interrupted."""
     begun, leave, over, pressed = threading.Event(), threading.Event(), [], []
+    first = threading.Lock()  # is taken by one of the pool's
     really_wait, caller = threads.wait, threading.get_ident()
 
     def wait(futures):
@@ -128,7 +129,7 @@ def test_ctrl_c_comes_out_when_nobody_works_any_more(several, monkeypatch):
     def work(item):
         if threading.get_ident() == caller:
             begun.wait(DEADLINE)
-        elif not begun.is_set():
+        elif first.acquire(blocking=False):
             begun.set()
             leave.wait(DEADLINE)
             over.append(item)

@@ -28,7 +28,8 @@ def cells(tmp_path_factory):
     sources = (first.text, "model", FIT, "run")
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(s) for s in sources])
     folder = {"metadata": {"path": str(tmp_path_factory.mktemp("notebook"))}}
-    nbclient.NotebookClient(book, timeout=120, kernel_name="python3", resources=folder).execute()
+    patience = {"timeout": 600, "startup_timeout": 600, "iopub_timeout": 600}
+    nbclient.NotebookClient(book, kernel_name="python3", resources=folder, **patience).execute()
     return [cell.outputs for cell in book.cells]
 
 

@@ -120,10 +120,10 @@ def give(page, tmp_path):
         paths = [tmp_path / f"{name}.rmc" for name in files]
         for path, data in zip(paths, files.values(), strict=True):
             path.write_bytes(data)
-        page.evaluate("document.getElementById('fault').textContent = 'to come'")
+        busy = "document.getElementById('network').ariaBusy"
+        page.evaluate(f"{busy} = 'to come'")
         page.locator("#own-file").set_input_files(paths)
-        page.wait_for_function("document.getElementById('fault').textContent !== 'to come'")
-        page.wait_for_timeout(50)
+        page.wait_for_function(f"{busy} === 'false'")
         return page.locator("#fault").inner_text()
 
     return give_them

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -137,24 +138,28 @@ def unprivileged():
 
 
 @pytest.fixture
-def installed(tmp_path):
-    """A copy of the package that may not be written to, and a folder that may."""
+def installed():
+    """A copy of the package that may not be written to, and a folder that may.
+
+    In a folder that everyone may enter, unlike those of pytest.
+    """
     if os.name == "nt":
         pytest.skip("no permission bits")
-    copy, work = tmp_path / "installed", tmp_path / "work"
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    copy, work = folder / "installed", folder / "work"
     shutil.copytree(PACKAGE, copy / "refmiracle", ignore=shutil.ignore_patterns("__pycache__"))
     if not (PACKAGE / "data").exists():  # a checkout has it beside the package
         shutil.copytree(ROOT / "data", copy / "data")
     for path in (*copy.rglob("*"), copy):
         path.chmod(0o555 if path.is_dir() else 0o444)
-    for folder in (*tmp_path.parents[:2], tmp_path):
-        folder.chmod(0o755)
     work.mkdir()
     work.chmod(0o777)
     yield copy, work
     for path in (copy, *copy.rglob("*")):
         if path.is_dir():
             path.chmod(0o755)
+    shutil.rmtree(folder)
 
 
 def run_installed(installed, *command):
@@ -195,7 +200,10 @@ def test_every_command_of_such_an_installation(installed):
         (["export", "run/model.rmc", "--to", "npz"], "431080 float32 weights"),
         (["report", "run"], "open it in a browser"),
         (
-            ["conformance", "--backend", "refmiracle.conformance.engine_backend:numba_backend"],
+            [
+                *("conformance", "--deadline", "600", "--backend"),
+                "refmiracle.conformance.engine_backend:numba_backend",
+            ],
             "refmiracle numba engine",
         ),
     ):

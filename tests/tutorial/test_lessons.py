@@ -19,6 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 TOOL = ROOT / "tools" / "make_notebooks.py"
 LESSONS = sorted((ROOT / "docs" / "tutorial").glob("[0-9]*.md"))
 NOTEBOOKS = sorted((ROOT / "docs" / "tutorial" / "notebooks").glob("*.ipynb"))
+# Seconds, on a machine that does much else.
+PATIENCE = {"timeout": 600, "startup_timeout": 600, "iopub_timeout": 600}
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 TABLE_LINK = re.compile(r"^\| \[([^\]]+)\]\(([^)]+)\)", re.MULTILINE)
 
@@ -172,7 +174,7 @@ def test_the_notebook_runs(path, monkeypatch):
     monkeypatch.delenv("MPLBACKEND", raising=False)
     notebook = nbformat.read(path, as_version=4)
     client = nbclient.NotebookClient(
-        notebook, timeout=600, resources={"metadata": {"path": str(path.parent)}}
+        notebook, resources={"metadata": {"path": str(path.parent)}}, **PATIENCE
     )
     client.execute()
     for cell in notebook.cells:
@@ -192,4 +194,4 @@ def test_a_wrong_solution_is_found():
     assert right in solution.source
     solution.source = solution.source.replace(right, "farthest = math.sqrt(2 * 2)")
     with pytest.raises(nbclient.exceptions.CellExecutionError, match="AssertionError"):
-        nbclient.NotebookClient(notebook, timeout=600).execute()
+        nbclient.NotebookClient(notebook, **PATIENCE).execute()
