@@ -13,12 +13,10 @@ from refmiracle.errors import InputError
 from refmiracle.files import check_writable, flag, in_one_line, is_standard_output
 from refmiracle.loading import files_of, find_model
 from refmiracle.training.data import DataSet, default_folder
+from refmiracle.training.formats.table import FORMATS
 
 # How names of images and labels end in the folders of data sets.
-IN_FOLDERS = (
-    *("-ubyte", "-ubyte.gz", ".bin", ".png", ".jpg", ".jpeg"),
-    *("batches.meta.txt", "_label_names.txt", "-mapping.txt"),
-)
+IN_FOLDERS = tuple(ending for known in FORMATS for ending in known.endings)
 
 
 def a_path(text: str) -> Path:

@@ -88,6 +88,7 @@ class CifarFolder:
     """The folder with the ``.bin`` files, or the folder that this one lies in."""
 
     words = "CIFAR-10 or CIFAR-100 in binary form"
+    endings = (".bin", "batches.meta.txt", "_label_names.txt")
 
     def recognises(self, path: Path) -> bool:
         """Tell whether there is one of the files."""
@@ -132,6 +133,7 @@ class CifarArchive:
     """The ``.tar.gz``; its members are known by their names alone, and none is unpacked to disk."""
 
     words = "the .tar.gz of CIFAR-10 or CIFAR-100 in binary form"
+    endings: tuple[str, ...] = ()
 
     def recognises(self, path: Path) -> bool:
         """Tell whether a file is packed by gzip, or a tar archive."""

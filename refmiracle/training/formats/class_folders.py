@@ -49,6 +49,7 @@ class ClassFolders:
     """A folder for each class, in ``train`` and ``test`` or without such a division."""
 
     words = "folders of PNG or JPEG images, one for each class"
+    endings = ENDINGS
 
     def recognises(self, path: Path) -> bool:
         """Tell whether some folder has an image in it, or one of a part has folders in it."""

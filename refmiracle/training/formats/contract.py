@@ -68,6 +68,10 @@ class Format(Protocol):
     def words(self) -> str:
         """What it is called in messages."""
 
+    @property
+    def endings(self) -> tuple[str, ...]:
+        """How the names of its files end in a folder, in lower case; none: it is one file."""
+
     def recognises(self, path: Path) -> bool:
         """Tell, by a look that costs nothing, whether a path is meant to be of this form."""
 

@@ -56,6 +56,7 @@ class MnistFolder:
     """``train-images-idx3-ubyte`` and so on, as MNIST and its many followers have them."""
 
     words = "four IDX files under MNIST's names"
+    endings = ("-ubyte", "-ubyte.gz")
 
     def recognises(self, path: Path) -> bool:
         """Tell whether there is one of the four files."""
@@ -76,6 +77,7 @@ class EmnistFolder:
     """
 
     words = "IDX files under EMNIST's names"
+    endings = ("-ubyte", "-ubyte.gz", "-mapping.txt")
 
     def recognises(self, path: Path) -> bool:
         """Tell whether there are files of such names."""

@@ -51,6 +51,7 @@ class NpzFile:
     """A file that NumPy's savez has written, or that looks so."""
 
     words = "an .npz file"
+    endings: tuple[str, ...] = ()
 
     def recognises(self, path: Path) -> bool:
         """Tell whether a file is a zip file or has the ending."""

@@ -44,7 +44,7 @@ def find_format(path: Path, part: str = TRAIN) -> Format:
         if path.is_file():
             with open(path, "rb") as f:
                 what = seems(f.read(HEAD), "data set")
-            words = " or ".join(known.words for known in (CifarArchive(), NpzFile()))
+            words = " or ".join(known.words for known in FORMATS if not known.endings)
             raise InputError(f"it is {what}; a file of data is {words}")
     others = "; ".join(known.words for known in FORMATS[1:])
     raise InputError(f"{missing(path, part, IMAGES)}; nor another data set ({others})")
