@@ -175,7 +175,7 @@ def files_of(place: Path) -> list[Path]:
     except OSError as e:
         raise InputError(f"{place}: cannot be read: {e.strerror or e}") from e
     found = (place / name for name in sorted(names) if name.endswith(SUFFIX))
-    return [path for path in found if path.is_file()]
+    return [p for p in found if not (os.path.isdir(p) or os.path.islink(p) > os.path.exists(p))]
 
 
 def load_base(places: Sequence[Path], network: Network | None = None) -> Model:

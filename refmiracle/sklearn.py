@@ -278,7 +278,7 @@ class MiracleClassifier(ClassifierMixin, BaseEstimator):
         if isinstance(X, np.ma.MaskedArray) or not hasattr(X, "ndim"):
             X = as_array("X", X)
         if isinstance(y, np.ma.MaskedArray):
-            y = as_array("y", y)
+            y = as_array("y", y) if np.ma.is_masked(y) else y.data
         if X.ndim > 2:
             X = as_array("X", X)
             shape = X.shape[1:]

@@ -94,8 +94,11 @@
     if (!chosen.length) return;
     byId("network").setAttribute("aria-busy", "true");
     byId("fault").textContent = "";
-    byId("fault").textContent = await owned.show(chosen);
-    byId("network").setAttribute("aria-busy", "false");
+    try {
+      byId("fault").textContent = await owned.show(chosen);
+    } finally {
+      byId("network").setAttribute("aria-busy", "false");
+    }
   }
 
   // --- the digit

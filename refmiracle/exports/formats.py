@@ -14,6 +14,7 @@ from refmiracle.exports.tensors import load_safetensors, npz_bytes, safetensors_
 from refmiracle.fileformat.envelope import VERSION
 from refmiracle.nn.contract import Weights
 from refmiracle.nn.network import Network
+from refmiracle.numerics.whole import described
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,10 @@ def exported(form: str, network: Network, weights: Weights, rmc: bytes) -> bytes
     InputError
         If there is no such format, its library cannot be loaded, or a layer has no export.
     """
-    if form not in FORMATS:
-        raise InputError(f"format {form!r} is unknown; expected one of {', '.join(FORMATS)}")
+    if not isinstance(form, str) or form not in FORMATS:
+        raise InputError(
+            f"format {described(form)} is unknown; expected one of {', '.join(FORMATS)}"
+        )
     return FORMATS[form].to_bytes(network, weights, metadata_of(network, rmc))
 
 

@@ -18,6 +18,7 @@ from refmiracle.errors import InputError
 from refmiracle.fileformat.envelope import checksum_of
 from refmiracle.fileformat.payload import payload_of
 from refmiracle.fileformat.update import CompressedUpdate
+from refmiracle.files import flag
 from refmiracle.nn.contract import WEIGHT
 from refmiracle.nn.evaluation import classes
 from refmiracle.nn.network import Network
@@ -77,15 +78,11 @@ def train_command(settings: Settings, name: str, data: str = "") -> tuple[str, l
     words = ["python", "-m", "refmiracle.train", "--preset", preset]
     for name_of_base in base_names(settings):
         words += ["--base", name_of_base]
-    for flag, value in given.items():
-        words += [f"--{flag.replace('_', '-')}", _as_argument(value)]
-    found = replace(base, **given).by_name()
-    other = [
-        f"{name} = {value}"
-        for name, value in settings.by_name().items()
-        if name not in ("preset", "data") and value != found[name]
-    ]
-    return f"{shlex.join(words)}{data} {shlex.join(['--out', name])}", other
+    for option, value in given.items():
+        words += [f"--{option.replace('_', '-')}", _as_argument(value)]
+    found, own = replace(base, **given).by_name(), settings.by_name()
+    other = [f"{n} = {v}" for n, v in own.items() if n not in ("preset", "data") and v != found[n]]
+    return f"{shlex.join(words)}{data}{flag('out', name)}", other
 
 
 def base_names(settings: Settings) -> list[str]:

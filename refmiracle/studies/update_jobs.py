@@ -199,7 +199,7 @@ def identity(job: Job, data: str) -> str:
 
 
 @speaking_of_flags()
-def do_job(job: Job, data: Data, folder: Path, known: str) -> Files:
+def do_job(job: Job, data: Data, folder: Path, known: str, tested: str) -> Files:
     """Do a job in a folder, and keep there what was measured.
 
     Parameters
@@ -210,6 +210,8 @@ def do_job(job: Job, data: Data, folder: Path, known: str) -> Files:
         Of this job alone; where it goes on another machine, a folder there.
     known : str
         Its identity.
+    tested : str
+        The fingerprint of the test images.
 
     Raises
     ------
@@ -222,8 +224,8 @@ def do_job(job: Job, data: Data, folder: Path, known: str) -> Files:
         The files that it made, and measures.json.
     """
     train, test = map(fingerprint, loaded(data))
-    if identity(job, train) != known:
-        raise InputError(f"{data}: these are other training images than the job is planned with")
+    if identity(job, train) != known or test != tested:
+        raise InputError(f"{data}: these are other images than the job is planned with")
     rows, files = job.work(data, folder)
     digests = {name: hashlib.sha256(file).hexdigest() for name, file in files.items()}
     own = {"job": known, "test_images": test, "sha256": digests, "rows": rows}
@@ -320,7 +322,9 @@ def do_all(
         done[name] = json.loads(files[MEASURES])["rows"]
 
     tasks: dict[str, tuple[Any, ...]] = {
-        name: (job, data, out / name, names[name]) for name, job in jobs.items() if name not in done
+        name: (job, data, out / name, names[name], tested)
+        for name, job in jobs.items()
+        if name not in done
     }
     failures = run_tasks(executor, do_job, tasks, keep, at_once, len(done))
     return {name: done[name] for name in jobs if name in done}, failures

@@ -283,6 +283,7 @@ def test_a_folder_with_a_file_of_a_run_is_not_touched(tmp_path, few, capsys, nam
 def test_weights_behind_a_link_are_not_the_run_itself(tmp_path, few, capsys):
     (tmp_path / "w.npz").symlink_to("run/model.rmc")
     given = ["--preset", "smoke", "--out", str(tmp_path / "run")]
+    (tmp_path / "run").mkdir()
     for name in ("w.npz", "run/.lock", "run/.model.rmc.tmp"):
         assert train.main([*given, "--weights", str(tmp_path / name)]) == 2
         assert "the run itself is there; name another file" in capsys.readouterr().err

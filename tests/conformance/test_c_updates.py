@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import stat
 import subprocess
 from contextlib import suppress
@@ -216,6 +217,23 @@ def test_what_cannot_be_written_is_removed_only_where_it_is_new(program, tmp_pat
     assert done.returncode == 2
     assert "it cannot be written" in done.stderr
     assert full.is_char_device()
+
+
+@pytest.mark.parametrize("most", [0, 4096])
+def test_where_nothing_or_not_all_can_be_written_no_file_is_left(program, tmp_path, most):
+    resource = pytest.importorskip("resource")
+    (path,) = write(tmp_path, [BASE])
+
+    def full():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+
+    out = tmp_path / "weights.f32"
+    command = [program, "decode", path, out]
+    done = subprocess.run(command, preexec_fn=full, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "it cannot be written" in done.stderr
+    assert not out.exists()
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")

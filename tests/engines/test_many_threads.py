@@ -261,7 +261,7 @@ def kept_by_cache(seed=3):
         "studies.comparison.FinishedRun.known": None,
         "studies.comparison.FinishedRun.change": None,
         "studies.comparison.FinishedRun.posterior_as_sent": None,
-        "studies.scenes._loaded": None,  # images that nobody can change
+        "studies.scenes.loaded": None,  # images that nobody can change
         "studies.scenes.views": None,
     }
 

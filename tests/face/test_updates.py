@@ -114,6 +114,22 @@ def test_bystanders_of_a_base_do_no_harm(model, run, tmp_path):
     assert refmiracle.load(run.model.data, base=tmp_path) == run.model
 
 
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything"
+)
+@pytest.mark.parametrize("mode", [0o444, 0o000])
+def test_a_base_that_cannot_be_read_is_said_to_be_one(model, run, tmp_path, mode):
+    """In a folder that may be listed, and not; for all but root."""
+    folder = tmp_path / "closed"
+    folder.mkdir()
+    (folder / "old.rmc").write_bytes(model.data)
+    folder.chmod(mode)
+    try:
+        assert "Permission denied" in refusal(refmiracle.load, run.model.data, base=folder)
+    finally:
+        folder.chmod(0o755)
+
+
 def test_a_folder_that_cannot_be_read_is_said_to_be_one(run, tmp_path, monkeypatch):
     def listdir(path):
         raise PermissionError(errno.EACCES, "Permission denied")

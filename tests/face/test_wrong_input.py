@@ -61,6 +61,7 @@ def test_a_message_is_one_line_that_can_be_shown(text):
 def test_what_is_no_network_or_format(model):
     assert refusal(refmiracle.Model, model.data, network="lenet5").startswith("network is ")
     assert refusal(model.exported, "gif").startswith("format 'gif' is unknown; expected one of npz")
+    assert refusal(model.exported, ["npz"]).startswith("format ")
 
 
 @pytest.mark.parametrize("path", [b"x", 3, ["a"], "", "a\0b", "folder/a\0b"])

@@ -66,6 +66,12 @@ def test_the_command_of_a_code_that_the_presets_bits_do_not_go_with(preset):
     assert choose_settings(given, settings.data, None) == settings
 
 
+def test_a_run_in_a_folder_with_a_dash_in_front():
+    command, _ = content.train_command(PRESETS["smoke"], "-run", " --data x")
+    arguments = train.build_parser().parse_args(shlex.split(command)[3:])
+    assert (arguments.out.name, arguments.data.name) == ("-run", "x")
+
+
 def test_settings_without_a_flag_are_named():
     command, other = content.train_command(replace(PRESETS["smoke"], spread=0.5), "run")
     assert "--spread" not in command

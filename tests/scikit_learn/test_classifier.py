@@ -302,6 +302,11 @@ def test_samples_are_scaled_as_they_were_when_it_was_fitted():
     assert not hasattr(found.fit(X, y), "range_")
 
 
+def test_labels_that_could_be_masked_and_are_not():
+    X, y = pictures(40)
+    assert short().fit(X, np.ma.masked_array(y)).classes_.tolist() == ["left", "right"]
+
+
 def test_a_fit_that_is_refused_leaves_the_one_before():
     X, y = pictures(40)
     found = short(scale="minmax").fit(X, y)

@@ -36,7 +36,7 @@ static uint8_t *read_file(const char *path, size_t most, size_t *size)
     return data;
 }
 
-/* Tells whether there is a device or a pipe: what has no end. */
+/* Tells whether a device or a pipe is there, or an empty file: what has no end. */
 static int is_other(const char *path)
 {
     FILE *file = fopen(path, "r+b"); /* "rb" would wait for a pipe's other side */
@@ -49,6 +49,7 @@ static int is_other(const char *path)
 
 static void write_file(const char *path, const uint8_t *data, size_t size)
 {
+    int there = rename(path, path) == 0; /* does nothing, to what there is */
     FILE *file = fopen(path, "wb");
     size_t written;
 
@@ -56,7 +57,7 @@ static void write_file(const char *path, const uint8_t *data, size_t size)
         fail("%s: %s", path, strerror(errno));
     written = fwrite(data, 1, size, file);
     if (fclose(file) != 0 || written != size) {
-        if (!is_other(path))
+        if (!there || !is_other(path))
             remove(path);
         fail("%s: it cannot be written", path);
     }
