@@ -87,6 +87,7 @@ def test_updates_are_the_shorter_and_the_better():
     [
         ("resnet8-49088", 0.16, ["docs/CIFAR.md"]),
         ("resnet8-24-48205", 0.1415, ["docs/CIFAR.md", "README.md"]),
+        ("resnet8-24112", 0.1785, ["docs/CIFAR.md", "README.md"]),
     ],
 )
 def test_half_of_the_bytes_of_mlperf_tiny(name, error, pages):
