@@ -215,7 +215,7 @@ def check_weights(arguments: argparse.Namespace) -> None:
     within = place.parent == folder
     # The lock, and what is written beside a file of the run before it is renamed.
     names = {p(out).name for p in ALL_PATHS}
-    of_run = place.name == ".lock" or place.name.removesuffix(".tmp").removeprefix(".") in names
+    of_run = place.name in {*names, ".lock", *(f".{name}.tmp" for name in names)}
     if place == folder or (within and of_run) or place in {p(out).resolve() for p in ALL_PATHS}:
         raise InputError(f"{path}: the run itself is there; name another file with --weights")
     if not within or out.is_dir():  # otherwise the run makes it
