@@ -74,7 +74,7 @@ class VariablePass:
         self.place = places.place_of_variable
         self.unused = slice(layout.variables(), places.tensor_of_place.size)
         self.count = len(self.place) if self.shared else network.count()
-        self.spares = Spares(1)
+        self.spares = Spares(2)  # mirrored noise has two passes at a time
 
     def loss_and_grads(
         self, variables: Array, pixels: NDArray[np.uint8], labels: NDArray[np.int64], out: Array

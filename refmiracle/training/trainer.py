@@ -261,15 +261,17 @@ class Trainer:
         open_blocks, mirrored = ~self._sent(), self.flat.copy()
         w = self.parameterization.mirrored(self.state.parameters, rho, self.eps)
         self._blocks_of(mirrored)[open_blocks] = w[open_blocks]
-        half, loss = len(labels) // 2, 0.0
-        for part, variables, out in (
-            (slice(half), self.flat, self.flat_g),
-            (slice(half, None), mirrored, self.mirrored),
-        ):
+        half = len(labels) // 2
+
+        def loss_of(part: slice, variables: Array, out: Array) -> float:
             weight = 2 * len(labels[part]) / len(labels)  # 1 unless the batch is odd
-            of_part = self.variable_pass.loss_and_grads(variables, images[part], labels[part], out)
-            loss += 0.5 * weight * of_part
+            loss = self.variable_pass.loss_and_grads(variables, images[part], labels[part], out)
             np.multiply(out, out.dtype.type(weight), out=out)
+            return 0.5 * weight * loss
+
+        plain = slice(half), self.flat, self.flat_g
+        other = slice(half, None), mirrored, self.mirrored
+        loss = sum(self.engine.map(lambda given: loss_of(*given), (plain, other)))
         return loss, self._blocks_of(self.mirrored)
 
     def _dlog_rho_of_sent(self, g: Array) -> Array:

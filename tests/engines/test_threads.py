@@ -45,6 +45,18 @@ def test_all_threads_take_part(several):
     assert len({name for _, name in found}) == 4
 
 
+def test_no_more_threads_than_there_are_to_be(several):
+    """Also where all of them call again at a time: nobody shares a core with another."""
+    before, together = set(threading.enumerate()), threading.Barrier(4)
+
+    def call_again(_):
+        together.wait(DEADLINE)
+        return parallel_map(abs, range(4))
+
+    assert parallel_map(call_again, range(4)) == [[0, 1, 2, 3]] * 4
+    assert len(set(threading.enumerate()) - before) == 3  # and the caller
+
+
 def test_a_call_within_a_call_ends(several):
     def inner(item):
         return sum(parallel_map(abs, range(item)))

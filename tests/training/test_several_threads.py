@@ -27,6 +27,7 @@ ALL_SETTINGS = {
         TINY, code="orc", hash_factors=(5, 5, 100, 5, 800, 5, 50, 1), block_size=13
     ),
     "shifted": replace(TINY, shift=1),
+    "mirrored": replace(TINY, antithetic=1),
 }
 
 
@@ -65,6 +66,25 @@ def test_two_trainings_in_step_are_each_as_alone(mnist, monkeypatch, kind):
     with ThreadPoolExecutor(2) as pool:
         found = list(pool.map(lambda settings: finish(settings, train, validation), all_settings))
     assert found == expected
+
+
+@pytest.mark.parametrize("kind", ["mean-kl", "expanded"])
+def test_both_halves_of_mirrored_noise_are_computed_at_a_time(mnist, monkeypatch, kind):
+    """Each waits for the other in its pass; a file is what it is when one thread computes both."""
+    train, validation = mnist
+    settings = replace(ALL_SETTINGS[kind], antithetic=1, batch_size=64)
+    monkeypatch.setattr(threads, "THREADS", 1)
+    expected = finish(settings, train, validation)
+    monkeypatch.setattr(threads, "THREADS", 2)
+    monkeypatch.setattr(threads, "POOL", threads.Pool())
+    together, of_shard = threading.Barrier(2), plan.shard_gradients
+
+    def meet(*arguments):
+        together.wait(DEADLINE)
+        return of_shard(*arguments)
+
+    monkeypatch.setattr(plan, "shard_gradients", meet)
+    assert finish(settings, train, validation) == expected
 
 
 @pytest.mark.slow

@@ -62,7 +62,8 @@ class Pool:
         try:
             with self.lock:
                 if self.executor is None:
-                    self.executor = ThreadPoolExecutor(THREADS, thread_name_prefix="refmiracle")
+                    # The caller works too, so with these there are as many as there are to be.
+                    self.executor = ThreadPoolExecutor(THREADS - 1, thread_name_prefix="refmiracle")
             for _ in range(times):
                 futures.append(self.executor.submit(work))
         except RuntimeError:
