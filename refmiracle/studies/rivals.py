@@ -39,6 +39,8 @@ from refmiracle.training.settings import Settings
 ENVELOPE = len(MAGIC) + 1 + 2 * CRC_BYTES
 GRADIENT_BATCHES = 20
 LARGEST_INT8 = 127
+# What the largest changes are called in tables, by the form that their values are sent in.
+LARGEST_CHANGES = {form: f"largest changes, {form}" for form in ("int8", "float16")}
 Variables = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
@@ -283,7 +285,7 @@ def largest_changes(
             new = tuner.tuned(free, tuner.tuning.sparse_steps, rate)
             size, variables = write(tuner, free, new)
             found.append((ENVELOPE + size + index_bytes(order[:count]), variables))
-    method = f"largest changes, {form}"
+    method = LARGEST_CHANGES[form]
     if not found:
         return {"method": method, "limit": limit, "status": f"none: {limit} bytes hold no change"}
     size, variables = min(found, key=lambda f: tuner.error(f[1], tuner.validation))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from refmiracle.studies.results import Claim, claim_above
+from refmiracle.studies.rivals import LARGEST_CHANGES
 from refmiracle.studies.update_plan import (
     DRIFTED,
     MEASURED,
@@ -25,7 +26,6 @@ PERCENT = 100.0
 PROMISED = {51: 3.0, 115: 1.8, 140: 1.6, 222: 1.25}
 DIGITS = 6  # of points: errors are counts of images, and on a bound they are on it
 NO_HARM = 0.1  # points that an update with nothing to say may cost
-FORMS = ("float16", "int8")
 
 
 def make_claims(tables: Mapping[str, Rows]) -> list[Claim]:
@@ -64,7 +64,7 @@ def beaten(points: Rows) -> list[Claim]:
     claims = []
     others = {
         "a new file": (NEW,),
-        "the largest changes": tuple(map("largest changes, {}".format, FORMS)),
+        "the largest changes": tuple(LARGEST_CHANGES.values()),
     }
     for limit in sorted({row["limit"] for row in points if row["method"] == UPDATE}):
         updates = _errors(points, (UPDATE,), limit)

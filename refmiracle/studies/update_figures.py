@@ -10,6 +10,7 @@ from typing import Any
 from refmiracle.drawing import Draw, log_axis, new_figure
 from refmiracle.studies.drift import DRIFTS
 from refmiracle.studies.figures import COLOURS
+from refmiracle.studies.rivals import LARGEST_CHANGES
 from refmiracle.studies.update_plan import (
     CHAIN,
     CLASSES,
@@ -27,7 +28,6 @@ COLUMNS = 4  # of panels
 MARKERS = "osD^vP*X"
 # Below which span of a logarithmic axis which numbers stand between powers of ten.
 BETWEEN = ((3, (1.1, 1.2, 1.5, 2, 3)), (20, (2, 3, 5)), (1000, (2, 5)), (math.inf, (1,)))
-CHANGES = ("largest changes, int8", "largest changes, float16")
 
 
 def draw(tables: Mapping[str, Rows]) -> dict[str, Draw]:
@@ -96,7 +96,7 @@ def _finish(axes: Any, rows: Rows, xlabel: str, ylabel: str, columns: Sequence[s
 def draw_error(rows: Rows) -> Any:
     """Return error against bytes of all that can be sent after one drift."""
     figure, axes = new_figure((8, 5))
-    lines = {UPDATE: "-", NEW: "-", **dict.fromkeys(CHANGES, "--")}
+    lines = {UPDATE: "-", NEW: "-", **dict.fromkeys(LARGEST_CHANGES.values(), "--")}
     for (method, style), colour in zip(lines.items(), COLOURS, strict=False):
         own = _by(rows, "method", method)
         if own:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import mean
 from typing import Any
 
+from refmiracle.studies.rivals import LARGEST_CHANGES
 from refmiracle.studies.update_plan import (
     AT_ONCE,
     CHAIN,
@@ -113,7 +114,7 @@ def _of_all_drifts(rows: Rows) -> list[str]:
     of = {
         "Updates": (UPDATE, limits),
         "New files": (NEW, [*limits, largest]),
-        "The largest changes, int8": ("largest changes, int8", limits),
+        "The largest changes, int8": (LARGEST_CHANGES["int8"], limits),
     }
     for title, (method, sizes) in of.items():
         head = ("drift", "nothing sent", *(f"{size} bytes" for size in dict.fromkeys(sizes)))
