@@ -165,7 +165,7 @@ def load_split(data: Data, name: str) -> Split:
         If it is no data set of a known form, a file is missing or damaged, images and labels do
         not belong together, or there are too few or too many classes.
     """
-    data = data if isinstance(data, DataSet) else DataSet(data)
+    data = data if isinstance(data, DataSet) else DataSet(Path(data))
     found = find_format(data.path, name).read(data.path, name)
     with refusals_of(data.path):
         check_counts(found.images, found.labels, name)

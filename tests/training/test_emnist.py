@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import os
 import shutil
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -150,3 +152,36 @@ def test_channels_that_could_stand_on_two_axes(tmp_path):
     assert "which axis has the channels is not clear" in refusal(tmp_path)
     for channels, shape in (("first", (3, 8, 3)), ("last", (3, 3, 8))):
         assert load_split(DataSet(tmp_path, channels=channels), "train").input_shape() == shape
+
+
+def test_the_tool_writes_pairs_of_digits_in_this_form(tmp_path, monkeypatch, small_mnist_folder):
+    """As many images of each class, upright, no two alike; into no folder of other images."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "tools")
+    import paired_digits  # noqa: PLC0415
+
+    monkeypatch.setattr(paired_digits, "PARTS", {("train", "train"): 12, ("t10k", "test"): 3})
+    monkeypatch.setattr(paired_digits, "default_folder", lambda: small_mnist_folder)
+    monkeypatch.setattr(sys, "argv", ["paired_digits.py", str(tmp_path / "pairs")])
+    paired_digits.main()
+    mnist = load_split(small_mnist_folder, "t10k")
+    train, test = both(tmp_path / "pairs")
+    assert np.bincount(train.labels).tolist() == [12] * 47
+    assert np.bincount(test.labels[:47]).tolist() == [1] * 47
+    assert test.classes == tuple(map(str, range(47)))
+    assert len({image.tobytes() for image in train.images}) == 12 * 47
+    three, six = (mnist.images[mnist.labels == digit] for digit in (3, 6))
+    wide = np.hstack([three[241 * 6 % len(three)], six[577 * 3 % len(six)]]).astype(int)
+    assert np.array_equal(test.images[36], (wide[:, ::2] + wide[:, 1::2]) // 2)
+    before = {path: path.read_bytes() for path in (tmp_path / "pairs").iterdir()}
+    paired_digits.main()
+    assert {path: path.read_bytes() for path in before} == before
+    (tmp_path / "pairs" / "t10k-images-idx3-ubyte").write_bytes(b"of others")
+    with pytest.raises(SystemExit, match="t10k-images-idx3-ubyte is there, of other images"):
+        paired_digits.main()
+
+
+def test_a_place_may_be_a_text(tmp_path):
+    write_set(tmp_path, "balanced", labels_of("balanced"))
+    found, expected = (load_split(place, "train") for place in (str(tmp_path), tmp_path))
+    assert np.array_equal(found.images, expected.images)
+    assert refusal(str(tmp_path / "none")) == "there is no such folder or file"
