@@ -274,7 +274,7 @@ class Code(ABC):
         """Return about how many bits a message takes, of blocks that have `bits` of divergence.
 
         As measured (see `theta_of_kl`): m, the mean of e, is twice a KL of 0.1 bits, near one of 1,
-        and one below it from 6 on.
+        and one below it from 6 on, or more with codes that are not exact.
         """
         kl = bits / self.messages_per_block(dimension)
         raw, left = self.raw_bits(bits), self.left_bits(kl, bits)

@@ -90,10 +90,11 @@ def theta_of_kl(kl_bits: float) -> float:
     """Return the theta for integers of which only the mean KL is known, in bits.
 
     It takes KL + 1/8 for m, the mean of e; no integer needs to have been seen.  Measured, m is 0.2
-    at a KL of 0.1 bits, near the KL at 1, and about one below it from 6 on, whatever the code, so
-    this theta costs up to 0.2 bits more than the best one (tests/codes/test_codes.py,
-    test_lengths_by_the_known_kl).  The bound of E[log2 n] that `zipf_lambda` rests on is 1.5 bits
-    above the KL, and would cost up to 0.75 bits.
+    at a KL of 0.1 bits, near the KL at 1, and about one below it from 6 on with codes whose samples
+    are exact (two to three with `orc` and `dad-star`: docs/study/codes), so this theta costs up to
+    0.2 bits more than the best one, or 0.35 with `dad-star` and `sp-pfr`
+    (tests/codes/test_codes.py, test_lengths_by_the_known_kl).  The bound of E[log2 n] that
+    `zipf_lambda` rests on is 1.5 bits above the KL, and would cost up to 0.75 bits.
     """
     m = kl_bits + 0.125
     return m / (1.0 + m)

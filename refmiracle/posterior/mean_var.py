@@ -22,7 +22,7 @@ from refmiracle.posterior.parameterization import Moments, Parameterization, Par
 # while blocks are encoded.
 SETTLING_FACTOR, ENCODING_FACTOR = 1.005, 1.0005
 LARGE_BETA = 1e-4  # about where it stays
-# With which it does best: docs/STUDY.md has the search.
+# With which it is compared: docs/STUDY.md has the search, and what may be better.
 BEST = {"rate": 2e-2, "variance_rate": 0.5, "encoding_rate": 6e-3, "initial_beta": 1e-6}
 
 

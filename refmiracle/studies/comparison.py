@@ -1,7 +1,7 @@
 """Mean-KL beside Mean-Var: the runs that the comparing studies share, and what they left.
 
 Both train the same network on the same batches, at the same block size, bits, batch and steps;
-each with the settings that its own search found best (docs/STUDY.md).
+each with settings of its own, which a search found (docs/STUDY.md).
 """
 
 from __future__ import annotations
@@ -352,7 +352,7 @@ def scales_of(file: CompressedModel | CompressedUpdate, base: Base | None) -> ND
     return scales_of_levels(file.levels, base.rho).astype(np.float64)
 
 
-# What each does best with: docs/STUDY.md has the search.
+# What each is trained with: docs/STUDY.md has the search.
 TUNED = {name: PARAMETERIZATIONS[name].tuned for name in COMPARED}
 BASE = Settings(preset="study", groups=100, group_steps=20)
 COMPARISONS = {
