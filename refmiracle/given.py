@@ -13,11 +13,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from refmiracle.errors import InputError
-from refmiracle.nn.contract import Layer, Shape
+from refmiracle.nn.contract import FIRST_OWN, Layer, Shape
 from refmiracle.nn.description import from_description, to_description
 from refmiracle.nn.limits import DESCRIBED
 from refmiracle.nn.network import Network, check_network
-from refmiracle.nn.networks import DESCRIPTION, NETWORKS, find_network, network_of_text, shipped
+from refmiracle.nn.networks import (
+    DESCRIPTION,
+    NETWORKS,
+    SHIPPED,
+    find_network,
+    known_networks,
+    network_of_text,
+    shipped,
+)
 from refmiracle.nn.tree import place
 from refmiracle.numerics.whole import as_array, described
 
@@ -188,7 +196,8 @@ def as_labels(labels: ArrayLike, images: int, classes: int) -> NDArray[np.unsign
     outside = array[(array < 0) | (array >= classes)]
     if outside.size:
         raise InputError(f"label {outside[0]} is out of range; expected 0 to {classes - 1}")
-    return array.reshape(images).astype("u1" if classes <= WHITE + 1 else "<u2")
+    # As `training.data.load_split` has them: by the labels that there are, not those there may be.
+    return array.reshape(images).astype("u1" if array.max(initial=0) <= WHITE else "<u2")
 
 
 def as_network(given: Given, images: ArrayLike, channels: Channels) -> Network:
@@ -244,6 +253,8 @@ def _of_description(data: bytes) -> Network:
 
 def _of_text(text: str) -> Network:
     """Return the network of a name, or of a description in hexadecimal digits."""
+    if text in known_networks():
+        return find_network(text)
     digits = text.removeprefix(DESCRIPTION)
     try:
         is_description = len(bytes.fromhex(digits)) > 1
@@ -258,17 +269,26 @@ def known_network(network: Network) -> Network:
     Raises
     ------
     InputError
-        If there is another one of that name.
+        If there is another one of that name or number, they are not what its own may be, or a file
+        cannot describe a network without one.
     """
     if network.number == DESCRIBED:
+        _ = to_description(network)
         return network
-    for other in list(NETWORKS.values()):
+    if ":" in network.name:
+        raise InputError(f"network {network.name}: expected a name without a colon")
+    for other in (*SHIPPED, *list(NETWORKS.values())):
         if other.name == network.name and other != network:
             raise InputError(f"there is another network named {network.name}")
         if other.name != network.name and other.number == network.number:
             raise InputError(
                 f"network {network.name}: number {network.number} is already {other.name}'s;"
-                " expected one from 200 on that no other has"
+                f" expected one from {FIRST_OWN} on that no other has"
             )
+    if network.name not in NETWORKS and network.number < FIRST_OWN:
+        raise InputError(
+            f"network {network.name}: number {network.number} is reserved; expected one from"
+            f" {FIRST_OWN} on"
+        )
     NETWORKS.setdefault(network.name, network)
     return network  # whose hash factors may be others, though equal networks do not differ in them

@@ -111,7 +111,8 @@ class Model(Decoded):
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _from_pickle, (self.data, self.engine, self._own, self.base)
+        # Flat: a chain may be longer than Python's stack.
+        return _from_pickle, tuple((m.data, m.engine, m._own) for m in self._from_the_root())
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Model):
@@ -174,14 +175,21 @@ class Model(Decoded):
 
     @cached_property
     def _variables(self) -> NDArray[np.float32]:
-        if isinstance(self.compressed, CompressedModel):
-            return read_only(decode_variables(self.compressed, self._engine))
-        *before, base = self._from_the_root()[:-1]
-        for model in before:
-            _ = model._variables
-        return read_only(
-            decode_update(self.compressed, self._root_rho, base._variables, self._engine)
-        )
+        # From the last file before it that was asked for: what is between is not kept, so that a
+        # chain takes no more memory than two of its files.
+        chain = self._from_the_root()
+        done = [n for n, model in enumerate(chain) if "_variables" in vars(model)]
+        first = done[-1] if done else 0
+        variables = vars(chain[first]).get("_variables")
+        for model in chain[first + 1 :] if done else chain:
+            if isinstance(model.compressed, CompressedModel):
+                variables = decode_variables(model.compressed, model._engine)
+            else:
+                assert variables is not None
+                rho = self._root_rho
+                variables = decode_update(model.compressed, rho, variables, model._engine)
+        assert variables is not None
+        return read_only(variables)
 
     @cached_property
     def _weights(self) -> Float32Weights:
@@ -324,5 +332,9 @@ def read_file(
     return parse_update(data, base.compressed.layout, checksum_of(base.data))
 
 
-def _from_pickle(data: bytes, engine: str, network: Network | None, base: Model | None) -> Model:
-    return Model(data, engine=engine, network=network, base=base)
+def _from_pickle(*chain: tuple[bytes, str, Network | None]) -> Model:
+    model = None
+    for data, engine, network in chain:
+        model = Model(data, engine=engine, network=network, base=model)
+    assert model is not None
+    return model

@@ -106,6 +106,8 @@ class MiracleClassifier(ClassifierMixin, BaseEstimator):
         Numbers of a sample: of an image height * width * channels.
     low_, range_ : ndarray of float64, shape (features,)
         Of ``scale="minmax"``.
+    channels_ : str
+        Where those of the samples were.
 
     Examples
     --------
@@ -123,6 +125,7 @@ class MiracleClassifier(ClassifierMixin, BaseEstimator):
     classes_: NDArray[Any]
     model_: Model
     n_features_in_: int
+    channels_: Channels
     low_: NDArray[np.float64]
     range_: NDArray[np.float64]
 
@@ -231,7 +234,7 @@ class MiracleClassifier(ClassifierMixin, BaseEstimator):
         )
         if not run.finished:
             raise KeyboardInterrupt
-        self.classes_, self.model_ = classes, run.model
+        self.classes_, self.model_, self.channels_ = classes, run.model, self.channels
         return self
 
     def _settings(self) -> Any:
@@ -304,7 +307,9 @@ class MiracleClassifier(ClassifierMixin, BaseEstimator):
         _validation.check_is_fitted(self, "model_")
         flat, shape, _ = self._rows(X)
         samples = self._scaled(flat).reshape(len(flat), *shape)
-        scores = self.model_.logits(samples, channels=self.channels)
+        scores = self.model_.logits(samples, channels=self.channels_)
+        if scores.ndim < 2:  # what was taken for one sample is a row of its axes
+            raise InputError(f"samples of shape {shape}; expected an axis for samples, too")
         return np.asarray(scores[:, : len(self.classes_)], np.float64)
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:

@@ -103,6 +103,13 @@ function readNetwork(number, body) {
   return [network, FIXED_BYTES];
 }
 
+const DAMAGED = "its checksum is wrong: it is damaged, cut off, or has bytes behind its end";
+
+// Whether a file is as it was written.
+function isIntact(bytes) {
+  return bytes.length > 4 && crc32(bytes.subarray(0, -4)) === checksumOf(bytes);
+}
+
 // The magic, the length, the version, which `refuse` says what is wrong with, and the checksum;
 // returns the body.
 function openEnvelope(bytes, refuse) {
@@ -112,8 +119,7 @@ function openEnvelope(bytes, refuse) {
   const fault = refuse(bytes[3]);
   check(!fault, fault);
   const body = bytes.subarray(0, -4);
-  check(crc32(body) === checksumOf(bytes),
-    "its checksum is wrong: it is damaged, cut off, or has bytes behind its end");
+  check(isIntact(bytes), DAMAGED);
   return body;
 }
 

@@ -103,16 +103,22 @@
 
   // --- the digit
 
+  function reading(logits) {
+    const best = classOf(logits);
+    if (best < 0) return "nothing, as a logit is not finite";
+    return `a ${best}, at ${fixed(100 * probabilities(logits)[best], 1)} %`;
+  }
+
   function showBars(logits) {
     const p = logits ? probabilities(logits) : new Array(10).fill(0);
     const best = logits ? classOf(logits) : -1;
     byId("bars").querySelectorAll("tr").forEach((row, digit) => {
       row.classList.toggle("best", digit === best);
-      fillBar(row, logits ? p[digit] : null);
+      fillBar(row, best < 0 ? null : p[digit]);
     });
-    byId("verdict").textContent = logits ? best : "\u2013";
+    byId("verdict").textContent = best < 0 ? "\u2013" : best;
     byId("told").textContent = logits
-      ? `The network reads a ${best}, at ${fixed(100 * p[best], 1)} %.${others()}`
+      ? `The network reads ${reading(logits)}.${others()}`
       : "Draw a digit, or take one below.";
   }
 
@@ -121,9 +127,8 @@
     if (states.length === 1) return "";
     const other = used === 0 ? states.length - 1 : 0;
     const { file: { network }, weights } = states[other];
-    const p = probabilities(logitsOf(network, weights, pixels)), best = classOf(p);
-    return ` ${other ? "With all updates" : "Without updates"} it reads a ${best}, at`
-      + ` ${fixed(100 * p[best], 1)} %.`;
+    const logits = logitsOf(network, weights, pixels);
+    return ` ${other ? "With all updates" : "Without updates"} it reads ${reading(logits)}.`;
   }
 
   function classify() {

@@ -122,7 +122,8 @@ function logitsOf(network, weights, pixels) {
   return x;
 }
 
-// The class with the largest logit, the lowest of equals.
+// The class with the largest logit, the lowest of equals; -1, for none, where one is not finite.
 function classOf(logits) {
+  if (!logits.every(Number.isFinite)) return -1;
   return logits.indexOf(logits.reduce((a, b) => Math.max(a, b)));
 }

@@ -17,10 +17,6 @@ function makeOwnFiles(shipped, showChain) {
     return { name: chosen.name, bytes: new Uint8Array(await chosen.arrayBuffer()) };
   }
 
-  function isIntact({ bytes }) {
-    return bytes.length > 4 && crc32(bytes.subarray(0, -4)) === checksumOf(bytes);
-  }
-
   // The chain that leads to each of some files; those whose base is missing wait for it.
   function findChains(files, faults) {
     const chains = [];
@@ -64,8 +60,9 @@ function makeOwnFiles(shipped, showChain) {
         faults.add(unreadable ? `${file.name}: it cannot be read` : error.message);
       }
     }
-    opened = [...files.filter(isIntact), ...opened].slice(0, MOST_OPENED);
+    opened = [...files.filter(({ bytes }) => isIntact(bytes)), ...opened];
     showAll([...waiting, ...files], faults);
+    opened = opened.slice(0, MOST_OPENED);
     return [...faults].join(" ");
   }
 

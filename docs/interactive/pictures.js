@@ -75,6 +75,10 @@ function makePicturePart() {
   let model = null, bitmap = null, unfit = "";
 
   function showLikeliest(logits) {
+    if (classOf(logits) < 0) {
+      byId("picture-told").textContent = "A logit is not finite, so the network says no class.";
+      return;
+    }
     const p = probabilities(logits);
     const classes = Array.from(p.keys()).sort((a, b) => p[b] - p[a]).slice(0, MOST_BARS);
     byId("picture-bars").replaceChildren(...classes.map((number) => {

@@ -110,9 +110,10 @@ function decodeChain([root, ...updates]) {
 class MissingFileError extends InvalidFileError {}
 
 // The files that lead to one, the model first, each found among `files` by its checksum; each item
-// has a name and bytes.
+// has a name and bytes.  Those among `files` are intact.
 function findChain(last, files) {
   const chain = [last];
+  check(!isUpdate(last.bytes) || isIntact(last.bytes), `${last.name}: ${DAMAGED}`);
   while (isUpdate(chain[0].bytes)) {
     const wanted = baseOf(chain[0].bytes);
     const base = files.find(({ bytes }) => checksumOf(bytes) === wanted);

@@ -154,7 +154,7 @@ def encode(
                 f"a target has a KL of {np.max(kl):.1f} bits{above}; the code {code} takes at most"
                 f" {kind.largest_bits}, unless fewer are given as bits"
             )
-    kind.check_bits(bits)
+    bits = kind.check_bits(bits)
     numbers = np.arange(len(delta))
     messages = kind.encode_blocks(
         loaded, seed, bits, numbers, delta, log_s, oversampling=oversampling
@@ -198,8 +198,8 @@ def decode(
         raise InputError(f"a {type(message).__name__} is no message; expected what encode returns")
     p = _gaussian("the coding distribution", coding)
     seed = whole_number("the seed", seed)
-    code, messages = message.checked()
-    shape, bits = shape_of(message.shape), message.block_bits
+    code, bits, messages = message.checked()
+    shape = shape_of(message.shape)
     targets, dimension = (*shape, 1, 1)[:2]
     z = code.decode_blocks(get_engine(engine), seed, bits, np.arange(targets), messages, dimension)
     sample = z.astype(np.float64).reshape(shape)

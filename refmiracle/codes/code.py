@@ -212,8 +212,8 @@ class Code(ABC):
                 f" {low} to {high - 1}"
             )
 
-    def check_bits(self, bits: int) -> None:
-        """Refuse bits that the code cannot have.
+    def check_bits(self, bits: int) -> int:
+        """Return bits from outside as an int, if the code can have them.
 
         Raises
         ------
@@ -221,9 +221,8 @@ class Code(ABC):
             If they are no whole number, or out of range.
         """
         if self.largest_bits is None:
-            whole_number("bits", bits, SMALLEST, BEYOND)
-        else:
-            whole_number(f"bits (code {self.name})", bits, 0, self.largest_bits + 1)
+            return whole_number("bits", bits, SMALLEST, BEYOND)
+        return whole_number(f"bits (code {self.name})", bits, 0, self.largest_bits + 1)
 
     def default_bits(self, kl_bits: Array, oversampling: int = 0) -> int:
         """Return the bits that suit blocks of these KLs: all candidates that the largest needs."""

@@ -64,11 +64,11 @@ class Message:
         InputError
             If that is no number from 0 to 1000, or the message is none.
         """
-        code, messages = self.checked()
-        return code.message_bits(messages, self.block_bits, kl_of(kl_bits))
+        code, bits, messages = self.checked()
+        return code.message_bits(messages, bits, kl_of(kl_bits))
 
-    def checked(self) -> tuple[Code, NDArray[np.int64]]:
-        """Return the code and its messages, if they are some.
+    def checked(self) -> tuple[Code, int, NDArray[np.int64]]:
+        """Return the code, the bits of a block and the messages, if they are some.
 
         Raises
         ------
@@ -76,8 +76,8 @@ class Message:
             If there is no such code, a number is out of range, a message names no candidate, or
             shapes do not go together.
         """
-        code, bits, shape = find_code(self.code), self.block_bits, shape_of(self.shape)
-        code.check_bits(bits)
+        code, shape = find_code(self.code), shape_of(self.shape)
+        bits = code.check_bits(self.block_bits)
         targets, dimension = (*shape, 1, 1)[:2]
         messages = as_array("integers", self.integers)
         expected = targets, code.messages_per_block(dimension)
@@ -86,4 +86,4 @@ class Message:
                 f"integers of shape {messages.shape} and {bits} bits for a sample of shape {shape}"
             )
         code.check_messages(bits, messages)
-        return code, messages
+        return code, bits, messages

@@ -11,7 +11,7 @@ from refmiracle.errors import InputError
 from refmiracle.exports.onnx_graph import load_onnx, onnx_bytes
 from refmiracle.exports.state_dict import load_torch, torch_bytes
 from refmiracle.exports.tensors import load_safetensors, npz_bytes, safetensors_bytes
-from refmiracle.fileformat.envelope import VERSION
+from refmiracle.fileformat.envelope import MAGIC
 from refmiracle.nn.contract import Weights
 from refmiracle.nn.network import Network
 from refmiracle.numerics.whole import described
@@ -89,7 +89,7 @@ def metadata_of(network: Network, rmc: bytes) -> dict[str, str]:
         The version of the .rmc format, the network's name, the file's SHA-256.
     """
     return {
-        "rmc_version": str(VERSION),
+        "rmc_version": str(rmc[len(MAGIC)]),
         "network": network.name,
         "rmc_sha256": hashlib.sha256(rmc).hexdigest(),
     }

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from refmiracle.engines.contract import LayerSpec
 from refmiracle.engines.numpy_engine.normalisation import GROUP_EPSILON
 from refmiracle.errors import InputError
+from refmiracle.nn.arguments import check_weights
 from refmiracle.nn.contract import Weights
 from refmiracle.nn.network import Network
 from refmiracle.nn.tree import Placed, lists_of
@@ -211,8 +212,10 @@ def outputs_first(network: Network, weights: Weights) -> dict[str, NDArray[np.fl
     Raises
     ------
     InputError
-        If a layer has no export, or one without an order of axes for each of its tensors.
+        If weights are missing, no real numbers or of other shapes; if a layer has no export, or
+        one without an order of axes for each of its tensors.
     """
+    check_weights(network, weights)
     turned = {}
     for layer in network.placed:
         tensors, orders = layer.tensors(), export_layer(layer).axes
@@ -223,5 +226,8 @@ def outputs_first(network: Network, weights: Weights) -> dict[str, NDArray[np.fl
                 f" of {shapes}"
             )
         for t, axes in zip(tensors, orders, strict=True):
-            turned[t.name] = np.array(weights[t.name].transpose(axes), np.float32, order="C")
+            array = np.asarray(weights[t.name])
+            if array.dtype.kind not in "fiu":
+                raise InputError(f"weights {t.name}: of {array.dtype}; expected real numbers")
+            turned[t.name] = np.array(array.transpose(axes), np.float32, order="C")
     return turned

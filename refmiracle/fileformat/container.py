@@ -22,10 +22,12 @@ from refmiracle.fileformat.envelope import (
     unseal,
 )
 from refmiracle.fileformat.payload import payload_of
+from refmiracle.nn.contract import FIRST_OWN
 from refmiracle.nn.description import read_description, to_description
 from refmiracle.nn.limits import DESCRIBED
 from refmiracle.nn.network import Network
 from refmiracle.nn.networks import network_by_number, shipped
+from refmiracle.numerics.arrays import read_only
 from refmiracle.numerics.varints import read_varint, write_varint
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
 
@@ -178,17 +180,18 @@ def parse_model(data: bytes, own: Network | None = None) -> CompressedModel:
     payload = offset + 2 * len(factors)
     how = payload_of(code)
     how.check_length(layout, bits, len(body), payload)
-    rho = np.frombuffer(body[offset:payload], dtype="<f2").astype(np.float16)
+    rho = read_only(np.frombuffer(body[offset:payload], dtype="<f2").astype(np.float16))
     if not np.all(np.isfinite(rho) & (rho >= np.finfo(np.float16).smallest_normal)):
         raise InputError("a scale rho is not a positive normal float16")
     messages, theta16 = how.read(layout, bits, body[payload:])
-    return CompressedModel(layout, bits, rho, messages, code.name, theta16)
+    return CompressedModel(layout, bits, rho, read_only(messages), code.name, theta16)
 
 
 def _read_network(number: int, body: bytes, start: int, own: Network | None) -> tuple[Network, int]:
     """Return the network of a number, whose description, if it has one, begins at `start`."""
     if number != DESCRIBED:
-        named = own is not None and own.number == number
+        # One's own may be of a number that is one's own; all others are what docs/SPEC.md says.
+        named = own is not None and own.number == number >= FIRST_OWN
         return own if own and named else network_by_number(number), start
     try:
         network, end = read_description(body, start)

@@ -25,6 +25,7 @@ from refmiracle.fileformat.envelope import (
     unseal,
 )
 from refmiracle.fileformat.payload import payload_of
+from refmiracle.numerics.arrays import read_only
 from refmiracle.numerics.varints import read_varint, write_varint
 from refmiracle.numerics.whole import whole_number, whole_numbers
 from refmiracle.posterior.blocks import BlockLayout
@@ -170,4 +171,4 @@ def parse_update(data: bytes, root: BlockLayout, base: int) -> CompressedUpdate:
     how = payload_of(code)
     how.check_length(layout, bits, len(body), payload)
     messages, theta16 = how.read(layout, bits, body[payload:])
-    return CompressedUpdate(base, layout, bits, levels, messages, code.name, theta16)
+    return CompressedUpdate(base, layout, bits, levels, read_only(messages), code.name, theta16)

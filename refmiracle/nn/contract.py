@@ -18,6 +18,7 @@ from refmiracle.numerics.whole import described
 Weights = dict[str, Array]
 Shape = tuple[int, ...]
 
+FIRST_OWN = 200  # docs/SPEC.md will never define a network's number from here on
 # What a tensor is to its layer.
 WEIGHT, BIAS, GAIN = "weight", "bias", "gain"
 

@@ -26,7 +26,7 @@ from refmiracle.nn.limits import (
     check_shapes,
 )
 from refmiracle.nn.network import Network
-from refmiracle.nn.tree import Residual, numbers_of
+from refmiracle.nn.tree import OWN_NUMBER, Residual, numbers_of
 from refmiracle.numerics.varints import read_varint, write_varint
 
 LARGEST_BYTES = 4096
@@ -45,14 +45,17 @@ def to_description(network: Network) -> bytes:
     Raises
     ------
     InputError
-        If no reader would accept it, or a layer is of a kind that has no opcode.
+        If no reader would accept it, or a layer is of a kind that has no opcode of its own.
     """
     numbers = (*network.input, network.classes, *numbers_of(network.layers))
     outside = [n for n in numbers if not 0 <= n <= LARGEST_VALUE]
     if outside:
         raise InputError(f"{outside[0]} is out of range; a description has numbers below 2^16")
     data = b"".join(map(write_varint, numbers))
-    from_description(data)
+    described = from_description(data)
+    for layer, read in zip(network.layers, described.layers, strict=True):
+        if layer != read:  # of a class made of one that has an opcode
+            raise InputError(f"{layer} is of a kind that a file cannot describe; {OWN_NUMBER}")
     return data
 
 

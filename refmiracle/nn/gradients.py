@@ -83,5 +83,5 @@ def loss_and_grads(
     for other_loss, other in parts[1:]:
         loss += other_loss
         for name, g in other.items():
-            grads[name] += g
+            grads[name] = grads[name] + g  # not in place: it may be the layer's
     return loss, grads

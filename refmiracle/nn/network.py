@@ -166,12 +166,13 @@ def check_network(network: Network) -> Network:
         raise _misfit(network, said) from e
     if end != (network.classes,):
         raise _misfit(network, f"it ends with shape {end}; expected ({network.classes},)")
-    _check_factors(network, tensors)
+    _check_tensors(network, tensors)
     if network.number == DESCRIBED:
         try:  # before the network takes memory
             check_shapes(network.layers, network.input, network.classes)
         except InputError as e:
             raise _misfit(network, str(e)) from e
+    _check_specs(network)
     engine = get_engine("numpy")
     weights = {t.name: np.zeros(t.shape) for t in tensors}
     _check_backward(network, engine, weights, _check_forward(network, engine, weights))
@@ -182,7 +183,11 @@ def _misfit(network: Network, text: str) -> InputError:
     return InputError(f"network {network.name}: {text}")
 
 
-def _check_factors(network: Network, tensors: tuple[Tensor, ...]) -> None:
+def _check_tensors(network: Network, tensors: tuple[Tensor, ...]) -> None:
+    for t in tensors:
+        if not t.shape or min(t.shape) < 1 or t.fan_in < 1:
+            said = f"tensor {t.name} of shape {t.shape} and fan-in {t.fan_in}; expected an axis or"
+            raise _misfit(network, f"{said} more, and all numbers 1 or more")
     if len({t.name for t in tensors}) < len(tensors):
         raise _misfit(network, "two of its tensors have the same name")
     factors = network.hash_factors or (1,) * len(tensors)
@@ -194,6 +199,16 @@ def _check_factors(network: Network, tensors: tuple[Tensor, ...]) -> None:
             raise _misfit(network, f"hash factor {factor} of {t.name} is out of range")
 
 
+def _check_specs(network: Network) -> None:
+    for number, placed in enumerate(network.placed):
+        try:
+            placed.spec()
+        except (Exception, SystemExit) as e:  # of a layer that somebody else has written
+            kind = "" if isinstance(e, InputError) else f"{type(e).__name__}: "
+            said = f"layer {number}, {placed.layer}: {kind}{first_line(e)}"
+            raise _misfit(network, said) from e
+
+
 def _check_forward(network: Network, engine: Engine, weights: Weights) -> list[tuple[Array, Any]]:
     """Return the input of each layer and what it keeps, for one blank image."""
     x = np.zeros((*network.input, 1))
@@ -201,7 +216,6 @@ def _check_forward(network: Network, engine: Engine, weights: Weights) -> list[t
     for number, placed in enumerate(network.placed):
         where = f"layer {number}, {placed.layer}"
         try:
-            placed.spec()
             y, kept = placed.forward(engine, weights, x)
             expected = (*placed.layer.output(placed.shape), 1)
         except (ValueError, IndexError) as e:
@@ -209,6 +223,8 @@ def _check_forward(network: Network, engine: Engine, weights: Weights) -> list[t
             raise _misfit(network, said) from e
         except (Exception, SystemExit) as e:  # of a layer that somebody else has written
             raise _misfit(network, f"{where}: {type(e).__name__}: {first_line(e)}") from e
+        if not isinstance(y, np.ndarray):
+            raise _misfit(network, f"{where}: an output that is {described(y)}; expected an array")
         if y.shape != expected:
             said = f"{where}: an output of shape {y.shape[:-1]}; it told {expected[:-1]}"
             raise _misfit(network, said)

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from refmiracle.errors import InputError
-from refmiracle.nn.contract import Layer
+from refmiracle.nn.contract import FIRST_OWN, Layer
 from refmiracle.nn.description import LARGEST_VALUE, from_description, to_description
 from refmiracle.nn.layers import Conv2d, Dense, Flatten, GroupNorm, MaxPool2d, MeanPool2d, Relu
 from refmiracle.nn.limits import DESCRIBED
@@ -135,15 +135,23 @@ def find_network(name: str) -> Network:
     InputError
         If there is none, or a file could not tell it from another one.
     """
-    known = {network.name: network for network in SHIPPED} | NETWORKS
-    name, colon, classes = name.partition(":")
+    known = known_networks()
+    name, colon, classes = (name, "", "") if name in known else name.partition(":")
     if name not in known:
         raise InputError(f"network {name!r} is unknown; expected one of {', '.join(known)}")
     found = known[name]
-    for other in NETWORKS.values():
+    for other in (*SHIPPED, *list(NETWORKS.values())):
+        if other.name == found.name and other != found:
+            raise InputError(f"there is another network named {found.name}")
+    for other in list(NETWORKS.values()):
         if other.number == found.number and other is not found:
             raise InputError(f"network {name}: number {found.number} is already {other.name}'s")
     return with_classes(found, classes) if colon else found
+
+
+def known_networks() -> dict[str, Network]:
+    """Return all networks that a name is enough for."""
+    return {network.name: network for network in SHIPPED} | NETWORKS
 
 
 def with_classes(network: Network, classes: str) -> Network:
@@ -176,13 +184,17 @@ def network_by_number(number: int) -> Network:
     Raises
     ------
     InputError
-        If there is no network of that number.
+        If there is no network of that number, or there are several.
     """
-    for network in NETWORKS.values():
-        if network.number == number:
-            return network
-    known = ", ".join(f"{n.number} ({n.name})" for n in NETWORKS.values())
-    raise InputError(f"network number {number} is unknown; expected one of {known}")
+    known = [n for n in list(NETWORKS.values()) if n in SHIPPED or n.number >= FIRST_OWN]
+    found = [network for network in known if network.number == number]
+    if any(other != found[0] for other in found):
+        names = " and ".join(network.name for network in found)
+        raise InputError(f"network number {number} is that of several: {names}")
+    if found:
+        return found[0]
+    told = ", ".join(f"{n.number} ({n.name})" for n in known)
+    raise InputError(f"network number {number} is unknown; expected one of {told}")
 
 
 def network_text(network: Network) -> str:

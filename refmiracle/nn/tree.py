@@ -18,8 +18,11 @@ import numpy as np
 from refmiracle.engines.contract import Array, Engine, LayerSpec
 from refmiracle.errors import InputError
 from refmiracle.files import first_line
-from refmiracle.nn.contract import Layer, Numbers, Shape, Tensor, Weights
+from refmiracle.nn.contract import FIRST_OWN, Layer, Numbers, Shape, Tensor, Weights
 from refmiracle.numerics.whole import described
+
+# What to do where a layer is of a kind that files do not know.
+OWN_NUMBER = f"give its network a number of its own, from {FIRST_OWN} on"
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,23 @@ class Placed:
     shape: Shape
 
     def spec(self) -> LayerSpec:
-        """Return kind and sizes as plain data."""
+        """Return kind and sizes as plain data.
+
+        Raises
+        ------
+        InputError
+            If they are inherited from a kind that computes something else: an engine with passes
+            over whole networks would compute that.
+        """
+        kind = type(self.layer)
+        told_by = _definer(kind, "spec")
+        for method in ("output", "tensors", "forward", "backward"):
+            own = _definer(kind, method)
+            if "opcode" in vars(told_by) and own is not told_by and issubclass(own, told_by):
+                raise InputError(
+                    f"{kind.__name__} has {method}() of its own and the spec of"
+                    f" {told_by.__name__}; expected one of its own"
+                )
         return self.layer.spec(self.shape)
 
     def tensors(self) -> tuple[Tensor, ...]:
@@ -61,6 +80,11 @@ class Placed:
         """Return dx (None unless needed) and the gradients of the layer's tensors."""
         dx, own = self.layer.backward(engine, self._own(weights), kept, dy, need_dx)
         return dx, {f"{self.path}.{name}": g for name, g in own.items()}
+
+
+def _definer(kind: type, method: str) -> type:
+    """Return which of the classes that a kind is made of defines a method."""
+    return next((base for base in kind.__mro__ if method in vars(base)), kind)
 
 
 def place(
@@ -127,10 +151,7 @@ def numbers_of(layers: Sequence[Any]) -> Iterator[int]:
     yield len(layers)
     for layer in layers:
         if not hasattr(layer, "opcode"):
-            raise InputError(
-                f"{layer} is of a kind that a file cannot describe; give its network a number of"
-                " its own, from 200 on"
-            )
+            raise InputError(f"{layer} is of a kind that a file cannot describe; {OWN_NUMBER}")
         yield from (layer.opcode, *layer.numbers())
 
 

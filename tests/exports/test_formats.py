@@ -144,13 +144,15 @@ def test_a_module_of_the_same_names_takes_the_state_dict(exported, few_images):
 # --- what holds for all
 
 
-def test_metadata(shipped):
+def test_metadata(shipped, shipped_path):
     network, _, data = shipped
     assert metadata_of(network, data) == {
         "rmc_version": str(data[3]),
         "network": "lenet5",
         "rmc_sha256": hashlib.sha256(data).hexdigest(),
     }
+    update = (shipped_path.parent / "lenet5-1551-turned-51.rmc").read_bytes()
+    assert metadata_of(network, update)["rmc_version"] == str(0x20)  # docs/SPEC.md, section 13
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -222,3 +224,30 @@ def test_one_entry_of_the_table_exports_a_new_layer(shipped, monkeypatch, few_im
     (found,) = session.run(None, {"images": scaled(few_images.images)})
     expected = logits(other, get_engine("numpy"), weights, few_images.images).T
     np.testing.assert_allclose(found, expected, rtol=0, atol=LOGITS_TOLERANCE)
+
+
+@pytest.mark.parametrize("name", ["onnx", "torch"])
+def test_weights_that_are_not_the_networks_are_one_line(name, shipped):
+    pytest.importorskip(name)
+    network, weights, _ = shipped
+    last = weights["dense2.weight"]
+    for wrong, message in (
+        (
+            {n: w for n, w in weights.items() if n != "dense1.bias"},
+            "weights dense1.bias: none; exp",
+        ),
+        (
+            {**weights, "dense2.weight": last.T},
+            r"weights dense2.weight: \(10, 500\); expected shape",
+        ),
+        ({**weights, "dense2.bias": np.zeros(1)}, r"weights dense2.bias: \(1,\); expected shape"),
+        (
+            {**weights, "dense2.weight": last + 1j},
+            "weights dense2.weight: of complex64; expected re",
+        ),
+    ):
+        with pytest.raises(InputError, match=message):
+            FORMATS[name].to_bytes(network, wrong, METADATA)
+    listed = {**weights, "dense2.weight": last.tolist()}
+    known = FORMATS[name].to_bytes(network, weights, METADATA)
+    assert FORMATS[name].to_bytes(network, listed, METADATA) == known

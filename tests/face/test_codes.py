@@ -180,3 +180,16 @@ def test_a_message_for_another_shape_is_refused():
     with pytest.raises(refmiracle.InputError, match=r"the coding distribution is not one of shape"):
         codes.decode(message, (np.zeros(3), 1.0), 0, engine="numpy")
     assert math.isfinite(message.bits(1.0)[0])
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int16, np.int32, np.uint64])
+@pytest.mark.parametrize("code", [name for name in CODES if CODES[name].largest_bits is not None])
+def test_bits_are_a_number_of_any_width(code, kind):
+    asked = (MEAN[0], SIGMA[0]), (0.0, 1.0), 3, code
+    message, want = (codes.encode(*asked, bits=b, engine="numpy") for b in (kind(8), 8))
+    assert np.array_equal(message.integers, want.integers)
+    assert np.array_equal(message.bits(4.0), want.bits(4.0))
+    own = codes.Message(code, want.integers, kind(8), 0, want.shape)
+    found = [codes.decode(m, (0.0, 1.0), 3, engine="numpy") for m in (message, own, want)]
+    assert np.array_equal(found[0], found[2])
+    assert np.array_equal(found[1], found[2])

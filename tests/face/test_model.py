@@ -255,6 +255,12 @@ def test_it_pickles_as_its_bytes(model, coloured, few_images):
         assert np.array_equal(back.predict(images), asked.predict(images))
 
 
+def test_what_was_read_does_not_change(model):
+    for array in (model.compressed.rho, model.compressed.messages):
+        with pytest.raises(ValueError, match="read-only"):
+            array[:] = 1
+
+
 def test_many_threads_ask_one_model(few_images):
     model = refmiracle.load(NAME)
     expected = refmiracle.load(NAME).logits(few_images.images)

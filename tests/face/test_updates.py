@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import inspect
 import math
@@ -498,6 +499,17 @@ def test_what_it_says_of_itself(model, run, second):
     assert all(f.name in shown.text for f in fields)
     assert repr(second) in shown.text
     assert "4 bytes, the file that it is relative to, by its checksum" in shown.text
+
+
+def test_a_long_chain_pickles(run):
+    """Longer than Python's stack is deep."""
+    chain = [run.model.base]
+    for _ in range(700):
+        update = replace(run.model.compressed, base=checksum_of(chain[-1].data))
+        chain.append(refmiracle.Model(update.to_bytes(), base=chain[-1]))
+    back = pickle.loads(pickle.dumps(chain[-1]))
+    assert back == chain[-1]
+    assert copy.deepcopy(chain[-1]) == back
 
 
 def test_it_pickles_with_its_base(second, shapes):

@@ -16,6 +16,7 @@ from face.conftest import QUICK, press_at
 import refmiracle
 from refmiracle import InputError, Network, codes
 from refmiracle.errors import one_line
+from refmiracle.given import as_labels, as_network
 from refmiracle.layers import Dense, Flatten, Relu
 from refmiracle.nn.networks import NETWORKS
 
@@ -199,11 +200,57 @@ def test_a_network_that_was_refused_is_not_known_from_then_on(shapes, monkeypatc
     assert before == NETWORKS
 
 
+class Leaky(Relu):
+    """A ReLU to everybody who does not look twice."""
+
+    def forward(self, engine, weights, x):
+        return np.maximum(x, 0.1 * x), x
+
+
+class Told(Leaky):
+    """The same, which says that it is none."""
+
+    def spec(self, shape):
+        return ("told",)
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (Network("v:2", 201, (1, 6, 6), 3, LAYERS), "network v:2: expected a name without a colon"),
+        (Network("low", 7, (1, 6, 6), 3, LAYERS), "number 7 is reserved; expected one from 200 on"),
+        (Network("vgg8", 202, (1, 6, 6), 3, LAYERS), "there is another network named vgg8"),
+        ([Flatten(), Leaky(), Dense(3)], "Leaky(): Leaky has forward() of its own and the spec of"),
+        (
+            [Flatten(), Told(), Dense(3)],
+            "Told() is of a kind that a file cannot describe; give its",
+        ),
+        (Network("l", 0, (1, 6, 6), 3, (Told(), *LAYERS)), "Told() is of a kind that a file can"),
+        (Network("l", 203, (1, 6, 6), 3, (Leaky(), *LAYERS)), "Leaky has forward() of its own"),
+    ],
+)
+def test_networks_that_a_file_would_not_tell_from_others(shapes, network, message):
+    before = dict(NETWORKS)
+    assert message in refusal(refmiracle.fit, *shapes, **{**QUICK, "network": network})
+    assert before == NETWORKS
+
+
+def test_a_name_of_hexadecimal_digits(shapes, monkeypatch):
+    monkeypatch.setitem(NETWORKS, "cafe", Network("cafe", 201, (1, 6, 6), 3, LAYERS))
+    assert as_network("cafe", shapes[0], "last").number == 201
+
+
 def test_more_images_for_validation_than_to_train_on(shapes):
     images, labels = shapes
     given = {**QUICK, "validation": (images, labels)}
     said = refusal(refmiracle.fit, images[:150], labels[:150], **given)
     assert "validation: 200 images; expected at most as many as there are to train on, 150" in said
+
+
+def test_labels_are_as_wide_as_those_of_a_data_set():
+    """However many classes the network has: a run goes on with the same images."""
+    assert as_labels([0, 255], 2, 300).dtype == np.uint8
+    assert as_labels([0, 256], 2, 300).dtype == np.dtype("<u2")
 
 
 def test_labels_that_are_none(model):

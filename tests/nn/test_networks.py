@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import pickle
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from oracles import scaled_error
 from refmiracle.engines import get_engine
 from refmiracle.errors import InputError
 from refmiracle.nn import evaluation
+from refmiracle.nn.contract import BIAS, Layer, Tensor
 from refmiracle.nn.description import from_description, to_description
 from refmiracle.nn.evaluation import predict
 from refmiracle.nn.gradients import loss_and_grads
@@ -90,6 +92,105 @@ def test_two_networks_of_one_number_are_refused(monkeypatch):
         find_network("small")
 
 
+def test_a_number_of_two_networks_is_that_of_none(monkeypatch):
+    """The file would be read as whichever was put there first."""
+    monkeypatch.setitem(NETWORKS, "small", SMALL)
+    monkeypatch.setitem(NETWORKS, "again", SMALL)
+    assert network_by_number(200) is SMALL
+    other = replace(SMALL, name="other", layers=(*SMALL.layers, Relu()))
+    monkeypatch.setitem(NETWORKS, "other", other)
+    with pytest.raises(InputError, match="200 is that of several: small and small and other"):
+        network_by_number(200)
+
+
+def test_names_with_colons_and_of_networks_that_come_along(monkeypatch):
+    monkeypatch.setitem(NETWORKS, "lenet5:20", replace(SMALL, name="lenet5:20"))
+    assert find_network("lenet5:20").number == 200
+    assert find_network("lenet5:21").classes == 21
+    monkeypatch.setitem(NETWORKS, "vgg8", replace(SMALL, name="vgg8", number=201))
+    with pytest.raises(InputError, match="there is another network named vgg8"):
+        find_network("vgg8")
+
+
+@dataclass(frozen=True)
+class Leaky(Relu):
+    """A kind made of one that files and compiled passes know, which computes something else."""
+
+    def forward(self, engine, weights, x):
+        return np.maximum(x, 0.1 * x), x
+
+    def backward(self, engine, weights, kept, dy, need_dx):
+        return np.where(kept > 0, dy, 0.1 * dy), {}
+
+
+@dataclass(frozen=True)
+class LeakyOfItsOwn(Leaky):
+    """The same, which says so."""
+
+    def spec(self, shape):
+        return ("leaky",)
+
+
+def test_what_is_made_of_a_known_kind_is_not_taken_for_it():
+    """Neither by a file, which would hold a ReLU, nor by a compiled pass."""
+    for kind in (Leaky, LeakyOfItsOwn):
+        for layers in ((Flatten(), kind(), Dense(10)), (Residual((kind(),)), Flatten(), Dense(10))):
+            with pytest.raises(InputError, match="is of a kind that a file cannot describe; give"):
+                to_description(Network("leaky", DESCRIBED, IMAGE, 10, layers))
+    layers = (Flatten(), Dense(20), Leaky(), Dense(10))
+    with pytest.raises(InputError, match=r"Leaky has forward\(\) of its own and the spec of Relu"):
+        check_network(misfit(*layers, factors=()))
+
+
+def test_engines_agree_about_a_kind_made_of_a_known_one(rng):
+    network = check_network(
+        misfit(Flatten(), Dense(20), LeakyOfItsOwn(), Dense(10), factors=(), number=203)
+    )
+    weights, pixels, labels = batch_for(rng, network, 100)
+    loss, want = loss_and_grads(network, NUMPY, weights, pixels, labels)
+    single = {name: w.astype(np.float32) for name, w in weights.items()}
+    found, grads = loss_and_grads(network, NUMBA, single, pixels, labels)
+    assert found == pytest.approx(loss, rel=1e-6)
+    assert scaled_error(grads["dense1.weight"], want["dense1.weight"]) <= 2e-5
+
+
+@dataclass(frozen=True)
+class TwoBiases(Layer):
+    """y = x + a + b, whose gradients are one array, which may be nobody's to write to."""
+
+    kept_from_writing: bool
+    word: ClassVar[str] = "biases"
+
+    def output(self, shape):
+        return shape
+
+    def spec(self, shape):
+        return ("biases",)
+
+    def tensors(self, shape):
+        return tuple(Tensor(name, shape, shape[0], BIAS) for name in "ab")
+
+    def forward(self, engine, weights, x):
+        return x + (weights["a"] + weights["b"])[:, None], None
+
+    def backward(self, engine, weights, kept, dy, need_dx):
+        g = dy.sum(axis=1)
+        g.flags.writeable = not self.kept_from_writing
+        return dy, {"a": g, "b": g}
+
+
+@pytest.mark.parametrize("kept_from_writing", [False, True])
+def test_gradients_are_summed_though_they_are_one_array(rng, kept_from_writing):
+    layers = Flatten(), Dense(10), TwoBiases(kept_from_writing)
+    network = check_network(misfit(*layers, factors=()))
+    weights, pixels, labels = batch_for(rng, network, 300)
+    _, want = loss_and_grads(network, NUMPY, weights, pixels, labels)
+    single = {name: w.astype(np.float32) for name, w in weights.items()}
+    _, found = loss_and_grads(network, NUMBA, single, pixels, labels)
+    for name in ("biases1.a", "biases1.b", "dense1.bias"):
+        assert scaled_error(found[name], want[name]) <= 2e-5
+
+
 @pytest.mark.parametrize("network", [*NETWORKS.values(), SMALL], ids=lambda n: n.name)
 def test_engines_agree(rng, network):
     """The compiled pass against the composition of the layers in float64."""
@@ -140,7 +241,19 @@ class Wrong(Dense):
 
     def tensors(self, shape):
         own = super().tensors(shape)
-        return (own[0], replace(own[1], name="weight")) if self.fault == "names" else own
+        changes = {
+            "names": {"name": "weight"},
+            "no axis": {"shape": ()},
+            "no fan-in": {"fan_in": 0},
+        }
+        return own[0], replace(own[1], **changes.get(self.fault, {}))
+
+    def spec(self, shape):
+        return "wrong", self.fault
+
+    def forward(self, engine, weights, x):
+        y, kept = super().forward(engine, weights, x)
+        return (y.tolist() if self.fault == "a list" else y), kept
 
     def backward(self, engine, weights, kept, dy, need_dx):
         dx, grads = super().backward(engine, weights, kept, dy, need_dx)
@@ -181,6 +294,15 @@ class Wrong(Dense):
         (misfit(Flatten(), classes=0), "and 0 classes"),
         (misfit(Dense), "layer 0, .*: TypeError: "),
         (misfit(Flatten(), Wrong(10, "names")), "two of its tensors have the same name"),
+        (
+            misfit(Flatten(), Wrong(10, "no axis")),
+            r"bias of shape \(\) and fan-in 784; expected an",
+        ),
+        (
+            misfit(Flatten(), Wrong(10, "no fan-in")),
+            r"bias of shape \(10,\) and fan-in 0; expected",
+        ),
+        (misfit(Flatten(), Wrong(10, "a list")), "layer 1, .*: an output that is .*; expected an"),
         (misfit(Flatten(), Wrong(10, "no gradient")), "layer 1, .*: gradients .*; expected .*bias"),
         (misfit(Flatten(), Wrong(10, "fails")), "backward: AttributeError: it has no such thing"),
         (misfit(Flatten(), Wrong(10, "exits")), "backward: SystemExit: 3"),

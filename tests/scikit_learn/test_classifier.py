@@ -339,3 +339,21 @@ def test_without_the_extra(monkeypatch):
     monkeypatch.delitem(sys.modules, "refmiracle.sklearn")
     with pytest.raises(refmiracle.InputError, match="sklearn"):
         __import__("refmiracle.sklearn")
+
+
+def test_channels_are_where_they_were_when_it_was_fitted():
+    X, y = pictures(40, channels=3)
+    found = short().fit(X, y)
+    before = found.predict_proba(X)
+    flat = X.reshape(len(X), -1)
+    found.set_params(channels="first")
+    assert np.array_equal(found.predict_proba(flat), before)
+
+
+def test_one_sample_without_the_axis_of_samples():
+    X, y = pictures(40)
+    network = refmiracle.Network("wide", 0, (3, 1, 12), 2, (Flatten(), Dense(2)))
+    wide = short(network=network).fit(X.reshape(40, 1, 12, 3), y)
+    for count in (1, 2):
+        with pytest.raises(refmiracle.InputError, match=r"of shape \((2, )?12, 3\)"):
+            wide.predict(X.reshape(40, 12, 3)[:count])

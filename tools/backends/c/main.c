@@ -33,7 +33,7 @@ static uint8_t *read_file(const char *path, size_t most, size_t *size)
         fail("%s: it cannot be read", path);
     if (*size > most)
         fail("%s: it is larger than %lu bytes", path, (unsigned long)most);
-    return data;
+    return shrink(*size);
 }
 
 /* Tells whether a device or a pipe is there, or an empty file: what has no end. */

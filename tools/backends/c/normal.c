@@ -9,6 +9,9 @@
 
 #include "refmiracle.h"
 
+#if DBL_MANT_DIG != 53 || FLT_MANT_DIG != 24
+#error "section 6.1: double must be float64, and float be float32 (a compiler for small devices may need an option)"
+#endif
 #if FLT_EVAL_METHOD != 0
 #error "section 6.1: arithmetic must be in float64 itself (on 32-bit x86: -msse2 -mfpmath=sse)"
 #endif

@@ -237,9 +237,12 @@ static void run_codebook(const Array *in, Array *out)
 static void run_decode_blocks(const Array *in, Array *out)
 {
     const int64_t *rho = as_ints(&in[3], 0, UINT16_MAX);
+    Array rows;
 
     run_codebook(in, out);
-    need_same_shape(&in[3], &out[0]);
+    rows = out[0];
+    rows.name = "the codebook's rows";
+    need_same_shape(&in[3], &rows);
     for (size_t i = 0; i < out[0].size; i++) {
         float product = float16((uint16_t)rho[i]) * (float)out[0].reals[i];
 

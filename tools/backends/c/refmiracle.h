@@ -26,6 +26,8 @@ void blame(const char *name);
 const char *failure(void);
 /* Zeroed memory that lives until release(); fails where there is none. */
 void *allocate(size_t count, size_t size);
+/* What was allocated last, cut off behind so many bytes; it may have moved. */
+void *shrink(size_t size);
 void release(void);
 
 /* --- philox.c: section 4 */

@@ -65,6 +65,15 @@ void *allocate(size_t count, size_t size)
     return piece + 1;
 }
 
+void *shrink(size_t size)
+{
+    Header *piece = realloc(pieces, sizeof(Header) + size);
+
+    if (piece != NULL)
+        pieces = piece;
+    return pieces + 1;
+}
+
 void release(void)
 {
     while (pieces != NULL) {
