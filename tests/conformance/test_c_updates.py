@@ -120,6 +120,33 @@ def test_a_packet_of_51_bytes(program, device, tmp_path, rng, images):
         assert [int(line) for line in done.stdout.splitlines()] == want.tolist()
 
 
+@pytest.mark.skipif(shutil.which("sh") is None or os.name == "nt", reason="no ulimit")
+def test_a_long_chain_takes_the_memory_of_its_files(program, tmp_path, rng):
+    """Two hundred files in 64 MiB: not the most that each might have."""
+    files = [described_files()[0]]
+    for _ in range(200):
+        files.append(random_update(rng, files[0], files[-1]))
+    out = tmp_path / "weights.f32"
+    limited = 'ulimit -v 65536 && exec "$0" "$@"'
+    done = run("sh", "-c", limited, program, "decode", *write(tmp_path, files), out)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert out.read_bytes() == weights_of(files)
+
+
+def test_scales_of_another_shape_are_told(sanitized):
+    """By name: `printf` may take no null for one."""
+    given = {
+        "seed": np.array(1),
+        "indices": np.array([3]),
+        "dimension": np.array(2),
+        "rho": np.full((1, 3), 0x3C00),
+    }
+    written = {name: encode_value(value) for name, value in given.items()}
+    line = json.dumps({"operation": "decode_blocks", "inputs": written})
+    done = subprocess.run([sanitized], input=line, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["error"] == "rho and the codebook's rows differ in shape"
+
+
 @pytest.mark.slow
 def test_a_device_of_less_memory_decodes_the_same(device, tmp_path, rng, images):
     """With 137 keys at a time instead of 512 the order of the variables is the same."""

@@ -19,7 +19,9 @@ from face.conftest import QUICK, press_at
 import refmiracle
 from refmiracle.codes.code import VARIABLE, Code
 from refmiracle.codes.table import CODES
+from refmiracle.engines import get_engine
 from refmiracle.fileformat.anatomy import find_fields
+from refmiracle.fileformat.chain import decode_chain
 from refmiracle.fileformat.envelope import checksum_of
 from refmiracle.layers import Dense, Flatten
 from refmiracle.nn.network import Network
@@ -499,6 +501,19 @@ def test_what_it_says_of_itself(model, run, second):
     assert all(f.name in shown.text for f in fields)
     assert repr(second) in shown.text
     assert "4 bytes, the file that it is relative to, by its checksum" in shown.text
+
+
+def test_what_is_between_is_not_kept(run):
+    """A chain takes as much memory as two of its files, and each file what it says."""
+    chain = [refmiracle.Model(run.model.base.data)]
+    for _ in range(4):
+        update = replace(run.model.compressed, base=checksum_of(chain[-1].data))
+        chain.append(refmiracle.Model(update.to_bytes(), base=chain[-1]))
+    found = [chain[n].weights["dense1.weight"] for n in (4, 2, 3)]
+    assert ["_variables" in vars(model) for model in chain] == [False, False, True, True, True]
+    for n, weights in zip((4, 2, 3), found, strict=True):
+        base = decode_chain(chain[n].chain, get_engine("numpy"))
+        assert np.array_equal(weights, base.weights()["dense1.weight"])
 
 
 def test_a_long_chain_pickles(run):

@@ -6,6 +6,7 @@ import copy
 import os
 import pickle
 import shutil
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -16,9 +17,10 @@ from face.conftest import QUICK, press_at
 import refmiracle
 from refmiracle import InputError, Network, codes
 from refmiracle.errors import one_line
+from refmiracle.fileformat.envelope import seal
 from refmiracle.given import as_labels, as_network
 from refmiracle.layers import Dense, Flatten, Relu
-from refmiracle.nn.networks import NETWORKS
+from refmiracle.nn.networks import LENET5, NETWORKS
 
 
 class Elsewhere:
@@ -233,6 +235,17 @@ def test_networks_that_a_file_would_not_tell_from_others(shapes, network, messag
     before = dict(NETWORKS)
     assert message in refusal(refmiracle.fit, *shapes, **{**QUICK, "network": network})
     assert before == NETWORKS
+
+
+@pytest.mark.parametrize("number", [1, 57])
+def test_a_number_that_is_nobodys_own_is_what_the_specification_says(number):
+    """LeNet-5 is no other network, and 57 none, whatever somebody has it for."""
+    data = bytearray(refmiracle.load("lenet5-891").data[:-4])
+    data[4] = number
+    other = replace(LENET5, name="mine", number=number, layers=(*LENET5.layers[:-2], Dense(10)))
+    assert other.count() == LENET5.count()
+    said = refusal(refmiracle.Model, seal(bytes(data)), network=other)
+    assert said.endswith("not of mine") or f"network number {number} is unknown" in said
 
 
 def test_a_name_of_hexadecimal_digits(shapes, monkeypatch):

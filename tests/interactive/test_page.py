@@ -14,11 +14,13 @@ from refmiracle import load, load_images
 from refmiracle.codes import minimal_random_coding
 from refmiracle.engines import get_engine
 from refmiracle.fileformat.container import CompressedModel, parse_model
+from refmiracle.fileformat.envelope import seal
 from refmiracle.fileformat.model import decode_model
 from refmiracle.layers import Conv2d, Dense, Flatten, GroupNorm, MeanPool2d, Relu, Residual
 from refmiracle.nn.evaluation import forward
 from refmiracle.nn.network import Network
 from refmiracle.numerics.variance import log_s
+from refmiracle.numerics.varints import write_varint
 from refmiracle.posterior.blocks import BlockLayout, Grouping, Signs
 
 ROOT = Path(__file__).parents[2]
@@ -231,6 +233,26 @@ def test_test_digits_are_read_as_by_the_package(page, few_images):
         assert buttons.nth(n).get_attribute("aria-label").endswith(f"a {few_images.labels[n]}")
         buttons.nth(n).click()
         assert verdict(page) == str(want[n])
+
+
+def endless(layers):
+    """A file of dense layers of the largest scales: each makes what is read larger."""
+    description = [1, 28, 28, 10, layers + 1, 3, *(2, 10) * layers]
+    variables = 7850 + 110 * (layers - 1)
+    body = b"RMC" + bytes([1, 0, 0, 0, 1]) + b"".join(map(write_varint, description))
+    body += write_varint(variables) + write_varint(7) + b"\x01" * 2 * layers
+    return seal(body + b"\xff\x7b" * 2 * layers + b"\x00")
+
+
+# Of 58 layers some logits are infinite, of 70 they are no numbers.
+@pytest.mark.parametrize("layers", [58, 70])
+def test_no_class_is_named_where_a_logit_is_not_finite(page, give, layers):
+    give(page, "endless.rmc", endless(layers))
+    draw(page, [(0.3, 0.2), (0.3, 0.8)])
+    page.wait_for_function("document.getElementById('told').innerText.includes('not finite')")
+    told = page.locator("#told").inner_text()
+    assert told.startswith("The network reads nothing, as a logit is not finite.")
+    assert page.locator("#bars tr.best").count() == 0
 
 
 # --- files of the reader's own

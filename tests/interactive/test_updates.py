@@ -217,12 +217,22 @@ def test_an_update_of_a_damaged_base_is_refused(page, give, rng):
         f"update.rmc: it is an update of the file with the checksum {checksum_of(OTHER):08x}"
         in (fault)
     )
-    bad = bytearray(packet(rng, BASE))
-    bad[30] ^= 1
-    assert "bad.rmc: its checksum is wrong" in give(bad=bytes(bad))
+    for place in (30, 5):  # of a message, and of what names its base
+        bad = bytearray(packet(rng, BASE))
+        bad[place] ^= 1
+        assert "bad.rmc: its checksum is wrong" in give(bad=bytes(bad))
     other = give(base=seal(bytes(changed[:-4])))
     assert "open that too" in other  # the update still waits
     assert which(page).startswith("base.rmc")
+
+
+def test_a_chain_of_more_files_than_are_remembered(page, give, rng):
+    files = [described_files()[0]]
+    for _ in range(70):
+        files.append(random_update(rng, files[0], files[-1]))
+    order = rng.permutation(len(files))
+    assert give(**{f"file{n:02}": files[n] for n in order}) == ""
+    assert page.locator("#digest").inner_text() == digest_of(files)
 
 
 def test_files_are_dropped(page, rng):
