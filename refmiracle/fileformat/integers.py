@@ -97,8 +97,8 @@ def read_integers(data: bytes, count: int, theta16: int, raw_bits: int = 0) -> N
         If more than 2^20 integers are wanted, or the data are anything but the one code word of
         these integers: cut off, with bytes behind their end, or written by another coder.
     """
-    check_count(count)
     _check_law(theta16, raw_bits)
+    check_count(count)
     decoder = _Decoder(data)
     values = np.empty(count, dtype=np.int64)
     i = 0

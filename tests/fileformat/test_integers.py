@@ -189,3 +189,11 @@ def test_raw_bits_that_no_file_has(raw):
 def test_a_negative_number_of_integers():
     with pytest.raises(InputError, match="-1 integers; expected 0 to"):
         read_integers(b"\x01", -1, 30000)
+
+
+def test_the_law_is_looked_at_before_the_number_of_integers():
+    """The order of docs/SPEC.md, section 2.5: rules 13 and 14."""
+    with pytest.raises(InputError, match=r"^theta 0 is out of range"):
+        read_integers(b"", 2**20 + 1, 0)
+    with pytest.raises(InputError, match=r"^1048577 integers; expected 0 to 1048576"):
+        read_integers(b"", 2**20 + 1, 1)
