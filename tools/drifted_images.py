@@ -52,15 +52,17 @@ def main():
     parser.add_argument("--data", type=Path, default=default_folder())
     arguments = parser.parse_args()
     try:
+        files = {}  # all of them before the first is written: both parts are of one drift
         for part, seed in PARTS.items():
             split = load_split(arguments.data, part)
             axes = {"images": split.images.ndim, "labels": 1}
             names = {p: [f"{p}-{k}-idx{n}-ubyte.gz" for k, n in axes.items()] for p in PARTS}
             check_folder(arguments.out, arguments.data, [*chain(*names.values())])
             images = drifted(split.images, arguments.kind, arguments.strength, seed)
-            arguments.out.mkdir(parents=True, exist_ok=True)
-            for name, array in zip(names[part], (images, split.labels), strict=True):
-                write_atomically(arguments.out / name, idx(array))
+            files |= dict(zip(names[part], map(idx, (images, split.labels)), strict=True))
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        for name, data in files.items():
+            write_atomically(arguments.out / name, data)
     except (InputError, OSError) as e:
         sys.exit(f"{sys.argv[0]}: {e}")
 

@@ -62,11 +62,14 @@ def main():
             for (_, part), kind in product(PARTS, ("images-idx3", "labels-idx1"))
         }
         check_folder(out, data, names.values())
-        out.mkdir(parents=True, exist_ok=True)
+        files = {}
         for (of_mnist, part), count in PARTS.items():
             images, labels = pairs(load_split(data, of_mnist), count)
-            write_atomically(out / names[part, "images-idx3"], idx(images.swapaxes(1, 2)))
-            write_atomically(out / names[part, "labels-idx1"], idx(labels))
+            files[names[part, "images-idx3"]] = idx(images.swapaxes(1, 2))
+            files[names[part, "labels-idx1"]] = idx(labels)
+        out.mkdir(parents=True, exist_ok=True)
+        for name, written in files.items():
+            write_atomically(out / name, written)
     except (InputError, OSError) as e:
         sys.exit(f"{sys.argv[0]}: {e}")
 

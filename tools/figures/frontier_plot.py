@@ -82,7 +82,7 @@ def best_of(points):
 
 
 def draw(frontier):
-    """Return a figure."""
+    """Return a figure: of our models those that no other of them beats in bytes and test error."""
     figure, axes = new_figure((8, 4.8))
     for (label, marker, points), colour in zip(frontier.published, COLOURS[1:], strict=False):
         axes.plot(*zip(*points, strict=True), marker, ms=7, color=colour, label=label)

@@ -294,8 +294,9 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, metavar="DIR", help="for files with a fault")
     arguments = parser.parse_args()
     if arguments.sum:
-        print(report(add([Tally(**json.loads(p.read_text())) for p in arguments.sum])))
-        return 0
+        total = add([Tally(**json.loads(p.read_text())) for p in arguments.sum])
+        print(report(total))
+        return 1 if total.faults else 0
 
     began = time.monotonic()
     fuzzer = Fuzzer(
@@ -318,9 +319,9 @@ def main() -> int:
         path = arguments.keep / f"{arguments.first}.rmc"
         path.write_bytes(fuzzer.files.file(arguments.first))
     fuzzer.tally.seconds = time.process_time()
+    print(report(fuzzer.tally))
     if arguments.json:
         arguments.json.write_text(json.dumps(vars(fuzzer.tally)))
-    print(report(fuzzer.tally))
     return 1 if fuzzer.tally.faults else 0
 
 

@@ -10,7 +10,7 @@ const NAMES = [
   ...["philox", "normal", "codes", "integers", "networks", "description", "container", "layout"],
   ...["decoder", "update", "sha256"],
 ];
-const folder = path.join(__dirname, "..", "docs", "interactive");
+const folder = path.join(__dirname, "..", "..", "docs", "interactive");
 const sources = NAMES.map((name) => fs.readFileSync(path.join(folder, `${name}.js`), "utf8"));
 const page = vm.runInThisContext(
   `${sources.join("\n")}
