@@ -132,3 +132,13 @@ def test_the_order_puts_the_blocks_first_whose_noise_costs_the_loss_most(few):
     halves = first[: blocks // 2], first[blocks // 2 :]
     costly, cheap = (np.mean([loss(half, row) for row in range(20)]) for half in halves)
     assert costly > cheap
+
+
+@pytest.mark.parametrize("change", ["seed=1", "validation=200", "rho_gain=9", "steps=600"])
+def test_what_a_training_was_with_does_not_change_behind_it(tried, change, capsys):
+    tried("one", *SHORT, *NETWORK)
+    sys.argv[1:] = ["two", "--after", "one", change]
+    assert try_settings.main() == 2
+    assert (
+        f"{change.partition('=')[0]} with --after: the training was with" in capsys.readouterr().err
+    )

@@ -98,6 +98,8 @@ def main():
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--expanded", action="store_true", help="compute all weights")
     arguments = parser.parse_args()
+    if arguments.batch < SHARD:
+        parser.error(f"--batch {arguments.batch}: expected {SHARD} or more, the images of a shard")
     train, _ = split_validation(load_split(default_folder(), "train"))
     settings = replace(Settings(), batch_size=arguments.batch)
     trainer = Trainer(settings, train, share=not arguments.expanded)

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -42,6 +43,11 @@ FOLDER = Path("runs")
 SAMPLES = 5
 TRAINING_IMAGES = 20_000
 ORDER_STEPS = 100  # over which the cost of each block's noise is averaged
+# Settings that a training which is over does not depend on.
+ENCODING = {
+    *("selection", "code", "groups", "group_steps", "encoding_rate", "final_rate"),
+    *("variance_rate", "late_scale_rate", "batch_size", "shift", "flip", "antithetic"),
+}
 ORDERS = {"costly-first": -1, "costly-last": 1}
 
 
@@ -111,6 +117,12 @@ def begun(arguments):
     given = dict(parse_setting(text) for text in arguments.settings)
     if arguments.after:
         settings, state = load_checkpoint(FOLDER / f"{arguments.after}.npz")
+        others = sorted(given.keys() - ENCODING)
+        if others:
+            raise InputError(
+                f"{others[0]} with --after: the training was with its own; expected some of"
+                f" {', '.join(sorted(ENCODING))}"
+            )
         return check_settings(settings.having(given)), state, None
     settings = check_settings(PRESETS["paper"].having(given))
     if arguments.construction and settings.parameterization != MEAN_KL:
@@ -122,7 +134,11 @@ def run(arguments):
     """Train unless a training is given, encode, and report."""
     if Path(arguments.name).name != arguments.name:
         raise InputError(f"{arguments.name}: expected a name, of a file in {FOLDER}")
+    if os.path.lexists(FOLDER) and not FOLDER.is_dir():
+        raise InputError(f"{FOLDER}: it is there, and no folder")
     settings, state, change = begun(arguments)
+    if not settings.validation:
+        raise InputError("validation=0: expected images for validation")
     train, validation = split_validation(load_split(default_folder(), "train"), settings.validation)
     some = Split(train.images[:TRAINING_IMAGES], train.labels[:TRAINING_IMAGES])
     splits, started = {"train": some, "validation": validation}, time.time()
