@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from refmiracle.conformance.programs import encode_value
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "interactive"
@@ -47,3 +53,22 @@ def test_scripts_are_small_classic_and_ask_for_nothing(path):
     assert not re.findall(r"^\s*(?:import|export)\b|\bfetch\(|XMLHttpRequest|WebSocket", text, re.M)
     links = re.findall(r"https?://[^\"'\s]+", text)
     assert set(links) <= {"http://www.w3.org/2000/svg"}
+
+
+def test_the_fuzzer_finds_the_scripts():
+    """The decoder of the page by node, as tools/fuzz/fuzz.py calls it."""
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("there is no node")
+    model = np.frombuffer((ROOT / "data" / "models" / "lenet5-598-late.rmc").read_bytes(), np.uint8)
+    lines = [
+        json.dumps({"operation": "read_container", "inputs": {"data": encode_value(data)}})
+        for data in (model, model[1:])
+    ]
+    program = [node, str(ROOT / "tools" / "fuzz" / "fuzz_decoder.js")]
+    done = subprocess.run(
+        program, input="\n".join(lines), capture_output=True, text=True, check=True
+    )
+    right, wrong = map(json.loads, done.stdout.splitlines())
+    assert right == {"outputs": {}}
+    assert "it does not begin with the letters RMC" in wrong["error"]
