@@ -220,7 +220,7 @@ def test_an_update_of_a_damaged_base_is_refused(page, give, rng):
     for place in (30, 5):  # of a message, and of what names its base
         bad = bytearray(packet(rng, BASE))
         bad[place] ^= 1
-        assert "bad.rmc: its checksum is wrong" in give(bad=bytes(bad))
+        assert f"bad{place}.rmc: its checksum is wrong" in give(**{f"bad{place}": bytes(bad)})
     other = give(base=seal(bytes(changed[:-4])))
     assert "open that too" in other  # the update still waits
     assert which(page).startswith("base.rmc")
