@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import gzip
 import sys
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -32,13 +31,19 @@ def idx(array):
     return gzip.compress(head + array.astype(dtype).tobytes(), mtime=0)
 
 
-def check_folder(out, data, names):
-    """Refuse a folder with other images in it: they would be read, or are what is read here."""
+def write_folder(out, data, files):
+    """Write files by name; not to a folder of other images, which would be read, or are read here.
+
+    All are made before the first is written, so that parts do not come from different runs.
+    """
     if out.resolve() == data.resolve():
         raise InputError(f"{out}: the images are read from there; name another folder")
-    others = sorted(path.name for path in out.glob("*-idx?-ubyte*") if path.name not in names)
+    others = sorted(path.name for path in out.glob("*-idx?-ubyte*") if path.name not in files)
     if others:
         raise InputError(f"{out}: {others[0]} is there, of other images; name another folder")
+    out.mkdir(parents=True, exist_ok=True)
+    for name, written in files.items():
+        write_atomically(out / name, written)
 
 
 def main():
@@ -52,17 +57,13 @@ def main():
     parser.add_argument("--data", type=Path, default=default_folder())
     arguments = parser.parse_args()
     try:
-        files = {}  # all of them before the first is written: both parts are of one drift
+        files = {}
         for part, seed in PARTS.items():
             split = load_split(arguments.data, part)
-            axes = {"images": split.images.ndim, "labels": 1}
-            names = {p: [f"{p}-{k}-idx{n}-ubyte.gz" for k, n in axes.items()] for p in PARTS}
-            check_folder(arguments.out, arguments.data, [*chain(*names.values())])
             images = drifted(split.images, arguments.kind, arguments.strength, seed)
-            files |= dict(zip(names[part], map(idx, (images, split.labels)), strict=True))
-        arguments.out.mkdir(parents=True, exist_ok=True)
-        for name, data in files.items():
-            write_atomically(arguments.out / name, data)
+            for kind, array in {"images": images, "labels": split.labels}.items():
+                files[f"{part}-{kind}-idx{array.ndim}-ubyte.gz"] = idx(array)
+        write_folder(arguments.out, arguments.data, files)
     except (InputError, OSError) as e:
         sys.exit(f"{sys.argv[0]}: {e}")
 

@@ -12,14 +12,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from itertools import product
 from pathlib import Path
 
 import numpy as np
-from drifted_images import check_folder, idx
+from drifted_images import idx, write_folder
 
 from refmiracle.errors import InputError
-from refmiracle.files import write_atomically
 from refmiracle.training.data import default_folder, load_split
 
 CLASSES = 47
@@ -57,19 +55,12 @@ def main():
     parser.add_argument("out", type=Path)
     out, data = parser.parse_args().out, default_folder()
     try:
-        names = {
-            (part, kind): f"emnist-balanced-{part}-{kind}-ubyte.gz"
-            for (_, part), kind in product(PARTS, ("images-idx3", "labels-idx1"))
-        }
-        check_folder(out, data, names.values())
         files = {}
         for (of_mnist, part), count in PARTS.items():
             images, labels = pairs(load_split(data, of_mnist), count)
-            files[names[part, "images-idx3"]] = idx(images.swapaxes(1, 2))
-            files[names[part, "labels-idx1"]] = idx(labels)
-        out.mkdir(parents=True, exist_ok=True)
-        for name, written in files.items():
-            write_atomically(out / name, written)
+            files[f"emnist-balanced-{part}-images-idx3-ubyte.gz"] = idx(images.swapaxes(1, 2))
+            files[f"emnist-balanced-{part}-labels-idx1-ubyte.gz"] = idx(labels)
+        write_folder(out, data, files)
     except (InputError, OSError) as e:
         sys.exit(f"{sys.argv[0]}: {e}")
 

@@ -22,12 +22,12 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from drifted_images import check_folder, idx
+from drifted_images import idx, write_folder
 from numpy.typing import NDArray
 from PIL import Image
 
 from refmiracle.errors import InputError
-from refmiracle.files import first_line, write_atomically
+from refmiracle.files import first_line
 
 Bytes = NDArray[np.uint8]
 Files = dict[str, bytes]
@@ -117,13 +117,9 @@ def main() -> None:
     parser.add_argument("package", type=Path)
     parser.add_argument("out", type=Path)
     arguments = parser.parse_args()
-    out = arguments.out
     try:
         files = read(arguments.data_set, arguments.package)
-        check_folder(out, arguments.package, files)
-        out.mkdir(parents=True, exist_ok=True)
-        for name, data in files.items():
-            write_atomically(out / name, data)
+        write_folder(arguments.out, arguments.package, files)
     except (InputError, OSError) as e:
         sys.exit(f"{sys.argv[0]}: {e}")
 
